@@ -1,0 +1,3 @@
+//! clatd.
+
+fn main() {}

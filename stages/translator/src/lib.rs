@@ -1,0 +1,1 @@
+//! RFC 7915 translation on byte slices.
