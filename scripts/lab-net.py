@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""The IPv4-only internet of the lab, and the one client that no packaged program offers.
+
+  lab-net.py serve ADDRESS             HTTP on 80, TCP and UDP echo on 7, until killed
+  lab-net.py udp ADDRESS SIZE...       UDP echo of SIZE bytes of payload each; exit 1 if an answer is missing or differs
+                                       (--source ADDRESS, --device NAME, --tries N)
+
+HTTP: GET /blob?size=N    N bytes, never the same block twice; header X-SHA256 tells their hash
+      PUT /upload         answers the SHA-256 of the body
+      GET /whoami         answers the address the request came from
+"""
+
+import argparse
+import functools
+import hashlib
+import os
+import random
+import socket
+import socketserver
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlparse
+
+BLOCK = random.Random(464).randbytes(1 << 20)
+
+
+def blob(size):
+    """Yields `size` bytes: one random block after another, each begun with its number."""
+    for number in range(0, (size + len(BLOCK) - 1) // len(BLOCK)):
+        block = number.to_bytes(8, "big") + BLOCK[8:]
+        yield block[: size - number * len(BLOCK)]
+
+
+@functools.lru_cache(maxsize=8)
+def blob_hash(size):
+    digest = hashlib.sha256()
+    for block in blob(size):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+class Web(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def answer(self, text):
+        body = (text + "\n").encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self):
+        url = urlparse(self.path)
+        if url.path == "/whoami":
+            self.answer(self.client_address[0])
+        elif url.path == "/blob":
+            size = int(parse_qs(url.query).get("size", ["1000000"])[0])
+            self.send_response(200)
+            self.send_header("Content-Length", str(size))
+            self.send_header("X-SHA256", blob_hash(size))
+            self.end_headers()
+            for block in blob(size):
+                self.wfile.write(block)
+        else:
+            self.send_error(404)
+
+    def do_PUT(self):
+        left, digest = int(self.headers["Content-Length"]), hashlib.sha256()
+        while left > 0:
+            block = self.rfile.read(min(left, 1 << 20))
+            if not block:
+                return
+            digest.update(block)
+            left -= len(block)
+        self.answer(digest.hexdigest())
+
+
+class TcpEcho(socketserver.BaseRequestHandler):
+    def handle(self):
+        while data := self.request.recv(1 << 16):
+            self.request.sendall(data)
+
+
+def serve(address):
+    ThreadingHTTPServer.request_queue_size = 64
+    socketserver.ThreadingTCPServer.allow_reuse_address = True
+    web = ThreadingHTTPServer((address, 80), Web)
+    echo = socketserver.ThreadingTCPServer((address, 7), TcpEcho)
+    echo.daemon_threads = True
+    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    udp.bind((address, 7))
+    # A server does not care for the path MTU: its answers may be fragmented on the way.
+    udp.setsockopt(socket.IPPROTO_IP, 10, 0)  # IP_MTU_DISCOVER = IP_PMTUDISC_DONT
+    threading.Thread(target=web.serve_forever, daemon=True).start()
+    threading.Thread(target=echo.serve_forever, daemon=True).start()
+    while True:
+        data, peer = udp.recvfrom(1 << 16)
+        udp.sendto(data, peer)
+
+
+def udp_client(options):
+    failed = False
+    for size in options.sizes:
+        payload = os.urandom(size)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.settimeout(1.0)
+            if options.device:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, options.device.encode())
+            if options.source:
+                client.bind((options.source, 0))
+            client.connect((options.address, 7))
+            for attempt in range(options.tries):
+                try:
+                    client.send(payload)
+                    verdict = "ok" if client.recv(1 << 16) == payload else "differs"
+                    break
+                except OSError as error:
+                    # Too long for a path MTU learned just now, or lost: once more.
+                    verdict = f"no answer ({error})"
+            print(f"udp {size} bytes: {verdict}")
+            failed |= verdict != "ok"
+    sys.exit(failed)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    modes = parser.add_subparsers(dest="mode", required=True)
+    server = modes.add_parser("serve")
+    server.add_argument("address")
+    client = modes.add_parser("udp")
+    client.add_argument("address")
+    client.add_argument("sizes", type=int, nargs="+")
+    client.add_argument("--source")
+    client.add_argument("--device")
+    client.add_argument("--tries", type=int, default=3)
+    options = parser.parse_args()
+    if options.mode == "serve":
+        serve(options.address)
+    else:
+        udp_client(options)
+
+
+main()

@@ -1,0 +1,81 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034  # used by those who source it
+# What the scripts of this folder share. Source it; it changes nothing by itself.
+
+REPO=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+
+# Each command that the lab and the tests call, and the Debian package it comes from.
+LAB_COMMANDS=(
+    ip:iproute2 ping:iputils-ping traceroute:traceroute tcpdump:tcpdump
+    nft:nftables ip6tables:iptables iptables-save:iptables
+    tayga:tayga radvd:radvd named:bind9 dig:bind9-dnsutils
+    curl:curl jq:jq python3:python3 sysctl:procps sha256sum:coreutils
+)
+# What only building and checking need.
+BUILD_COMMANDS=(cc:gcc mandoc:mandoc)
+
+# Pictures of progress go to standard error, results to standard output.
+note() { printf '%s\n' "$*" >&2; }
+die() {
+    note "${0##*/}: $*"
+    exit 1
+}
+
+need_root() { [ "$(id -u)" = 0 ] || die "must run as root (network namespaces, TUN devices, firewalls)"; }
+
+# missing_commands COMMAND:PACKAGE... -> the pairs whose command is not there
+missing_commands() {
+    local pair
+    for pair in "$@"; do
+        command -v "${pair%%:*}" >/dev/null || printf '%s\n' "$pair"
+    done
+}
+
+# need_commands COMMAND:PACKAGE... -> dies naming everything that is missing
+need_commands() {
+    local missing
+    missing=$(missing_commands "$@" | sed 's/\(.*\):\(.*\)/  \1 (Debian package \2)/')
+    [ -z "$missing" ] || die "these commands are missing; ./scripts/test and ./scripts/demo install them:
+$missing"
+}
+
+# install_commands COMMAND:PACKAGE... -> apt-get installs, by name, what is missing
+install_commands() {
+    local missing packages
+    missing=$(missing_commands "$@")
+    [ -n "$missing" ] || return 0
+    command -v apt-get >/dev/null || need_commands "$@"
+    need_root
+    mapfile -t packages < <(cut -d: -f2 <<<"$missing" | sort -u)
+    note "installing: ${packages[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    # Services that these packages would start are of no use here and would take ports of the machine.
+    local policy=/usr/sbin/policy-rc.d ours=no
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+        ours=yes
+    fi
+    local rc=0
+    { apt-get install -y -q --no-install-recommends "${packages[@]}" ||
+        { apt-get update -q && apt-get install -y -q --no-install-recommends "${packages[@]}"; }; } >&2 || rc=$?
+    [ "$ours" = no ] || rm -f "$policy"
+    [ "$rc" = 0 ] || die "apt-get could not install ${packages[*]}"
+    need_commands "$@"
+}
+
+# need_cargo -> cargo on the PATH, also in a shell that was open before rustup was installed
+need_cargo() {
+    command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+    command -v cargo >/dev/null || die "cargo is missing: install Rust with rustup first"
+}
+
+# wait_until SECONDS WHAT COMMAND... -> polls until COMMAND succeeds, dies naming WHAT at the deadline
+wait_until() {
+    local deadline=$((${EPOCHREALTIME/[.,]/} + $1 * 1000000)) what=$2
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        [ "${EPOCHREALTIME/[.,]/}" -lt "$deadline" ] || die "gave up waiting for $what"
+        sleep 0.05
+    done
+}
