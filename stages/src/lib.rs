@@ -1,1 +1,25 @@
-//! The pipeline as data.
+//! clatd's pipeline as data: what is observed (facts), what is done about it (a plan of operations, each with its
+//! undo), how a plan is carried out and taken back, and the journal of it. One module per stage. No I/O: the system
+//! is read through [`world::World`] and changed through [`apply::System`].
+
+pub mod apply;
+pub mod facts;
+pub mod fixed_world;
+pub mod journal;
+pub mod net;
+pub mod op;
+pub mod plan;
+pub mod settings;
+pub mod stage;
+pub mod world;
+
+pub mod address;
+pub mod conncheck;
+pub mod device;
+pub mod discovery;
+pub mod firewall;
+pub mod proxynd;
+pub mod route;
+pub mod script;
+pub mod sysctl;
+pub mod translator;

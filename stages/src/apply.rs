@@ -1,0 +1,167 @@
+//! Executes plans and takes them back. Rules: intend before do; between steps, and only there, look at the stop
+//! token; a failure at step k undoes k..0, newest first, going on past errors and reporting them all.
+
+use std::error::Error;
+
+use async_trait::async_trait;
+
+use crate::journal::{Journal, JournalError, Outcome, undo_of};
+use crate::op::Op;
+use crate::plan::{StageName, Step};
+
+/// An operation that failed: the cause as source, a hint where the user can act.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {op}{}", hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default())]
+pub struct OpError {
+    /// The operation, as printed in the plan.
+    pub op: String,
+    /// What the user can do about it.
+    pub hint: Option<String>,
+    /// The cause.
+    #[source]
+    pub source: Box<dyn Error + Send + Sync>,
+}
+
+impl OpError {
+    /// An operation that failed for this cause.
+    pub fn new(op: &Op, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self {
+            op: op.to_string(),
+            hint: None,
+            source: source.into(),
+        }
+    }
+
+    /// The same with a hint.
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// Whatever carries operations out: the kernel, a recorder, or one that fails at step k.
+#[async_trait]
+pub trait System: Send {
+    /// Does it; an inverse operation treats "already gone" as success. `outcome` is what the step's own operation
+    /// left, where this one takes it back.
+    async fn apply(&mut self, op: &Op, outcome: Option<&Outcome>) -> Result<Outcome, OpError>;
+}
+
+/// Why a plan was not carried out to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// A stop was asked for.
+    #[error("stopped")]
+    Stopped,
+    /// A step failed.
+    #[error("{stage}")]
+    Step {
+        /// The stage that planned it.
+        stage: StageName,
+        /// The operation's error.
+        #[source]
+        source: OpError,
+    },
+    /// The journal could not be written, so nothing more may be done.
+    #[error("{stage}: not begun, since it could not be recorded")]
+    Journal {
+        /// The stage that planned the step.
+        stage: StageName,
+        /// The journal's error.
+        #[source]
+        source: JournalError,
+    },
+}
+
+/// An undo that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum UndoError {
+    /// The operation failed; its step stays in the journal.
+    #[error("undoing {stage}")]
+    Op {
+        /// The stage that planned the step.
+        stage: StageName,
+        /// The operation's error.
+        #[source]
+        source: OpError,
+    },
+    /// It was undone but this could not be recorded.
+    #[error("undid {stage}, but could not record it")]
+    Journal {
+        /// The stage that planned the step.
+        stage: StageName,
+        /// The journal's error.
+        #[source]
+        source: JournalError,
+    },
+}
+
+/// Carries out `steps` in order until the end, a failure, or `stop`. Undoes nothing: see [`unwind`].
+pub async fn apply(
+    steps: &[Step],
+    system: &mut dyn System,
+    journal: &mut dyn Journal,
+    stop: &(dyn Fn() -> bool + Sync),
+) -> Result<(), ApplyError> {
+    for step in steps {
+        if stop() {
+            return Err(ApplyError::Stopped);
+        }
+        let stage = step.stage;
+        let seq = journal
+            .intend(step)
+            .await
+            .map_err(|source| ApplyError::Journal { stage, source })?;
+        let outcome = system
+            .apply(&step.apply, None)
+            .await
+            .map_err(|source| ApplyError::Step { stage, source })?;
+        journal
+            .done(seq, &outcome)
+            .await
+            .map_err(|source| ApplyError::Journal { stage, source })?;
+    }
+    Ok(())
+}
+
+/// Takes back what is pending in the journal, newest first, until `keep` steps are left. Goes on past errors.
+pub async fn unwind(system: &mut dyn System, journal: &mut dyn Journal, keep: usize) -> Vec<UndoError> {
+    let mut errors = Vec::new();
+    for pending in journal.pending().into_iter().skip(keep).rev() {
+        let stage = pending.step.stage;
+        if let Some(op) = undo_of(&pending)
+            && let Err(source) = system.apply(op, pending.outcome.as_ref()).await
+        {
+            errors.push(UndoError::Op { stage, source });
+            // Repeating a script of the user's that failed would surprise; everything else is tried again.
+            if !matches!(op, Op::RunScript { .. }) {
+                continue;
+            }
+        }
+        if let Err(source) = journal.undone(pending.seq).await {
+            errors.push(UndoError::Journal { stage, source });
+        }
+    }
+    errors
+}
+
+/// A system that only writes down what it is asked to do; fails at the operations listed in `fail_at` (from 0).
+#[derive(Debug, Default)]
+pub struct Recorder {
+    /// Everything asked for, in order.
+    pub applied: Vec<Op>,
+    /// Numbers of the calls that fail.
+    pub fail_at: Vec<usize>,
+}
+
+#[async_trait]
+impl System for Recorder {
+    async fn apply(&mut self, op: &Op, _outcome: Option<&Outcome>) -> Result<Outcome, OpError> {
+        let number = self.applied.len();
+        self.applied.push(op.clone());
+        if self.fail_at.contains(&number) {
+            return Err(OpError::new(op, "failure injected by a test"));
+        }
+        Ok(Outcome::Null)
+    }
+}

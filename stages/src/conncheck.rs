@@ -1,0 +1,116 @@
+//! Stage conncheck: is there native IPv4 connectivity? As in the 2016 clatd an IPv4 default route is taken for it;
+//! routes of CLATs never count.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::facts::{Fact, Facts, Source};
+use crate::net::{MAIN_TABLE, ROUTE_PROTOCOL, Route};
+use crate::plan::{StageName, Step};
+use crate::settings::{ConncheckScope, Settings};
+use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
+use crate::world::{World, WorldError};
+
+/// The stage.
+pub struct Conncheck;
+
+/// Whether the check is made at all: replacing the default routes makes it pointless.
+fn enabled(settings: &Settings) -> bool {
+    settings.v4_conncheck_enable && !settings.v4_defaultroute_replace
+}
+
+#[async_trait]
+impl Stage for Conncheck {
+    fn name(&self) -> StageName {
+        StageName::Conncheck
+    }
+
+    fn delay(&self, instance: &Instance) -> Duration {
+        let seconds = if enabled(&instance.settings) {
+            instance.settings.v4_conncheck_delay
+        } else {
+            0
+        };
+        Duration::from_secs(seconds.into())
+    }
+
+    async fn observe(
+        &self,
+        instance: &Instance,
+        world: &dyn World,
+        facts: &mut Facts,
+    ) -> Result<Verdict, ObserveError> {
+        match instance.settings.v4_conncheck_scope {
+            ConncheckScope::Host => judge(&instance.settings, None, world, facts)
+                .await
+                .map_err(world_error(self.name())),
+            // The uplink is not known before discovery, which calls `judge_uplink`.
+            ConncheckScope::Uplink => Ok(Verdict::Ready),
+        }
+    }
+
+    fn plan(&self, _instance: &Instance, _facts: &Facts) -> Result<Vec<Step>, PlanError> {
+        Ok(Vec::new())
+    }
+}
+
+/// The check of `v4-conncheck-scope=uplink`, once the uplink is known.
+pub(crate) async fn judge_uplink(
+    instance: &Instance,
+    uplink: &str,
+    world: &dyn World,
+    facts: &mut Facts,
+) -> Result<Verdict, WorldError> {
+    match instance.settings.v4_conncheck_scope {
+        ConncheckScope::Uplink => judge(&instance.settings, Some(uplink), world, facts).await,
+        ConncheckScope::Host => Ok(Verdict::Ready),
+    }
+}
+
+async fn judge(
+    settings: &Settings,
+    uplink: Option<&str>,
+    world: &dyn World,
+    facts: &mut Facts,
+) -> Result<Verdict, WorldError> {
+    if !enabled(settings) {
+        return Ok(Verdict::Ready);
+    }
+    let mut native = native_defaults(world).await?;
+    if let Some(uplink) = uplink {
+        native.retain(|route| route.device.as_deref() == Some(uplink));
+    }
+    let shown: Vec<String> = native
+        .iter()
+        .filter(|route| !route.dead)
+        .map(ToString::to_string)
+        .collect();
+    let verdict = match shown.first() {
+        Some(route) => Verdict::idle(format!(
+            "this system already has IPv4 connectivity ({route}); no need for a CLAT"
+        )),
+        None => Verdict::Ready,
+    };
+    facts.native_ipv4 = Some(Fact::new(shown, Source::Kernel("IPv4 default routes in table main")));
+    Ok(verdict)
+}
+
+/// The IPv4 default routes of the main table that no CLAT made.
+pub(crate) async fn native_defaults(world: &dyn World) -> Result<Vec<Route>, WorldError> {
+    let clats: BTreeSet<String> = world
+        .links()
+        .await?
+        .into_iter()
+        .filter(|link| link.is_clat())
+        .map(|link| link.name)
+        .collect();
+    let mut routes = world.routes4(MAIN_TABLE).await?;
+    routes.retain(|route| {
+        let ours =
+            route.protocol == ROUTE_PROTOCOL || route.device.as_ref().is_some_and(|device| clats.contains(device));
+        route.is_default() && !ours
+    });
+    Ok(routes)
+}

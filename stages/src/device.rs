@@ -1,0 +1,107 @@
+//! Stage device: the CLAT's TUN device, up, with the CLAT's IPv4 address.
+
+use std::net::IpAddr;
+
+use async_trait::async_trait;
+
+use crate::facts::Facts;
+use crate::op::Op;
+use crate::plan::{StageName, Step};
+use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
+use crate::translator::uses_tayga;
+use crate::world::World;
+
+/// The smallest MTU of an IPv6 link, in bytes (RFC 8200 section 5).
+const IPV6_MIN_MTU: u32 = 1280;
+
+/// MTU of the CLAT device: packets that fit the uplink must fit here, since both IP versions pass through it.
+pub(crate) fn mtu(uplink_mtu: u32) -> u32 {
+    uplink_mtu.clamp(IPV6_MIN_MTU, 65535)
+}
+
+/// The stage.
+pub struct Device;
+
+#[async_trait]
+impl Stage for Device {
+    fn name(&self) -> StageName {
+        StageName::Device
+    }
+
+    async fn observe(
+        &self,
+        instance: &Instance,
+        world: &dyn World,
+        _facts: &mut Facts,
+    ) -> Result<Verdict, ObserveError> {
+        let name = &instance.settings.clat_dev;
+        match world.link(name).await.map_err(world_error(self.name()))? {
+            Some(link) if link.alias.as_deref() != Some(instance.alias().as_str()) => Err(ObserveError::Unusable {
+                stage: self.name(),
+                what: format!(
+                    "clat-dev {name} exists already and is not ours; choose another name, or delete it with `ip link delete {name}`"
+                ),
+            }),
+            _ => Ok(Verdict::Ready),
+        }
+    }
+
+    fn plan(&self, instance: &Instance, facts: &Facts) -> Result<Vec<Step>, PlanError> {
+        let settings = &instance.settings;
+        let device = settings.clat_dev.clone();
+        let uplink = facts.uplink.as_ref().ok_or_else(|| PlanError {
+            stage: self.name(),
+            what: "no uplink".into(),
+        })?;
+        let tayga = uses_tayga(settings);
+        let why = if tayga {
+            "TAYGA opens its TUN device by name, so it must be persistent"
+        } else {
+            "carries IPv4 to the translator and IPv6 from it"
+        };
+        let address = IpAddr::from(settings.clat_v4_addr).into();
+        Ok(vec![
+            Step::new(
+                self.name(),
+                why,
+                Op::CreateTun {
+                    device: device.clone(),
+                    alias: instance.alias(),
+                    persistent: tayga,
+                    queues: if tayga { 0 } else { settings.translator_queues },
+                },
+                Op::DeleteTun {
+                    device: device.clone(),
+                    alias: instance.alias(),
+                },
+            ),
+            Step::on_device(
+                self.name(),
+                "the CLAT needs no link-local address",
+                Op::SetDeviceSysctl {
+                    key: format!("net/ipv6/conf/{device}/addr_gen_mode"),
+                    value: "1".into(),
+                },
+                &device,
+            ),
+            Step::on_device(
+                self.name(),
+                "packets that fit the uplink must fit the CLAT",
+                Op::SetLinkUp {
+                    device: device.clone(),
+                    mtu: mtu(uplink.value.mtu),
+                },
+                &device,
+            ),
+            Step::new(
+                self.name(),
+                "source of the host's IPv4 packets through the CLAT",
+                Op::AddAddress {
+                    device: device.clone(),
+                    address,
+                },
+                Op::RemoveAddress { device, address },
+            ),
+        ])
+    }
+}

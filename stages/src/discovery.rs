@@ -1,0 +1,298 @@
+//! Stage discovery: the PLAT prefix (configured, RFC 7050, or the fallback) and the uplink that leads to it.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use async_trait::async_trait;
+use clatd_translator::Pref64;
+
+use crate::conncheck::judge_uplink;
+use crate::facts::{Fact, Facts, Source};
+use crate::plan::{StageName, Step};
+use crate::settings::DnsServer;
+use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
+use crate::world::{DnsAnswer, World, WorldError};
+
+/// The well-known IPv4-only name (RFC 7050 section 2.2).
+pub const WELL_KNOWN_NAME: &str = "ipv4only.arpa.";
+/// Its two IPv4 addresses (RFC 7050 section 2.2).
+pub const WELL_KNOWN_ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 0, 170), Ipv4Addr::new(192, 0, 0, 171)];
+
+/// The stage.
+pub struct Discovery;
+
+#[async_trait]
+impl Stage for Discovery {
+    fn name(&self) -> StageName {
+        StageName::Discovery
+    }
+
+    async fn observe(
+        &self,
+        instance: &Instance,
+        world: &dyn World,
+        facts: &mut Facts,
+    ) -> Result<Verdict, ObserveError> {
+        let settings = &instance.settings;
+        if let Some(device) = &settings.plat_dev
+            && world.link(device).await.map_err(world_error(self.name()))?.is_none()
+        {
+            return Ok(Verdict::idle(format!("the uplink {device} (plat-dev) does not exist")));
+        }
+        let found = find_prefixes(instance, world).await.map_err(world_error(self.name()))?;
+        let mut prefixes = found.prefixes.into_iter();
+        let Some(first) = prefixes.next() else {
+            return Ok(Verdict::idle(format!("no PLAT prefix: {}", found.failures.join("; "))));
+        };
+        let prefix = first.value;
+        facts.plat_prefix = Some(first);
+        facts.other_plat_prefixes = prefixes.collect();
+        match find_uplink(settings.plat_dev.as_deref(), prefix, world, facts)
+            .await
+            .map_err(world_error(self.name()))?
+        {
+            Uplink::Found(device) => judge_uplink(instance, &device, world, facts)
+                .await
+                .map_err(world_error(self.name())),
+            Uplink::None(reason) => Ok(Verdict::Idle { reason }),
+        }
+    }
+
+    fn plan(&self, _instance: &Instance, _facts: &Facts) -> Result<Vec<Step>, PlanError> {
+        Ok(Vec::new())
+    }
+}
+
+#[derive(Default)]
+struct Found {
+    prefixes: Vec<Fact<Pref64>>,
+    failures: Vec<String>,
+}
+
+async fn find_prefixes(instance: &Instance, world: &dyn World) -> Result<Found, WorldError> {
+    let settings = &instance.settings;
+    if let Some(prefix) = settings.plat_prefix {
+        return Ok(Found {
+            prefixes: vec![Fact::new(prefix.0, Source::Configuration)],
+            failures: Vec::new(),
+        });
+    }
+    let servers: Vec<Option<&DnsServer>> = match settings.dns64_servers.as_slice() {
+        [] => vec![None],
+        servers => servers.iter().map(Some).collect(),
+    };
+    let mut found = Found::default();
+    for server in servers {
+        // A server named together with its uplink is asked through that uplink (RFC 8880 section 7.1).
+        let device = settings
+            .plat_dev
+            .as_deref()
+            .filter(|_| server.is_some_and(|server| !server.address.is_loopback()));
+        let answer = world.aaaa(WELL_KNOWN_NAME, server, device).await?;
+        match prefixes_in(server, answer) {
+            Ok(prefixes) => {
+                found.prefixes = prefixes;
+                return Ok(found);
+            }
+            Err(failure) => found.failures.push(failure),
+        }
+    }
+    if let Some(prefix) = settings.plat_fallback_prefix {
+        found.prefixes.push(Fact::new(
+            prefix.0,
+            Source::Derived("plat-fallback-prefix, since none was discovered"),
+        ));
+    }
+    Ok(found)
+}
+
+/// The prefixes that one server's answer reveals, or why it reveals none.
+fn prefixes_in(server: Option<&DnsServer>, answer: DnsAnswer) -> Result<Vec<Fact<Pref64>>, String> {
+    let who = server.map_or_else(|| "the system's resolver".to_owned(), ToString::to_string);
+    match answer {
+        DnsAnswer::Addresses { addresses, ttl_s } => {
+            let source = Source::Dns64(server.map(|server| server.address));
+            let prefixes: Vec<_> = synthesised_prefixes(&addresses)
+                .into_iter()
+                .map(|prefix| Fact::lasting(prefix, source.clone(), ttl_s))
+                .collect();
+            if prefixes.is_empty() {
+                let shown: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+                return Err(format!(
+                    "{who} answered {WELL_KNOWN_NAME} with {}, which no DNS64 synthesised",
+                    shown.join(", ")
+                ));
+            }
+            Ok(prefixes)
+        }
+        DnsAnswer::NoRecords { nxdomain: true, .. } => Err(format!("{who} says that {WELL_KNOWN_NAME} does not exist")),
+        DnsAnswer::NoRecords { nxdomain: false, .. } => Err(format!(
+            "{who} has no AAAA record for {WELL_KNOWN_NAME}; it does no DNS64"
+        )),
+        DnsAnswer::Failed(why) => Err(format!("{who} gave no answer for {WELL_KNOWN_NAME}: {why}")),
+    }
+}
+
+/// The prefixes that these AAAA records of the well-known name reveal, in order, each once (RFC 7050 section 3).
+///
+/// A well-known address that stands more than once in one of the records says nothing about the prefix, so only the
+/// other one is searched for then. Records in which neither stands where RFC 6052 puts it are not synthesised.
+pub fn synthesised_prefixes(records: &[Ipv6Addr]) -> Vec<Pref64> {
+    let usable: Vec<Ipv4Addr> = WELL_KNOWN_ADDRESSES
+        .into_iter()
+        .filter(|known| records.iter().all(|record| occurrences(*record, *known) <= 1))
+        .collect();
+    let mut prefixes = Vec::new();
+    for record in records {
+        let candidates = usable.iter().filter_map(|known| prefix_around(*record, *known));
+        // Both well-known addresses in one record: the true one has nothing but zeros behind it (RFC 6052 section 2.2).
+        let best =
+            candidates.max_by_key(|prefix| prefix.extract(*record).is_some_and(|v4| prefix.embed(v4) == *record));
+        if let Some(prefix) = best
+            && !prefixes.contains(&prefix)
+        {
+            prefixes.push(prefix);
+        }
+    }
+    prefixes
+}
+
+/// The prefix of the record if `known` stands at one of the places of RFC 6052 section 2.2; the longest where several fit.
+fn prefix_around(record: Ipv6Addr, known: Ipv4Addr) -> Option<Pref64> {
+    Pref64::LENGTHS.into_iter().rev().find_map(|length| {
+        let mask = u128::MAX << (128 - u32::from(length));
+        let prefix = Pref64::new(Ipv6Addr::from(u128::from(record) & mask), length).ok()?;
+        let u_octet_zero = record.octets()[8] == 0;
+        (u_octet_zero && prefix.extract(record) == Some(known)).then_some(prefix)
+    })
+}
+
+/// How often `known` stands in the record, on octet boundaries, also around the "u" octet (RFC 7050 section 3).
+fn occurrences(record: Ipv6Addr, known: Ipv4Addr) -> usize {
+    let octets = record.octets();
+    let known = known.octets();
+    let whole = octets.windows(4).filter(|window| *window == known).count();
+    let without_u: Vec<u8> = octets[..8].iter().chain(&octets[9..]).copied().collect();
+    // Windows that begin at 5, 6 or 7 reach over the place of the "u" octet; the others were counted above.
+    let around_u = without_u
+        .windows(4)
+        .enumerate()
+        .filter(|(start, window)| (5..8).contains(start) && *window == known)
+        .count();
+    whole + around_u
+}
+
+enum Uplink {
+    Found(String),
+    None(String),
+}
+
+async fn find_uplink(
+    wanted: Option<&str>,
+    prefix: Pref64,
+    world: &dyn World,
+    facts: &mut Facts,
+) -> Result<Uplink, WorldError> {
+    let Some(route) = world.route_to(prefix.address(), wanted).await? else {
+        let through = wanted
+            .map(|device| format!(" through {device} (plat-dev)"))
+            .unwrap_or_default();
+        return Ok(Uplink::None(format!(
+            "no IPv6 route to the PLAT prefix {prefix}{through}"
+        )));
+    };
+    let Some(link) = world.link(&route.device).await? else {
+        return Ok(Uplink::None(format!("the uplink {} is gone", route.device)));
+    };
+    if link.is_clat() {
+        return Ok(Uplink::None(format!(
+            "the route to the PLAT prefix {prefix} leads into the CLAT device {}",
+            link.name
+        )));
+    }
+    let source = match wanted {
+        Some(_) => Source::Configuration,
+        None => Source::Kernel("route to the PLAT prefix"),
+    };
+    facts.plat_gateway = route
+        .gateway
+        .map(|gateway| Fact::new(gateway, Source::Kernel("route to the PLAT prefix")));
+    let name = link.name.clone();
+    facts.uplink = Some(Fact::new(link, source));
+    Ok(Uplink::Found(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(records: &[&str]) -> Vec<String> {
+        let records: Vec<Ipv6Addr> = records.iter().map(|text| text.parse().unwrap()).collect();
+        synthesised_prefixes(&records).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn all_six_lengths_are_found() {
+        for prefix in [
+            "2001:db8::/32",
+            "2001:db8:100::/40",
+            "2001:db8:122::/48",
+            "2001:db8:122:300::/56",
+            "2001:db8:122:344::/64",
+            "64:ff9b::/96",
+        ] {
+            let parsed: Pref64 = prefix.parse().unwrap();
+            let records: Vec<Ipv6Addr> = WELL_KNOWN_ADDRESSES.iter().map(|known| parsed.embed(*known)).collect();
+            assert_eq!(synthesised_prefixes(&records), [parsed], "{prefix}");
+            assert_eq!(
+                synthesised_prefixes(&records[1..]),
+                [parsed],
+                "{prefix}, only 192.0.0.171"
+            );
+        }
+    }
+
+    #[test]
+    fn records_that_no_dns64_made_are_skipped() {
+        assert_eq!(found(&["2001:db8::1", "64:ff9b::c000:aa"]), ["64:ff9b::/96"]);
+        assert_eq!(found(&["2001:db8::1"]), [""; 0]);
+        assert_eq!(found(&[]), [""; 0]);
+        // 192.0.0.172 is no well-known address, 192.0.0.170 at an odd place no standard format.
+        assert_eq!(found(&["64:ff9b::c000:ac", "2001:c000:aa::1"]), [""; 0]);
+    }
+
+    #[test]
+    fn several_prefixes_come_in_order_and_once() {
+        assert_eq!(
+            found(&[
+                "2001:db8:1::c000:aa",
+                "64:ff9b::c000:aa",
+                "2001:db8:1::c000:ab",
+                "64:ff9b::c000:ab"
+            ]),
+            ["2001:db8:1::/96", "64:ff9b::/96"]
+        );
+    }
+
+    /// RFC 7050 section 3: a prefix that itself holds 192.0.0.170 is found by way of 192.0.0.171.
+    #[test]
+    fn a_well_known_address_inside_the_prefix_does_not_mislead() {
+        assert_eq!(
+            found(&["2001:db8:c000:aa::c000:aa", "2001:db8:c000:aa::c000:ab"]),
+            ["2001:db8:c000:aa::/96"]
+        );
+        assert_eq!(
+            found(&["2001:db8:c000:ab::c000:aa", "2001:db8:c000:ab::c000:ab"]),
+            ["2001:db8:c000:ab::/96"]
+        );
+        // Around the "u" octet: 192.0.0.170 in bytes 5, 6, 7 and 9 of a /96 prefix.
+        assert_eq!(
+            found(&["2001:db8:c0:0:aa:0:c000:aa", "2001:db8:c0:0:aa:0:c000:ab"]),
+            ["2001:db8:c0:0:aa::/96"]
+        );
+    }
+
+    #[test]
+    fn one_record_with_both_addresses_ends_in_zeros() {
+        assert_eq!(found(&["2001:db8:c000:aa::c000:ab"]), ["2001:db8:c000:aa::/96"]);
+    }
+}

@@ -1,0 +1,161 @@
+//! What was observed: each fact with its source and, where it ends, its lifetime.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+
+use clatd_translator::Pref64;
+use serde::{Serialize, Serializer};
+
+use crate::net::{Link, Route};
+
+/// Where a fact comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The user set it.
+    Configuration,
+    /// A DNS64 server synthesised it (RFC 7050); `None` = the system's resolver.
+    Dns64(Option<IpAddr>),
+    /// The kernel was asked; the text says what.
+    Kernel(&'static str),
+    /// A rule of ours made it out of other facts; the text says which.
+    Derived(&'static str),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Configuration => f.write_str("configuration"),
+            Self::Dns64(Some(server)) => write!(f, "DNS64 server {server}"),
+            Self::Dns64(None) => f.write_str("DNS64 of the system's resolver"),
+            Self::Kernel(what) => write!(f, "kernel: {what}"),
+            Self::Derived(rule) => f.write_str(rule),
+        }
+    }
+}
+
+impl Serialize for Source {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A value with its source and lifetime.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fact<T> {
+    /// What was observed.
+    pub value: T,
+    /// Where it comes from.
+    pub source: Source,
+    /// Seconds for which it holds from the observation; `None` = until something changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lifetime_s: Option<u32>,
+}
+
+impl<T> Fact<T> {
+    /// A fact without an end.
+    pub fn new(value: T, source: Source) -> Self {
+        Self {
+            value,
+            source,
+            lifetime_s: None,
+        }
+    }
+
+    /// A fact that holds for `seconds`.
+    pub fn lasting(value: T, source: Source, seconds: u32) -> Self {
+        Self {
+            value,
+            source,
+            lifetime_s: Some(seconds),
+        }
+    }
+}
+
+/// All that the stages of one instance observed, in pipeline order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Facts {
+    /// IPv4 default routes that are not ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub native_ipv4: Option<Fact<Vec<String>>>,
+    /// The PLAT prefix in use.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "pref64_fact")]
+    pub plat_prefix: Option<Fact<Pref64>>,
+    /// Further PLAT prefixes, in order of arrival.
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "pref64_facts")]
+    pub other_plat_prefixes: Vec<Fact<Pref64>>,
+    /// The uplink.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<Fact<Link>>,
+    /// How the uplink reaches the PLAT.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plat_gateway: Option<Fact<IpAddr>>,
+    /// The CLAT's IPv6 address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clat_v6_addr: Option<Fact<Ipv6Addr>>,
+    /// Sysctls that the plan depends on, by key (`net/ipv6/...`); a key that this kernel lacks is absent.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub sysctls: BTreeMap<String, String>,
+    /// What stands between the CLAT's packets and the uplink.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub firewall: Option<FirewallFacts>,
+    /// IPv4 default routes that `v4-defaultroute-replace` takes away, in the kernel's order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaced_routes: Option<Fact<Vec<Route>>>,
+}
+
+/// The packet filters found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct FirewallFacts {
+    /// nft base chains that would stop the CLAT's packets.
+    pub nft_chains: Vec<NftChain>,
+    /// The ip6tables FORWARD chain.
+    pub ip6tables: Ip6tablesForward,
+    /// Things that could not be read or judged; printed as warnings.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// An nft base chain that would stop the CLAT's packets, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NftChain {
+    /// `ip6` or `inet`.
+    pub family: String,
+    /// Table name.
+    pub table: String,
+    /// Chain name.
+    pub chain: String,
+    /// `forward` or `prerouting`.
+    pub hook: String,
+    /// Why it would stop them: `policy drop`, `rule with reject`, ...
+    pub reason: String,
+}
+
+/// State of ip6tables' FORWARD chain.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ip6tablesForward {
+    /// The filter table does not exist, so nothing is dropped there.
+    #[default]
+    Absent,
+    /// It lets everything through.
+    Open,
+    /// Its policy or a rule would drop.
+    Drops,
+}
+
+fn pref64_fact<S: Serializer>(fact: &Option<Fact<Pref64>>, serializer: S) -> Result<S::Ok, S::Error> {
+    fact.as_ref().map(shown).serialize(serializer)
+}
+
+fn pref64_facts<S: Serializer>(facts: &[Fact<Pref64>], serializer: S) -> Result<S::Ok, S::Error> {
+    facts.iter().map(shown).collect::<Vec<_>>().serialize(serializer)
+}
+
+fn shown(fact: &Fact<Pref64>) -> Fact<String> {
+    Fact {
+        value: fact.value.to_string(),
+        source: fact.source.clone(),
+        lifetime_s: fact.lifetime_s,
+    }
+}

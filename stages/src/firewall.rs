@@ -1,0 +1,120 @@
+//! Stage firewall: an accept in a table of our own does not override a drop in somebody else's base chain, so accept
+//! rules go to the head of each chain that would drop, and exactly these are taken away again.
+
+pub mod ip6tables;
+pub mod nftables;
+
+use async_trait::async_trait;
+
+use crate::facts::{Facts, FirewallFacts, Ip6tablesForward};
+use crate::plan::{StageName, Step};
+use crate::settings::{FirewallChoice, Settings};
+use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
+use crate::world::{World, WorldError};
+
+/// The stage.
+pub struct Firewall;
+
+#[async_trait]
+impl Stage for Firewall {
+    fn name(&self) -> StageName {
+        StageName::Firewall
+    }
+
+    async fn observe(
+        &self,
+        instance: &Instance,
+        world: &dyn World,
+        facts: &mut Facts,
+    ) -> Result<Verdict, ObserveError> {
+        if instance.settings.firewall == FirewallChoice::None {
+            return Ok(Verdict::Ready);
+        }
+        let found = look(&instance.settings, world)
+            .await
+            .map_err(world_error(self.name()))?;
+        if wants_ip6tables(&instance.settings, found.ip6tables)
+            && world
+                .program(&instance.settings.cmd_ip6tables)
+                .await
+                .map_err(world_error(self.name()))?
+                .is_none()
+        {
+            return Err(ObserveError::Unusable {
+                stage: self.name(),
+                what: format!(
+                    "ip6tables rules are wanted, but the program `{}` was not found; install it, set cmd-ip6tables, or use \
+                     ip6tables-enable=no",
+                    instance.settings.cmd_ip6tables
+                ),
+            });
+        }
+        facts.firewall = Some(found);
+        Ok(Verdict::Ready)
+    }
+
+    fn plan(&self, instance: &Instance, facts: &Facts) -> Result<Vec<Step>, PlanError> {
+        let Some(found) = &facts.firewall else {
+            return Ok(Vec::new());
+        };
+        let uplink = facts.uplink.as_ref().ok_or_else(|| PlanError {
+            stage: self.name(),
+            what: "no uplink".into(),
+        })?;
+        let path = Path {
+            instance,
+            uplink: &uplink.value.name,
+            facts,
+        };
+        let mut steps = Vec::new();
+        for chain in &found.nft_chains {
+            steps.extend(nftables::accept(&path, chain));
+        }
+        if wants_ip6tables(&instance.settings, found.ip6tables) {
+            steps.extend(ip6tables::accept(&path, found.ip6tables));
+        }
+        Ok(steps)
+    }
+}
+
+/// Between which devices packets must pass.
+pub(crate) struct Path<'a> {
+    pub(crate) instance: &'a Instance,
+    pub(crate) uplink: &'a str,
+    pub(crate) facts: &'a Facts,
+}
+
+fn wants_ip6tables(settings: &Settings, forward: Ip6tablesForward) -> bool {
+    match (settings.firewall, settings.ip6tables_enable) {
+        (FirewallChoice::None | FirewallChoice::Nftables, _) | (_, Some(false)) => false,
+        (_, Some(true)) => true,
+        (_, None) => forward == Ip6tablesForward::Drops,
+    }
+}
+
+async fn look(settings: &Settings, world: &dyn World) -> Result<FirewallFacts, WorldError> {
+    let mut found = FirewallFacts::default();
+    let mut ip6tables_owns_filter = false;
+    if settings.firewall != FirewallChoice::Nftables
+        && let Some(saved) = world.ip6tables_filter(&settings.cmd_ip6tables).await?
+    {
+        found.ip6tables = ip6tables::judge(&saved);
+        ip6tables_owns_filter = true;
+        if found.ip6tables == Ip6tablesForward::Drops && !wants_ip6tables(settings, found.ip6tables) {
+            found.notes.push(
+                "the ip6tables FORWARD chain drops the CLAT's packets, and ip6tables-enable=no keeps clatd from it"
+                    .into(),
+            );
+        }
+    }
+    if settings.firewall != FirewallChoice::Ip6tables {
+        match world.nft_ruleset(&settings.cmd_nft).await? {
+            Some(ruleset) => found.nft_chains = nftables::judge(&ruleset, ip6tables_owns_filter),
+            None => found.notes.push(format!(
+                "the program `{}` was not found, so nft chains were not examined",
+                settings.cmd_nft
+            )),
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,143 @@
+//! The ip6tables FORWARD chain: would it drop, and the rules that let the CLAT's packets pass.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::facts::Ip6tablesForward;
+use crate::firewall::Path;
+use crate::op::{Op, Undo};
+use crate::plan::{StageName, Step};
+
+/// Judges the filter table as `ip6tables-save` prints it.
+pub fn judge(saved: &str) -> Ip6tablesForward {
+    let mut chains: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut policy = None;
+    for line in saved.lines() {
+        let mut words = line.split_whitespace();
+        match words.next() {
+            Some(":FORWARD") => policy = words.next(),
+            Some("-A") => {
+                if let Some(chain) = words.next() {
+                    chains.entry(chain).or_default().push(line);
+                }
+            }
+            _ => {}
+        }
+    }
+    match policy {
+        None => Ip6tablesForward::Absent,
+        Some("ACCEPT") if !drops("FORWARD", &chains, &mut BTreeSet::new()) => Ip6tablesForward::Open,
+        Some(_) => Ip6tablesForward::Drops,
+    }
+}
+
+/// Targets that let a packet go on.
+const HARMLESS: &[&str] = &[
+    "ACCEPT", "RETURN", "LOG", "NFLOG", "MARK", "CONNMARK", "TCPMSS", "TRACE", "SET",
+];
+
+fn drops<'a>(chain: &'a str, chains: &BTreeMap<&'a str, Vec<&'a str>>, seen: &mut BTreeSet<&'a str>) -> bool {
+    if !seen.insert(chain) {
+        return false;
+    }
+    let targets = chains.get(chain).into_iter().flatten().filter_map(|rule| {
+        let mut words = rule.split_whitespace();
+        words.find(|word| matches!(*word, "-j" | "-g"))?;
+        words.next()
+    });
+    let mut targets = targets.filter(|target| !HARMLESS.contains(target));
+    targets.any(|target| !chains.contains_key(target) && is_builtin(target) || drops(target, chains, seen))
+}
+
+/// Targets in capitals are the kernel's or an extension's (DROP, REJECT, NFQUEUE ...); others are user chains, which
+/// may be empty.
+fn is_builtin(target: &str) -> bool {
+    !target.is_empty() && target.chars().all(|c| c.is_ascii_uppercase())
+}
+
+/// The two rules, as the 2016 clatd inserts them, with a comment that names the instance.
+pub(crate) fn accept(path: &Path<'_>, forward: Ip6tablesForward) -> Vec<Step> {
+    let settings = &path.instance.settings;
+    let command = settings.cmd_ip6tables.clone();
+    let mut steps = Vec::new();
+    if forward == Ip6tablesForward::Absent {
+        steps.push(Step {
+            stage: StageName::Firewall,
+            why: "ip6tables makes the filter table when the first rule is inserted".into(),
+            apply: Op::Nothing {
+                what: "note that the ip6tables filter table does not exist yet".into(),
+            },
+            undo: Undo::Op(Op::DeleteNftTable {
+                command: settings.cmd_nft.clone(),
+                family: "ip6".into(),
+                table: "filter".into(),
+                only_if_empty: true,
+            }),
+        });
+    }
+    let (clat, uplink) = (settings.clat_dev.as_str(), path.uplink);
+    for (direction, from, to, why) in [
+        ("out", clat, uplink, "packets from the CLAT pass to the PLAT"),
+        ("in", uplink, clat, "packets from the PLAT pass to the CLAT"),
+    ] {
+        let comment = format!("clatd:{}:{direction}", path.instance.name);
+        let words = [
+            "-i",
+            from,
+            "-o",
+            to,
+            "-m",
+            "comment",
+            "--comment",
+            comment.as_str(),
+            "-j",
+            "ACCEPT",
+        ];
+        let rule: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        steps.push(Step::new(
+            StageName::Firewall,
+            why,
+            Op::InsertIp6tables {
+                command: command.clone(),
+                chain: "FORWARD".into(),
+                rule: rule.clone(),
+            },
+            Op::DeleteIp6tables {
+                command: command.clone(),
+                chain: "FORWARD".into(),
+                rule,
+            },
+        ));
+    }
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(rules: &str) -> Ip6tablesForward {
+        judge(&format!("*filter\n:INPUT DROP [0:0]\n{rules}\nCOMMIT\n"))
+    }
+
+    #[test]
+    fn policy_decides_an_empty_chain() {
+        assert_eq!(judged(":FORWARD ACCEPT [0:0]"), Ip6tablesForward::Open);
+        assert_eq!(judged(":FORWARD DROP [5:300]"), Ip6tablesForward::Drops);
+        assert_eq!(judged(""), Ip6tablesForward::Absent);
+    }
+
+    #[test]
+    fn rules_and_the_chains_they_lead_to_count() {
+        assert_eq!(
+            judged(":FORWARD ACCEPT [0:0]\n-A FORWARD -j REJECT --reject-with icmp6-adm-prohibited"),
+            Ip6tablesForward::Drops
+        );
+        assert_eq!(
+            judged(":FORWARD ACCEPT [0:0]\n-A FORWARD -j LOG\n-A INPUT -j DROP"),
+            Ip6tablesForward::Open
+        );
+        let chained = ":FORWARD ACCEPT [0:0]\n:a - [0:0]\n:b - [0:0]\n-A FORWARD -j a\n-A a -g b\n-A b -j a\n";
+        assert_eq!(judged(chained), Ip6tablesForward::Open);
+        assert_eq!(judged(&format!("{chained}-A b -j DROP")), Ip6tablesForward::Drops);
+    }
+}

@@ -1,0 +1,291 @@
+//! nft base chains that would stop the CLAT's packets, and the rules that let them pass. The ruleset is somebody
+//! else's: it is searched as plain JSON, since the nftables crate's types fail on statements that they do not model.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use nftables::expr::{Expression, Meta, MetaKey, NamedExpression, Payload, PayloadField, Prefix};
+use nftables::stmt::{Match, Operator, Statement};
+use serde_json::Value;
+
+use crate::facts::NftChain;
+use crate::firewall::Path;
+use crate::op::{NftRule, Op};
+use crate::plan::{StageName, Step};
+use crate::translator::mappings;
+
+/// The base chains that would stop the CLAT's packets: on hook forward those that drop by policy or rule; on hook
+/// prerouting those that drop by policy or look the source up in the routing table (`fib`), as reverse-path filters do.
+/// With `skip_ip6tables` the chains of ip6tables' own filter table are left to ip6tables.
+pub fn judge(ruleset: &Value, skip_ip6tables: bool) -> Vec<NftChain> {
+    let ruleset = Ruleset::new(ruleset);
+    let mut chains = Vec::new();
+    for chain in &ruleset.chains {
+        let (Some(family), Some(hook)) = (text(chain, "family"), text(chain, "hook")) else {
+            continue;
+        };
+        let is_filter = text(chain, "type") == Some("filter");
+        if !matches!(family, "ip6" | "inet") || !is_filter {
+            continue;
+        }
+        let (Some(table), Some(name)) = (text(chain, "table"), text(chain, "name")) else {
+            continue;
+        };
+        if skip_ip6tables && family == "ip6" && table == "filter" && name == "FORWARD" {
+            continue;
+        }
+        let reason = match hook {
+            _ if !matches!(hook, "forward" | "prerouting") => None,
+            _ if text(chain, "policy") == Some("drop") => Some("policy drop".to_owned()),
+            "forward" => ruleset
+                .stops(family, table, name, &mut BTreeSet::new())
+                .map(|word| format!("rule with {word}")),
+            _ => ruleset
+                .reverse_path_filter(family, table, name)
+                .then(|| "rule with fib".to_owned()),
+        };
+        if let Some(reason) = reason {
+            chains.push(NftChain {
+                family: family.into(),
+                table: table.into(),
+                chain: name.into(),
+                hook: hook.into(),
+                reason,
+            });
+        }
+    }
+    chains
+}
+
+/// Accept rules at the head of `chain`.
+pub(crate) fn accept(path: &Path<'_>, chain: &NftChain) -> Vec<Step> {
+    let clat = path.instance.settings.clat_dev.as_str();
+    let out_why = format!(
+        "packets from the CLAT pass {} {} ({})",
+        chain.table, chain.chain, chain.reason
+    );
+    let in_why = format!(
+        "packets from the PLAT pass {} {} ({})",
+        chain.table, chain.chain, chain.reason
+    );
+    if chain.hook == "forward" {
+        return vec![
+            insert(
+                path,
+                chain,
+                "out",
+                out_why,
+                vec![device(MetaKey::Iifname, clat), device(MetaKey::Oifname, path.uplink)],
+            ),
+            insert(
+                path,
+                chain,
+                "in",
+                in_why,
+                vec![device(MetaKey::Iifname, path.uplink), device(MetaKey::Oifname, clat)],
+            ),
+        ];
+    }
+    // No output device is known in prerouting: what comes in by the uplink is told by the addresses of the CLAT.
+    let mut steps = vec![insert(
+        path,
+        chain,
+        "out",
+        out_why,
+        vec![device(MetaKey::Iifname, clat)],
+    )];
+    let clat_v6 = path.facts.clat_v6_addr.as_ref().map(|fact| fact.value);
+    for (number, map) in clat_v6
+        .map(|address| mappings(&path.instance.settings, address))
+        .unwrap_or_default()
+        .iter()
+        .enumerate()
+    {
+        let direction = if number == 0 {
+            "in".to_owned()
+        } else {
+            format!("in{number}")
+        };
+        let matches = vec![device(MetaKey::Iifname, path.uplink), daddr(map.v6)];
+        steps.push(insert(path, chain, &direction, in_why.clone(), matches));
+    }
+    steps
+}
+
+fn insert(
+    path: &Path<'_>,
+    chain: &NftChain,
+    direction: &str,
+    why: String,
+    mut statements: Vec<Statement<'static>>,
+) -> Step {
+    statements.push(Statement::Accept(None));
+    let rule = NftRule {
+        family: chain.family.clone(),
+        table: chain.table.clone(),
+        chain: chain.chain.clone(),
+        statements: serde_json::to_value(statements).unwrap_or_default(),
+        comment: format!("clatd:{}:{direction}", path.instance.name),
+    };
+    let command = path.instance.settings.cmd_nft.clone();
+    Step::new(
+        StageName::Firewall,
+        why,
+        Op::InsertNftRule {
+            command: command.clone(),
+            rule: rule.clone(),
+        },
+        Op::RemoveNftRule { command, rule },
+    )
+}
+
+fn device(key: MetaKey, name: &str) -> Statement<'static> {
+    Statement::Match(Match {
+        left: Expression::Named(NamedExpression::Meta(Meta { key })),
+        right: Expression::String(Cow::Owned(name.to_owned())),
+        op: Operator::EQ,
+    })
+}
+
+fn daddr(network: ipnet::Ipv6Net) -> Statement<'static> {
+    let address = Expression::String(Cow::Owned(network.addr().to_string()));
+    let right = match network.prefix_len() {
+        128 => address,
+        len => Expression::Named(NamedExpression::Prefix(Prefix {
+            addr: Box::new(address),
+            len: len.into(),
+        })),
+    };
+    let field = PayloadField {
+        protocol: "ip6".into(),
+        field: "daddr".into(),
+    };
+    Statement::Match(Match {
+        left: Expression::Named(NamedExpression::Payload(Payload::PayloadField(field))),
+        right,
+        op: Operator::EQ,
+    })
+}
+
+struct Ruleset<'a> {
+    chains: Vec<&'a Value>,
+    rules: Vec<&'a Value>,
+    maps: Vec<&'a Value>,
+}
+
+impl<'a> Ruleset<'a> {
+    fn new(ruleset: &'a Value) -> Self {
+        let objects = ruleset
+            .get("nftables")
+            .and_then(Value::as_array)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let all = |kind: &str| objects.iter().filter_map(|object| object.get(kind)).collect();
+        Self {
+            chains: all("chain"),
+            rules: all("rule"),
+            maps: all("map"),
+        }
+    }
+
+    fn rules_of(&self, family: &str, table: &str, chain: &str) -> impl Iterator<Item = &'a Value> {
+        self.rules
+            .iter()
+            .copied()
+            .filter(move |rule| {
+                (text(rule, "family"), text(rule, "table"), text(rule, "chain"))
+                    == (Some(family), Some(table), Some(chain))
+            })
+            .filter_map(|rule| rule.get("expr"))
+    }
+
+    /// The first verdict that could stop a packet in this chain or one that it leads to.
+    fn stops(&self, family: &str, table: &str, chain: &str, seen: &mut BTreeSet<String>) -> Option<&'static str> {
+        if !seen.insert(chain.to_owned()) {
+            return None;
+        }
+        self.rules_of(family, table, chain)
+            .find_map(|rule| self.stops_in(rule, family, table, seen))
+    }
+
+    fn stops_in(&self, value: &Value, family: &str, table: &str, seen: &mut BTreeSet<String>) -> Option<&'static str> {
+        match value {
+            Value::Array(items) => items.iter().find_map(|item| self.stops_in(item, family, table, seen)),
+            Value::Object(fields) => fields.iter().find_map(|(key, inner)| match key.as_str() {
+                "drop" => Some("drop"),
+                "reject" => Some("reject"),
+                "queue" => Some("queue"),
+                // An extension of iptables' (`xt`) is opaque.
+                "xt" => Some("an xt extension"),
+                "jump" | "goto" => self.stops(family, table, text(inner, "target")?, seen),
+                "vmap" => match inner.get("data").and_then(Value::as_str) {
+                    Some(map) => self.stops_in(
+                        self.elements(family, table, map.trim_start_matches('@'))?,
+                        family,
+                        table,
+                        seen,
+                    ),
+                    None => self.stops_in(inner, family, table, seen),
+                },
+                _ => self.stops_in(inner, family, table, seen),
+            }),
+            // libnftables writes a verdict in a set as a bare word.
+            Value::String(word) if word == "drop" => Some("drop"),
+            _ => None,
+        }
+    }
+
+    fn elements(&self, family: &str, table: &str, map: &str) -> Option<&'a Value> {
+        let found = self.maps.iter().find(|candidate| {
+            (
+                text(candidate, "family"),
+                text(candidate, "table"),
+                text(candidate, "name"),
+            ) == (Some(family), Some(table), Some(map))
+        })?;
+        found.get("elem")
+    }
+
+    fn reverse_path_filter(&self, family: &str, table: &str, chain: &str) -> bool {
+        self.looks_up_source(family, table, chain, &mut BTreeSet::new())
+            && self.stops(family, table, chain, &mut BTreeSet::new()).is_some()
+    }
+
+    fn looks_up_source(&self, family: &str, table: &str, chain: &str, seen: &mut BTreeSet<String>) -> bool {
+        seen.insert(chain.to_owned())
+            && self.rules_of(family, table, chain).any(|rule| {
+                contains_key(rule, "fib")
+                    || targets(rule)
+                        .into_iter()
+                        .any(|target| self.looks_up_source(family, table, target, seen))
+            })
+    }
+}
+
+fn targets(value: &Value) -> Vec<&str> {
+    match value {
+        Value::Array(items) => items.iter().flat_map(targets).collect(),
+        Value::Object(fields) => fields
+            .iter()
+            .flat_map(|(key, inner)| match key.as_str() {
+                "jump" | "goto" => text(inner, "target").into_iter().collect(),
+                _ => targets(inner),
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn contains_key(value: &Value, wanted: &str) -> bool {
+    match value {
+        Value::Array(items) => items.iter().any(|item| contains_key(item, wanted)),
+        Value::Object(fields) => fields
+            .iter()
+            .any(|(key, inner)| key == wanted || contains_key(inner, wanted)),
+        _ => false,
+    }
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
+    value.get(key)?.as_str()
+}

@@ -1,0 +1,98 @@
+//! A world made of data: what tests observe.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
+
+use async_trait::async_trait;
+
+use crate::net::{Address6, Link, Route};
+use crate::settings::DnsServer;
+use crate::world::{DnsAnswer, RouteAnswer, World, WorldError};
+
+/// Answers every read from its fields.
+#[derive(Debug, Clone, Default)]
+pub struct FixedWorld {
+    /// The devices.
+    pub links: Vec<Link>,
+    /// IPv6 addresses by device.
+    pub addresses6: BTreeMap<String, Vec<Address6>>,
+    /// IPv4 routes by table.
+    pub routes4: BTreeMap<u32, Vec<Route>>,
+    /// IPv6 routes by table.
+    pub routes6: BTreeMap<u32, Vec<Route>>,
+    /// The answer to every route look-up by device; the empty name is the look-up without a device.
+    pub route_to: BTreeMap<String, RouteAnswer>,
+    /// Sysctls by key.
+    pub sysctls: BTreeMap<String, String>,
+    /// The nft ruleset; `None` = no nft.
+    pub nft: Option<serde_json::Value>,
+    /// What ip6tables-save prints.
+    pub ip6tables: Option<String>,
+    /// DNS answers by server; the empty name is the system's resolver. A server without an answer times out.
+    pub dns: BTreeMap<String, DnsAnswer>,
+    /// The programs that exist.
+    pub programs: BTreeSet<String>,
+    /// What cannot be read: names of methods.
+    pub broken: BTreeSet<&'static str>,
+}
+
+impl FixedWorld {
+    fn check(&self, method: &'static str) -> Result<(), WorldError> {
+        if self.broken.contains(method) {
+            return Err(WorldError::new(
+                format!("reading {method}"),
+                "failure injected by a test",
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl World for FixedWorld {
+    async fn links(&self) -> Result<Vec<Link>, WorldError> {
+        self.check("links")?;
+        Ok(self.links.clone())
+    }
+    async fn addresses6(&self, device: &str) -> Result<Vec<Address6>, WorldError> {
+        self.check("addresses6")?;
+        Ok(self.addresses6.get(device).cloned().unwrap_or_default())
+    }
+    async fn routes4(&self, table: u32) -> Result<Vec<Route>, WorldError> {
+        self.check("routes4")?;
+        Ok(self.routes4.get(&table).cloned().unwrap_or_default())
+    }
+    async fn routes6(&self, table: u32) -> Result<Vec<Route>, WorldError> {
+        self.check("routes6")?;
+        Ok(self.routes6.get(&table).cloned().unwrap_or_default())
+    }
+    async fn route_to(&self, _: Ipv6Addr, device: Option<&str>) -> Result<Option<RouteAnswer>, WorldError> {
+        self.check("route_to")?;
+        Ok(self.route_to.get(device.unwrap_or_default()).cloned())
+    }
+    async fn sysctl(&self, key: &str) -> Result<Option<String>, WorldError> {
+        self.check("sysctl")?;
+        Ok(self.sysctls.get(key).cloned())
+    }
+    async fn nft_ruleset(&self, _: &str) -> Result<Option<serde_json::Value>, WorldError> {
+        self.check("nft_ruleset")?;
+        Ok(self.nft.clone())
+    }
+    async fn ip6tables_filter(&self, _: &str) -> Result<Option<String>, WorldError> {
+        self.check("ip6tables_filter")?;
+        Ok(self.ip6tables.clone())
+    }
+    async fn aaaa(&self, _: &str, server: Option<&DnsServer>, _: Option<&str>) -> Result<DnsAnswer, WorldError> {
+        self.check("aaaa")?;
+        let server = server.map(ToString::to_string).unwrap_or_default();
+        Ok(self
+            .dns
+            .get(&server)
+            .cloned()
+            .unwrap_or_else(|| DnsAnswer::Failed("timed out".into())))
+    }
+    async fn program(&self, command: &str) -> Result<Option<String>, WorldError> {
+        self.check("program")?;
+        Ok(self.programs.get(command).cloned())
+    }
+}

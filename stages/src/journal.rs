@@ -1,0 +1,214 @@
+//! The write-ahead record of what was done: JSON lines, one file per instance, from which a killed daemon's
+//! leftovers are undone. Format version 1; lines of version 1 must parse for ever.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::op::{Op, Undo};
+use crate::plan::Step;
+
+/// Version of the line format.
+pub const VERSION: u32 = 1;
+
+/// What an operation left for its undo, such as the handle of a rule; `Null` = nothing.
+pub type Outcome = serde_json::Value;
+
+/// A step that was begun and not taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    /// Its number in the journal.
+    pub seq: u64,
+    /// The step.
+    pub step: Step,
+    /// What it left; `None` = it may not have been done at all.
+    pub outcome: Option<Outcome>,
+}
+
+/// One line of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// Format version.
+    pub v: u32,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// What happened to a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// It is about to be done.
+    Intend {
+        /// Its number.
+        seq: u64,
+        /// The step, whole: the undo must not depend on anything else.
+        step: Box<Step>,
+    },
+    /// It was done.
+    Done {
+        /// Its number.
+        seq: u64,
+        /// What it left for its undo.
+        #[serde(default)]
+        outcome: Outcome,
+    },
+    /// It was taken back.
+    Undone {
+        /// Its number.
+        seq: u64,
+    },
+}
+
+/// A journal that cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// Reading or writing failed.
+    #[error("{doing} journal {path}")]
+    Io {
+        /// `writing`, `reading`, ...
+        doing: &'static str,
+        /// The file.
+        path: String,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A line that is no journal line.
+    #[error(
+        "journal {path}, line {line}: not a journal line of version {VERSION} or older; remove the file if it is not clatd's"
+    )]
+    Format {
+        /// The file.
+        path: String,
+        /// Line number from 1.
+        line: usize,
+        /// The cause.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// Write-ahead record of one instance.
+#[async_trait]
+pub trait Journal: Send {
+    /// Records that the step is about to be done; returns its number.
+    async fn intend(&mut self, step: &Step) -> Result<u64, JournalError>;
+    /// Records that it was done.
+    async fn done(&mut self, seq: u64, outcome: &Outcome) -> Result<(), JournalError>;
+    /// Records that it was taken back.
+    async fn undone(&mut self, seq: u64) -> Result<(), JournalError>;
+    /// What was begun and not taken back, oldest first.
+    fn pending(&self) -> Vec<Pending>;
+}
+
+/// The state that a journal's lines add up to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ledger {
+    pending: Vec<Pending>,
+    last: u64,
+}
+
+impl Ledger {
+    /// Reads a journal's text. A last line without its line end was being written when the daemon died: the step was
+    /// not begun, so it does not count.
+    pub fn parse(path: &str, text: &str) -> Result<Self, JournalError> {
+        let mut ledger = Self::default();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        for (number, line) in whole.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            let line: Line = serde_json::from_str(line).map_err(|source| JournalError::Format {
+                path: path.to_owned(),
+                line: number + 1,
+                source,
+            })?;
+            ledger.record(line.event);
+        }
+        Ok(ledger)
+    }
+
+    /// Takes one event into account.
+    pub fn record(&mut self, event: Event) {
+        match event {
+            Event::Intend { seq, step } => {
+                self.last = self.last.max(seq);
+                self.pending.push(Pending {
+                    seq,
+                    step: *step,
+                    outcome: None,
+                });
+            }
+            Event::Done { seq, outcome } => {
+                if let Some(pending) = self.pending.iter_mut().find(|pending| pending.seq == seq) {
+                    pending.outcome = Some(outcome);
+                }
+            }
+            Event::Undone { seq } => self.pending.retain(|pending| pending.seq != seq),
+        }
+    }
+
+    /// The number for the next step.
+    pub fn next_seq(&self) -> u64 {
+        self.last + 1
+    }
+
+    /// What was begun and not taken back, oldest first.
+    pub fn pending(&self) -> &[Pending] {
+        &self.pending
+    }
+}
+
+/// The text of one line, with its line end.
+pub fn encode(event: Event) -> String {
+    let mut text = serde_json::to_string(&Line { v: VERSION, event }).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// A journal in memory, for tests.
+#[derive(Debug, Default)]
+pub struct MemoryJournal {
+    ledger: Ledger,
+    /// Every line ever written.
+    pub text: String,
+}
+
+impl MemoryJournal {
+    fn write(&mut self, event: Event) {
+        self.text.push_str(&encode(event.clone()));
+        self.ledger.record(event);
+    }
+}
+
+#[async_trait]
+impl Journal for MemoryJournal {
+    async fn intend(&mut self, step: &Step) -> Result<u64, JournalError> {
+        let seq = self.ledger.next_seq();
+        self.write(Event::Intend {
+            seq,
+            step: Box::new(step.clone()),
+        });
+        Ok(seq)
+    }
+    async fn done(&mut self, seq: u64, outcome: &Outcome) -> Result<(), JournalError> {
+        self.write(Event::Done {
+            seq,
+            outcome: outcome.clone(),
+        });
+        Ok(())
+    }
+    async fn undone(&mut self, seq: u64) -> Result<(), JournalError> {
+        self.write(Event::Undone { seq });
+        Ok(())
+    }
+    fn pending(&self) -> Vec<Pending> {
+        self.ledger.pending().to_vec()
+    }
+}
+
+/// The operation that takes a pending step back, if one is needed.
+pub fn undo_of(pending: &Pending) -> Option<&Op> {
+    match &pending.step.undo {
+        Undo::Op(op) => Some(op),
+        Undo::GoesWith { .. } | Undo::Nothing { .. } => None,
+    }
+}

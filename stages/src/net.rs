@@ -1,0 +1,220 @@
+//! Network objects as plain data: what `World` reads and what operations add or take away.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// Protocol number on every route and rule of ours (464XLAT), by which `clatd cleanup` knows them.
+pub const ROUTE_PROTOCOL: u8 = 46;
+/// Beginning of the ifalias of every device of ours; the instance's name follows.
+pub const ALIAS_PREFIX: &str = "clatd:";
+/// The kernel's main routing table.
+pub const MAIN_TABLE: u32 = 254;
+
+/// A network device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Interface index.
+    pub index: u32,
+    /// Device name.
+    pub name: String,
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// Administratively up.
+    pub up: bool,
+    /// Has carrier.
+    pub carrier: bool,
+    /// The ifalias, by which our own devices are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<String>,
+    /// Index of the VRF (or bridge, bond) that it is a member of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub master: Option<u32>,
+    /// Routing table, where the device is itself a VRF.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vrf_table: Option<u32>,
+}
+
+impl Link {
+    /// Whether a clatd made this device.
+    pub fn is_clat(&self) -> bool {
+        self.alias
+            .as_deref()
+            .is_some_and(|alias| alias.starts_with(ALIAS_PREFIX))
+    }
+}
+
+/// An IPv6 address on a device, with the flags that matter for choosing one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address6 {
+    /// The address.
+    pub address: Ipv6Addr,
+    /// Its prefix length.
+    pub prefix_len: u8,
+    /// Global scope, as the kernel says (`ip` calls ULA global too).
+    pub global: bool,
+    /// Duplicate address detection has not ended, or it failed.
+    pub tentative: bool,
+    /// Preferred lifetime is over.
+    pub deprecated: bool,
+    /// RFC 8981 temporary address.
+    pub temporary: bool,
+    /// Valid lifetime in seconds; `None` = for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_s: Option<u32>,
+}
+
+/// A unicast route. `raw` carries the kernel's own message where the route was read from the kernel, so that it
+/// can be put back with every attribute, also those that have no field here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// Destination prefix; the default route is 0.0.0.0/0 or ::/0.
+    pub destination: IpNet,
+    /// Output device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// Next hop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<IpAddr>,
+    /// Preferred source address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<IpAddr>,
+    /// Metric; 0 = the kernel's default.
+    pub metric: u32,
+    /// Routing table.
+    pub table: u32,
+    /// Routing protocol number.
+    pub protocol: u8,
+    /// Route MTU in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// Advertised TCP MSS in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advmss: Option<u32>,
+    /// The next hop is on the link whatever the addresses say.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub onlink: bool,
+    /// Next hop dead or without carrier.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dead: bool,
+    /// The RTM_NEWROUTE payload as read from the kernel, in hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw: Option<String>,
+}
+
+impl Route {
+    /// A route of ours: our protocol number, main table, no next hop.
+    pub fn ours(destination: IpNet, device: &str) -> Self {
+        Self {
+            destination,
+            device: Some(device.to_owned()),
+            gateway: None,
+            source: None,
+            metric: 0,
+            table: MAIN_TABLE,
+            protocol: ROUTE_PROTOCOL,
+            mtu: None,
+            advmss: None,
+            onlink: false,
+            dead: false,
+            raw: None,
+        }
+    }
+
+    /// Whether it is a default route.
+    pub fn is_default(&self) -> bool {
+        self.destination.prefix_len() == 0
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_default() {
+            f.write_str("default")?;
+        } else if self.destination.prefix_len() == self.destination.max_prefix_len() {
+            write!(f, "{}", self.destination.addr())?;
+        } else {
+            write!(f, "{}", self.destination)?;
+        }
+        if let Some(gateway) = self.gateway {
+            write!(f, " via {gateway}")?;
+        }
+        if let Some(device) = &self.device {
+            write!(f, " dev {device}")?;
+        }
+        if self.table != MAIN_TABLE {
+            write!(f, " table {}", self.table)?;
+        }
+        if let Some(source) = self.source {
+            write!(f, " src {source}")?;
+        }
+        if self.metric != 0 {
+            write!(f, " metric {}", self.metric)?;
+        }
+        if let Some(mtu) = self.mtu {
+            write!(f, " mtu {mtu}")?;
+        }
+        if let Some(advmss) = self.advmss {
+            write!(f, " advmss {advmss}")?;
+        }
+        if self.onlink {
+            f.write_str(" onlink")?;
+        }
+        Ok(())
+    }
+}
+
+/// A policy rule: what it selects and the table it leads to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    /// True = IPv6, false = IPv4.
+    pub v6: bool,
+    /// Priority; lower comes first.
+    pub priority: u32,
+    /// Source prefix.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<IpNet>,
+    /// Destination prefix.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<IpNet>,
+    /// Input device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iif: Option<String>,
+    /// Output device (of sockets bound to it).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oif: Option<String>,
+    /// Packet mark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fwmark: Option<u32>,
+    /// Table looked up.
+    pub table: u32,
+    /// Protocol number, ours on our rules.
+    pub protocol: u8,
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} priority {}",
+            if self.v6 { "IPv6" } else { "IPv4" },
+            self.priority
+        )?;
+        for (word, value) in [("from", &self.from), ("to", &self.to)] {
+            if let Some(prefix) = value {
+                write!(f, " {word} {prefix}")?;
+            }
+        }
+        for (word, value) in [("iif", &self.iif), ("oif", &self.oif)] {
+            if let Some(device) = value {
+                write!(f, " {word} {device}")?;
+            }
+        }
+        if let Some(mark) = self.fwmark {
+            write!(f, " fwmark {mark:#x}")?;
+        }
+        write!(f, " lookup {}", self.table)
+    }
+}

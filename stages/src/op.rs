@@ -1,0 +1,338 @@
+//! Operations: every change that clatd ever makes to a system, as plain data.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::Ipv6Addr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::net::{Route, Rule};
+use crate::translator::TranslatorSpec;
+
+/// One change to the system. The set is closed: printing, executing and undoing are exhaustive matches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case")]
+pub enum Op {
+    /// Makes a TUN device, down, with our ifalias. Not persistent unless another program is to open it.
+    CreateTun {
+        /// Device name.
+        device: String,
+        /// The ifalias that marks it as ours.
+        alias: String,
+        /// Stays when nobody has it open; only for TAYGA, which opens it by name.
+        persistent: bool,
+        /// Packet queues; 0 = single-queue device.
+        queues: u32,
+    },
+    /// Takes a device away if it bears this ifalias.
+    DeleteTun {
+        /// Device name.
+        device: String,
+        /// The ifalias that it must bear.
+        alias: String,
+    },
+    /// Brings a device up with this MTU.
+    SetLinkUp {
+        /// Device name.
+        device: String,
+        /// MTU in bytes.
+        mtu: u32,
+    },
+    /// Puts an address on a device.
+    AddAddress {
+        /// Device name.
+        device: String,
+        /// Address and prefix length.
+        address: IpNet,
+    },
+    /// Takes an address from a device.
+    RemoveAddress {
+        /// Device name.
+        device: String,
+        /// Address and prefix length.
+        address: IpNet,
+    },
+    /// Sets a sysctl of a device of ours; it goes with the device.
+    SetDeviceSysctl {
+        /// Key with slashes, from `net/`.
+        key: String,
+        /// New value.
+        value: String,
+    },
+    /// Takes a counted hold on a sysctl that belongs to nobody alone; the first holder writes it.
+    HoldSysctl {
+        /// Key with slashes, from `net/`.
+        key: String,
+        /// Value while held.
+        value: String,
+        /// Value found before the first hold.
+        before: String,
+    },
+    /// Gives the hold back; the last holder restores `before` if the sysctl still has our `value`.
+    ReleaseSysctl {
+        /// Key with slashes, from `net/`.
+        key: String,
+        /// Value while held.
+        value: String,
+        /// Value to restore.
+        before: String,
+    },
+    /// Answers neighbour solicitations for an address on a device (proxy-ND).
+    AddProxyNeighbour {
+        /// Device name.
+        device: String,
+        /// The address answered for.
+        address: Ipv6Addr,
+    },
+    /// Stops answering for it.
+    RemoveProxyNeighbour {
+        /// Device name.
+        device: String,
+        /// The address answered for.
+        address: Ipv6Addr,
+    },
+    /// Adds a route.
+    AddRoute {
+        /// The route.
+        route: Route,
+    },
+    /// Removes a route.
+    RemoveRoute {
+        /// The route.
+        route: Route,
+    },
+    /// Adds a policy rule.
+    AddRule {
+        /// The rule.
+        rule: Rule,
+    },
+    /// Removes a policy rule.
+    RemoveRule {
+        /// The rule.
+        rule: Rule,
+    },
+    /// Inserts a rule at the head of somebody's nft chain.
+    InsertNftRule {
+        /// The nft program.
+        command: String,
+        /// The rule.
+        rule: NftRule,
+    },
+    /// Takes exactly that rule away, found by its comment and handle.
+    RemoveNftRule {
+        /// The nft program.
+        command: String,
+        /// The rule.
+        rule: NftRule,
+    },
+    /// Makes an nft table of our own with all that is in it.
+    CreateNftTable {
+        /// The nft program.
+        command: String,
+        /// `ip6`, `inet`, ...
+        family: String,
+        /// Table name.
+        table: String,
+        /// The libnftables JSON commands that make it.
+        ruleset: serde_json::Value,
+    },
+    /// Deletes an nft table of our own.
+    DeleteNftTable {
+        /// The nft program.
+        command: String,
+        /// `ip6`, `inet`, ...
+        family: String,
+        /// Table name.
+        table: String,
+        /// Only if it holds no rules: somebody else may have begun to use it.
+        only_if_empty: bool,
+    },
+    /// Inserts a rule at the head of an ip6tables chain.
+    InsertIp6tables {
+        /// The ip6tables program.
+        command: String,
+        /// Chain of the filter table.
+        chain: String,
+        /// Matches and target.
+        rule: Vec<String>,
+    },
+    /// Deletes exactly that rule.
+    DeleteIp6tables {
+        /// The ip6tables program.
+        command: String,
+        /// Chain of the filter table.
+        chain: String,
+        /// Matches and target.
+        rule: Vec<String>,
+    },
+    /// Writes a file.
+    WriteFile {
+        /// Where.
+        path: String,
+        /// What.
+        contents: String,
+    },
+    /// Removes a file.
+    RemoveFile {
+        /// Where.
+        path: String,
+    },
+    /// Runs a script of the user's by `sh -c`.
+    RunScript {
+        /// `script-up` or `script-down`.
+        event: String,
+        /// The shell command.
+        command: String,
+        /// Environment variables besides the daemon's own.
+        environment: BTreeMap<String, String>,
+    },
+    /// Changes nothing; carries an undo that has no counterpart going up.
+    Nothing {
+        /// What it stands for.
+        what: String,
+    },
+    /// Starts moving packets.
+    StartTranslator {
+        /// Who moves them, and how.
+        translator: TranslatorSpec,
+    },
+    /// Stops moving packets on this device.
+    StopTranslator {
+        /// The CLAT device.
+        device: String,
+    },
+}
+
+/// A rule in somebody's nft chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NftRule {
+    /// `ip6` or `inet`.
+    pub family: String,
+    /// Table name.
+    pub table: String,
+    /// Chain name.
+    pub chain: String,
+    /// The statements, in libnftables JSON.
+    pub statements: serde_json::Value,
+    /// The comment, which names the instance and tells this rule from its siblings.
+    pub comment: String,
+}
+
+/// How a step is taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Undo {
+    /// By this operation.
+    Op(Op),
+    /// By itself, when this device goes.
+    GoesWith {
+        /// Device name.
+        goes_with: String,
+    },
+    /// It needs none, because ...
+    Nothing {
+        /// ... of this.
+        nothing: Cow<'static, str>,
+    },
+}
+
+impl Undo {
+    /// The kernel undoes it when the device goes.
+    pub fn goes_with(device: &str) -> Self {
+        Self::GoesWith {
+            goes_with: device.to_owned(),
+        }
+    }
+
+    /// No undo, because of `reason`.
+    pub fn nothing(reason: &'static str) -> Self {
+        Self::Nothing {
+            nothing: Cow::Borrowed(reason),
+        }
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CreateTun {
+                device,
+                persistent,
+                queues,
+                ..
+            } => {
+                write!(f, "make TUN device {device}")?;
+                if *persistent {
+                    f.write_str(", persistent")?;
+                }
+                match queues {
+                    0 | 1 => Ok(()),
+                    n => write!(f, " with {n} queues"),
+                }
+            }
+            Self::DeleteTun { device, .. } => write!(f, "delete TUN device {device}"),
+            Self::SetLinkUp { device, mtu } => write!(f, "bring {device} up with MTU {mtu}"),
+            Self::AddAddress { device, address } => write!(f, "add address {address} to {device}"),
+            Self::RemoveAddress { device, address } => write!(f, "remove address {address} from {device}"),
+            Self::SetDeviceSysctl { key, value } => write!(f, "set sysctl {key}={value}"),
+            Self::HoldSysctl { key, value, before } => write!(f, "hold sysctl {key}={value} (was {before})"),
+            Self::ReleaseSysctl { key, value, before } => {
+                write!(
+                    f,
+                    "release sysctl {key}: back to {before} if it is still {value} and nobody else holds it"
+                )
+            }
+            Self::AddProxyNeighbour { device, address } => {
+                write!(f, "answer neighbour solicitations for {address} on {device}")
+            }
+            Self::RemoveProxyNeighbour { device, address } => {
+                write!(f, "stop answering neighbour solicitations for {address} on {device}")
+            }
+            Self::AddRoute { route } => write!(f, "add route {route}"),
+            Self::RemoveRoute { route } => write!(f, "remove route {route}"),
+            Self::AddRule { rule } => write!(f, "add rule {rule}"),
+            Self::RemoveRule { rule } => write!(f, "remove rule {rule}"),
+            Self::InsertNftRule { rule, .. } => write!(f, "insert nft rule into {rule}"),
+            Self::RemoveNftRule { rule, .. } => write!(f, "remove nft rule from {rule}"),
+            Self::CreateNftTable { family, table, .. } => write!(f, "make nft table {family} {table}"),
+            Self::DeleteNftTable {
+                family,
+                table,
+                only_if_empty,
+                ..
+            } => {
+                write!(
+                    f,
+                    "delete nft table {family} {table}{}",
+                    if *only_if_empty { " if it holds no rules" } else { "" }
+                )
+            }
+            Self::InsertIp6tables { command, chain, rule } => write!(f, "{command} -I {chain} {}", rule.join(" ")),
+            Self::DeleteIp6tables { command, chain, rule } => write!(f, "{command} -D {chain} {}", rule.join(" ")),
+            Self::WriteFile { path, .. } => write!(f, "write {path}"),
+            Self::RemoveFile { path } => write!(f, "remove {path}"),
+            Self::RunScript { event, command, .. } => write!(f, "run {event}: {command}"),
+            Self::Nothing { what } => f.write_str(what),
+            Self::StartTranslator { translator } => write!(f, "start {translator}"),
+            Self::StopTranslator { device } => write!(f, "stop the translator on {device}"),
+        }
+    }
+}
+
+impl fmt::Display for NftRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {} ({})", self.family, self.table, self.chain, self.comment)
+    }
+}
+
+impl fmt::Display for Undo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Op(op) => op.fmt(f),
+            Self::GoesWith { goes_with } => write!(f, "goes with {goes_with}"),
+            Self::Nothing { nothing } => write!(f, "nothing: {nothing}"),
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The plan: facts and steps of one instance. The same value is printed, journalled, executed and snapshot-tested.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::facts::Facts;
+use crate::op::{Op, Undo};
+
+/// The stages, in pipeline order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StageName {
+    /// Is there native IPv4?
+    Conncheck,
+    /// Which PLAT prefix, by which uplink?
+    Discovery,
+    /// Which IPv6 address for the CLAT?
+    Address,
+    /// The TUN device.
+    Device,
+    /// Forwarding, accept_ra, proxy_ndp.
+    Sysctl,
+    /// Proxy neighbour discovery for the CLAT's address.
+    ProxyNd,
+    /// Packet filters.
+    Firewall,
+    /// IPv4 and IPv6 routes.
+    Route,
+    /// script-up and script-down.
+    Script,
+    /// The translator.
+    Translator,
+}
+
+impl fmt::Display for StageName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Conncheck => "conncheck",
+            Self::Discovery => "discovery",
+            Self::Address => "address",
+            Self::Device => "device",
+            Self::Sysctl => "sysctl",
+            Self::ProxyNd => "proxy-nd",
+            Self::Firewall => "firewall",
+            Self::Route => "route",
+            Self::Script => "script",
+            Self::Translator => "translator",
+        })
+    }
+}
+
+/// An operation, its undo, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// The stage that planned it.
+    pub stage: StageName,
+    /// Why it is done, for people.
+    pub why: String,
+    /// The change.
+    pub apply: Op,
+    /// How it is taken back.
+    pub undo: Undo,
+}
+
+impl Step {
+    /// A step that `undo` takes back.
+    pub fn new(stage: StageName, why: impl Into<String>, apply: Op, undo: Op) -> Self {
+        Self {
+            stage,
+            why: why.into(),
+            apply,
+            undo: Undo::Op(undo),
+        }
+    }
+
+    /// A step that the kernel takes back when `device` goes.
+    pub fn on_device(stage: StageName, why: impl Into<String>, apply: Op, device: &str) -> Self {
+        Self {
+            stage,
+            why: why.into(),
+            apply,
+            undo: Undo::goes_with(device),
+        }
+    }
+}
+
+/// Facts and steps of one instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// The instance's name.
+    pub instance: String,
+    /// What was observed.
+    pub facts: Facts,
+    /// What is done, in order.
+    pub steps: Vec<Step>,
+}
+
+impl Plan {
+    /// How many steps both plans begin with: what need not be touched when one replaces the other.
+    pub fn common_head(&self, other: &[Step]) -> usize {
+        self.steps
+            .iter()
+            .zip(other)
+            .take_while(|(ours, theirs)| ours.apply == theirs.apply && ours.undo == theirs.undo)
+            .count()
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "instance {}", self.instance)?;
+        writeln!(f, "  facts:")?;
+        for line in fact_lines(&self.facts) {
+            writeln!(f, "    {line}")?;
+        }
+        writeln!(f, "  steps:")?;
+        for (number, step) in self.steps.iter().enumerate() {
+            writeln!(f, "    {:>2}. [{}] {}", number + 1, step.stage, step.apply)?;
+            writeln!(f, "        why:  {}", step.why)?;
+            writeln!(f, "        undo: {}", step.undo)?;
+        }
+        Ok(())
+    }
+}
+
+fn fact_lines(facts: &Facts) -> Vec<String> {
+    let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(facts) else {
+        return Vec::new();
+    };
+    fields
+        .iter()
+        .flat_map(|(name, value)| lines_of(&name.replace('_', "-"), value))
+        .collect()
+}
+
+fn lines_of(name: &str, value: &serde_json::Value) -> Vec<String> {
+    match value {
+        serde_json::Value::Array(items) => items.iter().flat_map(|item| lines_of(name, item)).collect(),
+        serde_json::Value::Object(fields) => match (fields.get("value"), fields.get("source")) {
+            (Some(value), Some(source)) => {
+                let lifetime = fields
+                    .get("lifetime_s")
+                    .map(|seconds| format!(", for {seconds} s"))
+                    .unwrap_or_default();
+                vec![format!("{name}: {} ({}{lifetime})", brief(value), brief(source))]
+            }
+            _ => fields
+                .iter()
+                .flat_map(|(inner, value)| lines_of(&format!("{name} {inner}"), value))
+                .collect(),
+        },
+        other => vec![format!("{name}: {}", brief(other))],
+    }
+}
+
+/// A value in one line: a device by its name, a route as `ip` writes it.
+fn brief(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Array(items) if items.is_empty() => "none".into(),
+        serde_json::Value::Array(items) => items.iter().map(brief).collect::<Vec<_>>().join("; "),
+        serde_json::Value::Object(fields) => {
+            if let Ok(route) = serde_json::from_value::<crate::net::Route>(value.clone()) {
+                return route.to_string();
+            }
+            match (fields.get("name"), fields.get("mtu")) {
+                (Some(name), Some(mtu)) => format!("{}, MTU {mtu}", brief(name)),
+                _ => value.to_string(),
+            }
+        }
+        other => other.to_string(),
+    }
+}
+
+/// An instance that has nothing to do, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Idle {
+    /// The instance's name.
+    pub instance: String,
+    /// Why it has nothing to do.
+    pub reason: String,
+}
+
+/// The plans of all instances: what `clatd plan --json` prints. Fields are only ever added.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlanDocument {
+    /// Version of this format.
+    pub version: u32,
+    /// Instances with something to do.
+    pub instances: Vec<Plan>,
+    /// Instances without.
+    pub idle: Vec<Idle>,
+}
+
+impl PlanDocument {
+    /// Version of the JSON format.
+    pub const VERSION: u32 = 1;
+}
+
+impl fmt::Display for PlanDocument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for plan in &self.instances {
+            plan.fmt(f)?;
+        }
+        for idle in &self.idle {
+            writeln!(f, "instance {}: nothing to do: {}", idle.instance, idle.reason)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,41 @@
+//! Stage proxy-ND: the uplink answers neighbour solicitations for the CLAT's IPv6 address (RFC 4861 section 7.2.8).
+
+use async_trait::async_trait;
+
+use crate::facts::Facts;
+use crate::op::Op;
+use crate::plan::{StageName, Step};
+use crate::stage::{Instance, PlanError, Stage};
+
+/// The stage.
+pub struct ProxyNd;
+
+#[async_trait]
+impl Stage for ProxyNd {
+    fn name(&self) -> StageName {
+        StageName::ProxyNd
+    }
+
+    fn plan(&self, instance: &Instance, facts: &Facts) -> Result<Vec<Step>, PlanError> {
+        let (Some(uplink), Some(address)) = (&facts.uplink, &facts.clat_v6_addr) else {
+            return Err(PlanError {
+                stage: self.name(),
+                what: "no uplink and CLAT address".into(),
+            });
+        };
+        if !instance.settings.proxynd_enable {
+            return Ok(Vec::new());
+        }
+        let device = uplink.value.name.clone();
+        let address = address.value;
+        Ok(vec![Step::new(
+            self.name(),
+            "the uplink's neighbours must find the CLAT's address",
+            Op::AddProxyNeighbour {
+                device: device.clone(),
+                address,
+            },
+            Op::RemoveProxyNeighbour { device, address },
+        )])
+    }
+}

@@ -1,0 +1,78 @@
+//! Stage script: the user's script-up as the last step before the translator starts, script-down as its undo, so
+//! right after the translator has stopped.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+
+use crate::facts::Facts;
+use crate::op::{Op, Undo};
+use crate::plan::{StageName, Step};
+use crate::stage::{Instance, PlanError, Stage};
+
+/// The stage.
+pub struct Script;
+
+#[async_trait]
+impl Stage for Script {
+    fn name(&self) -> StageName {
+        StageName::Script
+    }
+
+    fn plan(&self, instance: &Instance, facts: &Facts) -> Result<Vec<Step>, PlanError> {
+        let settings = &instance.settings;
+        let run = |event: &str, command: &String| Op::RunScript {
+            event: event.to_owned(),
+            command: command.clone(),
+            environment: environment(instance, facts),
+        };
+        if settings.script_up.is_none() && settings.script_down.is_none() {
+            return Ok(Vec::new());
+        }
+        let apply = match &settings.script_up {
+            Some(command) => run("script-up", command),
+            None => Op::Nothing {
+                what: "no script-up".into(),
+            },
+        };
+        let undo = match &settings.script_down {
+            Some(command) => Undo::Op(run("script-down", command)),
+            None => Undo::nothing("no script-down"),
+        };
+        Ok(vec![Step {
+            stage: self.name(),
+            why: "the user asked for it".into(),
+            apply,
+            undo,
+        }])
+    }
+}
+
+/// Every setting under its key with `_` for `-`, detected values filled in, and `instance`.
+fn environment(instance: &Instance, facts: &Facts) -> BTreeMap<String, String> {
+    let mut settings = instance.settings.clone();
+    settings.v4_defaultroute_advmss = Some(settings.advmss().unwrap_or(0));
+    let mut environment: BTreeMap<String, String> = settings
+        .to_text()
+        .into_iter()
+        .map(|(key, value)| (key.replace('-', "_"), value))
+        .collect();
+    let detected = [
+        (
+            "plat_prefix",
+            facts.plat_prefix.as_ref().map(|fact| fact.value.to_string()),
+        ),
+        ("plat_dev", facts.uplink.as_ref().map(|fact| fact.value.name.clone())),
+        (
+            "clat_v6_addr",
+            facts.clat_v6_addr.as_ref().map(|fact| fact.value.to_string()),
+        ),
+        ("instance", Some(instance.name.clone())),
+    ];
+    environment.extend(
+        detected
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?))),
+    );
+    environment
+}

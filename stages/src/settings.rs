@@ -1,0 +1,436 @@
+//! The settings of one instance, typed. `src/config` fills them from files and the command line; its key table
+//! carries each key's documentation, so the fields here say only what is not obvious from the key.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use clatd_translator::Pref64;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// Every setting of one instance; the field names are the configuration keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Settings {
+    /// 1 suppresses normal output, 2 warnings and errors too.
+    pub quiet: u32,
+    /// 1 prints debugging output, 2 more of it.
+    pub debug: u32,
+    /// Shell command run as the last step before the translator starts.
+    pub script_up: Option<String>,
+    /// Shell command run right after the translator has stopped.
+    pub script_down: Option<String>,
+    /// Name of the CLAT's TUN device.
+    pub clat_dev: String,
+    /// IPv4 address of the CLAT.
+    pub clat_v4_addr: Ipv4Addr,
+    /// IPv6 address of the CLAT, or how to find one.
+    pub clat_v6_addr: ClatV6Addr,
+    /// Conntrack mark of the CLAT's flows with `clat-v6-addr=shared`; none = 0xc1a7 if shared, else 0.
+    pub ctmark: Option<u32>,
+    /// Routing table of the CLAT's own routes.
+    pub route_table: u32,
+    /// DNS64 servers asked for the PLAT prefix, in order; empty = the system's resolvers.
+    pub dns64_servers: Vec<DnsServer>,
+    /// Unused: the kernel is spoken to by netlink.
+    pub cmd_ip: String,
+    /// The ip6tables program.
+    pub cmd_ip6tables: String,
+    /// Unused: PREF64 is found without networkctl.
+    pub cmd_networkctl: String,
+    /// The nft program.
+    pub cmd_nft: String,
+    /// Unused: UFW's chains are found like anyone else's.
+    pub cmd_ufw: String,
+    /// The TAYGA program.
+    pub cmd_tayga: String,
+    /// Whether IPv6 forwarding is switched on.
+    pub forwarding_enable: bool,
+    /// Whether ip6tables rules are inserted; none = where the FORWARD chain would drop.
+    pub ip6tables_enable: Option<bool>,
+    /// The uplink; none = the device of the route to the PLAT prefix.
+    pub plat_dev: Option<String>,
+    /// The PLAT prefix; none = discovered.
+    pub plat_prefix: Option<Pref64Setting>,
+    /// The PLAT prefix where none is configured or discovered.
+    pub plat_fallback_prefix: Option<Pref64Setting>,
+    /// Whether a proxy neighbour entry is added for the CLAT's IPv6 address.
+    pub proxynd_enable: bool,
+    /// TAYGA's configuration file; none = a temporary one.
+    pub tayga_conffile: Option<String>,
+    /// The translator's own IPv4 address: source of its ICMPv4 errors.
+    pub tayga_v4_addr: Ipv4Addr,
+    /// Whether native IPv4 connectivity makes the instance idle.
+    pub v4_conncheck_enable: bool,
+    /// Seconds to wait before looking for native IPv4 connectivity.
+    pub v4_conncheck_delay: u32,
+    /// Whether native IPv4 counts on the whole host or on the uplink only.
+    pub v4_conncheck_scope: ConncheckScope,
+    /// Whether an IPv4 default route through the CLAT is added.
+    pub v4_defaultroute_enable: bool,
+    /// Whether existing IPv4 default routes are taken away while the CLAT runs.
+    pub v4_defaultroute_replace: bool,
+    /// Metric of the IPv4 default route; 0 = the kernel's default.
+    pub v4_defaultroute_metric: u32,
+    /// MTU of the IPv4 default route in bytes; 0 = none set.
+    pub v4_defaultroute_mtu: u32,
+    /// TCP MSS of the IPv4 default route in bytes; none = MTU - 40, 0 = none set.
+    pub v4_defaultroute_advmss: Option<u32>,
+    /// Which translator moves the packets.
+    pub translator: TranslatorChoice,
+    /// Which packet filter is told to let the CLAT's packets through.
+    pub firewall: FirewallChoice,
+    /// What an instance does that has nothing to do; none = exit without instance files, wait with them.
+    pub when_idle: Option<WhenIdle>,
+    /// Packet queues (threads) of the userspace translator; 0 = one per core.
+    pub translator_queues: u32,
+    /// RFC 7757 explicit address mappings besides the CLAT's own.
+    pub map: Vec<MapEntry>,
+    /// The translator's own IPv6 address: source of its ICMPv6 errors; none = PLAT prefix + `tayga-v4-addr`.
+    pub translator_v6_addr: Option<Ipv6Addr>,
+    /// RFC 7915 lowest-ipv6-mtu in bytes.
+    pub lowest_ipv6_mtu: u32,
+    /// What becomes of UDP over IPv4 without a checksum.
+    pub udp_zero_checksum: UdpZeroChecksum,
+    /// RFC 6052 section 3.1: no non-global IPv4 addresses in the well-known prefix.
+    pub wkp_strict: bool,
+    /// What becomes of an IPv4 source or IPv6 destination without a mapping.
+    pub unmapped_source: UnmappedSource,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            quiet: 0,
+            debug: 0,
+            script_up: None,
+            script_down: None,
+            clat_dev: "clat".into(),
+            clat_v4_addr: Ipv4Addr::new(192, 0, 0, 1),
+            clat_v6_addr: ClatV6Addr::Derived,
+            ctmark: None,
+            route_table: 0xc1a7,
+            dns64_servers: Vec::new(),
+            cmd_ip: "ip".into(),
+            cmd_ip6tables: "ip6tables".into(),
+            cmd_networkctl: "networkctl".into(),
+            cmd_nft: "nft".into(),
+            cmd_ufw: "ufw".into(),
+            cmd_tayga: "tayga".into(),
+            forwarding_enable: true,
+            ip6tables_enable: None,
+            plat_dev: None,
+            plat_prefix: None,
+            plat_fallback_prefix: None,
+            proxynd_enable: true,
+            tayga_conffile: None,
+            tayga_v4_addr: Ipv4Addr::new(192, 0, 0, 2),
+            v4_conncheck_enable: true,
+            v4_conncheck_delay: 10,
+            v4_conncheck_scope: ConncheckScope::Host,
+            v4_defaultroute_enable: true,
+            v4_defaultroute_replace: false,
+            v4_defaultroute_metric: 2048,
+            v4_defaultroute_mtu: 1260,
+            v4_defaultroute_advmss: None,
+            translator: TranslatorChoice::Auto,
+            firewall: FirewallChoice::Auto,
+            when_idle: None,
+            translator_queues: 0,
+            map: Vec::new(),
+            translator_v6_addr: None,
+            lowest_ipv6_mtu: 1280,
+            udp_zero_checksum: UdpZeroChecksum::Compute,
+            wkp_strict: false,
+            unmapped_source: UnmappedSource::Drop,
+        }
+    }
+}
+
+impl Settings {
+    /// The TCP MSS of the default route: as set, else what fits the MTU; `None` = leave it to the kernel.
+    pub fn advmss(&self) -> Option<u32> {
+        match self.v4_defaultroute_advmss {
+            Some(0) => None,
+            Some(mss) => Some(mss),
+            None => self.v4_defaultroute_mtu.checked_sub(40).filter(|&mss| mss > 0),
+        }
+    }
+
+    /// Each setting as text, by key: what the scripts' environment and `clatd plan` show. Unset = empty.
+    pub fn to_text(&self) -> BTreeMap<String, String> {
+        let value = serde_json::to_value(self).unwrap_or_default();
+        let fields = value.as_object().cloned().unwrap_or_default();
+        fields
+            .into_iter()
+            .map(|(key, value)| (key, setting_text(&value)))
+            .collect()
+    }
+}
+
+fn setting_text(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::Null => String::new(),
+        serde_json::Value::Bool(true) => "1".into(),
+        serde_json::Value::Bool(false) => "0".into(),
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Array(items) => items.iter().map(setting_text).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
+    }
+}
+
+/// Implements serde by way of `Display` and `FromStr`, so that a value looks the same in every file and output.
+macro_rules! serde_as_text {
+    ($type:ty) => {
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?
+                    .parse()
+                    .map_err(de::Error::custom)
+            }
+        }
+    };
+}
+
+/// Declares a setting with a closed set of words.
+macro_rules! word_setting {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name { $($(#[$vdoc])* $variant),+ }
+        impl $name {
+            /// The words that the setting takes, in the order of the manual.
+            pub const WORDS: &'static [&'static str] = &[$($word),+];
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $(Self::$variant => $word),+ })
+            }
+        }
+        impl FromStr for $name {
+            type Err = ExpectedValue;
+            fn from_str(text: &str) -> Result<Self, ExpectedValue> {
+                match text {
+                    $($word => Ok(Self::$variant),)+
+                    _ => Err(ExpectedValue(format!("one of {}", Self::WORDS.join(", ")))),
+                }
+            }
+        }
+        serde_as_text!($name);
+    };
+}
+
+/// What a value should have been; the caller knows which file, line and key it stood in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected {0}")]
+pub struct ExpectedValue(pub String);
+
+word_setting! {
+    /// `v4-conncheck-scope`.
+    ConncheckScope {
+        /// An IPv4 default route on any device makes the instance idle.
+        Host = "host",
+        /// Only one on the instance's own uplink does.
+        Uplink = "uplink",
+    }
+}
+word_setting! {
+    /// `translator`.
+    TranslatorChoice {
+        /// The best that works here; for now userspace.
+        Auto = "auto",
+        /// The in-kernel program.
+        Ebpf = "ebpf",
+        /// Ours, in this process.
+        Userspace = "userspace",
+        /// The external TAYGA.
+        Tayga = "tayga",
+    }
+}
+word_setting! {
+    /// `firewall`.
+    FirewallChoice {
+        /// nftables chains that would drop, and the ip6tables FORWARD chain where it would.
+        Auto = "auto",
+        /// nftables only.
+        Nftables = "nftables",
+        /// ip6tables only.
+        Ip6tables = "ip6tables",
+        /// Hands off.
+        None = "none",
+    }
+}
+word_setting! {
+    /// `when-idle`.
+    WhenIdle {
+        /// Say why and exit 0.
+        Exit = "exit",
+        /// Wait for a change.
+        Wait = "wait",
+    }
+}
+word_setting! {
+    /// `udp-zero-checksum` (RFC 7915 section 4.5).
+    UdpZeroChecksum {
+        /// Compute it.
+        Compute = "compute",
+        /// Drop the packet.
+        Drop = "drop",
+        /// Let it pass as zero.
+        Pass = "pass",
+    }
+}
+word_setting! {
+    /// `unmapped-source`.
+    UnmappedSource {
+        /// A CLAT: drop and count it.
+        Drop = "drop",
+        /// An SIIT translator: use the prefix.
+        Prefix = "prefix",
+    }
+}
+
+/// `clat-v6-addr`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClatV6Addr {
+    /// Derived from an address of the uplink, as the 2016 clatd did.
+    Derived,
+    /// The host's own address, told apart by conntrack marks, as clatd 2.x does.
+    Shared,
+    /// This one.
+    Address(Ipv6Addr),
+}
+
+impl fmt::Display for ClatV6Addr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Derived => f.write_str("derived"),
+            Self::Shared => f.write_str("shared"),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
+}
+
+impl FromStr for ClatV6Addr {
+    type Err = ExpectedValue;
+    fn from_str(text: &str) -> Result<Self, ExpectedValue> {
+        match text {
+            "derived" => Ok(Self::Derived),
+            "shared" => Ok(Self::Shared),
+            _ => text
+                .parse()
+                .map(Self::Address)
+                .map_err(|_| ExpectedValue("an IPv6 address, or one of derived, shared".into())),
+        }
+    }
+}
+serde_as_text!(ClatV6Addr);
+
+/// `plat-prefix`: an RFC 6052 prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pref64Setting(pub Pref64);
+
+impl fmt::Display for Pref64Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+impl FromStr for Pref64Setting {
+    type Err = ExpectedValue;
+    fn from_str(text: &str) -> Result<Self, ExpectedValue> {
+        text.parse().map(Self).map_err(|error| {
+            ExpectedValue(format!(
+                "an RFC 6052 prefix with length 32, 40, 48, 56, 64 or 96, such as 64:ff9b::/96 ({error})"
+            ))
+        })
+    }
+}
+serde_as_text!(Pref64Setting);
+
+/// One of `dns64-servers`: an address, a link-local one with its `%device`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsServer {
+    /// The server's address.
+    pub address: IpAddr,
+    /// The device of a link-local address.
+    pub device: Option<String>,
+}
+
+impl fmt::Display for DnsServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.device {
+            Some(device) => write!(f, "{}%{device}", self.address),
+            None => self.address.fmt(f),
+        }
+    }
+}
+impl FromStr for DnsServer {
+    type Err = ExpectedValue;
+    fn from_str(text: &str) -> Result<Self, ExpectedValue> {
+        let (address, device) = match text.split_once('%') {
+            Some((address, device)) if !device.is_empty() => (address, Some(device.to_owned())),
+            Some((address, _)) => (address, None),
+            None => (text, None),
+        };
+        let address = address
+            .parse()
+            .map_err(|_| ExpectedValue("IP addresses of DNS servers, separated by commas".into()))?;
+        Ok(Self { address, device })
+    }
+}
+serde_as_text!(DnsServer);
+
+/// One `map`: an IPv4 prefix and the IPv6 prefix of the same suffix length (RFC 7757 section 3.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MapEntry {
+    /// The IPv4 side.
+    pub v4: ipnet::Ipv4Net,
+    /// The IPv6 side.
+    pub v6: ipnet::Ipv6Net,
+}
+
+impl fmt::Display for MapEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.v4, self.v6)
+    }
+}
+impl FromStr for MapEntry {
+    type Err = ExpectedValue;
+    fn from_str(text: &str) -> Result<Self, ExpectedValue> {
+        let expected = || {
+            ExpectedValue(
+                "an IPv4 prefix and an IPv6 prefix separated by a blank, such as 192.0.2.1/32 2001:db8::1/128".into(),
+            )
+        };
+        let mut words = text.split_whitespace();
+        let (Some(v4), Some(v6), None) = (words.next(), words.next(), words.next()) else {
+            return Err(expected());
+        };
+        let v4: ipnet::Ipv4Net = with_length(v4, 32).parse().map_err(|_| expected())?;
+        let v6: ipnet::Ipv6Net = with_length(v6, 128).parse().map_err(|_| expected())?;
+        if v4.trunc() != v4 || v6.trunc() != v6 {
+            return Err(ExpectedValue("prefixes without host bits".into()));
+        }
+        if 32 - v4.prefix_len() > 128 - v6.prefix_len() {
+            return Err(ExpectedValue(
+                "an IPv6 suffix at least as long as the IPv4 suffix (RFC 7757 section 3.1)".into(),
+            ));
+        }
+        Ok(Self { v4, v6 })
+    }
+}
+serde_as_text!(MapEntry);
+
+fn with_length(text: &str, length: u8) -> String {
+    if text.contains('/') {
+        text.to_owned()
+    } else {
+        format!("{text}/{length}")
+    }
+}

@@ -1,0 +1,160 @@
+//! The stage trait, the pipeline's order, and the two walks over it: observe and plan.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::facts::Facts;
+use crate::net::ALIAS_PREFIX;
+use crate::plan::{Plan, StageName, Step};
+use crate::settings::Settings;
+use crate::world::{World, WorldError};
+
+/// One CLAT on one uplink, as configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// Its name: the file stem in `instances.d`, else the name of its device.
+    pub name: String,
+    /// Its settings.
+    pub settings: Settings,
+    /// Where files of this run go.
+    pub runtime_dir: String,
+    /// Random bits, drawn once, so that an address derived again from the same base is the same.
+    pub seed: u128,
+}
+
+impl Instance {
+    /// The ifalias of its device.
+    pub fn alias(&self) -> String {
+        format!("{ALIAS_PREFIX}{}", self.name)
+    }
+}
+
+/// What an observation leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Go on with the next stage.
+    Ready,
+    /// Nothing to do here now; no error.
+    Idle {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+impl Verdict {
+    /// Nothing to do, because of `reason`.
+    pub fn idle(reason: impl Into<String>) -> Self {
+        Self::Idle { reason: reason.into() }
+    }
+}
+
+/// An observation that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    /// The system could not be read.
+    #[error("{stage}: cannot observe")]
+    World {
+        /// The stage.
+        stage: StageName,
+        /// The read that failed.
+        #[source]
+        source: WorldError,
+    },
+    /// What is needed is on its way; worth another look soon.
+    #[error("{stage}: {what}")]
+    NotYet {
+        /// The stage.
+        stage: StageName,
+        /// What is waited for.
+        what: String,
+    },
+    /// What was found does not do.
+    #[error("{stage}: {what}")]
+    Unusable {
+        /// The stage.
+        stage: StageName,
+        /// What is wrong, and what the user can do.
+        what: String,
+    },
+}
+
+/// Facts from which no plan can be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{stage}: {what}")]
+pub struct PlanError {
+    /// The stage.
+    pub stage: StageName,
+    /// What is wrong, and what the user can do.
+    pub what: String,
+}
+
+/// One step family of the pipeline: observes facts and plans operations, never changes anything itself.
+#[async_trait]
+pub trait Stage: Send + Sync {
+    /// Which stage it is.
+    fn name(&self) -> StageName;
+
+    /// How long to wait before observing; a dry run does not wait.
+    fn delay(&self, _instance: &Instance) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Reads the system into `facts`; later stages see what earlier ones found.
+    async fn observe(
+        &self,
+        _instance: &Instance,
+        _world: &dyn World,
+        _facts: &mut Facts,
+    ) -> Result<Verdict, ObserveError> {
+        Ok(Verdict::Ready)
+    }
+
+    /// Makes steps out of facts: pure, no I/O, no clock.
+    fn plan(&self, instance: &Instance, facts: &Facts) -> Result<Vec<Step>, PlanError>;
+}
+
+/// The stages in pipeline order.
+pub fn pipeline() -> Vec<Box<dyn Stage>> {
+    vec![
+        Box::new(crate::conncheck::Conncheck),
+        Box::new(crate::discovery::Discovery),
+        Box::new(crate::address::Address),
+        Box::new(crate::device::Device),
+        Box::new(crate::sysctl::Sysctl),
+        Box::new(crate::proxynd::ProxyNd),
+        Box::new(crate::firewall::Firewall),
+        Box::new(crate::route::Route),
+        Box::new(crate::script::Script),
+        Box::new(crate::translator::Translator),
+    ]
+}
+
+/// Makes the plan of an instance out of what was observed.
+pub fn plan(instance: &Instance, facts: Facts) -> Result<Plan, PlanError> {
+    let mut steps = Vec::new();
+    for stage in pipeline() {
+        steps.extend(stage.plan(instance, &facts)?);
+    }
+    Ok(Plan {
+        instance: instance.name.clone(),
+        facts,
+        steps,
+    })
+}
+
+/// Observes all stages without waiting; the facts found so far come back also where one says idle.
+pub async fn observe(instance: &Instance, world: &dyn World) -> Result<(Facts, Verdict), ObserveError> {
+    let mut facts = Facts::default();
+    for stage in pipeline() {
+        if let idle @ Verdict::Idle { .. } = stage.observe(instance, world, &mut facts).await? {
+            return Ok((facts, idle));
+        }
+    }
+    Ok((facts, Verdict::Ready))
+}
+
+/// Shorthand for stages: a world error of this stage.
+pub(crate) fn world_error(stage: StageName) -> impl FnOnce(WorldError) -> ObserveError {
+    move |source| ObserveError::World { stage, source }
+}

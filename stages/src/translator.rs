@@ -1,0 +1,262 @@
+//! Stage translator: who moves the packets, and with which mappings. Last step, so that nothing moves before
+//! everything else stands.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::facts::Facts;
+use crate::op::{Op, Undo};
+use crate::plan::{StageName, Step};
+use crate::settings::{MapEntry, Pref64Setting, Settings, TranslatorChoice, UdpZeroChecksum, UnmappedSource};
+use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
+use crate::world::World;
+
+/// Who moves the packets of one device, and how: all that is needed to start it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum TranslatorSpec {
+    /// Ours, in this process.
+    Userspace(UserspaceSpec),
+    /// The external TAYGA.
+    Tayga(TaygaSpec),
+}
+
+impl TranslatorSpec {
+    /// The CLAT device.
+    pub fn device(&self) -> &str {
+        match self {
+            Self::Userspace(spec) => &spec.device,
+            Self::Tayga(spec) => &spec.device,
+        }
+    }
+}
+
+/// The userspace translator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserspaceSpec {
+    /// The CLAT device.
+    pub device: String,
+    /// Queues and threads; 0 = one per core.
+    pub queues: u32,
+    /// The PLAT prefix (RFC 6052).
+    pub plat_prefix: Pref64Setting,
+    /// Explicit mappings (RFC 7757), the CLAT's own first.
+    pub maps: Vec<MapEntry>,
+    /// Source of ICMPv4 errors.
+    pub own_v4: Ipv4Addr,
+    /// Source of ICMPv6 errors; none = PLAT prefix + `own_v4`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_v6: Option<Ipv6Addr>,
+    /// MTU in bytes of the IPv4 side: the CLAT device's.
+    pub mtu4: u32,
+    /// MTU in bytes of the IPv6 side: the uplink's.
+    pub mtu6: u32,
+    /// RFC 7915 lowest-ipv6-mtu in bytes.
+    pub lowest_ipv6_mtu: u32,
+    /// UDP without checksum.
+    pub udp_zero_checksum: UdpZeroChecksum,
+    /// RFC 6052 section 3.1.
+    pub wkp_strict: bool,
+    /// Addresses without mapping.
+    pub unmapped_source: UnmappedSource,
+}
+
+/// The external TAYGA, in the foreground, on a persistent device of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaygaSpec {
+    /// The CLAT device.
+    pub device: String,
+    /// The program.
+    pub command: String,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+}
+
+impl fmt::Display for TranslatorSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Userspace(spec) => {
+                write!(
+                    f,
+                    "userspace translator on {}: prefix {}",
+                    spec.device, spec.plat_prefix
+                )?;
+                for map in &spec.maps {
+                    write!(f, ", {} <-> {}", map.v4, map.v6)?;
+                }
+                Ok(())
+            }
+            Self::Tayga(spec) => write!(
+                f,
+                "TAYGA on {}: {} {}",
+                spec.device,
+                spec.command,
+                spec.arguments.join(" ")
+            ),
+        }
+    }
+}
+
+/// Whether TAYGA is to be used; `auto` means userspace.
+pub(crate) fn uses_tayga(settings: &Settings) -> bool {
+    settings.translator == TranslatorChoice::Tayga
+}
+
+/// The mappings of an instance: the CLAT's own address pair, then `map`.
+pub(crate) fn mappings(settings: &Settings, clat_v6: Ipv6Addr) -> Vec<MapEntry> {
+    let own = MapEntry {
+        v4: ipnet::Ipv4Net::from(settings.clat_v4_addr),
+        v6: ipnet::Ipv6Net::from(clat_v6),
+    };
+    std::iter::once(own)
+        .chain(settings.map.iter().copied().filter(|map| *map != own))
+        .collect()
+}
+
+/// The stage.
+pub struct Translator;
+
+#[async_trait]
+impl Stage for Translator {
+    fn name(&self) -> StageName {
+        StageName::Translator
+    }
+
+    async fn observe(
+        &self,
+        instance: &Instance,
+        world: &dyn World,
+        _facts: &mut Facts,
+    ) -> Result<Verdict, ObserveError> {
+        let settings = &instance.settings;
+        if settings.translator == TranslatorChoice::Ebpf {
+            return Err(
+                self.unusable("translator=ebpf is not available in this version; use userspace, tayga or auto".into())
+            );
+        }
+        if uses_tayga(settings)
+            && world
+                .program(&settings.cmd_tayga)
+                .await
+                .map_err(world_error(self.name()))?
+                .is_none()
+        {
+            return Err(self.unusable(format!(
+                "the program `{}` was not found; install TAYGA, set cmd-tayga, or use translator=userspace",
+                settings.cmd_tayga
+            )));
+        }
+        Ok(Verdict::Ready)
+    }
+
+    fn plan(&self, instance: &Instance, facts: &Facts) -> Result<Vec<Step>, PlanError> {
+        let settings = &instance.settings;
+        let missing = |what: &str| PlanError {
+            stage: self.name(),
+            what: format!("no {what} to translate with"),
+        };
+        let prefix = facts.plat_prefix.as_ref().ok_or_else(|| missing("PLAT prefix"))?.value;
+        let clat_v6 = facts
+            .clat_v6_addr
+            .as_ref()
+            .ok_or_else(|| missing("CLAT IPv6 address"))?
+            .value;
+        let uplink_mtu = facts.uplink.as_ref().ok_or_else(|| missing("uplink"))?.value.mtu;
+        let device = settings.clat_dev.clone();
+        let start = |translator| {
+            let stop = Op::StopTranslator { device: device.clone() };
+            Step::new(
+                self.name(),
+                "moves the packets",
+                Op::StartTranslator { translator },
+                stop,
+            )
+        };
+        if !uses_tayga(settings) {
+            return Ok(vec![start(TranslatorSpec::Userspace(UserspaceSpec {
+                device: device.clone(),
+                queues: settings.translator_queues,
+                plat_prefix: Pref64Setting(prefix),
+                maps: mappings(settings, clat_v6),
+                own_v4: settings.tayga_v4_addr,
+                own_v6: settings.translator_v6_addr,
+                mtu4: crate::device::mtu(uplink_mtu),
+                mtu6: uplink_mtu,
+                lowest_ipv6_mtu: settings.lowest_ipv6_mtu,
+                udp_zero_checksum: settings.udp_zero_checksum,
+                wkp_strict: settings.wkp_strict,
+                unmapped_source: settings.unmapped_source,
+            }))]);
+        }
+        let file = tayga_file(instance, prefix, clat_v6);
+        let mut arguments = vec!["--config".to_owned(), file.path.clone(), "--nodetach".to_owned()];
+        if settings.debug > 0 {
+            arguments.push("-d".into());
+        }
+        let spec = TaygaSpec {
+            device: device.clone(),
+            command: settings.cmd_tayga.clone(),
+            arguments,
+        };
+        Ok(vec![file.step, start(TranslatorSpec::Tayga(spec))])
+    }
+}
+
+impl Translator {
+    fn unusable(&self, what: String) -> ObserveError {
+        ObserveError::Unusable {
+            stage: self.name(),
+            what,
+        }
+    }
+}
+
+struct TaygaFile {
+    path: String,
+    step: Step,
+}
+
+/// TAYGA's configuration. A file that the user named stays, as with the 2016 clatd; a temporary one is removed.
+fn tayga_file(instance: &Instance, prefix: clatd_translator::Pref64, clat_v6: Ipv6Addr) -> TaygaFile {
+    let settings = &instance.settings;
+    let mut contents = format!(
+        "# TAYGA configuration written by clatd for instance {}\ntun-device {}\nprefix {prefix}\nipv4-addr {}\n",
+        instance.name, settings.clat_dev, settings.tayga_v4_addr
+    );
+    if let Some(own_v6) = settings.translator_v6_addr {
+        contents.push_str(&format!("ipv6-addr {own_v6}\n"));
+    }
+    for map in mappings(settings, clat_v6) {
+        let side = |address: IpAddr, length: u8, whole: u8| {
+            if length == whole {
+                address.to_string()
+            } else {
+                format!("{address}/{length}")
+            }
+        };
+        let v4 = side(map.v4.addr().into(), map.v4.prefix_len(), 32);
+        let v6 = side(map.v6.addr().into(), map.v6.prefix_len(), 128);
+        contents.push_str(&format!("map {v4} {v6}\n"));
+    }
+    let path = settings
+        .tayga_conffile
+        .clone()
+        .unwrap_or_else(|| format!("{}/{}.tayga.conf", instance.runtime_dir, instance.name));
+    let undo = match settings.tayga_conffile {
+        Some(_) => Undo::nothing("a file named by tayga-conffile is kept"),
+        None => Undo::Op(Op::RemoveFile { path: path.clone() }),
+    };
+    let step = Step {
+        stage: StageName::Translator,
+        why: "TAYGA reads its addresses and prefix from a file".into(),
+        apply: Op::WriteFile {
+            path: path.clone(),
+            contents,
+        },
+        undo,
+    };
+    TaygaFile { path, step }
+}

@@ -1,0 +1,103 @@
+//! What the stages read. `src/world` answers from the running system, tests from data.
+
+use std::error::Error;
+use std::net::{IpAddr, Ipv6Addr};
+
+use async_trait::async_trait;
+
+use crate::net::{Address6, Link, Route};
+use crate::settings::DnsServer;
+
+/// A read that failed: what was being read, and the cause as source.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing}")]
+pub struct WorldError {
+    /// What was being done, to what.
+    pub doing: String,
+    /// The cause.
+    pub source: Box<dyn Error + Send + Sync>,
+}
+
+impl WorldError {
+    /// An error while `doing` something.
+    pub fn new(doing: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self {
+            doing: doing.into(),
+            source: source.into(),
+        }
+    }
+}
+
+/// The kernel's answer to a route look-up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteAnswer {
+    /// Output device.
+    pub device: String,
+    /// Next hop; `None` = on-link.
+    pub gateway: Option<IpAddr>,
+    /// Source address that the kernel would use.
+    pub source: Option<IpAddr>,
+}
+
+/// What a DNS server said to an AAAA question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DnsAnswer {
+    /// Addresses in the order of the answer, and the smallest TTL in seconds.
+    Addresses {
+        /// The AAAA records.
+        addresses: Vec<Ipv6Addr>,
+        /// Their smallest TTL in seconds.
+        ttl_s: u32,
+    },
+    /// NXDOMAIN or NODATA, with the negative TTL in seconds where the server gave one.
+    NoRecords {
+        /// True = NXDOMAIN, false = NODATA.
+        nxdomain: bool,
+        /// Negative TTL in seconds.
+        ttl_s: Option<u32>,
+    },
+    /// No usable answer, and why: time-out, SERVFAIL, refused, ...
+    Failed(String),
+}
+
+/// All reads. An absent thing is `None` or an empty list; an error means that the read itself failed.
+#[async_trait]
+pub trait World: Send + Sync {
+    /// All devices.
+    async fn links(&self) -> Result<Vec<Link>, WorldError>;
+
+    /// One device by name.
+    async fn link(&self, name: &str) -> Result<Option<Link>, WorldError> {
+        Ok(self.links().await?.into_iter().find(|link| link.name == name))
+    }
+
+    /// The IPv6 addresses of a device, in the kernel's order.
+    async fn addresses6(&self, device: &str) -> Result<Vec<Address6>, WorldError>;
+
+    /// The unicast IPv4 routes of a table, in the kernel's order.
+    async fn routes4(&self, table: u32) -> Result<Vec<Route>, WorldError>;
+
+    /// The unicast IPv6 routes of a table, in the kernel's order.
+    async fn routes6(&self, table: u32) -> Result<Vec<Route>, WorldError>;
+
+    /// The route that a packet to `destination` would take, by `device` if given; `None` = unreachable.
+    async fn route_to(&self, destination: Ipv6Addr, device: Option<&str>) -> Result<Option<RouteAnswer>, WorldError>;
+
+    /// A sysctl, by key with slashes from `net/`, without the line end; `None` = this kernel has no such key.
+    /// A sysctl on which the supervisor has a hold reads as it was before the first hold.
+    async fn sysctl(&self, key: &str) -> Result<Option<String>, WorldError>;
+
+    /// The whole nft ruleset as libnftables JSON; `None` = no such program.
+    async fn nft_ruleset(&self, command: &str) -> Result<Option<serde_json::Value>, WorldError>;
+
+    /// What `ip6tables-save` prints for the filter table, made without creating that table; `None` = no such
+    /// program or no such table.
+    async fn ip6tables_filter(&self, command: &str) -> Result<Option<String>, WorldError>;
+
+    /// Asks for the AAAA records of `name` (absolute): `server`, or the system's resolvers; through `device` if given.
+    async fn aaaa(&self, name: &str, server: Option<&DnsServer>, device: Option<&str>)
+    -> Result<DnsAnswer, WorldError>;
+
+    /// The path of a program that can be executed, looked up as `execvp` does; `None` = not found.
+    async fn program(&self, command: &str) -> Result<Option<String>, WorldError>;
+}
