@@ -1,0 +1,44 @@
+//! The lab: clatd and real programs in network namespaces, raised by `scripts/lab`.
+//!
+//! Needs root and the programs that `scripts/lib.sh` lists; a test that misses one fails and says which.
+//! `./scripts/test` installs them. One test = one lab of its own, so any number run side by side.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that cannot go on panics; cargo shows what a failing test printed"
+)]
+
+/// Makes each `fn name(translator: &str)` into the tests `userspace::name` and `tayga::name`.
+macro_rules! with_each_translator {
+    ($($name:ident),+ $(,)?) => {
+        mod userspace { $(#[test] fn $name() { super::$name("userspace"); })+ }
+        mod tayga { $(#[test] fn $name() { super::$name("tayga"); })+ }
+    };
+}
+
+#[path = "lab/bed.rs"]
+mod bed;
+#[path = "lab/daemon.rs"]
+mod daemon;
+#[path = "lab/traffic.rs"]
+mod traffic;
+
+#[path = "lab/carrying.rs"]
+mod carrying;
+#[path = "lab/discovery.rs"]
+mod discovery;
+#[path = "lab/faults.rs"]
+mod faults;
+#[path = "lab/firewall.rs"]
+mod firewall;
+#[path = "lab/life.rs"]
+mod life;
+#[path = "lab/plan.rs"]
+mod plan;
+#[path = "lab/routes.rs"]
+mod routes;
+#[path = "lab/scripts.rs"]
+mod scripts;
+#[path = "lab/sysctls.rs"]
+mod sysctls;

@@ -1,0 +1,139 @@
+//! The daemon under test, as a child in the host's namespace.
+
+use std::fs::File;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::bed::{Lab, Ran, SERVER, poll};
+
+/// The program under test: the one cargo built for this test, or what `CLATD_UNDER_TEST` names (a release build, say).
+pub fn program() -> String {
+    std::env::var("CLATD_UNDER_TEST").unwrap_or_else(|_| env!("CARGO_BIN_EXE_clatd").to_owned())
+}
+
+/// A clatd command line in the host: files of its own, the time-out of the connectivity check at 0 unless `words` say otherwise.
+fn command(lab: &Lab, words: &[&str]) -> Command {
+    let mut command = lab.command("host");
+    command
+        .arg("env")
+        .arg(format!("CLATD_RUNTIME_DIR={}", lab.file("run").display()))
+        .arg(program())
+        .arg("-c")
+        .arg(lab.file("clatd.conf"))
+        .arg("--instances-dir")
+        .arg(lab.file("instances.d"))
+        .args(words);
+    command
+}
+
+/// Runs a clatd command that ends by itself.
+pub fn clatd(lab: &Lab, words: &[&str]) -> Ran {
+    let mut daemon = Daemon::start(lab, words);
+    daemon.wait_exit(Duration::from_secs(60))
+}
+
+/// A running clatd.
+pub struct Daemon {
+    child: Child,
+    words: String,
+    out: std::path::PathBuf,
+    err: std::path::PathBuf,
+}
+
+impl Daemon {
+    pub fn start(lab: &Lab, words: &[&str]) -> Self {
+        let (out, err) = (lab.file("clatd.out"), lab.file("clatd.err"));
+        let child = command(lab, words)
+            .stdout(File::create(&out).unwrap())
+            .stderr(File::create(&err).unwrap())
+            .spawn()
+            .expect("clatd starts");
+        Self { child, words: words.join(" "), out, err }
+    }
+
+    /// Starts and waits until IPv4 works.
+    pub fn up(lab: &Lab, words: &[&str]) -> Self {
+        let mut daemon = Self::start(lab, words);
+        daemon.wait_for("IPv4 over the CLAT", || lab.run("host", &format!("ping -n -c 1 -W 1 {SERVER}")).code == Some(0));
+        daemon
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has written so far, both streams.
+    pub fn output(&self) -> String {
+        let text = |path| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned();
+        format!("{}{}", text(&self.out), text(&self.err))
+    }
+
+    /// Waits for something while the daemon lives.
+    pub fn wait_for(&mut self, what: &str, mut answer: impl FnMut() -> bool) {
+        let mut ended = None;
+        let reached = poll(Duration::from_secs(30), || {
+            ended = self.child.try_wait().unwrap();
+            ended.is_some() || answer()
+        });
+        assert!(reached && ended.is_none(), "no {what}; clatd {} ended: {ended:?}\n{}", self.words, self.output());
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).expect("clatd can be signalled");
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait_exit(&mut self, limit: Duration) -> Ran {
+        let begin = Instant::now();
+        let mut status = None;
+        poll(limit, || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        let Some(status) = status else {
+            panic!("clatd {} still runs after {:?}\n{}", self.words, begin.elapsed(), self.output());
+        };
+        Ran {
+            code: status.code(),
+            out: std::fs::read_to_string(&self.out).unwrap_or_default(),
+            err: std::fs::read_to_string(&self.err).unwrap_or_default(),
+        }
+    }
+
+    /// Signals it and waits for the end, which must be clean.
+    pub fn stop(&mut self, signal: Signal) -> Ran {
+        self.signal(signal);
+        let ran = self.wait_exit(Duration::from_secs(20));
+        assert!(ran.code == Some(0), "clatd {} stopped by {signal}: {ran}", self.words);
+        ran
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.signal(Signal::SIGKILL);
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- clatd {}\n{}", self.words, self.output());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Does `body` while clatd runs with `words`, then stops it: the host must be as it was.
+pub fn around(lab: &Lab, words: &[&str], body: impl FnOnce(&mut Daemon)) {
+    let before = lab.state();
+    let mut daemon = Daemon::up(lab, words);
+    body(&mut daemon);
+    daemon.stop(Signal::SIGTERM);
+    lab.assert_state_is(&before, &format!("after clatd {} was stopped", words.join(" ")));
+    lab.assert_no_process_left("after the stop");
+}

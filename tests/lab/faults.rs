@@ -1,0 +1,140 @@
+//! Faults as they happen in life: each is reported in words and leaves the host as it was.
+
+use std::time::Duration;
+
+use crate::bed::{Lab, Ran, Uplink};
+use crate::daemon::{Daemon, clatd};
+
+with_each_translator!(device_name_is_taken, address_cannot_be_had);
+
+/// A start that must fail: exit 1, each of `words` said, the host as it was.
+fn fails(lab: &Lab, settings: &[&str], words: &[&str]) -> Ran {
+    let before = lab.state();
+    let ran = clatd(lab, settings);
+    assert_eq!(ran.code, Some(1), "{settings:?}: {ran}");
+    let said = format!("{}{}", ran.out, ran.err);
+    for word in words {
+        assert!(said.contains(word), "{settings:?} must say {word:?}: {ran}");
+    }
+    lab.assert_state_is(&before, &format!("after the failed start with {settings:?}"));
+    lab.assert_no_process_left(&format!("after the failed start with {settings:?}"));
+    ran
+}
+
+fn device_name_is_taken(translator: &str) {
+    let lab = Lab::raise(&Uplink::new());
+    lab.host("ip link add clat type bridge && ip link set clat up");
+    assert!(crate::bed::poll(Duration::from_secs(5), || !lab.host("ip -6 address").contains("tentative")));
+    fails(&lab, &[&format!("translator={translator}")], &["clat"]);
+    // Somebody's persistent TUN device of that name is not ours either.
+    lab.host("ip link delete clat && ip tuntap add clat mode tun");
+    fails(&lab, &[&format!("translator={translator}")], &["clat"]);
+}
+
+/// A name that the kernel refuses, an uplink that is not there.
+fn address_cannot_be_had(translator: &str) {
+    let lab = Lab::raise(&Uplink::new());
+    let translator = format!("translator={translator}");
+    fails(&lab, &[&translator, "plat-dev=nosuch0", "plat-prefix=64:ff9b::/96"], &["nosuch0"]);
+    // A default route of ours cannot be had when the same one is there.
+    lab.host("ip address add 10.0.0.1/24 dev up0 && ip route add default via 10.0.0.2 metric 2048");
+    fails(&lab, &[&translator, "v4-conncheck-enable=no"], &[]);
+}
+
+#[test]
+fn tayga_is_not_installed() {
+    let lab = Lab::raise(&Uplink::new());
+    fails(&lab, &["translator=tayga", "cmd-tayga=/nonexistent/tayga"], &["/nonexistent/tayga"]);
+}
+
+#[test]
+fn tayga_dies_at_once() {
+    let lab = Lab::raise(&Uplink::new());
+    let tayga = lab.program("tayga", "#!/bin/sh\necho 'first words of the translator'\necho 'it does not like this machine' >&2\nexit 7\n");
+    fails(&lab, &["translator=tayga", &format!("cmd-tayga={tayga}")], &["it does not like this machine"]);
+}
+
+#[test]
+fn tayga_dies_later() {
+    let lab = Lab::raise(&Uplink::new());
+    let before = lab.state();
+    let tayga = lab.program(
+        "tayga",
+        "#!/bin/sh\ncase \"$*\" in *tun*) exec tayga \"$@\" ;; esac\n\
+         tayga \"$@\" & child=$!\ntrap 'kill $child; exit 0' TERM INT\n\
+         while [ ! -e \"$0.die\" ]; do sleep 0.1; done\nkill -9 $child\necho 'last words of the translator' >&2\nexit 9\n",
+    );
+    let mut daemon = Daemon::up(&lab, &["translator=tayga", &format!("cmd-tayga={tayga}")]);
+    std::fs::write(format!("{tayga}.die"), "").unwrap();
+    let ran = daemon.wait_exit(Duration::from_secs(15));
+    assert_eq!(ran.code, Some(1), "{ran}");
+    assert!(format!("{}{}", ran.out, ran.err).contains("last words of the translator"), "its last output is told: {ran}");
+    lab.assert_state_is(&before, "after the translator died");
+    lab.assert_no_process_left("after the translator died");
+}
+
+/// Killed from outside, without a word.
+#[test]
+fn tayga_is_killed() {
+    let lab = Lab::raise(&Uplink::new());
+    let before = lab.state();
+    let mut daemon = Daemon::up(&lab, &["translator=tayga"]);
+    lab.host(&format!("kill -9 $(pgrep -x -P {} tayga)", daemon.pid()));
+    let ran = daemon.wait_exit(Duration::from_secs(15));
+    assert_eq!(ran.code, Some(1), "{ran}");
+    lab.assert_state_is(&before, "after the translator was killed");
+}
+
+/// Configuration and command line: refused before anything is touched.
+#[test]
+fn bad_settings() {
+    let lab = Lab::raise(&Uplink::new());
+    for settings in [
+        &["clat-v4-addr=192.0.0.300"][..],
+        &["plat-prefix=64:ff9b::/95"],
+        &["plat-prefix=64:ff9b::/97"],
+        &["no-such-key=1"],
+        &["v4-defaultroute-metric=many"],
+        &["translator=perl"],
+        &["clat-dev=a-name-that-is-too-long"],
+        &["--no-such-option"],
+        &["-c", "/dev/null"],
+        &["-c", "/nonexistent/clatd.conf"],
+    ] {
+        fails(&lab, settings, &[]);
+    }
+}
+
+/// The device vanishes under a running daemon: it does not go on as if nothing were.
+#[test]
+fn the_device_is_taken_away() {
+    let lab = Lab::raise(&Uplink::new());
+    let before = lab.state();
+    let mut daemon = Daemon::up(&lab, &["translator=userspace"]);
+    lab.host("ip link delete clat");
+    let ran = daemon.wait_exit(Duration::from_secs(15));
+    assert_eq!(ran.code, Some(1), "{ran}");
+    lab.assert_state_is(&before, "after the device was taken away");
+}
+
+/// What others take away while clatd runs is no reason to fail at the stop.
+#[test]
+fn already_gone_is_fine() {
+    let lab = Lab::raise(&Uplink::new());
+    let before = lab.state();
+    lab.host("ip6tables -P FORWARD DROP");
+    let mut daemon = Daemon::up(&lab, &[]);
+    lab.host("nft flush ruleset; ip -4 route flush default; ip -6 neigh del proxy $(ip -6 neigh show proxy | cut -d' ' -f1) dev up0");
+    daemon.stop(nix::sys::signal::Signal::SIGTERM);
+    lab.assert_state_is(&before, "after others had taken things away");
+}
+
+/// A sysctl that somebody set to something else meanwhile is theirs.
+#[test]
+fn others_sysctls_are_not_overwritten() {
+    let lab = Lab::raise(&Uplink::new());
+    let mut daemon = Daemon::up(&lab, &[]);
+    lab.host("sysctl -qw net.ipv6.conf.up0.accept_ra=0");
+    daemon.stop(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(lab.host("sysctl -n net.ipv6.conf.up0.accept_ra").trim(), "0");
+}

@@ -1,0 +1,85 @@
+//! Forwarding, accept_ra and proxy-ND: set where needed, restored to what they were.
+
+use crate::bed::{DERIVED_V6, Lab, Uplink};
+use crate::daemon::around;
+use crate::traffic;
+
+/// The host stays an end system to its uplink: address, default route and RA acceptance survive.
+#[test]
+fn uplink_keeps_its_address_and_routes() {
+    let lab = Lab::raise(&Uplink::new());
+    let look = "ip -6 -o address show dev up0 scope global | cut -d' ' -f2-7; ip -6 route show default | sed 's/expires.*//'";
+    let before = lab.host(look);
+    around(&lab, &[], |_| {
+        traffic::works(&lab);
+        assert_eq!(lab.host(look), before);
+        assert_ne!(lab.host("sysctl -n net.ipv6.conf.up0.accept_ra").trim(), "0");
+        // A router that forwards must be told to go on accepting RAs.
+        if lab.host("sysctl -n net.ipv6.conf.up0.forwarding").trim() == "1" {
+            assert_eq!(lab.host("sysctl -n net.ipv6.conf.up0.accept_ra").trim(), "2");
+        }
+    });
+}
+
+/// Whatever forwarding was before: traffic works, and it is so again afterwards.
+#[test]
+fn forwarding_as_found() {
+    for setup in [
+        "sysctl -qw net.ipv6.conf.up0.accept_ra=2 net.ipv6.conf.all.forwarding=1",
+        "sysctl -qw net.ipv6.conf.up0.accept_ra=2 net.ipv6.conf.up0.forwarding=1",
+        "sysctl -qw net.ipv6.conf.up0.accept_ra=2 net.ipv6.conf.default.forwarding=1",
+        "sysctl -qw net.ipv6.conf.up0.accept_ra=0",
+        "ip link add br9 type bridge && ip link set br9 up && sysctl -qw net.ipv6.conf.br9.accept_ra=1 net.ipv6.conf.br9.forwarding=1",
+        "! test -e /proc/sys/net/ipv6/conf/up0/force_forwarding || sysctl -qw net.ipv6.conf.up0.accept_ra=2 net.ipv6.conf.up0.force_forwarding=1",
+    ] {
+        let lab = Lab::raise(&Uplink::new());
+        lab.host(setup);
+        // Detection of duplicate addresses on a device made just now must not fall into the comparison.
+        assert!(crate::bed::poll(std::time::Duration::from_secs(5), || !lab.host("ip -6 address").contains("tentative")));
+        eprintln!("{setup}");
+        around(&lab, &[], |_| traffic::works(&lab));
+    }
+}
+
+/// `forwarding-enable=no`: the sysctls of forwarding are left alone, the rest is done.
+#[test]
+fn forwarding_may_be_left_out() {
+    let lab = Lab::raise(&Uplink::new());
+    let look = "grep . /proc/sys/net/ipv6/conf/all/*forwarding /proc/sys/net/ipv6/conf/up0/*forwarding /proc/sys/net/ipv6/conf/up0/accept_ra";
+    let before = lab.host(look);
+    let state = lab.state();
+    let mut daemon = crate::daemon::Daemon::start(&lab, &["forwarding-enable=no"]);
+    daemon.wait_for("the CLAT's route", || lab.host("ip -4 route show default").contains("dev clat"));
+    assert_eq!(lab.host(look), before);
+    daemon.stop(nix::sys::signal::Signal::SIGTERM);
+    lab.assert_state_is(&state, "after the stop");
+
+    // With forwarding set up by the administrator it works so, too.
+    lab.host("sysctl -qw net.ipv6.conf.up0.accept_ra=2 net.ipv6.conf.all.forwarding=1");
+    around(&lab, &["forwarding-enable=no"], |_| traffic::works(&lab));
+}
+
+#[test]
+fn proxy_nd_claims_the_address() {
+    let lab = Lab::raise(&Uplink::new());
+    around(&lab, &["proxynd-enable=yes"], |_| {
+        traffic::works(&lab);
+        assert!(lab.host("ip -6 neigh show proxy").contains(&format!("{DERIVED_V6} dev up0")));
+        assert_eq!(lab.host("sysctl -n net.ipv6.conf.up0.proxy_ndp").trim(), "1");
+    });
+    // Another's entry and the sysctl as another set it stay.
+    lab.host("sysctl -qw net.ipv6.conf.up0.proxy_ndp=1 && ip -6 neigh add proxy 3fff:1:0:1::77 dev up0");
+    around(&lab, &["proxynd-enable=yes"], |_| traffic::ping(&lab));
+}
+
+/// Without it nobody answers for the address, unless the ISP routes it here.
+#[test]
+fn proxy_nd_may_be_left_out() {
+    let lab = Lab::raise(&Uplink::new());
+    lab.run("isp0", &format!("ip -6 route add {DERIVED_V6}/128 via fe80::5eff:fe00:101 dev cust")).ok("a route to the CLAT");
+    around(&lab, &["proxynd-enable=no"], |_| {
+        traffic::works(&lab);
+        assert_eq!(lab.host("ip -6 neigh show proxy"), "");
+        assert_eq!(lab.host("sysctl -n net.ipv6.conf.up0.proxy_ndp").trim(), "0");
+    });
+}
