@@ -1,0 +1,104 @@
+//! ICMP errors that the translator itself sends (RFC 7915 sections 4.4 and 5.4).
+
+use crate::address;
+use crate::checksum;
+use crate::icmp;
+use crate::icmp_errors::{LONGEST4, LONGEST6};
+use crate::wire::{self, V4_HEADER, V4Header, V6_HEADER, V6Header, proto};
+
+/// The head of an ICMP error to be sent to the source of a dropped packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    kind: u8,
+    code: u8,
+    /// Octets 4 to 7: the MTU or pointer.
+    rest: u32,
+}
+
+const HEAD: usize = 8;
+const TTL: u8 = 64;
+/// Internetwork Control: errors SHOULD have precedence 6 or 7 (RFC 1812 section 4.3.2.5).
+const TOS: u8 = 0xc0;
+
+impl Answer {
+    /// An ICMPv4 error; `rest` is the next-hop MTU or zero.
+    pub(crate) fn v4(kind: u8, code: u8, rest: u32) -> Self {
+        Self { kind, code, rest }
+    }
+
+    /// An ICMPv6 error; `rest` is the MTU, the pointer or zero.
+    pub(crate) fn v6(kind: u8, code: u8, rest: u32) -> Self {
+        Self { kind, code, rest }
+    }
+
+    /// Writes the ICMPv4 error about `packet` to `out`; returns its length, or `None` if there must be none
+    /// (RFC 1122 section 3.2.2).
+    pub(crate) fn write_v4(&self, packet: &[u8], own: u32, id: u16, out: &mut [u8]) -> Option<usize> {
+        let header = V4Header::read(packet)?;
+        let kind = packet.get(header.header).copied();
+        if header.offset != 0
+            || header.protocol == proto::ICMP && kind.is_none_or(icmp::is_error4)
+            || [header.source, header.destination].into_iter().any(is_unanswerable4)
+        {
+            return None;
+        }
+        let quoted = packet.get(..LONGEST4 - V4_HEADER - HEAD).unwrap_or(packet);
+        let answer = V4Header {
+            header: V4_HEADER,
+            total: V4_HEADER + HEAD + quoted.len(),
+            tos: TOS,
+            id,
+            df: false,
+            mf: false,
+            offset: 0,
+            ttl: TTL,
+            protocol: proto::ICMP,
+            source: own,
+            destination: header.source,
+        };
+        wire::put(out, 0, &answer.bytes());
+        let message = self.write_message(quoted, out.get_mut(V4_HEADER..answer.total)?);
+        let value = checksum::internet_checksum(message);
+        wire::put16(message, 2, value);
+        Some(answer.total)
+    }
+
+    /// Writes the ICMPv6 error about `packet` to `out`; returns its length, or `None` if there must be none. The
+    /// caller has made sure that `packet` is no ICMPv6 error.
+    pub(crate) fn write_v6(&self, packet: &[u8], own: u128, out: &mut [u8]) -> Option<usize> {
+        let header = V6Header::read(packet)?;
+        if [header.source, header.destination].into_iter().any(is_unanswerable6) {
+            return None;
+        }
+        let quoted = packet.get(..LONGEST6 - V6_HEADER - HEAD).unwrap_or(packet);
+        let length = HEAD + quoted.len();
+        let answer = V6Header {
+            traffic_class: 0,
+            payload: length,
+            next: proto::ICMPV6,
+            hop_limit: TTL,
+            source: own,
+            destination: header.source,
+        };
+        wire::put(out, 0, &answer.bytes());
+        let message = self.write_message(quoted, out.get_mut(V6_HEADER..V6_HEADER + length)?);
+        let sum = checksum::sum(message) + checksum::pseudo6(own, header.source, length, proto::ICMPV6);
+        wire::put16(message, 2, !checksum::fold(sum));
+        Some(V6_HEADER + length)
+    }
+
+    fn write_message<'o>(&self, quoted: &[u8], out: &'o mut [u8]) -> &'o mut [u8] {
+        wire::put(out, 0, &[self.kind, self.code, 0, 0]);
+        wire::put(out, 4, &self.rest.to_be_bytes());
+        wire::put(out, HEAD, quoted);
+        out
+    }
+}
+
+fn is_unanswerable4(address: u32) -> bool {
+    address::is_illegal4(address) || address::is_multicast4(address)
+}
+
+fn is_unanswerable6(address: u128) -> bool {
+    address::is_illegal6(address) || address::is_multicast6(address)
+}

@@ -1,0 +1,320 @@
+//! The translator, the worker of one thread, and the way of a packet through both.
+
+use crate::address::{AddressMap, Side};
+use crate::buffer::{Kind, Output, PacketBuf, Scratch};
+use crate::config::{Config, ConfigError, IcmpErrors, Tos, UdpZeroChecksum};
+use crate::counters::{Counters, Direction, DropReason, Protocol};
+use crate::fragment;
+use crate::generate::Answer;
+use crate::gso::Offload;
+use crate::icmp::Mtus;
+use crate::icmp_errors::LONGEST6;
+use crate::limiter::Limiter;
+use crate::wire::V4Header;
+use crate::{v4to6, v6to4};
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+
+/// A configured translator: immutable, to be shared by all threads.
+#[derive(Debug)]
+pub struct Translator {
+    pub(crate) map: AddressMap,
+    pub(crate) mtus: Mtus,
+    pub(crate) lowest_ipv6_mtu: u32,
+    pub(crate) udp_zero_checksum: UdpZeroChecksum,
+    pub(crate) traffic_class: Tos,
+    pub(crate) tos: Tos,
+    pub(crate) hairpin: bool,
+    pub(crate) dummy_v4: u32,
+    pub(crate) node_identification: bool,
+    own_v4: u32,
+    own_v6: Option<u128>,
+    config: Config,
+}
+
+/// What one thread needs besides the translator.
+#[derive(Debug)]
+pub struct Worker {
+    identification: u32,
+    /// For results that are not made in place; the second one for hairpinned ICMP errors and answers.
+    scratch: Scratch,
+    scratch2: Scratch,
+    limiter: Limiter,
+    counters: Arc<Counters>,
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was translated and given to the output, in one piece or several.
+    Translated,
+    /// It was dropped.
+    Dropped {
+        /// Why.
+        reason: DropReason,
+        /// Whether an ICMP error was given to the output instead.
+        answered: bool,
+    },
+}
+
+impl Translator {
+    /// Checks the configuration and builds the translator.
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
+        config.check()?;
+        let map = AddressMap::new(&config)?;
+        let own_v4 = u32::from(config.own_v4);
+        let by_mapping = || map.to_v6(own_v4, Side::Theirs).ok();
+        let own_v6 = config.own_v6.map(u128::from).or_else(by_mapping);
+        Ok(Self {
+            mtus: Mtus {
+                mtu4: config.mtu4,
+                mtu6: config.mtu6,
+            },
+            lowest_ipv6_mtu: config.lowest_ipv6_mtu,
+            udp_zero_checksum: config.udp_zero_checksum,
+            traffic_class: config.traffic_class,
+            tos: config.tos,
+            hairpin: config.hairpin,
+            dummy_v4: u32::from(config.dummy_v4),
+            node_identification: config.node_identification,
+            map,
+            own_v4,
+            own_v6,
+            config,
+        })
+    }
+
+    /// The configuration it was built from.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Source of generated ICMPv6 errors; without one none are sent.
+    pub fn own_v6(&self) -> Option<Ipv6Addr> {
+        self.own_v6.map(Ipv6Addr::from)
+    }
+
+    /// Lines about mappings that are legal but overlap (RFC 7757 section 5).
+    pub fn warnings(&self) -> Vec<String> {
+        self.map.eam().overlaps()
+    }
+
+    /// A worker for thread number `index`; this allocates, translating does not.
+    pub fn worker(&self, index: u32) -> Worker {
+        self.worker_with(index, self.config.icmp_errors)
+    }
+
+    pub(crate) fn worker_with(&self, index: u32, icmp_errors: IcmpErrors) -> Worker {
+        let mtu4 = self.mtus.mtu4.min(0xffff) as usize;
+        let mtu6 = self.mtus.mtu6.min(self.lowest_ipv6_mtu).min(0x1_0000) as usize;
+        let room = LONGEST6.max(mtu4).max(mtu6);
+        Worker {
+            // Far apart, so that threads do not repeat each other's values.
+            identification: self.config.identification_seed.wrapping_add(index.wrapping_mul(0x5bd1)),
+            scratch: Scratch::new(room),
+            scratch2: Scratch::new(room),
+            limiter: Limiter::new(icmp_errors),
+            counters: Arc::new(Counters::default()),
+        }
+    }
+
+    /// Translates one packet; its IP version tells the direction.
+    ///
+    /// `now_ms` is any monotonic clock in milliseconds, for the rate limit of ICMP errors. `offload` is what the
+    /// device said about the packet, [`Offload::NONE`] for an ordinary one. Every resulting packet is given to
+    /// `out` before this returns; the packet buffer holds nothing useful afterwards.
+    pub fn translate(
+        &self,
+        worker: &mut Worker,
+        now_ms: u64,
+        offload: Offload,
+        packet: &mut PacketBuf<'_>,
+        out: &mut impl Output,
+    ) -> Verdict {
+        let length = packet.bytes().len();
+        let version = packet.bytes().first().map(|octet| octet >> 4);
+        let direction = if version == Some(6) {
+            Direction::V6ToV4
+        } else {
+            Direction::V4ToV6
+        };
+        let result = match version {
+            Some(4) => v4to6::translate(self, Pass::First, offload, packet, worker.scratch.room()),
+            Some(6) => {
+                let id = &mut worker.identification;
+                v6to4::translate(self, id, offload, packet, worker.scratch.room()).and_then(|done| {
+                    if done.hairpin {
+                        self.hairpin(worker, packet, done)
+                    } else {
+                        Ok(done)
+                    }
+                })
+            }
+            _ => Err(DropReason::NotIp.into()),
+        };
+        match result.and_then(|done| deliver(worker, direction, packet, done, out)) {
+            Ok(protocol) => {
+                worker.counters.translated(direction, protocol, length);
+                Verdict::Translated
+            }
+            Err(Drop { reason, answer }) => {
+                worker.counters.dropped(direction, reason);
+                let answered = answer.is_some_and(|a| self.answer(worker, now_ms, direction, packet, a, out));
+                Verdict::Dropped { reason, answered }
+            }
+        }
+    }
+
+    /// The second pass of RFC 7757 section 4.2.2. Its drops are never answered: the packet has changed already.
+    fn hairpin(&self, worker: &mut Worker, packet: &mut PacketBuf<'_>, done: Done) -> Result<Done, Drop> {
+        let result = match done.place {
+            Place::Packet => v4to6::translate(self, Pass::Hairpin, done.offload, packet, worker.scratch2.room()),
+            Place::Scratch(length) => {
+                let bytes = worker.scratch.bytes(length);
+                let header = V4Header::read(bytes).ok_or(DropReason::Truncated)?;
+                let result = v4to6::error(self, Pass::Hairpin, &header, bytes, worker.scratch2.room());
+                std::mem::swap(&mut worker.scratch, &mut worker.scratch2);
+                result
+            }
+        };
+        worker.counters.hairpinned();
+        result.map_err(|drop| drop.reason.into())
+    }
+
+    /// Sends the ICMP error about a dropped packet, if one may be sent.
+    fn answer(
+        &self,
+        worker: &mut Worker,
+        now_ms: u64,
+        direction: Direction,
+        packet: &PacketBuf<'_>,
+        answer: Answer,
+        out: &mut impl Output,
+    ) -> bool {
+        let room = worker.scratch2.room();
+        let length = match (direction, self.own_v6) {
+            (Direction::V4ToV6, _) => answer.write_v4(packet.bytes(), self.own_v4, worker.identification as u16, room),
+            (Direction::V6ToV4, Some(own)) => answer.write_v6(packet.bytes(), own, room),
+            (Direction::V6ToV4, None) => None,
+        };
+        let Some(length) = length else { return false };
+        if !worker.limiter.allow(now_ms) {
+            worker.counters.suppressed(direction);
+            return false;
+        }
+        worker.identification = worker.identification.wrapping_add(1);
+        worker.counters.answered(direction);
+        out.packet(Kind::Answer, &Offload::NONE, worker.scratch2.frame(length));
+        true
+    }
+}
+
+impl Worker {
+    /// This worker's counters, to be read from any thread.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+}
+
+/// Which of the two translations of a hairpinned packet this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pass {
+    First,
+    /// The second, back to IPv6: "the Hop Limit field SHOULD NOT be decremented" (RFC 7757 section 4.2.2).
+    Hairpin,
+}
+
+impl Pass {
+    pub(crate) fn is_expired(self, ttl: u8) -> bool {
+        self == Self::First && ttl <= 1
+    }
+
+    pub(crate) fn ttl(self, ttl: u8) -> u8 {
+        if self == Self::First { ttl.wrapping_sub(1) } else { ttl }
+    }
+}
+
+/// A packet that was translated but not put out yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Done {
+    pub(crate) protocol: Protocol,
+    pub(crate) place: Place,
+    pub(crate) offload: Offload,
+    /// It must be cut to packets of at most so many octets; if IPv6, with this identification.
+    pub(crate) fragment: Option<(usize, u32)>,
+    pub(crate) hairpin: bool,
+}
+
+/// Where a result lies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place {
+    Packet,
+    /// At the start of the first scratch buffer, so many octets.
+    Scratch(usize),
+}
+
+/// A packet that goes no further.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Drop {
+    pub(crate) reason: DropReason,
+    /// The ICMP error to be sent to its source.
+    pub(crate) answer: Option<Answer>,
+}
+
+impl Drop {
+    pub(crate) fn answered(reason: DropReason, answer: Answer) -> Self {
+        Self {
+            reason,
+            answer: Some(answer),
+        }
+    }
+
+    /// An IPv4 packet with an address that has no translation: silent if a mapping was asked for, else
+    /// "administratively prohibited" (RFC 7915 section 4.4).
+    pub(crate) fn unmapped4(reason: DropReason) -> Self {
+        if reason == DropReason::UnmappedSource {
+            return reason.into();
+        }
+        Self::answered(reason, Answer::v4(crate::icmp::v4::UNREACHABLE, 13, 0))
+    }
+}
+
+impl From<DropReason> for Drop {
+    fn from(reason: DropReason) -> Self {
+        Self { reason, answer: None }
+    }
+}
+
+/// Gives a translated packet to the output, in fragments if need be.
+fn deliver(
+    worker: &mut Worker,
+    direction: Direction,
+    packet: &mut PacketBuf<'_>,
+    mut done: Done,
+    out: &mut impl Output,
+) -> Result<Protocol, Drop> {
+    let Some((limit, id)) = done.fragment else {
+        match done.place {
+            Place::Packet => out.packet(Kind::Translated, &done.offload, packet.frame()),
+            Place::Scratch(length) => out.packet(Kind::Translated, &done.offload, worker.scratch.frame(length)),
+        }
+        return Ok(done.protocol);
+    };
+    let whole = match done.place {
+        Place::Packet => {
+            done.offload.complete(packet.bytes_mut())?;
+            packet.bytes()
+        }
+        Place::Scratch(length) => worker.scratch.bytes(length),
+    };
+    let is_v6 = whole.first().is_some_and(|octet| octet >> 4 == 6);
+    let count = if is_v6 {
+        fragment::v6(whole, id, limit, &mut worker.scratch2, out)
+    } else {
+        fragment::v4(whole, limit, &mut worker.scratch2, out)
+    };
+    worker
+        .counters
+        .fragments(direction, count.ok_or(DropReason::BadHeader)?);
+    Ok(done.protocol)
+}
