@@ -67,7 +67,11 @@ impl Lab {
         static SWEEP: Once = Once::new();
         static COUNT: AtomicU32 = AtomicU32::new(0);
         SWEEP.call_once(|| drop(Command::new(LAB).arg("sweep").output()));
-        let name = format!("clatlab-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "clatlab-{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
         let files = tempfile::tempdir().expect("a directory for the files of the lab");
         let lab = Self { name, files };
         lab.script(&["up"], &uplink.0);
@@ -115,13 +119,20 @@ impl Lab {
     /// A command that will run in a node: `host`, `net`, `isp0`.
     pub fn command(&self, node: &str) -> Command {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &format!("{}-{node}", self.name)]).stdin(Stdio::null());
+        command
+            .args(["netns", "exec", &format!("{}-{node}", self.name)])
+            .stdin(Stdio::null());
         command
     }
 
     /// Runs a line of shell in a node and waits for it.
     pub fn run(&self, node: &str, line: &str) -> Ran {
-        Ran::from(self.command(node).args(["sh", "-c", line]).output().expect("ip netns exec starts"))
+        Ran::from(
+            self.command(node)
+                .args(["sh", "-c", line])
+                .output()
+                .expect("ip netns exec starts"),
+        )
     }
 
     /// The same in the host, and it must succeed; returns its output.
@@ -144,14 +155,29 @@ impl Lab {
         std::fs::write(&old, &before.0).unwrap();
         std::fs::write(&new, &after.0).unwrap();
         let diff = Command::new("diff").arg("-U0").arg(&old).arg(&new).output().unwrap();
-        panic!("{when}: the host is not as it was\n{}", String::from_utf8_lossy(&diff.stdout));
+        panic!(
+            "{when}: the host is not as it was\n{}",
+            String::from_utf8_lossy(&diff.stdout)
+        );
     }
 
     /// Fails if a process is left in the host.
     pub fn assert_no_process_left(&self, when: &str) {
         let look = || {
-            let pids = Ran::from(Command::new("ip").args(["netns", "pids", &format!("{}-host", self.name)]).output().unwrap());
-            pids.out.split_whitespace().map(|pid| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ")).collect::<Vec<_>>()
+            let pids = Ran::from(
+                Command::new("ip")
+                    .args(["netns", "pids", &format!("{}-host", self.name)])
+                    .output()
+                    .unwrap(),
+            );
+            pids.out
+                .split_whitespace()
+                .map(|pid| {
+                    std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
+                        .unwrap_or_default()
+                        .replace('\0', " ")
+                })
+                .collect::<Vec<_>>()
         };
         let gone = poll(Duration::from_secs(2), || look().is_empty());
         assert!(gone, "{when}: still running in the host: {:?}", look());
@@ -160,7 +186,10 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        let _ = Command::new(LAB).args(["-n", &self.name, "down"]).stdin(Stdio::null()).status();
+        let _ = Command::new(LAB)
+            .args(["-n", &self.name, "down"])
+            .stdin(Stdio::null())
+            .status();
     }
 }
 
@@ -194,7 +223,11 @@ impl Ran {
 
 impl fmt::Display for Ran {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "exit {:?}\n--- stdout\n{}\n--- stderr\n{}", self.code, self.out, self.err)
+        write!(
+            f,
+            "exit {:?}\n--- stdout\n{}\n--- stderr\n{}",
+            self.code, self.out, self.err
+        )
     }
 }
 

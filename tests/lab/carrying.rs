@@ -4,7 +4,14 @@ use crate::bed::{Lab, Uplink};
 use crate::daemon::around;
 use crate::traffic;
 
-with_each_translator!(carries_100_megabytes_each_way, carries_datagrams_up_to_and_above_the_mtu, answers_traceroute, follows_a_smaller_path_mtu, lives_on_a_minimal_uplink);
+with_each_translator!(
+    carries_100_megabytes_each_way,
+    carries_datagrams_up_to_and_above_the_mtu,
+    answers_traceroute,
+    follows_a_smaller_path_mtu,
+    lives_on_a_minimal_uplink,
+    errors_come_back
+);
 
 /// The bed itself, without clatd: a CLAT made by hand, so that a fault of the lab is not taken for one of clatd.
 #[test]
@@ -12,14 +19,21 @@ fn bed_carries_a_clat_made_by_hand() {
     let lab = Lab::raise(&Uplink::new().plat("2001:db8:100::/40"));
     let v6 = crate::bed::DERIVED_V6;
     let conf = lab.file("tayga.conf");
-    std::fs::write(&conf, format!("tun-device clat\nprefix 2001:db8:100::/40\nipv4-addr 192.0.0.2\nmap 192.0.0.1 {v6}\n")).unwrap();
+    std::fs::write(
+        &conf,
+        format!("tun-device clat\nprefix 2001:db8:100::/40\nipv4-addr 192.0.0.2\nmap 192.0.0.1 {v6}\n"),
+    )
+    .unwrap();
     let conf = conf.display();
     lab.host(&format!(
         "sysctl -qw net.ipv6.conf.up0.accept_ra=2 net.ipv6.conf.all.forwarding=1 net.ipv6.conf.up0.proxy_ndp=1 && \
          tayga -c {conf} --mktun && ip link set clat up && ip address add 192.0.0.1 dev clat && ip -6 route add {v6} dev clat && \
          ip -6 neigh add proxy {v6} dev up0 && ip route add default dev clat mtu 1260 advmss 1220 && tayga -c {conf}"
     ));
-    assert!(crate::bed::poll(std::time::Duration::from_secs(10), || lab.run("host", "ping -n -c 1 -W 1 192.88.99.10").code == Some(0)));
+    assert!(crate::bed::poll(std::time::Duration::from_secs(10), || lab
+        .run("host", "ping -n -c 1 -W 1 192.88.99.10")
+        .code
+        == Some(0)));
     traffic::works(&lab);
     traffic::traceroute(&lab, "192.0.0.2");
 }
@@ -43,23 +57,37 @@ fn carries_datagrams_up_to_and_above_the_mtu(translator: &str) {
 
 fn answers_traceroute(translator: &str) {
     let lab = Lab::raise(&Uplink::new());
-    around(&lab, &[&format!("translator={translator}")], |_| traffic::traceroute(&lab, "192.0.0.2"));
-    // As documented, the address that answers is a setting.
-    around(&lab, &[&format!("translator={translator}"), "tayga-v4-addr=192.0.0.3"], |_| {
-        if translator == "tayga" {
-            traffic::traceroute(&lab, "192.0.0.3");
-        }
+    around(&lab, &[&format!("translator={translator}")], |_| {
+        traffic::traceroute(&lab, "192.0.0.2")
     });
+    // As documented, the address that answers is a setting.
+    around(
+        &lab,
+        &[&format!("translator={translator}"), "tayga-v4-addr=192.0.0.3"],
+        |_| {
+            if translator == "tayga" {
+                traffic::traceroute(&lab, "192.0.0.3");
+            }
+        },
+    );
 }
 
 /// A link behind the NAT64 is narrower than the first: Packet Too Big must become Fragmentation Needed.
 fn follows_a_smaller_path_mtu(translator: &str) {
     let lab = Lab::raise(&Uplink::new().wan_mtu(1300));
-    around(&lab, &[&format!("translator={translator}"), "v4-defaultroute-mtu=1480", "v4-defaultroute-advmss=1440"], |_| {
-        traffic::upload(&lab, 5_000_000);
-        traffic::download(&lab, 5_000_000);
-        traffic::udp(&lab, &[1200, 1400, 1472, 3000]);
-    });
+    around(
+        &lab,
+        &[
+            &format!("translator={translator}"),
+            "v4-defaultroute-mtu=1480",
+            "v4-defaultroute-advmss=1440",
+        ],
+        |_| {
+            traffic::upload(&lab, 5_000_000);
+            traffic::download(&lab, 5_000_000);
+            traffic::udp(&lab, &[1200, 1400, 1472, 3000]);
+        },
+    );
 }
 
 fn lives_on_a_minimal_uplink(translator: &str) {
@@ -67,5 +95,19 @@ fn lives_on_a_minimal_uplink(translator: &str) {
     around(&lab, &[&format!("translator={translator}")], |_| {
         traffic::works(&lab);
         traffic::udp(&lab, &[1232, 1233, 20_000]);
+    });
+}
+
+/// ICMP errors and resets reach the program that caused them.
+fn errors_come_back(translator: &str) {
+    let lab = Lab::raise(&Uplink::new());
+    around(&lab, &[&format!("translator={translator}")], |_| {
+        let tcp = lab.run("host", "curl -sS -m 5 http://192.88.99.10:81/");
+        assert_eq!(tcp.code, Some(7), "a closed TCP port refuses, at once: {tcp}");
+        // ICMP port unreachable, with the inner headers translated, or the socket would not be found.
+        let udp = lab.run("host", "traceroute -n -U -p 99 -f 6 -m 6 -q 1 -w 2 192.88.99.10");
+        assert!(udp.out.contains("192.88.99.10  "), "port unreachable: {udp}");
+        let udp = lab.run("host", "echo x | timeout 5 python3 -c 'import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(3); s.connect((\"192.88.99.10\", 99)); s.send(b\"x\"); s.recv(1)'");
+        assert!(udp.err.contains("refused"), "a closed UDP port: {udp}");
     });
 }

@@ -51,13 +51,20 @@ impl Daemon {
             .stderr(File::create(&err).unwrap())
             .spawn()
             .expect("clatd starts");
-        Self { child, words: words.join(" "), out, err }
+        Self {
+            child,
+            words: words.join(" "),
+            out,
+            err,
+        }
     }
 
     /// Starts and waits until IPv4 works.
     pub fn up(lab: &Lab, words: &[&str]) -> Self {
         let mut daemon = Self::start(lab, words);
-        daemon.wait_for("IPv4 over the CLAT", || lab.run("host", &format!("ping -n -c 1 -W 1 {SERVER}")).code == Some(0));
+        daemon.wait_for("IPv4 over the CLAT", || {
+            lab.run("host", &format!("ping -n -c 1 -W 1 {SERVER}")).code == Some(0)
+        });
         daemon
     }
 
@@ -78,7 +85,12 @@ impl Daemon {
             ended = self.child.try_wait().unwrap();
             ended.is_some() || answer()
         });
-        assert!(reached && ended.is_none(), "no {what}; clatd {} ended: {ended:?}\n{}", self.words, self.output());
+        assert!(
+            reached && ended.is_none(),
+            "no {what}; clatd {} ended: {ended:?}\n{}",
+            self.words,
+            self.output()
+        );
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -94,7 +106,12 @@ impl Daemon {
             status.is_some()
         });
         let Some(status) = status else {
-            panic!("clatd {} still runs after {:?}\n{}", self.words, begin.elapsed(), self.output());
+            panic!(
+                "clatd {} still runs after {:?}\n{}",
+                self.words,
+                begin.elapsed(),
+                self.output()
+            );
         };
         Ran {
             code: status.code(),

@@ -6,7 +6,15 @@ use crate::bed::{DERIVED_V6, Lab, Uplink};
 use crate::daemon::{around, clatd};
 use crate::traffic;
 
-with_each_translator!(prefix_32, prefix_40, prefix_48, prefix_56, prefix_64, prefix_96, prefix_well_known);
+with_each_translator!(
+    prefix_32,
+    prefix_40,
+    prefix_48,
+    prefix_56,
+    prefix_64,
+    prefix_96,
+    prefix_well_known
+);
 
 fn prefix_32(translator: &str) {
     prefix(translator, "2001:db8::/32");
@@ -34,8 +42,11 @@ fn prefix_well_known(translator: &str) {
 fn facts(lab: &Lab, words: &[&str]) -> Value {
     let words: Vec<_> = ["plan", "--json"].iter().chain(words).copied().collect();
     let text = clatd(lab, &words).ok("clatd plan --json");
-    let plan: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("plan --json is JSON: {error}\n{text}"));
-    let instances = plan["instances"].as_array().unwrap_or_else(|| panic!("instances in {text}"));
+    let plan: Value =
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("plan --json is JSON: {error}\n{text}"));
+    let instances = plan["instances"]
+        .as_array()
+        .unwrap_or_else(|| panic!("instances in {text}"));
     assert_eq!(instances.len(), 1, "one instance in {text}");
     instances[0]["facts"].clone()
 }
@@ -45,7 +56,10 @@ fn prefix(translator: &str, prefix: &str) {
     let lab = Lab::raise(&Uplink::new().plat(prefix));
     let translator = format!("translator={translator}");
     let facts = facts(&lab, &[&translator]).to_string();
-    assert!(facts.contains(&format!("\"{prefix}\"")), "{prefix} in the facts: {facts}");
+    assert!(
+        facts.contains(&format!("\"{prefix}\"")),
+        "{prefix} in the facts: {facts}"
+    );
     assert!(facts.contains(DERIVED_V6), "{DERIVED_V6} in the facts: {facts}");
     around(&lab, &[&translator], |_| traffic::works(&lab));
 }
@@ -76,9 +90,15 @@ fn dns64_servers_are_asked_in_order() {
     ] {
         let servers = format!("dns64-servers={servers}");
         let facts = facts(&lab, &[&servers]).to_string();
-        assert!(facts.contains(&format!("\"{prefix}\"")), "{servers} must find {prefix}: {facts}");
+        assert!(
+            facts.contains(&format!("\"{prefix}\"")),
+            "{servers} must find {prefix}: {facts}"
+        );
         for other in ["2001:db8:a::/96", "2001:db8:b::/96", "2001:db8:c::/96"] {
-            assert!(other == prefix || !facts.contains(&format!("\"{other}\"")), "{servers} must find only {prefix}: {facts}");
+            assert!(
+                other == prefix || !facts.contains(&format!("\"{other}\"")),
+                "{servers} must find only {prefix}: {facts}"
+            );
         }
         around(&lab, &[&servers], |_| traffic::works(&lab));
     }
@@ -92,7 +112,10 @@ fn without_dns64_there_is_nothing_to_do() {
     let ran = clatd(&lab, &[]);
     assert_eq!(ran.code, Some(0), "{ran}");
     let said = format!("{}{}", ran.out, ran.err).to_lowercase();
-    assert!(said.contains("prefix") || said.contains("dns64"), "says what is missing: {ran}");
+    assert!(
+        said.contains("prefix") || said.contains("dns64"),
+        "says what is missing: {ran}"
+    );
     lab.assert_state_is(&before, "after a start without DNS64");
 
     // The same where no resolver answers at all.
@@ -110,17 +133,31 @@ fn stable_privacy_addresses_give_a_random_identifier() {
         traffic::works(&lab);
         let proxy = lab.host("ip -6 neigh show proxy");
         let address = proxy.split_whitespace().next().expect("a proxy-ND entry").to_owned();
-        assert!(address.starts_with("3fff:1:0:1:"), "{address} is in the uplink's prefix");
-        assert!(!own.contains(&format!(" {address}/")), "{address} is not the host's own: {own}");
+        assert!(
+            address.starts_with("3fff:1:0:1:"),
+            "{address} is in the uplink's prefix"
+        );
+        assert!(
+            !own.contains(&format!(" {address}/")),
+            "{address} is not the host's own: {own}"
+        );
     });
 }
 
 #[test]
 fn configured_addresses_and_device_are_used() {
     let lab = Lab::raise(&Uplink::new());
-    around(&lab, &["clat-v6-addr=3fff:1:0:1::c1a7", "clat-v4-addr=192.0.0.4", "clat-dev=v4-up0"], |_| {
-        traffic::works(&lab);
-        assert!(lab.host("ip -6 neigh show proxy").contains("3fff:1:0:1::c1a7 dev up0"));
-        assert!(lab.host("ip -4 -o address show dev v4-up0").contains("192.0.0.4/32"));
-    });
+    around(
+        &lab,
+        &[
+            "clat-v6-addr=3fff:1:0:1::c1a7",
+            "clat-v4-addr=192.0.0.4",
+            "clat-dev=v4-up0",
+        ],
+        |_| {
+            traffic::works(&lab);
+            assert!(lab.host("ip -6 neigh show proxy").contains("3fff:1:0:1::c1a7 dev up0"));
+            assert!(lab.host("ip -4 -o address show dev v4-up0").contains("192.0.0.4/32"));
+        },
+    );
 }

@@ -24,7 +24,9 @@ fn fails(lab: &Lab, settings: &[&str], words: &[&str]) -> Ran {
 fn device_name_is_taken(translator: &str) {
     let lab = Lab::raise(&Uplink::new());
     lab.host("ip link add clat type bridge && ip link set clat up");
-    assert!(crate::bed::poll(Duration::from_secs(5), || !lab.host("ip -6 address").contains("tentative")));
+    assert!(crate::bed::poll(Duration::from_secs(5), || !lab
+        .host("ip -6 address")
+        .contains("tentative")));
     fails(&lab, &[&format!("translator={translator}")], &["clat"]);
     // Somebody's persistent TUN device of that name is not ours either.
     lab.host("ip link delete clat && ip tuntap add clat mode tun");
@@ -35,7 +37,11 @@ fn device_name_is_taken(translator: &str) {
 fn address_cannot_be_had(translator: &str) {
     let lab = Lab::raise(&Uplink::new());
     let translator = format!("translator={translator}");
-    fails(&lab, &[&translator, "plat-dev=nosuch0", "plat-prefix=64:ff9b::/96"], &["nosuch0"]);
+    fails(
+        &lab,
+        &[&translator, "plat-dev=nosuch0", "plat-prefix=64:ff9b::/96"],
+        &["nosuch0"],
+    );
     // A default route of ours cannot be had when the same one is there.
     lab.host("ip address add 10.0.0.1/24 dev up0 && ip route add default via 10.0.0.2 metric 2048");
     fails(&lab, &[&translator, "v4-conncheck-enable=no"], &[]);
@@ -44,14 +50,25 @@ fn address_cannot_be_had(translator: &str) {
 #[test]
 fn tayga_is_not_installed() {
     let lab = Lab::raise(&Uplink::new());
-    fails(&lab, &["translator=tayga", "cmd-tayga=/nonexistent/tayga"], &["/nonexistent/tayga"]);
+    fails(
+        &lab,
+        &["translator=tayga", "cmd-tayga=/nonexistent/tayga"],
+        &["/nonexistent/tayga"],
+    );
 }
 
 #[test]
 fn tayga_dies_at_once() {
     let lab = Lab::raise(&Uplink::new());
-    let tayga = lab.program("tayga", "#!/bin/sh\necho 'first words of the translator'\necho 'it does not like this machine' >&2\nexit 7\n");
-    fails(&lab, &["translator=tayga", &format!("cmd-tayga={tayga}")], &["it does not like this machine"]);
+    let tayga = lab.program(
+        "tayga",
+        "#!/bin/sh\necho 'first words of the translator'\necho 'it does not like this machine' >&2\nexit 7\n",
+    );
+    fails(
+        &lab,
+        &["translator=tayga", &format!("cmd-tayga={tayga}")],
+        &["it does not like this machine"],
+    );
 }
 
 #[test]
@@ -68,7 +85,10 @@ fn tayga_dies_later() {
     std::fs::write(format!("{tayga}.die"), "").unwrap();
     let ran = daemon.wait_exit(Duration::from_secs(15));
     assert_eq!(ran.code, Some(1), "{ran}");
-    assert!(format!("{}{}", ran.out, ran.err).contains("last words of the translator"), "its last output is told: {ran}");
+    assert!(
+        format!("{}{}", ran.out, ran.err).contains("last words of the translator"),
+        "its last output is told: {ran}"
+    );
     lab.assert_state_is(&before, "after the translator died");
     lab.assert_no_process_left("after the translator died");
 }

@@ -21,7 +21,9 @@ fn nft(ruleset: &str) -> String {
 }
 
 fn nft_policy_drop(translator: &str) {
-    let rules = nft("table inet filter { chain forward { type filter hook forward priority filter; policy drop; ct state established,related accept; }; }");
+    let rules = nft(
+        "table inet filter { chain forward { type filter hook forward priority filter; policy drop; ct state established,related accept; }; }",
+    );
     behind(&rules, &[&format!("translator={translator}")]);
 }
 
@@ -31,15 +33,22 @@ fn ip6tables_policy_drop(translator: &str) {
 
 /// Both kinds, and a reverse path check in prerouting.
 fn everything_at_once(translator: &str) {
-    let rules = nft("table inet filter { chain forward { type filter hook forward priority filter; policy drop; }; \
-                     chain rpfilter { type filter hook prerouting priority raw; fib saddr . iif oif missing drop; }; }");
-    behind(&format!("ip6tables -P FORWARD DROP\nip6tables -A FORWARD -j REJECT\n{rules}"), &[&format!("translator={translator}")]);
+    let rules = nft(
+        "table inet filter { chain forward { type filter hook forward priority filter; policy drop; }; \
+                     chain rpfilter { type filter hook prerouting priority raw; fib saddr . iif oif missing drop; }; }",
+    );
+    behind(
+        &format!("ip6tables -P FORWARD DROP\nip6tables -A FORWARD -j REJECT\n{rules}"),
+        &[&format!("translator={translator}")],
+    );
 }
 
 #[test]
 fn nft_rules_that_reject() {
     behind(
-        &nft("table ip6 mine { chain fw { type filter hook forward priority 10; policy accept; iifname \"lo\" accept; counter reject with icmpv6 admin-prohibited comment \"all else\"; }; }"),
+        &nft(
+            "table ip6 mine { chain fw { type filter hook forward priority 10; policy accept; iifname \"lo\" accept; counter reject with icmpv6 admin-prohibited comment \"all else\"; }; }",
+        ),
         &[],
     );
 }
@@ -47,8 +56,10 @@ fn nft_rules_that_reject() {
 #[test]
 fn nft_rules_that_jump_to_a_drop() {
     behind(
-        &nft("table inet mine {\n chain deep { meta nfproto ipv6 drop\n }\n chain between { jump deep\n }\n \
-              chain fw { type filter hook forward priority -5; policy accept; goto between\n }\n}"),
+        &nft(
+            "table inet mine {\n chain deep { meta nfproto ipv6 drop\n }\n chain between { jump deep\n }\n \
+              chain fw { type filter hook forward priority -5; policy accept; goto between\n }\n}",
+        ),
         &[],
     );
 }
@@ -57,10 +68,12 @@ fn nft_rules_that_jump_to_a_drop() {
 #[test]
 fn several_base_chains() {
     behind(
-        &nft("table inet a { chain forward { type filter hook forward priority -10; policy drop; }; }\n\
+        &nft(
+            "table inet a { chain forward { type filter hook forward priority -10; policy drop; }; }\n\
               table ip6 b { chain forward { type filter hook forward priority 10; policy drop; }; }\n\
               table ip c { chain forward { type filter hook forward priority 0; policy drop; }; }\n\
-              table inet d { chain output { type filter hook output priority 0; policy accept; }; }"),
+              table inet d { chain output { type filter hook output priority 0; policy accept; }; }",
+        ),
         &[],
     );
 }
@@ -72,9 +85,9 @@ fn nft_statements_that_few_programs_parse() {
         &nft("table inet odd {\n\
               set seen { type ipv6_addr; flags dynamic, timeout; timeout 1m; size 1000; }\n\
               map verdicts { type inet_service : verdict; elements = { 22 : accept, 23 : drop } }\n\
-              quota big { over 100 gbytes }\n\
-              limit slow { rate 1/second }\n\
-              chain side { tcp option maxseg size set rt mtu; return; }\n\
+              quota big { over 100000 mbytes\n}\n\
+              limit slow { rate 1/second\n}\n\
+              chain side { tcp option maxseg size set rt mtu; return\n}\n\
               chain forward { type filter hook forward priority filter; policy drop;\n\
                 meta nfproto ipv6 add @seen { ip6 saddr limit rate 1000/second } counter\n\
                 meta mark set numgen inc mod 2 offset 100\n\
@@ -107,14 +120,18 @@ fn ip6tables_rules_with_extensions() {
 #[test]
 fn reverse_path_checks() {
     behind(
-        &nft("table inet rp { chain pre { type filter hook prerouting priority -200; policy accept;\n\
+        &nft(
+            "table inet rp { chain pre { type filter hook prerouting priority -200; policy accept;\n\
               icmpv6 type { nd-router-advert, nd-neighbor-solicit } accept\n\
-              fib saddr . iif oif missing drop\n } }"),
+              fib saddr . iif oif missing drop\n }\n }",
+        ),
         &[],
     );
     behind(
-        &nft("table inet rp { chain pre { type filter hook prerouting priority -290; policy accept;\n\
-              meta nfproto ipv6 fib saddr . mark . iif oif missing log prefix \"rpfilter_DROP: \" drop\n } }"),
+        &nft(
+            "table inet rp { chain pre { type filter hook prerouting priority -290; policy accept;\n\
+              meta nfproto ipv6 fib saddr . mark . iif oif missing log prefix \"rpfilter_DROP: \" drop\n }\n }",
+        ),
         &[],
     );
 }
@@ -123,7 +140,9 @@ fn reverse_path_checks() {
 #[test]
 fn firewall_none_touches_nothing() {
     let lab = Lab::raise(&Uplink::new());
-    lab.host(&nft("table inet mine { chain forward { type filter hook forward priority 0; policy accept; }; }"));
+    lab.host(&nft(
+        "table inet mine { chain forward { type filter hook forward priority 0; policy accept; }; }",
+    ));
     let before = lab.host("nft -a list ruleset; ip6tables-save");
     around(&lab, &["firewall=none"], |_| {
         traffic::works(&lab);
@@ -143,6 +162,9 @@ fn ip6tables_rules_as_documented() {
     around(&lab, &["firewall=ip6tables", "ip6tables-enable=yes"], |_| {
         traffic::works(&lab);
         let rules = lab.host("ip6tables -S FORWARD");
-        assert!(rules.contains("-i clat -o up0") && rules.contains("-i up0 -o clat"), "{rules}");
+        assert!(
+            rules.contains("-i clat -o up0") && rules.contains("-i up0 -o clat"),
+            "{rules}"
+        );
     });
 }

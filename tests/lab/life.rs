@@ -28,7 +28,14 @@ fn busy_lab() -> Lab {
 }
 
 fn busy_words(translator: &str) -> Vec<String> {
-    [&format!("translator={translator}"), "v4-defaultroute-replace=yes", "script-up=sleep 0.1", "script-down=true"].map(str::to_owned).to_vec()
+    [
+        &format!("translator={translator}"),
+        "v4-defaultroute-replace=yes",
+        "script-up=sleep 0.1",
+        "script-down=true",
+    ]
+    .map(str::to_owned)
+    .to_vec()
 }
 
 fn borrow(words: &[String]) -> Vec<&str> {
@@ -40,7 +47,11 @@ fn wait_for_handlers(daemon: &mut Daemon) {
     let status = format!("/proc/{}/status", daemon.pid());
     daemon.wait_for("signal handling", || {
         let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let mask = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+        let mask = text
+            .lines()
+            .find_map(|line| line.strip_prefix("SigCgt:"))
+            .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+            .unwrap_or(0);
         text.starts_with("Name:\tclatd") && mask & (1 << (Signal::SIGTERM as u32 - 1)) != 0
     });
 }
@@ -61,7 +72,11 @@ fn stops_at_any_moment_of_the_set_up(translator: &str) {
     let words = borrow(&words);
     let whole = set_up_time(&lab, &words, &before);
     for moment in 0..MOMENTS {
-        let signal = if moment % 2 == 0 { Signal::SIGTERM } else { Signal::SIGINT };
+        let signal = if moment % 2 == 0 {
+            Signal::SIGTERM
+        } else {
+            Signal::SIGINT
+        };
         let delay = whole * moment / (MOMENTS - 2);
         let mut daemon = Daemon::start(&lab, &words);
         wait_for_handlers(&mut daemon);
@@ -85,7 +100,11 @@ fn stops_during_the_conncheck_delay() {
         std::thread::sleep(Duration::from_millis(700));
         let begin = Instant::now();
         daemon.stop(signal);
-        assert!(begin.elapsed() < Duration::from_secs(3), "stopped at once, not after {:?}", begin.elapsed());
+        assert!(
+            begin.elapsed() < Duration::from_secs(3),
+            "stopped at once, not after {:?}",
+            begin.elapsed()
+        );
         lab.assert_state_is(&before, &format!("{signal} during the delay"));
     }
 }
@@ -154,7 +173,15 @@ fn next_start_undoes_what_a_killed_daemon_left(translator: &str) {
     }
     // The settings may have changed in between: it is the journal that tells what is to be undone.
     let other = format!("translator={translator}");
-    let mut daemon = Daemon::up(&lab, &[&other, "clat-dev=other", "v4-conncheck-enable=no", "v4-defaultroute-replace=yes"]);
+    let mut daemon = Daemon::up(
+        &lab,
+        &[
+            &other,
+            "clat-dev=other",
+            "v4-conncheck-enable=no",
+            "v4-defaultroute-replace=yes",
+        ],
+    );
     traffic::works(&lab);
     daemon.stop(Signal::SIGTERM);
     lab.assert_state_is(&before, "after kill -9, a fresh start and its stop");
@@ -187,7 +214,14 @@ fn only_one_at_a_time() {
     let running = lab.state();
     let output = lab
         .command("host")
-        .args(["env", &format!("CLATD_RUNTIME_DIR={}", lab.file("run").display()), &program(), "-c", "/dev/null", "v4-conncheck-enable=no"])
+        .args([
+            "env",
+            &format!("CLATD_RUNTIME_DIR={}", lab.file("run").display()),
+            &program(),
+            "-c",
+            "/dev/null",
+            "v4-conncheck-enable=no",
+        ])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -208,5 +242,58 @@ fn starts_and_stops_many_times() {
         daemon.stop(Signal::SIGTERM);
         drop(daemon);
         lab.assert_state_is(&before, &format!("round {round}"));
+    }
+}
+
+/// `when-idle=wait`: beside native IPv4 it waits, and takes over when that goes.
+#[test]
+fn waits_for_native_ipv4_to_go() {
+    let lab = Lab::raise(&Uplink::new().native_v4());
+    let before = lab.state();
+    let mut daemon = Daemon::start(&lab, &["when-idle=wait"]);
+    wait_for_handlers(&mut daemon);
+    std::thread::sleep(Duration::from_secs(2));
+    lab.assert_state_is(&before, "while waiting");
+    lab.host("ip route del default");
+    let without = lab.state();
+    daemon.wait_for("takeover", || lab.host("ip -4 route show default").contains("dev clat"));
+    traffic::works(&lab);
+    daemon.stop(Signal::SIGTERM);
+    lab.assert_state_is(&without, "after the stop");
+}
+
+/// An instance file gives the instance its name; the instance waits where clatd would end.
+#[test]
+fn an_instance_file_is_an_instance() {
+    let lab = Lab::raise(&Uplink::new());
+    let env = lab.file("up.env");
+    for (file, text) in [
+        (
+            "home.conf",
+            format!(
+                "; a comment\nclat-dev = v4-home\nplat-dev=up0\nscript-up=echo $instance $clat_dev >{}\n",
+                env.display()
+            ),
+        ),
+        (
+            "home.toml",
+            format!(
+                "clat-dev = \"v4-home\"\nv4-defaultroute-mtu = 1400\nscript-up = \"echo $instance $clat_dev >{}\"\n",
+                env.display()
+            ),
+        ),
+    ] {
+        let path = lab.file("instances.d").join(file);
+        std::fs::write(&path, text).unwrap();
+        crate::daemon::around(&lab, &[], |_| {
+            traffic::works(&lab);
+            assert_eq!(lab.read("up.env"), "home v4-home\n");
+            assert_eq!(
+                lab.host("ip -4 route show default").contains("mtu 1400"),
+                file.ends_with("toml")
+            );
+        });
+        std::fs::remove_file(path).unwrap();
+        std::fs::remove_file(&env).unwrap();
     }
 }

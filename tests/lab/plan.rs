@@ -16,7 +16,8 @@ with_each_translator!(plan_is_what_is_done);
 fn plan(lab: &Lab, words: &[&str]) -> Value {
     let words: Vec<_> = ["plan", "--json"].iter().chain(words).copied().collect();
     let text = clatd(lab, &words).ok("clatd plan --json");
-    let plan: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("plan --json is JSON: {error}\n{text}"));
+    let plan: Value =
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("plan --json is JSON: {error}\n{text}"));
     assert_eq!(plan["version"], 1);
     assert_eq!(plan["instances"].as_array().map(Vec::len), Some(1), "{text}");
     plan["instances"][0].clone()
@@ -28,7 +29,9 @@ fn journalled(lab: &Lab) -> Vec<Value> {
     let mut steps = Vec::new();
     for path in listed.lines() {
         for line in std::fs::read_to_string(path).unwrap_or_default().lines() {
-            let Ok(line) = serde_json::from_str::<Value>(line) else { continue };
+            let Ok(line) = serde_json::from_str::<Value>(line) else {
+                continue;
+            };
             if line["event"] == "intend" {
                 steps.push(line["step"].clone());
             }
@@ -42,8 +45,18 @@ fn plan_is_what_is_done(translator: &str) {
     lab.host("ip route add default via 192.168.0.3 metric 50 mtu 1400 && ip6tables -P FORWARD DROP");
     lab.host("nft 'table inet filter { chain forward { type filter hook forward priority filter; policy drop; }; }'");
     let translator = format!("translator={translator}");
-    for more in [&[][..], &["v4-defaultroute-enable=no"], &["proxynd-enable=no", "forwarding-enable=no"], &["script-up=true", "script-down=true"], &["firewall=ip6tables"]] {
-        let words: Vec<_> = [translator.as_str(), "v4-defaultroute-replace=yes"].iter().chain(more).copied().collect();
+    for more in [
+        &[][..],
+        &["v4-defaultroute-enable=no"],
+        &["proxynd-enable=no", "forwarding-enable=no"],
+        &["script-up=true", "script-down=true"],
+        &["firewall=ip6tables"],
+    ] {
+        let words: Vec<_> = [translator.as_str(), "v4-defaultroute-replace=yes"]
+            .iter()
+            .chain(more)
+            .copied()
+            .collect();
         let before = lab.state();
         let planned = plan(&lab, &words);
         lab.assert_state_is(&before, &format!("after clatd plan {words:?}"));
@@ -54,7 +67,12 @@ fn plan_is_what_is_done(translator: &str) {
         let done = journalled(&lab);
         daemon.stop(Signal::SIGTERM);
         for (number, (planned, done)) in planned.iter().zip(&done).enumerate() {
-            assert_eq!(planned, done, "step {} of {words:?}: planned (left) and done (right)", number + 1);
+            assert_eq!(
+                planned,
+                done,
+                "step {} of {words:?}: planned (left) and done (right)",
+                number + 1
+            );
         }
         assert_eq!(planned.len(), done.len(), "steps of {words:?}");
         lab.assert_state_is(&before, &format!("after clatd {words:?}"));
@@ -68,19 +86,43 @@ fn a_plan_changes_nothing() {
     lab.host("nft 'table inet filter { chain forward { type filter hook forward priority filter; policy drop; }; }'");
     let before = lab.state();
     let log = lab.file("monitor");
-    let mut monitor = lab.command("host").args(["ip", "monitor", "link", "address", "route", "rule"]).stdout(File::create(&log).unwrap()).spawn().unwrap();
+    let mut monitor = lab
+        .command("host")
+        .args(["ip", "monitor", "link", "address", "route", "rule"])
+        .stdout(File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
     let nft_log = lab.file("nft-monitor");
-    let mut nft_monitor = lab.command("host").args(["nft", "monitor"]).stdout(File::create(&nft_log).unwrap()).spawn().unwrap();
+    let mut nft_monitor = lab
+        .command("host")
+        .args(["nft", "monitor"])
+        .stdout(File::create(&nft_log).unwrap())
+        .spawn()
+        .unwrap();
     // They are listening once a change of our own has been told.
     lab.host("ip rule add prio 5000 from 10.9.9.9 table 99 && ip rule del prio 5000");
-    assert!(poll(std::time::Duration::from_secs(5), || lab.read("monitor").contains("10.9.9.9")));
+    assert!(poll(std::time::Duration::from_secs(5), || lab
+        .read("monitor")
+        .contains("10.9.9.9")));
     let told = (lab.read("monitor").len(), lab.read("nft-monitor").len());
 
     let text = clatd(&lab, &["plan"]).ok("clatd plan");
-    assert!(text.contains("64:ff9b::/96") && text.contains("up0"), "the text tells the facts:\n{text}");
+    assert!(
+        text.contains("64:ff9b::/96") && text.contains("up0"),
+        "the text tells the facts:\n{text}"
+    );
     assert_eq!(clatd(&lab, &["--dry-run"]).ok("clatd --dry-run"), text);
     clatd(&lab, &["plan", "--json"]).ok("clatd plan --json");
-    clatd(&lab, &["plan", "translator=tayga", "firewall=ip6tables", "v4-defaultroute-replace=yes"]).ok("clatd plan");
+    clatd(
+        &lab,
+        &[
+            "plan",
+            "translator=tayga",
+            "firewall=ip6tables",
+            "v4-defaultroute-replace=yes",
+        ],
+    )
+    .ok("clatd plan");
     clatd(&lab, &["check"]).ok("clatd check");
     std::thread::sleep(std::time::Duration::from_millis(200));
 
@@ -89,10 +131,18 @@ fn a_plan_changes_nothing() {
         child.wait().unwrap();
     }
     // An RA may refresh lifetimes at any time; that is the kernel's doing.
-    let events = lab.read("monitor")[told.0..].lines().filter(|line| !line.contains("proto ra") && !line.contains("dynamic") && !line.contains("valid_lft")).collect::<Vec<_>>().join("\n");
+    let events = lab.read("monitor")[told.0..]
+        .lines()
+        .filter(|line| !line.contains("proto ra") && !line.contains("dynamic") && !line.contains("valid_lft"))
+        .collect::<Vec<_>>()
+        .join("\n");
     assert_eq!(events, "", "ip monitor");
     let nft_events = lab.read("nft-monitor");
-    let nft_events = nft_events[told.1..].lines().filter(|line| !line.starts_with("# new generation")).collect::<Vec<_>>().join("\n");
+    let nft_events = nft_events[told.1..]
+        .lines()
+        .filter(|line| !line.starts_with("# new generation"))
+        .collect::<Vec<_>>()
+        .join("\n");
     assert_eq!(nft_events, "", "nft monitor");
     lab.assert_state_is(&before, "after plans");
     traffic_does_not_flow(&lab);
@@ -109,6 +159,11 @@ fn an_idle_plan_says_why() {
     let text = clatd(&lab, &["plan", "--json"]).ok("clatd plan --json");
     let plan: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(plan["instances"], serde_json::json!([]), "{text}");
-    assert!(plan["idle"][0]["reason"].as_str().is_some_and(|reason| reason.contains("IPv4")), "{text}");
+    assert!(
+        plan["idle"][0]["reason"]
+            .as_str()
+            .is_some_and(|reason| reason.contains("IPv4")),
+        "{text}"
+    );
     traffic::ping(&lab);
 }

@@ -23,7 +23,9 @@ fn native_ipv4_means_no_clat() {
 fn without_the_check_the_clat_stands_behind() {
     let lab = Lab::raise(&Uplink::new().native_v4());
     around(&lab, &["v4-conncheck-enable=no"], |daemon| {
-        daemon.wait_for("a second default route", || lab.host("ip -4 route show default").contains("dev clat"));
+        daemon.wait_for("a second default route", || {
+            lab.host("ip -4 route show default").contains("dev clat")
+        });
         assert!(lab.host(&format!("ip -4 route get {SERVER}")).contains("dev up0"));
         lab.host(&format!("ping -n -c 1 -W 2 -I clat {SERVER}"));
     });
@@ -48,14 +50,30 @@ fn replaced_routes_come_back_exactly(translator: &str) {
     ] {
         let ran = lab.run("host", &format!("ip -4 route {route}"));
         // A kernel may be built without an attribute; the route must not be lost for the others.
-        assert!(ran.code == Some(0) || route.contains("realm") || route.contains("congctl"), "{route}: {ran}");
+        assert!(
+            ran.code == Some(0) || route.contains("realm") || route.contains("congctl"),
+            "{route}: {ran}"
+        );
     }
-    around(&lab, &[&format!("translator={translator}"), "v4-defaultroute-replace=yes"], |_| {
-        traffic::works(&lab);
-        let shown = lab.host("ip -4 route show default");
-        assert!(shown.lines().filter(|line| line.starts_with("default")).all(|line| line.contains("dev clat")), "only ours:\n{shown}");
-        assert!(lab.host("ip -4 route show table 77").contains("192.168.0.1"), "other tables stay");
-    });
+    around(
+        &lab,
+        &[&format!("translator={translator}"), "v4-defaultroute-replace=yes"],
+        |_| {
+            traffic::works(&lab);
+            let shown = lab.host("ip -4 route show default");
+            assert!(
+                shown
+                    .lines()
+                    .filter(|line| line.starts_with("default"))
+                    .all(|line| line.contains("dev clat")),
+                "only ours:\n{shown}"
+            );
+            assert!(
+                lab.host("ip -4 route show table 77").contains("192.168.0.1"),
+                "other tables stay"
+            );
+        },
+    );
     traffic::ping(&lab);
 }
 
@@ -63,18 +81,37 @@ fn replaced_routes_come_back_exactly(translator: &str) {
 fn route_attributes_are_settings() {
     let lab = Lab::raise(&Uplink::new());
     for (words, want) in [
-        (&["v4-defaultroute-metric=77", "v4-defaultroute-mtu=1400"][..], &["metric 77 ", "mtu 1400 ", "advmss 1360"][..]),
-        (&["v4-defaultroute-advmss=1000"], &["metric 2048 ", "mtu 1260 ", "advmss 1000"]),
-        (&["v4-defaultroute-mtu=0", "v4-defaultroute-advmss=0", "v4-defaultroute-metric=0"], &["default dev clat"]),
+        (
+            &["v4-defaultroute-metric=77", "v4-defaultroute-mtu=1400"][..],
+            &["metric 77 ", "mtu 1400 ", "advmss 1360"][..],
+        ),
+        (
+            &["v4-defaultroute-advmss=1000"],
+            &["metric 2048 ", "mtu 1260 ", "advmss 1000"],
+        ),
+        (
+            &[
+                "v4-defaultroute-mtu=0",
+                "v4-defaultroute-advmss=0",
+                "v4-defaultroute-metric=0",
+            ],
+            &["default dev clat"],
+        ),
     ] {
         around(&lab, words, |_| {
             traffic::ping(&lab);
             let route = lab.host("ip -4 route show default");
             for part in want {
-                assert!(format!("{} ", route.trim()).contains(part), "{words:?}: {part:?} in {route:?}");
+                assert!(
+                    format!("{} ", route.trim()).contains(part),
+                    "{words:?}: {part:?} in {route:?}"
+                );
             }
             if words.contains(&"v4-defaultroute-mtu=0") {
-                assert!(!route.contains("mtu") && !route.contains("advmss") && !route.contains("metric"), "{route:?}");
+                assert!(
+                    !route.contains("mtu") && !route.contains("advmss") && !route.contains("metric"),
+                    "{route:?}"
+                );
             }
         });
     }
@@ -86,7 +123,9 @@ fn default_route_may_be_left_out() {
     let lab = Lab::raise(&Uplink::new());
     let before = lab.state();
     let mut daemon = crate::daemon::Daemon::start(&lab, &["v4-defaultroute-enable=no"]);
-    daemon.wait_for("the CLAT", || lab.run("host", &format!("ping -n -c 1 -W 1 -I clat {SERVER}")).code == Some(0));
+    daemon.wait_for("the CLAT", || {
+        lab.run("host", &format!("ping -n -c 1 -W 1 -I clat {SERVER}")).code == Some(0)
+    });
     assert_eq!(lab.host("ip -4 route show default"), "");
     daemon.stop(nix::sys::signal::Signal::SIGINT);
     lab.assert_state_is(&before, "after the stop");

@@ -46,8 +46,16 @@ fn scripts_get_every_setting_with_what_was_detected() {
     let before = lab.state();
     let (up, down) = (lab.file("up.env"), lab.file("down.env"));
     // The shell is asked too: `sh -c` runs it, so that pipes and variables work.
-    let script_up = format!("script-up=env | sort >{}; ip -4 route show default >>{}", up.display(), up.display());
-    let script_down = format!("script-down=env | sort >{}; ip -o link show $clat_dev >>{}", down.display(), down.display());
+    let script_up = format!(
+        "script-up=env | sort >{}; ip -4 route show default >>{}",
+        up.display(),
+        up.display()
+    );
+    let script_down = format!(
+        "script-down=env | sort >{}; ip -o link show $clat_dev >>{}",
+        down.display(),
+        down.display()
+    );
     let mut daemon = Daemon::up(&lab, &[&script_up, &script_down]);
     assert!(!down.exists(), "script-down waits for the end");
     daemon.stop(Signal::SIGTERM);
@@ -57,11 +65,18 @@ fn scripts_get_every_setting_with_what_was_detected() {
         let found = environment(&text);
         for (key, want) in KEYS {
             let got = found.get(key).unwrap_or_else(|| panic!("{key} in {name}:\n{text}"));
-            assert!(want.is_none_or(|want| want == *got), "{name}: {key} is {got:?}, not {want:?}");
+            assert!(
+                want.is_none_or(|want| want == *got),
+                "{name}: {key} is {got:?}, not {want:?}"
+            );
         }
     }
     // script-up is the last step before the translator starts; script-down runs before the clean-up.
-    assert!(lab.read("up.env").contains("default dev clat"), "script-up runs when the routes are there:\n{}", lab.read("up.env"));
+    assert!(
+        lab.read("up.env").contains("default dev clat"),
+        "script-up runs when the routes are there:\n{}",
+        lab.read("up.env")
+    );
 }
 
 #[test]
@@ -72,7 +87,10 @@ fn a_failing_script_down_exits_1_after_the_clean_up() {
     daemon.signal(Signal::SIGTERM);
     let ran = daemon.wait_exit(std::time::Duration::from_secs(20));
     assert_eq!(ran.code, Some(1), "{ran}");
-    assert!(format!("{}{}", ran.out, ran.err).contains("script-down"), "says which script: {ran}");
+    assert!(
+        format!("{}{}", ran.out, ran.err).contains("script-down"),
+        "says which script: {ran}"
+    );
     lab.assert_state_is(&before, "after the stop");
 }
 
@@ -81,9 +99,15 @@ fn a_failing_script_up_undoes_everything() {
     let lab = Lab::raise(&Uplink::new());
     let before = lab.state();
     let down = lab.file("down-ran");
-    let ran = clatd(&lab, &["script-up=exit 3", &format!("script-down=touch {}", down.display())]);
+    let ran = clatd(
+        &lab,
+        &["script-up=exit 3", &format!("script-down=touch {}", down.display())],
+    );
     assert_eq!(ran.code, Some(1), "{ran}");
-    assert!(format!("{}{}", ran.out, ran.err).contains("script-up"), "says which script: {ran}");
+    assert!(
+        format!("{}{}", ran.out, ran.err).contains("script-up"),
+        "says which script: {ran}"
+    );
     lab.assert_state_is(&before, "after a failed script-up");
     lab.assert_no_process_left("after a failed script-up");
     assert_ne!(lab.run("host", &format!("ping -n -c 1 -W 1 {SERVER}")).code, Some(0));
@@ -95,7 +119,10 @@ fn a_slow_script_up_can_be_stopped() {
     let lab = Lab::raise(&Uplink::new());
     let before = lab.state();
     let started = lab.file("started");
-    let mut daemon = Daemon::start(&lab, &[&format!("script-up=touch {}; exec sleep 300", started.display())]);
+    let mut daemon = Daemon::start(
+        &lab,
+        &[&format!("script-up=touch {}; exec sleep 300", started.display())],
+    );
     daemon.wait_for("script-up", || started.exists());
     daemon.stop(Signal::SIGTERM);
     lab.assert_state_is(&before, "after a stop during script-up");

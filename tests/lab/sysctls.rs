@@ -8,7 +8,8 @@ use crate::traffic;
 #[test]
 fn uplink_keeps_its_address_and_routes() {
     let lab = Lab::raise(&Uplink::new());
-    let look = "ip -6 -o address show dev up0 scope global | cut -d' ' -f2-7; ip -6 route show default | sed 's/expires.*//'";
+    let look =
+        "ip -6 -o address show dev up0 scope global | cut -d' ' -f2-7; ip -6 route show default | sed 's/expires.*//'";
     let before = lab.host(look);
     around(&lab, &[], |_| {
         traffic::works(&lab);
@@ -35,7 +36,9 @@ fn forwarding_as_found() {
         let lab = Lab::raise(&Uplink::new());
         lab.host(setup);
         // Detection of duplicate addresses on a device made just now must not fall into the comparison.
-        assert!(crate::bed::poll(std::time::Duration::from_secs(5), || !lab.host("ip -6 address").contains("tentative")));
+        assert!(crate::bed::poll(std::time::Duration::from_secs(5), || !lab
+            .host("ip -6 address")
+            .contains("tentative")));
         eprintln!("{setup}");
         around(&lab, &[], |_| traffic::works(&lab));
     }
@@ -49,7 +52,9 @@ fn forwarding_may_be_left_out() {
     let before = lab.host(look);
     let state = lab.state();
     let mut daemon = crate::daemon::Daemon::start(&lab, &["forwarding-enable=no"]);
-    daemon.wait_for("the CLAT's route", || lab.host("ip -4 route show default").contains("dev clat"));
+    daemon.wait_for("the CLAT's route", || {
+        lab.host("ip -4 route show default").contains("dev clat")
+    });
     assert_eq!(lab.host(look), before);
     daemon.stop(nix::sys::signal::Signal::SIGTERM);
     lab.assert_state_is(&state, "after the stop");
@@ -64,7 +69,10 @@ fn proxy_nd_claims_the_address() {
     let lab = Lab::raise(&Uplink::new());
     around(&lab, &["proxynd-enable=yes"], |_| {
         traffic::works(&lab);
-        assert!(lab.host("ip -6 neigh show proxy").contains(&format!("{DERIVED_V6} dev up0")));
+        assert!(
+            lab.host("ip -6 neigh show proxy")
+                .contains(&format!("{DERIVED_V6} dev up0"))
+        );
         assert_eq!(lab.host("sysctl -n net.ipv6.conf.up0.proxy_ndp").trim(), "1");
     });
     // Another's entry and the sysctl as another set it stay.
@@ -76,7 +84,11 @@ fn proxy_nd_claims_the_address() {
 #[test]
 fn proxy_nd_may_be_left_out() {
     let lab = Lab::raise(&Uplink::new());
-    lab.run("isp0", &format!("ip -6 route add {DERIVED_V6}/128 via fe80::5eff:fe00:101 dev cust")).ok("a route to the CLAT");
+    lab.run(
+        "isp0",
+        &format!("ip -6 route add {DERIVED_V6}/128 via fe80::5eff:fe00:101 dev cust"),
+    )
+    .ok("a route to the CLAT");
     around(&lab, &["proxynd-enable=no"], |_| {
         traffic::works(&lab);
         assert_eq!(lab.host("ip -6 neigh show proxy"), "");

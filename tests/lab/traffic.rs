@@ -11,18 +11,30 @@ pub fn ping(lab: &Lab) {
 /// A file from the internet, compared by hash.
 pub fn download(lab: &Lab, bytes: u64) {
     let headers = lab.file("headers");
-    let line = format!("curl -sSf -m 240 -D {} 'http://{SERVER}/blob?size={bytes}' | sha256sum", headers.display());
+    let line = format!(
+        "curl -sSf -m 240 -D {} 'http://{SERVER}/blob?size={bytes}' | sha256sum",
+        headers.display()
+    );
     let got = lab.host(&line);
     let headers = lab.read("headers");
-    let want = headers.lines().find_map(|line| line.strip_prefix("X-SHA256: ")).expect("the server tells the hash");
-    assert_eq!(got.split_whitespace().next(), Some(want.trim()), "{bytes} bytes downloaded");
+    let want = headers
+        .lines()
+        .find_map(|line| line.strip_prefix("X-SHA256: "))
+        .expect("the server tells the hash");
+    assert_eq!(
+        got.split_whitespace().next(),
+        Some(want.trim()),
+        "{bytes} bytes downloaded"
+    );
 }
 
 /// A file to the internet, compared by hash.
 pub fn upload(lab: &Lab, bytes: u64) {
     let file = lab.file("upload");
     let file = file.display();
-    let line = format!("head -c {bytes} /dev/urandom >{file}; sha256sum <{file}; curl -sSf -m 240 -T {file} http://{SERVER}/upload; rm {file}");
+    let line = format!(
+        "head -c {bytes} /dev/urandom >{file}; sha256sum <{file}; curl -sSf -m 240 -T {file} http://{SERVER}/upload; rm {file}"
+    );
     let hashes = lab.host(&line);
     let hashes: Vec<_> = hashes.lines().map(|line| line.trim_end_matches([' ', '-'])).collect();
     assert_eq!(hashes.len(), 2, "two hashes: {hashes:?}");
@@ -39,13 +51,22 @@ pub fn udp(lab: &Lab, sizes: &[u32]) {
 pub fn traceroute(lab: &Lab, first_hop: &str) {
     let shown = lab.host(&format!("traceroute -n -w 1 -q 2 -m 12 {SERVER}"));
     let hops: Vec<_> = shown.lines().skip(1).collect();
-    assert!(hops.first().is_some_and(|hop| hop.contains(first_hop)), "first hop {first_hop}:\n{shown}");
-    assert!(hops.last().is_some_and(|hop| hop.contains(SERVER)), "{SERVER} reached:\n{shown}");
+    assert!(
+        hops.first().is_some_and(|hop| hop.contains(first_hop)),
+        "first hop {first_hop}:\n{shown}"
+    );
+    assert!(
+        hops.last().is_some_and(|hop| hop.contains(SERVER)),
+        "{SERVER} reached:\n{shown}"
+    );
 }
 
 /// The internet sees the ISP's IPv4 address.
 pub fn whoami(lab: &Lab) {
-    assert_eq!(lab.host(&format!("curl -sSf -m 10 http://{SERVER}/whoami")).trim(), ISP_V4);
+    assert_eq!(
+        lab.host(&format!("curl -sSf -m 10 http://{SERVER}/whoami")).trim(),
+        ISP_V4
+    );
 }
 
 /// A little of everything.
