@@ -3,7 +3,7 @@
 
   lab-net.py serve ADDRESS             HTTP on 80, TCP and UDP echo on 7, until killed
   lab-net.py udp ADDRESS SIZE...       UDP echo of SIZE bytes of payload each; exit 1 if an answer is missing or differs
-                                       (--source ADDRESS, --device NAME, --tries N)
+                                       (--source ADDRESS, --device NAME, --tries N, --no-checksum)
 
 HTTP: GET /blob?size=N    N bytes, never the same block twice; header X-SHA256 tells their hash
       PUT /upload         answers the SHA-256 of the body
@@ -110,6 +110,8 @@ def udp_client(options):
             client.settimeout(1.0)
             if options.device:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, options.device.encode())
+            if options.no_checksum:
+                client.setsockopt(socket.SOL_SOCKET, 11, 1)  # SO_NO_CHECK
             if options.source:
                 client.bind((options.source, 0))
             client.connect((options.address, 7))
@@ -136,6 +138,7 @@ def main():
     client.add_argument("sizes", type=int, nargs="+")
     client.add_argument("--source")
     client.add_argument("--device")
+    client.add_argument("--no-checksum", action="store_true")
     client.add_argument("--tries", type=int, default=3)
     options = parser.parse_args()
     if options.mode == "serve":

@@ -111,3 +111,13 @@ fn errors_come_back(translator: &str) {
         assert!(udp.err.contains("refused"), "a closed UDP port: {udp}");
     });
 }
+
+/// TAYGA 0.9 drops these; ours need not.
+#[test]
+fn datagrams_without_checksum_pass_userspace() {
+    let lab = Lab::raise(&Uplink::new());
+    around(&lab, &["translator=userspace"], |_| {
+        traffic::udp_without_checksum(&lab, 1);
+        traffic::udp_without_checksum(&lab, 1200);
+    });
+}

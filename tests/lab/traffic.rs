@@ -47,6 +47,11 @@ pub fn udp(lab: &Lab, sizes: &[u32]) {
     lab.host(&format!("{NET_CLIENT} udp {SERVER} {}", sizes.join(" ")));
 }
 
+/// The same with UDP checksum zero, which IPv6 does not allow: the translator must compute one.
+pub fn udp_without_checksum(lab: &Lab, bytes: u32) {
+    lab.host(&format!("{NET_CLIENT} udp --no-checksum {SERVER} {bytes}"));
+}
+
 /// The first hop is the translator itself, the last the server.
 pub fn traceroute(lab: &Lab, first_hop: &str) {
     let shown = lab.host(&format!("traceroute -n -w 1 -q 2 -m 12 {SERVER}"));
