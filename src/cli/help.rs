@@ -1,0 +1,82 @@
+//! What `clatd --help` and `clatd --version` print.
+
+use std::fmt::Write;
+
+use super::table::{COMMANDS, CommandSpec, OPTIONS};
+use crate::config::keys::SECTIONS;
+
+/// The version, in one line.
+pub fn version_text() -> String {
+    format!("clatd {}\n", env!("CARGO_PKG_VERSION"))
+}
+
+/// Commands, options and keys.
+pub fn help_text() -> String {
+    let mut text = String::from(
+        "clatd: IPv4 over every IPv6-only uplink (464XLAT CLAT, SIIT-DC edge relay)\n\n\
+         Usage: clatd [COMMAND] [OPTIONS] [KEY=VALUE ...]\n",
+    );
+    text += "\nCommands:\n";
+    for command in COMMANDS {
+        entry(&mut text, 2, 26, &usage(command), command.brief);
+    }
+    text += "\nOptions:\n";
+    for option in OPTIONS {
+        let with = match option.commands {
+            [] => String::new(),
+            commands => format!(" (with {})", commands.join(", ")),
+        };
+        entry(&mut text, 2, 26, &option.spelling(), &format!("{}{with}", option.brief));
+    }
+    text += "\nKeys, on the command line, in /etc/clatd.conf and in instance files, with their defaults:\n";
+    for section in SECTIONS {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {}:", section.title);
+        for key in section.keys {
+            entry(
+                &mut text,
+                4,
+                24,
+                key.name,
+                &format!("{} [{}]", key.brief, key.default_text()),
+            );
+        }
+    }
+    text += "\nExit status: 0 when all went well or there was nothing to do, else 1.\n\
+             See clatd(8) and clatd.conf(5).\n";
+    text
+}
+
+/// A command with its words, as in a synopsis.
+fn usage(command: &CommandSpec) -> String {
+    let words = command.words.iter().enumerate().map(|(index, word)| {
+        if index < command.required {
+            format!(" {word}")
+        } else {
+            format!(" [{word}]")
+        }
+    });
+    format!("{}{}", command.name, words.collect::<String>())
+}
+
+/// A term and its explanation in two columns, the second wrapped at the width of a terminal.
+fn entry(text: &mut String, indent: usize, width: usize, term: &str, explanation: &str) {
+    let column = indent + width;
+    let mut line = format!("{:indent$}{term:width$}", "");
+    if term.len() >= width {
+        *text += line.trim_end();
+        *text += "\n";
+        line = " ".repeat(column);
+    }
+    for word in explanation.split(' ') {
+        if line.len() + word.len() > 99 && line.trim_start() != "" {
+            *text += line.trim_end();
+            *text += "\n";
+            line = " ".repeat(column);
+        }
+        line += word;
+        line += " ";
+    }
+    *text += line.trim_end();
+    *text += "\n";
+}

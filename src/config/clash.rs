@@ -1,0 +1,142 @@
+//! What several instances cannot share.
+
+use clatd_stages::settings::{ClatV6Addr, Settings};
+
+use super::errors::{ConfigError, Findings, Place};
+use super::load::Draft;
+
+/// Something that each instance needs for itself: the key, its value if the instance uses it, and what helps.
+struct Own {
+    key: &'static str,
+    value: fn(&Settings) -> Option<String>,
+    hint: &'static str,
+}
+
+const OWN: &[Own] = &[
+    Own {
+        key: "clat-dev",
+        value: |s| Some(s.clat_dev.clone()),
+        hint: "leave it out and each gets its own",
+    },
+    Own {
+        key: "clat-v4-addr",
+        value: |s| Some(s.clat_v4_addr.to_string()),
+        hint: "leave it out and each gets its own",
+    },
+    Own {
+        key: "clat-v6-addr",
+        value: |s| matches!(s.clat_v6_addr, ClatV6Addr::Address(_)).then(|| s.clat_v6_addr.to_string()),
+        hint: "give each instance its own",
+    },
+    Own {
+        key: "route-table",
+        value: |s| Some(s.route_table.to_string()),
+        hint: "leave it out and each gets its own",
+    },
+    Own {
+        key: "v4-defaultroute-metric",
+        value: |s| s.v4_defaultroute_enable.then(|| s.v4_defaultroute_metric.to_string()),
+        hint: "the kernel takes one default route of each metric; leave it out and each gets its own",
+    },
+    Own {
+        key: "ctmark",
+        value: |s| s.ctmark.filter(|mark| *mark != 0).map(|mark| format!("{mark:#x}")),
+        hint: "leave it out and each gets its own",
+    },
+    Own {
+        key: "tayga-conffile",
+        value: |s| s.tayga_conffile.clone(),
+        hint: "leave it out and each gets a temporary one",
+    },
+];
+
+/// Reports what instances share and cannot.
+pub(super) fn find(drafts: &[Draft], findings: &mut Findings) {
+    for (index, later) in drafts.iter().enumerate() {
+        for earlier in &drafts[..index] {
+            for own in OWN {
+                same(own, earlier, later, findings);
+            }
+            uplinks(earlier, later, findings);
+        }
+    }
+    for maker in drafts {
+        for user in drafts.iter().filter(|user| user.name != maker.name) {
+            if user.merged.settings.plat_dev.as_deref() == Some(&maker.merged.settings.clat_dev) {
+                let problem = format!(
+                    "expected an uplink; this is the clat-dev of instance {}",
+                    whose(maker, "clat-dev")
+                );
+                report(user, "plat-dev", problem, None, findings);
+            }
+        }
+    }
+}
+
+fn same(own: &Own, earlier: &Draft, later: &Draft, findings: &mut Findings) {
+    let invalid = |draft: &Draft| draft.merged.invalid.contains(own.key);
+    let (Some(one), Some(other)) = (
+        (own.value)(&earlier.merged.settings),
+        (own.value)(&later.merged.settings),
+    ) else {
+        return;
+    };
+    if one != other || invalid(earlier) || invalid(later) {
+        return;
+    }
+    let problem = format!(
+        "instances {} and {} cannot share it",
+        whose(earlier, own.key),
+        whose(later, own.key)
+    );
+    report(later, own.key, problem, Some(own.hint), findings);
+}
+
+/// Two instances on one uplink make sense with different prefixes only.
+fn uplinks(earlier: &Draft, later: &Draft, findings: &mut Findings) {
+    let (one, other) = (&earlier.merged.settings, &later.merged.settings);
+    if one.plat_dev != other.plat_dev
+        || one.plat_prefix != other.plat_prefix
+        || earlier.merged.invalid.contains("plat-dev")
+    {
+        return;
+    }
+    let place = later.file.clone().map_or(Place::CommandLine, Place::file);
+    let text = match (&one.plat_dev, &one.plat_prefix) {
+        (Some(device), _) => format!(
+            "instances {} and {} serve the same uplink {device}",
+            whose(earlier, ""),
+            whose(later, "")
+        ),
+        (None, None) => format!(
+            "instances {} and {} set neither plat-dev nor plat-prefix, so they will find the same uplink",
+            whose(earlier, ""),
+            whose(later, "")
+        ),
+        (None, Some(_)) => return,
+    };
+    findings.warn(&place, text);
+}
+
+/// An instance and the line of its file that says so, or its file.
+fn whose(draft: &Draft, key: &str) -> String {
+    let place = draft.merged.origins.get(key).map(|origin| &origin.place);
+    match (place, &draft.file) {
+        (Some(place @ Place::File { path, .. }), Some(file)) if path == file => format!("{} ({place})", draft.name),
+        (_, Some(file)) => format!("{} ({})", draft.name, file.display()),
+        (_, None) => draft.name.clone(),
+    }
+}
+
+fn report(draft: &Draft, key: &'static str, problem: String, hint: Option<&str>, findings: &mut Findings) {
+    let Some(origin) = draft.merged.origins.get(key) else {
+        return;
+    };
+    let place = match &origin.place {
+        Place::Default | Place::Allotted => draft.file.clone().map_or(Place::CommandLine, Place::file),
+        place => place.clone(),
+    };
+    let mut error = ConfigError::of(place, key, &origin.text, problem);
+    error.hint = hint.map(str::to_owned);
+    findings.error(error);
+}

@@ -1,0 +1,118 @@
+//! Keys about the CLAT: its device and addresses.
+
+use super::{Key, Kind, Origin, PLAIN};
+
+pub(super) const KEYS: &[Key] = &[
+    Key {
+        name: "clat-dev",
+        kind: Kind::NewDevice,
+        default: "clat",
+        brief: "name of the CLAT's network device",
+        full: "The name of the network device that IPv4 packets of the host are routed to.\n\
+               It is made at start and must not exist.\n\
+               \n\
+               With instance files and this key unset each instance gets `clat-` and its own name, shortened to 15 characters.",
+        ..PLAIN
+    },
+    Key {
+        name: "clat-v4-addr",
+        kind: Kind::Ipv4,
+        default: "192.0.0.1",
+        brief: "IPv4 address of the CLAT",
+        full: "The IPv4 address that is put on the CLAT's device and that programs of the host use as their source.\n\
+               The default is reserved for this purpose by RFC 7335.\n\
+               An SIIT-DC edge relay (RFC 7756) gets its service address here.\n\
+               \n\
+               With instance files and this key unset the instances get, in the order of their files, \
+               192.0.0.1, 192.0.0.3 to 192.0.0.7 and 192.0.0.0.\n\
+               When none is left, the instance is not started and an error says so.",
+        ..PLAIN
+    },
+    Key {
+        name: "clat-v6-addr",
+        kind: Kind::ClatV6,
+        optional: true,
+        default: "derived",
+        brief: "IPv6 address of the CLAT, or how to find one",
+        full: "The IPv6 address that `clat-v4-addr` is translated to.\n\
+               \n\
+               With `derived` it is made from an address of the uplink, as the clatd of 2016 does: \
+               from one with a modified EUI-64 interface identifier by replacing the middle bits ff:fe by c1:a7, \
+               else from the prefix nearest to the PLAT prefix with a random interface identifier.\n\
+               \n\
+               With `shared` the CLAT uses the host's own address towards the PLAT, as clatd 2.x does; its flows are told apart by `ctmark`.\n\
+               \n\
+               Else it is an IPv6 address that the network routes to the host, or that `proxynd-enable` attracts.",
+        ..PLAIN
+    },
+    Key {
+        name: "ctmark",
+        kind: Kind::Integer {
+            or_zero: false,
+            min: 0,
+            max: u32::MAX,
+        },
+        optional: true,
+        unset: "0xc1a7 with clat-v6-addr=shared, else 0",
+        brief: "connection mark of the CLAT's flows; 0 = none",
+        full: "The connection-tracking mark of flows from the CLAT to the PLAT.\n\
+               Only packets of flows that carry it are routed back to the CLAT, which is what makes `clat-v6-addr=shared` possible.\n\
+               An SIIT-DC edge relay must leave it at 0, since its flows begin on the other side.\n\
+               With instance files and this key unset each instance with a shared address gets a mark of its own, from 0xc1a7 upwards.",
+        origin: Origin::Clatd2,
+        ..PLAIN
+    },
+    Key {
+        name: "route-table",
+        kind: Kind::RouteTable,
+        default: "0xc1a7",
+        brief: "routing table for the CLAT's own routes",
+        full: "The number of the routing table that holds the CLAT's own routes.\n\
+               The tables 253, 254 and 255 are the system's.\n\
+               With instance files and this key unset each instance gets a table of its own, from the default upwards.",
+        origin: Origin::Clatd2,
+        ..PLAIN
+    },
+    Key {
+        name: "forwarding-enable",
+        kind: Kind::Bool,
+        default: "yes",
+        brief: "whether IPv6 forwarding is switched on",
+        full: "Whether IPv6 forwarding is switched on while the CLAT runs, which the CLAT needs.\n\
+               Devices that accept router advertisements keep doing so: their accept_ra is set to 2 first.\n\
+               All is put back when the last instance stops.",
+        ..PLAIN
+    },
+    Key {
+        name: "proxynd-enable",
+        kind: Kind::Bool,
+        default: "yes",
+        brief: "whether the uplink answers neighbour solicitations for the CLAT",
+        full: "Whether a proxy neighbour entry for the CLAT's IPv6 address is added to the uplink, so that its router can find the CLAT.\n\
+               Only needed where the address is on-link, not where a prefix is routed to the host.\n\
+               With `clat-v6-addr=shared` the default is `no`.",
+        ..PLAIN
+    },
+    Key {
+        name: "firewall",
+        kind: Kind::Words(clatd_stages::settings::FirewallChoice::WORDS),
+        default: "auto",
+        brief: "which packet filter is told to let the CLAT's packets through",
+        full: "Which packet filter is told to let the CLAT's packets through.\n\
+               With `auto` these are the nftables chains that would drop them, and the FORWARD chain of ip6tables where it would.\n\
+               With `nftables` or `ip6tables` it is that one alone, with `none` none.\n\
+               Rules go to the head of the chains that are there, and exactly these rules are taken away again.",
+        origin: Origin::Ours,
+        ..PLAIN
+    },
+    Key {
+        name: "ip6tables-enable",
+        kind: Kind::Bool,
+        optional: true,
+        unset: "yes where the FORWARD chain would drop the CLAT's packets",
+        brief: "whether rules are inserted into ip6tables' FORWARD chain",
+        full: "Whether rules that accept the CLAT's packets are inserted into the FORWARD chain of ip6tables.\n\
+               With `yes` they are inserted in any case, with `no` never.",
+        ..PLAIN
+    },
+];

@@ -1,0 +1,70 @@
+//! Keys about the daemon itself.
+
+use clatd_stages::settings::WhenIdle;
+
+use super::{Key, Kind, Origin, PLAIN};
+
+const LEVEL: Kind = Kind::Integer {
+    or_zero: false,
+    min: 0,
+    max: 9,
+};
+
+pub(super) const KEYS: &[Key] = &[
+    Key {
+        name: "quiet",
+        kind: LEVEL,
+        default: "0",
+        brief: "1 suppresses normal output, 2 also warnings and errors",
+        full: "Set to 1 to suppress normal output, to 2 to suppress warnings and errors too.\n\
+               Debugging output is not affected.\n\
+               Each `-q` on the command line counts as one.\n\
+               One daemon has one log: in an instance file the key reaches only that instance's scripts.",
+        ..PLAIN
+    },
+    Key {
+        name: "debug",
+        kind: LEVEL,
+        default: "0",
+        brief: "1 prints debugging output, 2 more of it",
+        full: "Set to 1 to print debugging output, to 2 for even more.\n\
+               From 1 on TAYGA is started with `-d` too.\n\
+               Each `-d` on the command line counts as one.\n\
+               One daemon has one log: in an instance file the key reaches only TAYGA and that instance's scripts.",
+        ..PLAIN
+    },
+    Key {
+        name: "script-up",
+        kind: Kind::Shell,
+        optional: true,
+        unset: "none",
+        brief: "shell command run as the last step before the translator starts",
+        full: "A command run by `sh -c` as the last step before the translator starts.\n\
+               Its environment holds every key of the instance, see `SCRIPT ENVIRONMENT`.\n\
+               If it exits with anything but 0, all that was set up is undone and the instance fails.",
+        ..PLAIN
+    },
+    Key {
+        name: "script-down",
+        kind: Kind::Shell,
+        optional: true,
+        unset: "none",
+        brief: "shell command run right after the translator has stopped",
+        full: "A command run by `sh -c` right after the translator has stopped, before anything else is undone.\n\
+               Its environment is that of `script-up`.\n\
+               If it exits with anything but 0, the rest is undone all the same, then clatd exits with 1.",
+        ..PLAIN
+    },
+    Key {
+        name: "when-idle",
+        kind: Kind::Words(WhenIdle::WORDS),
+        optional: true,
+        unset: "exit without instance files, wait with them",
+        brief: "what to do while there is no use for the CLAT: exit or wait",
+        full: "What an instance does that has nothing to do, because there is native IPv4 connectivity, no PLAT prefix or no uplink.\n\
+               With `exit` clatd says why and exits with 0, as the clatd of 2016 does.\n\
+               With `wait` it waits for a change.",
+        origin: Origin::Ours,
+        ..PLAIN
+    },
+];

@@ -1,0 +1,100 @@
+//! Keys about native IPv4 connectivity and the IPv4 default route.
+
+use clatd_stages::settings::ConncheckScope;
+
+use super::{Key, Kind, Origin, PLAIN};
+
+pub(super) const KEYS: &[Key] = &[
+    Key {
+        name: "v4-conncheck-enable",
+        kind: Kind::Bool,
+        default: "yes",
+        brief: "whether native IPv4 connectivity makes the CLAT unnecessary",
+        full: "Whether the presence of an IPv4 default route that is not clatd's own means that there is no need for a CLAT.\n\
+               `v4-defaultroute-replace=yes` switches the check off.",
+        ..PLAIN
+    },
+    Key {
+        name: "v4-conncheck-delay",
+        kind: Kind::Integer {
+            or_zero: false,
+            min: 0,
+            max: 3600,
+        },
+        default: "10",
+        brief: "seconds to wait before looking for native IPv4 connectivity",
+        full: "How many seconds to wait before looking for native IPv4 connectivity, so that DHCPv4 has time to finish.\n\
+               A dry run does not wait.",
+        ..PLAIN
+    },
+    Key {
+        name: "v4-conncheck-scope",
+        kind: Kind::Words(ConncheckScope::WORDS),
+        default: "host",
+        brief: "where native IPv4 counts: on the whole host or on the uplink",
+        full: "With `host` an IPv4 default route on any device makes the CLAT unnecessary, with `uplink` only one on the instance's own uplink.\n\
+               Routes of other CLATs never count.",
+        origin: Origin::Ours,
+        ..PLAIN
+    },
+    Key {
+        name: "v4-defaultroute-enable",
+        kind: Kind::Bool,
+        default: "yes",
+        brief: "whether an IPv4 default route to the CLAT is added",
+        full: "Whether an IPv4 default route to the CLAT is added.\n\
+               An SIIT-DC edge relay whose service address has native IPv4 beside it says `no`.",
+        ..PLAIN
+    },
+    Key {
+        name: "v4-defaultroute-replace",
+        kind: Kind::Bool,
+        default: "no",
+        brief: "whether existing IPv4 default routes are taken away meanwhile",
+        full: "Whether existing IPv4 default routes are taken away while the CLAT runs, and put back with all their attributes afterwards.\n\
+               Implies `v4-conncheck-enable=no`.",
+        ..PLAIN
+    },
+    Key {
+        name: "v4-defaultroute-metric",
+        kind: Kind::Integer {
+            or_zero: false,
+            min: 0,
+            max: u32::MAX,
+        },
+        default: "2048",
+        brief: "metric of the IPv4 default route; 0 = the kernel's default",
+        full: "The metric of the IPv4 default route to the CLAT; with 0 none is given and the kernel's default holds.\n\
+               With instance files and this key unset each instance gets a metric of its own, from the default upwards in the order of the files: \
+               the first file is the preferred uplink.",
+        ..PLAIN
+    },
+    Key {
+        name: "v4-defaultroute-mtu",
+        kind: Kind::Integer {
+            or_zero: true,
+            min: 68,
+            max: 65535,
+        },
+        default: "1260",
+        brief: "MTU of the IPv4 default route in bytes; 0 = none",
+        full: "The MTU of the IPv4 default route to the CLAT in bytes; with 0 none is given.\n\
+               The default is the smallest MTU of IPv6, less 20 for the larger header.\n\
+               A path known to carry 1500 bytes allows 1480.",
+        ..PLAIN
+    },
+    Key {
+        name: "v4-defaultroute-advmss",
+        kind: Kind::Integer {
+            or_zero: true,
+            min: 1,
+            max: 65495,
+        },
+        optional: true,
+        unset: "v4-defaultroute-mtu less 40",
+        brief: "TCP MSS of the IPv4 default route in bytes; 0 = none",
+        full: "The TCP maximum segment size that is advertised to peers beyond the IPv4 default route, in bytes; with 0 none is given.\n\
+               If unset it is what fits `v4-defaultroute-mtu`, that is, 40 less, and none where that is 0.",
+        ..PLAIN
+    },
+];

@@ -1,0 +1,127 @@
+//! Keys about the translator.
+
+use clatd_stages::settings::{TranslatorChoice, UdpZeroChecksum, UnmappedSource};
+
+use super::{Key, Kind, Origin, PLAIN};
+
+const OURS: Key = Key {
+    origin: Origin::Ours,
+    ..PLAIN
+};
+
+pub(super) const KEYS: &[Key] = &[
+    Key {
+        name: "translator",
+        kind: Kind::Words(TranslatorChoice::WORDS),
+        default: "auto",
+        brief: "which translator moves the packets",
+        full: "Which translator moves the packets.\n\
+               With `userspace` it is clatd's own, in the daemon's process.\n\
+               With `tayga` it is the external program of that name.\n\
+               The word `ebpf` is reserved for a translator in the kernel, which this version does not have.\n\
+               With `auto` it is the best that works here, for now `userspace`.",
+        ..OURS
+    },
+    Key {
+        name: "translator-queues",
+        kind: Kind::Integer {
+            or_zero: true,
+            min: 1,
+            max: 256,
+        },
+        default: "0",
+        brief: "packet queues (threads) of the userspace translator; 0 = one per core",
+        full: "How many packet queues the CLAT's device has, each with a thread of the userspace translator.\n\
+               With 0 there is one per processor core.",
+        ..OURS
+    },
+    Key {
+        name: "map",
+        kind: Kind::Maps,
+        optional: true,
+        unset: "none",
+        brief: "explicit address mapping; may be repeated",
+        full: "An explicit address mapping (RFC 7757): an IPv4 prefix, a blank, and an IPv6 prefix, such as \
+               `198.51.100.8/30 2001:db8:46::8/126`.\n\
+               A prefix without a length is a single address.\n\
+               The key may be repeated; among several mappings the longest match wins, and all come before the PLAT prefix.\n\
+               With it an SIIT-DC edge relay carries more than one service address.\n\
+               \n\
+               Mappings of a file take the place of those of a file with less weight; an empty value drops them.",
+        ..OURS
+    },
+    Key {
+        name: "translator-v6-addr",
+        kind: Kind::Ipv6,
+        optional: true,
+        unset: "tayga-v4-addr embedded in the PLAT prefix",
+        brief: "the translator's own IPv6 address: source of its ICMPv6 errors",
+        full: "The translator's own IPv6 address, from which its ICMPv6 errors come.\n\
+               If unset it is `tayga-v4-addr` embedded in the PLAT prefix.",
+        ..OURS
+    },
+    Key {
+        name: "lowest-ipv6-mtu",
+        kind: Kind::Integer {
+            or_zero: false,
+            min: 1280,
+            max: 65535,
+        },
+        default: "1280",
+        brief: "smallest MTU on the IPv6 side in bytes",
+        full: "The smallest MTU on the way to the PLAT in bytes (RFC 7915 section 4): \
+               IPv4 packets that may be fragmented are cut so that they fit.\n\
+               May be raised where the network is known to carry more.",
+        ..OURS
+    },
+    Key {
+        name: "udp-zero-checksum",
+        kind: Kind::Words(UdpZeroChecksum::WORDS),
+        default: "compute",
+        brief: "what becomes of UDP over IPv4 without a checksum",
+        full: "What becomes of UDP packets over IPv4 that have no checksum, which IPv6 demands.\n\
+               With `compute` it is computed; where that cannot be done, in fragments, the packet is dropped.\n\
+               With `drop` they are dropped and counted.\n\
+               With `pass` they go through without one, which tunnels that follow RFC 6936 accept.",
+        ..OURS
+    },
+    Key {
+        name: "wkp-strict",
+        kind: Kind::Bool,
+        default: "no",
+        brief: "whether 64:ff9b::/96 carries global IPv4 addresses only",
+        full: "Whether private and other non-global IPv4 addresses are kept out of the well-known prefix 64:ff9b::/96, as RFC 6052 section 3.1 demands.\n\
+               Networks that have private IPv4 destinations behind that prefix need `no`.",
+        ..OURS
+    },
+    Key {
+        name: "unmapped-source",
+        kind: Kind::Words(UnmappedSource::WORDS),
+        default: "drop",
+        brief: "what becomes of addresses of this host that have no mapping",
+        full: "What becomes of a packet whose IPv4 source or IPv6 destination, on the host's side, has no mapping.\n\
+               With `drop`, right for a CLAT, it is dropped and counted.\n\
+               With `prefix`, right for an SIIT translator, the PLAT prefix maps it.",
+        ..OURS
+    },
+    Key {
+        name: "tayga-v4-addr",
+        kind: Kind::Ipv4,
+        default: "192.0.0.2",
+        brief: "the translator's own IPv4 address: source of its ICMPv4 errors",
+        full: "The translator's own IPv4 address, whichever translator it is: its ICMPv4 errors come from it, \
+               so that it is the first hop that traceroute shows.",
+        ..PLAIN
+    },
+    Key {
+        name: "tayga-conffile",
+        kind: Kind::Path,
+        optional: true,
+        unset: "a temporary file",
+        brief: "where TAYGA's configuration file is written",
+        full: "Where the configuration file for TAYGA is written.\n\
+               A file named here stays after the end; a temporary one is removed.\n\
+               Without effect unless `translator=tayga`.",
+        ..PLAIN
+    },
+];

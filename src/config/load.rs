@@ -1,0 +1,318 @@
+//! Reads the files and puts the layers together.
+
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use clatd_stages::settings::{ClatV6Addr, WhenIdle};
+use clatd_stages::stage::Instance;
+
+use super::errors::{ConfigError, ConfigErrors, Findings, Place};
+use super::layer::{Layer, Merged, merge};
+use super::{Configured, Loaded, allot, clash, conf_file, keys, toml_file, validate};
+use crate::cli::Options;
+
+/// Where things are when the command line does not say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paths {
+    /// The configuration file, which need not exist.
+    pub config: PathBuf,
+    /// The directory of instance files, which need not exist.
+    pub instances_dir: PathBuf,
+    /// Where run-time state lives.
+    pub runtime_dir: PathBuf,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self {
+            config: "/etc/clatd.conf".into(),
+            instances_dir: "/etc/clatd/instances.d".into(),
+            runtime_dir: "/run/clatd".into(),
+        }
+    }
+}
+
+impl Paths {
+    /// The usual places, but for `CLATD_RUNTIME_DIR`, the one variable that clatd reads.
+    pub fn from_environment() -> Self {
+        let usual = Self::default();
+        let runtime_dir = std::env::var_os("CLATD_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+        Self {
+            runtime_dir: runtime_dir.map(PathBuf::from).unwrap_or(usual.runtime_dir),
+            ..usual
+        }
+    }
+}
+
+/// Reads the configuration that the command line asks for.
+pub fn load(options: &Options) -> Result<Loaded, ConfigErrors> {
+    load_from(options, &Paths::from_environment())
+}
+
+/// Like [`load`], with other places than the usual ones.
+pub fn load_from(options: &Options, paths: &Paths) -> Result<Loaded, ConfigErrors> {
+    let mut findings = Findings::default();
+    let base = base_layer(options.config.as_deref(), &paths.config, &mut findings);
+    let words = command_line(options, &mut findings);
+    let files = match &options.instances_dir {
+        Some(dir) => instance_files(dir, true, &mut findings),
+        None => instance_files(&paths.instances_dir, false, &mut findings),
+    };
+    let base_merged = merge(&[&base, &words], &mut findings);
+    let runtime_dir = runtime_dir(&paths.runtime_dir, &mut findings);
+    let from_instance_files = !files.is_empty();
+    let mut drafts: Vec<Draft> = if from_instance_files {
+        let layers: Vec<_> = files
+            .iter()
+            .map(|(name, path)| (name, path, instance_layer(path, &mut findings)))
+            .collect();
+        let drafts = layers.iter().map(|(name, path, layer)| Draft {
+            name: (*name).clone(),
+            file: Some((*path).clone()),
+            merged: merge(&[&base, layer, &words], &mut findings),
+        });
+        drafts.collect()
+    } else {
+        vec![Draft {
+            name: base_merged.settings.clat_dev.clone(),
+            file: None,
+            merged: base_merged.clone(),
+        }]
+    };
+    let unable = if from_instance_files {
+        allot::allot(&mut drafts)
+    } else {
+        Vec::new()
+    };
+    for draft in &mut drafts {
+        complete(&mut draft.merged, from_instance_files);
+        validate::validate(&draft.merged, &mut findings);
+    }
+    clash::find(&drafts, &mut findings);
+    let notes = notes(&drafts);
+    finish(findings, |warnings| Loaded {
+        instances: drafts.into_iter().map(|draft| draft.configured(&runtime_dir)).collect(),
+        unable,
+        warnings,
+        notes,
+        from_instance_files,
+        base: base_merged.settings,
+        runtime_dir: PathBuf::from(&runtime_dir),
+    })
+}
+
+/// Reads one file of `key=value` lines (and settings of the command line) as the only instance, for
+/// `clatd translate`; it needs at least a PLAT prefix.
+pub fn load_file(path: &Path, options: &Options) -> Result<Loaded, ConfigErrors> {
+    let options = Options {
+        config: Some(path.to_owned()),
+        instances_dir: None,
+        ..options.clone()
+    };
+    let nowhere = Paths {
+        instances_dir: PathBuf::new(),
+        ..Paths::from_environment()
+    };
+    let mut loaded = load_from(&options, &nowhere)?;
+    let prefix = loaded
+        .instances
+        .iter()
+        .any(|configured| configured.instance.settings.plat_prefix.is_some());
+    if prefix {
+        return Ok(loaded);
+    }
+    let error =
+        ConfigError::at(Place::file(path), "expected plat-prefix to be set").hint("such as plat-prefix=64:ff9b::/96");
+    Err(ConfigErrors {
+        errors: vec![error],
+        warnings: std::mem::take(&mut loaded.warnings),
+    })
+}
+
+/// An instance in the making.
+pub(super) struct Draft {
+    pub(super) name: String,
+    pub(super) file: Option<PathBuf>,
+    pub(super) merged: Merged,
+}
+
+impl Draft {
+    fn configured(self, runtime_dir: &str) -> Configured {
+        let instance = Instance {
+            name: self.name,
+            settings: self.merged.settings,
+            runtime_dir: runtime_dir.to_owned(),
+            seed: seed(),
+        };
+        Configured {
+            instance,
+            file: self.file,
+            origins: self.merged.origins,
+        }
+    }
+}
+
+/// Random bits: the standard library's hash keys are drawn from the system's generator.
+fn seed() -> u128 {
+    let draw = || u128::from(RandomState::new().hash_one(0));
+    draw() << 64 | draw()
+}
+
+fn finish<T>(findings: Findings, value: impl FnOnce(Vec<String>) -> T) -> Result<T, ConfigErrors> {
+    let Findings { errors, warnings } = findings;
+    if errors.is_empty() {
+        Ok(value(warnings))
+    } else {
+        Err(ConfigErrors { errors, warnings })
+    }
+}
+
+/// `-c FILE`, which must be readable, or the usual file, which need not be there.
+fn base_layer(chosen: Option<&Path>, usual: &Path, findings: &mut Findings) -> Layer {
+    let path = chosen.unwrap_or(usual);
+    match fs::read(path) {
+        Ok(bytes) => return conf_file::read(path, &bytes, findings),
+        Err(error) if chosen.is_none() && error.kind() == ErrorKind::NotFound => {}
+        Err(error) => findings.error(unreadable(path, "configuration file", &error)),
+    }
+    Layer::new(Place::file(path))
+}
+
+fn command_line(options: &Options, findings: &mut Findings) -> Layer {
+    let mut layer = Layer::new(Place::CommandLine);
+    for (key, value) in &options.settings {
+        layer.set(Place::CommandLine, key, value, findings);
+    }
+    layer.flag("quiet", options.quiet);
+    layer.flag("debug", options.debug);
+    layer
+}
+
+fn instance_layer(path: &Path, findings: &mut Findings) -> Layer {
+    match fs::read(path) {
+        Ok(bytes) if path.extension().is_some_and(|extension| extension == "toml") => {
+            toml_file::read(path, &bytes, findings)
+        }
+        Ok(bytes) => conf_file::read(path, &bytes, findings),
+        Err(error) => {
+            findings.error(unreadable(path, "instance file", &error));
+            Layer::new(Place::file(path))
+        }
+    }
+}
+
+fn unreadable(path: &Path, what: &str, error: &std::io::Error) -> ConfigError {
+    ConfigError::at(Place::file(path), format!("cannot read the {what}: {error}"))
+}
+
+/// Names and paths of the instance files of a directory, sorted by name.
+fn instance_files(dir: &Path, chosen: bool, findings: &mut Findings) -> Vec<(String, PathBuf)> {
+    let place = Place::file(dir);
+    let names = fs::read_dir(dir).and_then(|entries| {
+        entries
+            .map(|entry| Ok(entry?.file_name()))
+            .collect::<Result<Vec<_>, _>>()
+    });
+    let mut names = match names {
+        Ok(names) => names,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            if chosen {
+                findings.warn(&place, "there is no such directory, so no instance files");
+            }
+            return Vec::new();
+        }
+        Err(error) => {
+            findings.error(unreadable(dir, "directory of instance files", &error));
+            return Vec::new();
+        }
+    };
+    names.sort();
+    let mut files: Vec<(String, PathBuf)> = Vec::new();
+    for name in names {
+        let path = dir.join(&name);
+        let is_instance = path
+            .extension()
+            .is_some_and(|extension| extension == "conf" || extension == "toml");
+        if !is_instance || name.as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        match (instance_name(&stem), files.iter().find(|(other, _)| *other == stem)) {
+            (Err(problem), _) => findings.error(ConfigError::at(Place::file(&path), problem)),
+            (Ok(()), Some((_, other))) => {
+                let text = format!("instance \"{stem}\" has two files, this one and {}", other.display());
+                findings.error(ConfigError::at(Place::file(&path), text).hint("remove or rename one of them"));
+            }
+            (Ok(()), None) => files.push((stem, path)),
+        }
+    }
+    files
+}
+
+fn instance_name(stem: &str) -> Result<(), String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    if !stem.chars().all(allowed) || stem.starts_with('-') || stem.is_empty() {
+        return Err("expected a file name of ASCII letters, digits, \"_\", \".\" and \"-\", not beginning with \"-\": it names the instance".into());
+    }
+    if stem.len() > 64 {
+        return Err(format!(
+            "expected a file name of at most 64 characters before its extension: it names the instance; this has {}",
+            stem.len()
+        ));
+    }
+    Ok(())
+}
+
+fn runtime_dir(path: &Path, findings: &mut Findings) -> String {
+    match path.to_str() {
+        Some(text) if path.is_absolute() => return text.to_owned(),
+        _ => findings.error(ConfigError::at(
+            Place::file("CLATD_RUNTIME_DIR"),
+            format!("expected an absolute path in UTF-8, not \"{}\"", path.display()),
+        )),
+    }
+    String::new()
+}
+
+/// Defaults that depend on other things than their key.
+fn complete(merged: &mut Merged, from_instance_files: bool) {
+    let unset = |merged: &Merged, key| {
+        merged
+            .origins
+            .get(key)
+            .is_some_and(|origin| origin.place == Place::Default)
+    };
+    let idle = if from_instance_files {
+        WhenIdle::Wait
+    } else {
+        WhenIdle::Exit
+    };
+    merged.settings.when_idle.get_or_insert(idle);
+    if merged.settings.clat_v6_addr == ClatV6Addr::Shared && unset(merged, "proxynd-enable") {
+        merged.settings.proxynd_enable = false;
+    }
+}
+
+/// Keys without a job, for those who want to know.
+fn notes(drafts: &[Draft]) -> Vec<String> {
+    let mut notes = Vec::new();
+    for key in keys::all() {
+        let Some(reason) = key.unused else { continue };
+        for place in drafts
+            .iter()
+            .filter_map(|draft| draft.merged.origins.get(key.name))
+            .map(|origin| &origin.place)
+        {
+            let note = format!(
+                "{place}: {} is given to scripts but otherwise unused: {reason}",
+                key.name
+            );
+            if *place != Place::Default && !notes.contains(&note) {
+                notes.push(note);
+            }
+        }
+    }
+    notes
+}

@@ -1,0 +1,252 @@
+//! The key table and the command table as manual pages, sample configuration and shell completion. `tests/manual.rs`
+//! compares the files in `man/` and `completions/` with what comes out of here.
+
+use std::fmt::Write;
+
+use super::keys::{Key, Origin, SECTIONS, all};
+use crate::cli::{COMMANDS, OPTIONS};
+
+/// Where a generated part of a manual page begins and ends: whole lines.
+pub const BEGIN: &str = ".\\\" BEGIN generated: ";
+/// See [`BEGIN`].
+pub const END: &str = ".\\\" END generated";
+
+/// The generated parts of the manual pages, by the name that stands after [`BEGIN`].
+pub fn parts() -> Vec<(&'static str, String)> {
+    vec![
+        ("keys", keys()),
+        ("commands", commands()),
+        ("options", options()),
+        ("variables", variables()),
+    ]
+}
+
+/// A manual page with its generated parts brought up to date.
+pub fn refresh(page: &str) -> String {
+    let parts = parts();
+    let mut fresh = String::new();
+    let mut skipping = false;
+    for line in page.lines() {
+        if line == END {
+            skipping = false;
+        }
+        if !skipping {
+            fresh += line;
+            fresh += "\n";
+        }
+        let named = line
+            .strip_prefix(BEGIN)
+            .and_then(|name| parts.iter().find(|(part, _)| *part == name));
+        if let Some((_, text)) = named {
+            fresh += text;
+            skipping = true;
+        }
+    }
+    fresh
+}
+
+/// The keys as mdoc lists, one for each section.
+fn keys() -> String {
+    let mut page = String::new();
+    for section in SECTIONS {
+        let _ = writeln!(page, ".Ss {}\n.Bl -tag -width Ds", section.title);
+        for key in section.keys {
+            let _ = writeln!(
+                page,
+                ".It Cm {} Ns = Ns Ar {}",
+                key.name,
+                literal(&key.kind.placeholder())
+            );
+            page += &mdoc(key.full);
+            let _ = writeln!(page, ".br\nDefault: {}{}", shown_default(key), origin(key));
+        }
+        page += ".El\n";
+    }
+    page
+}
+
+fn shown_default(key: &Key) -> String {
+    if key.default.is_empty() {
+        format!("{}.", roman(key.unset))
+    } else {
+        format!("\\fB{}\\fR.", literal(key.default))
+    }
+}
+
+fn origin(key: &Key) -> &'static str {
+    match key.origin {
+        Origin::Clatd2016 => "",
+        Origin::Clatd2 => "\nAs in clatd 2.x.",
+        Origin::Ours => "\nNot known to other clatds.",
+    }
+}
+
+fn commands() -> String {
+    let mut page = ".Bl -tag -width Ds\n".to_owned();
+    for command in COMMANDS {
+        let words = command.words.iter().enumerate().map(|(index, word)| {
+            if index < command.required {
+                format!(" Ar {word}")
+            } else {
+                format!(" Op Ar {word}")
+            }
+        });
+        let settings = if command.settings {
+            " Op Ar KEY Ns = Ns Ar VALUE ..."
+        } else {
+            ""
+        };
+        let _ = writeln!(
+            page,
+            ".It Cm {}{}{settings}\n{}",
+            command.name,
+            words.collect::<String>(),
+            roman(&sentence(command.brief))
+        );
+    }
+    page + ".El\n"
+}
+
+fn options() -> String {
+    let mut page = ".Bl -tag -width Ds\n".to_owned();
+    for option in OPTIONS {
+        let short = option.short.map(|short| format!("Fl {short}"));
+        let long = option.long.map(|long| format!("Fl \\-{}", literal(long)));
+        let names: Vec<String> = short.into_iter().chain(long).collect();
+        let argument = option
+            .argument
+            .map(|argument| format!(" Ar {argument}"))
+            .unwrap_or_default();
+        let _ = writeln!(
+            page,
+            ".It {}{argument}\n{}",
+            names.join(" , "),
+            roman(&sentence(option.brief))
+        );
+        if !option.commands.is_empty() {
+            let _ = writeln!(page, "Goes with {}.", option.commands.join(", "));
+        }
+    }
+    page + ".El\n"
+}
+
+/// The scripts' environment: a variable for each key.
+fn variables() -> String {
+    let names: Vec<String> = all().map(|key| format!(".Ev {}", key.variable())).collect();
+    format!("{} .\n", names.join(" ,\n"))
+}
+
+fn sentence(brief: &str) -> String {
+    let mut chars = brief.chars();
+    let first = chars
+        .next()
+        .map(|first| first.to_uppercase().to_string())
+        .unwrap_or_default();
+    format!("{first}{}.", chars.as_str())
+}
+
+/// Text of the table as mdoc: paragraphs, and bold for what stands in backticks.
+fn mdoc(text: &str) -> String {
+    text.lines()
+        .map(|line| {
+            if line.is_empty() {
+                ".Pp\n".to_owned()
+            } else {
+                format!("{}\n", roman(line))
+            }
+        })
+        .collect()
+}
+
+fn roman(line: &str) -> String {
+    let pieces = line.split('`').enumerate().map(|(index, piece)| {
+        if index % 2 == 1 {
+            format!("\\fB{}\\fR", literal(piece))
+        } else {
+            piece.replace('\\', "\\e")
+        }
+    });
+    let line: String = pieces.collect();
+    if line.starts_with(['.', '\'']) {
+        format!("\\&{line}")
+    } else {
+        line
+    }
+}
+
+fn literal(text: &str) -> String {
+    text.replace('\\', "\\e").replace('-', "\\-")
+}
+
+/// A configuration with each key explained, commented out and set to its default.
+pub fn sample() -> String {
+    let mut text = String::from(
+        "# Sample configuration of clatd: every key with its default. See clatd.conf(5).\n\
+         # A comment has a line of its own and begins with \"#\", \";\" or \"//\".\n",
+    );
+    for section in SECTIONS {
+        let _ = writeln!(text, "\n\n# ---- {} ----", section.title);
+        for key in section.keys {
+            text += "\n";
+            for paragraph in key.full.split("\n\n") {
+                wrap(&mut text, "# ", &paragraph.replace('`', "\"").replace('\n', " "));
+            }
+            if key.default.is_empty() {
+                wrap(&mut text, "# ", &format!("Unset: {}.", key.unset));
+            }
+            let _ = writeln!(text, "#{}={}", key.name, key.default);
+        }
+    }
+    text
+}
+
+fn wrap(text: &mut String, prefix: &str, words: &str) {
+    let mut line = prefix.to_owned();
+    for word in words.split(' ').filter(|word| !word.is_empty()) {
+        if line.len() + word.len() > 99 {
+            *text += line.trim_end();
+            *text += "\n";
+            prefix.clone_into(&mut line);
+        }
+        line += word;
+        line += " ";
+    }
+    *text += line.trim_end();
+    *text += "\n";
+}
+
+/// Completion for bash.
+pub fn bash_completion() -> String {
+    let commands: Vec<&str> = COMMANDS.iter().map(|command| command.name).collect();
+    let short = OPTIONS
+        .iter()
+        .filter_map(|option| option.short)
+        .map(|short| format!("-{short}"));
+    let long = OPTIONS
+        .iter()
+        .filter_map(|option| option.long)
+        .map(|long| format!("--{long}"));
+    let options: Vec<String> = short.chain(long).collect();
+    let keys: Vec<String> = all().map(|key| format!("{}=", key.name)).collect();
+    format!(
+        "# bash completion for clatd; made from its tables, see tests/manual.rs\n\
+         _clatd()\n\
+         {{\n\
+         \x20   local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD - 1]}}\n\
+         \x20   COMPREPLY=()\n\
+         \x20   case $prev in\n\
+         \x20       -c | --config) mapfile -t COMPREPLY < <(compgen -f -- \"$cur\"); return ;;\n\
+         \x20       --instances-dir) mapfile -t COMPREPLY < <(compgen -d -- \"$cur\"); return ;;\n\
+         \x20   esac\n\
+         \x20   case $cur in\n\
+         \x20       -*) mapfile -t COMPREPLY < <(compgen -W '{}' -- \"$cur\") ;;\n\
+         \x20       *) mapfile -t COMPREPLY < <(compgen -W '{} {}' -- \"$cur\") ;;\n\
+         \x20   esac\n\
+         \x20   [[ ${{COMPREPLY[0]-}} == *= ]] && compopt -o nospace\n\
+         }}\n\
+         complete -F _clatd clatd\n",
+        options.join(" "),
+        commands.join(" "),
+        keys.join(" "),
+    )
+}

@@ -1,0 +1,189 @@
+//! TOML instance files: the same keys, with native types where a key has one.
+
+use std::path::Path;
+
+use figment::Profile;
+use figment::Provider;
+use figment::providers::{Format, Toml};
+use figment::value::{Dict, Num, Value};
+
+use super::errors::{ConfigError, Findings, Place};
+use super::keys::{Key, Kind};
+use super::layer::Layer;
+use super::value::{self, Invalid};
+
+/// Reads the settings of a TOML file.
+pub(super) fn read(path: &Path, bytes: &[u8], findings: &mut Findings) -> Layer {
+    let mut layer = Layer::new(Place::file(path));
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        let valid = bytes
+            .utf8_chunks()
+            .next()
+            .map(|chunk| chunk.valid())
+            .unwrap_or_default();
+        findings.error(ConfigError::at(
+            Place::line(path, valid.matches('\n').count() + 1),
+            "expected text in UTF-8",
+        ));
+        return layer;
+    };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let dict = match parse(text) {
+        Ok(dict) => dict,
+        Err(error) => {
+            findings.error(syntax_error(path, &error));
+            return layer;
+        }
+    };
+    let mut settings: Vec<_> = dict
+        .iter()
+        .map(|(name, value)| (line_of(text, name), name, value))
+        .collect();
+    settings.sort_by_key(|(line, ..)| *line);
+    for (line, name, value) in settings {
+        let place = Place::File {
+            path: path.to_owned(),
+            line,
+        };
+        let dashed = name.replace('_', "-");
+        let Some(key) = layer.key(&place, &dashed, findings) else {
+            continue;
+        };
+        let shown = shown(value);
+        layer.take(place, key, &shown, typed(key, value), findings);
+    }
+    layer
+}
+
+fn parse(text: &str) -> Result<Dict, figment::Error> {
+    let mut profiles = Toml::string(text).data()?;
+    Ok(profiles.remove(&Profile::Default).unwrap_or_default())
+}
+
+/// The TOML parser's own words without its drawing of the line, which Place names already.
+fn syntax_error(path: &Path, error: &figment::Error) -> ConfigError {
+    let text = error.kind.to_string();
+    let line = text
+        .split_once("at line ")
+        .and_then(|(_, rest)| rest.split(',').next()?.trim().parse().ok());
+    let drawing = |line: &&str| line.starts_with("TOML parse error") || line.contains('|') || line.trim().is_empty();
+    let words: Vec<&str> = text.lines().filter(|line| !drawing(line)).map(str::trim).collect();
+    let words = if words.is_empty() {
+        "cannot be understood".to_owned()
+    } else {
+        words.join("; ")
+    };
+    ConfigError::at(
+        Place::File {
+            path: path.to_owned(),
+            line,
+        },
+        format!("expected TOML; {words}"),
+    )
+    .hint("text, addresses and prefixes stand in quotation marks")
+}
+
+/// The line that sets a key: figment keeps none.
+fn line_of(text: &str, name: &str) -> Option<usize> {
+    let sets = |line: &str| {
+        let line = line.trim_start();
+        if let Some(table) = line.strip_prefix('[') {
+            return table
+                .trim_start_matches('[')
+                .trim_start()
+                .split([']', '.'])
+                .next()
+                .map(str::trim)
+                == Some(name);
+        }
+        let key = line
+            .split(['=', '.'])
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .trim_matches(['"', '\'']);
+        line.contains('=') && key == name
+    };
+    text.lines().position(sets).map(|index| index + 1)
+}
+
+/// A value by its key: TOML's own type where the key has such values, else text as in the other files.
+fn typed(key: &Key, value: &Value) -> Result<Value, Invalid> {
+    match (key.kind, value) {
+        (_, Value::String(_, text)) => value::parse(key, text.trim()),
+        (Kind::Bool, Value::Bool(..)) => value::parse(key, &shown(value)),
+        (Kind::Bool | Kind::Integer { .. } | Kind::RouteTable, Value::Num(_, number)) if is_integer(*number) => {
+            value::parse(key, &shown(value))
+        }
+        (Kind::DnsServers, Value::Array(_, items)) => {
+            let texts = items
+                .iter()
+                .map(|item| item.as_str().ok_or_else(|| wrong_type(key, value)));
+            let texts = texts.collect::<Result<Vec<_>, _>>()?;
+            value::parse(key, &texts.join(","))
+        }
+        (Kind::Maps, Value::Array(_, items)) => {
+            let mut entries = Vec::new();
+            for item in items {
+                let text = item.as_str().ok_or_else(|| wrong_type(key, value))?;
+                entries.extend(value::parse(key, text.trim())?.into_array().unwrap_or_default());
+            }
+            Ok(Value::from(entries))
+        }
+        _ => Err(wrong_type(key, value)),
+    }
+}
+
+fn is_integer(number: Num) -> bool {
+    !matches!(number, Num::F32(_) | Num::F64(_))
+}
+
+fn wrong_type(key: &Key, value: &Value) -> Invalid {
+    let expected = match key.kind {
+        Kind::Bool => "true or false",
+        Kind::Integer { .. } | Kind::RouteTable => "an integer",
+        Kind::DnsServers => "a string, or an array of strings such as [\"2001:db8::53\"]",
+        Kind::Maps => "a string, or an array of strings such as [\"192.0.2.1 2001:db8::1\"]",
+        _ => "a string in quotation marks",
+    };
+    let found = match value {
+        Value::Bool(..) => "a boolean",
+        Value::Num(_, number) if is_integer(*number) => "an integer",
+        Value::Num(..) => "a floating-point number",
+        Value::Dict(_, fields) if fields.keys().any(|field| field.contains("datetime")) => "a date",
+        Value::Dict(..) => "a table",
+        Value::Array(_, items) if items.iter().any(|item| item.as_str().is_none()) => "an array of other things",
+        Value::Array(..) => "an array",
+        _ => "something else",
+    };
+    let invalid = Invalid::new(format!("expected {expected}, not {found}"));
+    if found == "a table" {
+        invalid.hint("an instance file has no tables; each instance has a file of its own")
+    } else {
+        invalid
+    }
+}
+
+/// A TOML value as it would stand in a `key=value` file.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(_, text) => text.clone(),
+        Value::Char(_, c) => c.to_string(),
+        Value::Bool(_, yes) => yes.to_string(),
+        Value::Num(_, number) => match (number.to_u128(), number.to_i128(), number.to_f64()) {
+            (Some(number), ..) => number.to_string(),
+            (_, Some(number), _) => number.to_string(),
+            (.., Some(number)) => number.to_string(),
+            _ => String::new(),
+        },
+        Value::Empty(..) => String::new(),
+        Value::Dict(_, fields) => {
+            let fields: Vec<_> = fields
+                .iter()
+                .map(|(name, value)| format!("{name} = {}", shown(value)))
+                .collect();
+            format!("{{{}}}", fields.join(", "))
+        }
+        Value::Array(_, items) => items.iter().map(shown).collect::<Vec<_>>().join(", "),
+    }
+}

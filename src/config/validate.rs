@@ -1,0 +1,293 @@
+//! What the settings of one instance say together; each alone has been looked at by its key's kind.
+
+use std::net::Ipv4Addr;
+
+use clatd_stages::settings::{ClatV6Addr, FirewallChoice, MapEntry, TranslatorChoice};
+use ipnet::{Ipv4Net, Ipv6Net};
+
+use super::errors::{ConfigError, Findings, Place};
+use super::layer::{Merged, Origin};
+
+/// Reports what makes no sense together.
+pub(super) fn validate(merged: &Merged, findings: &mut Findings) {
+    let mut judge = Judge { merged, findings };
+    judge.devices();
+    judge.addresses();
+    judge.prefix();
+    judge.default_route();
+    judge.firewall();
+    judge.translator();
+    judge.maps();
+    judge.shared_address();
+}
+
+struct Judge<'a> {
+    merged: &'a Merged,
+    findings: &'a mut Findings,
+}
+
+impl Judge<'_> {
+    fn origin(&self, key: &'static str) -> Origin {
+        let unknown = Origin {
+            place: Place::Default,
+            text: String::new(),
+        };
+        self.merged.origins.get(key).cloned().unwrap_or(unknown)
+    }
+
+    /// Whether the user, not clatd, set the key.
+    fn is_set(&self, key: &'static str) -> bool {
+        !matches!(self.origin(key).place, Place::Default | Place::Allotted)
+    }
+
+    /// Reports a contradiction between keys, at the first of them that the user set; not if one of them is
+    /// invalid anyhow.
+    fn contradiction(&mut self, keys: &[&'static str], problem: String, hint: Option<&str>) {
+        if keys.iter().any(|key| self.merged.invalid.contains(key)) {
+            return;
+        }
+        let key = keys
+            .iter()
+            .copied()
+            .find(|key| self.is_set(key))
+            .or(keys.first().copied())
+            .unwrap_or_default();
+        let Origin { place, text } = self.origin(key);
+        let mut error = ConfigError::of(place, key, &text, problem);
+        error.hint = hint.map(str::to_owned);
+        self.findings.error(error);
+    }
+
+    fn warn(&mut self, key: &'static str, text: &str) {
+        let Origin { place, text: value } = self.origin(key);
+        self.findings.warn(&place, format!("{key}={value}: {text}"));
+    }
+
+    /// Where another key of a contradiction stands, for the message.
+    fn where_is(&self, key: &'static str) -> String {
+        match self.origin(key).place {
+            Place::Default => "by default".into(),
+            place => place.to_string(),
+        }
+    }
+
+    fn devices(&mut self) {
+        let settings = &self.merged.settings;
+        if settings.plat_dev.as_ref() == Some(&settings.clat_dev) {
+            let problem = format!(
+                "expected another device than plat-dev={} ({})",
+                settings.clat_dev,
+                self.where_is("plat-dev")
+            );
+            self.contradiction(
+                &["clat-dev", "plat-dev"],
+                problem,
+                Some("plat-dev is the uplink that exists, clat-dev the device that clatd makes"),
+            );
+        }
+        if settings.plat_dev.as_deref() == Some("lo") {
+            self.contradiction(
+                &["plat-dev"],
+                "expected an uplink; the loopback device faces no PLAT".into(),
+                None,
+            );
+        }
+    }
+
+    fn addresses(&mut self) {
+        let settings = &self.merged.settings;
+        if settings.clat_v4_addr == settings.tayga_v4_addr {
+            let problem = format!(
+                "expected different addresses for clat-v4-addr ({}) and tayga-v4-addr ({})",
+                self.where_is("clat-v4-addr"),
+                self.where_is("tayga-v4-addr")
+            );
+            self.contradiction(
+                &["clat-v4-addr", "tayga-v4-addr"],
+                problem,
+                Some("one is the host's, the other the translator's own"),
+            );
+        }
+        if let (ClatV6Addr::Address(clat), Some(own)) = (settings.clat_v6_addr, settings.translator_v6_addr)
+            && clat == own
+        {
+            let problem = format!(
+                "expected another address than clat-v6-addr ({})",
+                self.where_is("clat-v6-addr")
+            );
+            self.contradiction(
+                &["translator-v6-addr", "clat-v6-addr"],
+                problem,
+                Some("one is the translator's own, the other the host's"),
+            );
+        }
+    }
+
+    fn prefix(&mut self) {
+        let settings = &self.merged.settings;
+        let ClatV6Addr::Address(address) = settings.clat_v6_addr else {
+            return;
+        };
+        for (key, prefix) in [
+            ("plat-prefix", settings.plat_prefix),
+            ("plat-fallback-prefix", settings.plat_fallback_prefix),
+        ] {
+            let net = prefix.and_then(|prefix| prefix.to_string().parse::<Ipv6Net>().ok());
+            if net.is_some_and(|net| net.contains(&address)) {
+                let problem = format!(
+                    "expected an address outside of {key} ({}), which is the PLAT's",
+                    self.where_is(key)
+                );
+                self.contradiction(&["clat-v6-addr", key], problem, None);
+            }
+        }
+    }
+
+    fn default_route(&mut self) {
+        let settings = &self.merged.settings;
+        let mtu = settings.v4_defaultroute_mtu;
+        if let Some(advmss) = settings.v4_defaultroute_advmss
+            && mtu != 0
+            && advmss > mtu.saturating_sub(40)
+        {
+            let problem = format!(
+                "expected at most {}, which is v4-defaultroute-mtu={mtu} ({}) less 40 bytes of headers",
+                mtu.saturating_sub(40),
+                self.where_is("v4-defaultroute-mtu")
+            );
+            self.contradiction(&["v4-defaultroute-advmss", "v4-defaultroute-mtu"], problem, None);
+        }
+        if settings.v4_defaultroute_replace && !settings.v4_defaultroute_enable {
+            self.warn(
+                "v4-defaultroute-replace",
+                "takes the IPv4 default routes away while v4-defaultroute-enable=no adds none",
+            );
+        }
+    }
+
+    fn firewall(&mut self) {
+        let settings = &self.merged.settings;
+        let (choice, place) = (settings.firewall, self.where_is("firewall"));
+        let problem = match (settings.ip6tables_enable, choice) {
+            (Some(true), FirewallChoice::Nftables | FirewallChoice::None) => {
+                format!("expected no, since firewall={choice} ({place}) leaves ip6tables alone")
+            }
+            (Some(false), FirewallChoice::Ip6tables) => {
+                format!("expected yes, since firewall={choice} ({place}) means ip6tables alone")
+            }
+            _ => return,
+        };
+        self.contradiction(
+            &["ip6tables-enable", "firewall"],
+            problem,
+            Some("remove one of the two settings"),
+        );
+    }
+
+    fn translator(&mut self) {
+        let settings = &self.merged.settings;
+        if settings.translator == TranslatorChoice::Ebpf {
+            self.contradiction(
+                &["translator"],
+                "this version has no translator in the kernel".into(),
+                Some("use auto, userspace or tayga"),
+            );
+        }
+        let tayga = settings.translator == TranslatorChoice::Tayga;
+        if !tayga && settings.tayga_conffile.is_some() {
+            self.warn("tayga-conffile", "has no effect without translator=tayga");
+        }
+        if tayga && self.is_set("translator-queues") {
+            self.warn("translator-queues", "has no effect with translator=tayga");
+        }
+    }
+
+    fn maps(&mut self) {
+        let settings = &self.merged.settings;
+        for (index, entry) in settings.map.iter().enumerate() {
+            for other in &settings.map[..index] {
+                self.map_pair(other, entry);
+            }
+            if settings
+                .plat_prefix
+                .is_some_and(|prefix| overlaps6(prefix.to_string().parse().ok(), entry.v6))
+            {
+                let problem = format!(
+                    "{entry}: expected an IPv6 prefix outside of plat-prefix ({}), which is the PLAT's",
+                    self.where_is("plat-prefix")
+                );
+                self.contradiction(&["map", "plat-prefix"], problem, None);
+            }
+            let clat = Ipv4Net::from(settings.clat_v4_addr);
+            if entry.v4 == clat && ClatV6Addr::Address(entry.v6.network()) != settings.clat_v6_addr {
+                let problem = format!(
+                    "{entry}: expected another IPv4 address than clat-v4-addr ({}), which is mapped to clat-v6-addr",
+                    self.where_is("clat-v4-addr")
+                );
+                self.contradiction(&["map", "clat-v4-addr"], problem, None);
+            }
+            if settings.clat_v6_addr == ClatV6Addr::Address(entry.v6.network())
+                && entry.v6.prefix_len() == 128
+                && entry.v4 != clat
+            {
+                let problem = format!(
+                    "{entry}: expected another IPv6 address than clat-v6-addr ({}), which is mapped to clat-v4-addr",
+                    self.where_is("clat-v6-addr")
+                );
+                self.contradiction(&["map", "clat-v6-addr"], problem, None);
+            }
+            if entry.v4 == Ipv4Net::from(settings.tayga_v4_addr) && entry.v4.network() != Ipv4Addr::UNSPECIFIED {
+                let problem = format!(
+                    "{entry}: expected another IPv4 address than tayga-v4-addr ({}), which is the translator's own",
+                    self.where_is("tayga-v4-addr")
+                );
+                self.contradiction(&["map", "tayga-v4-addr"], problem, None);
+            }
+        }
+    }
+
+    fn map_pair(&mut self, one: &MapEntry, other: &MapEntry) {
+        if one.v4 == other.v4 || one.v6 == other.v6 {
+            let what = if one.v4 == other.v4 {
+                one.v4.to_string()
+            } else {
+                one.v6.to_string()
+            };
+            let problem =
+                format!("expected each prefix to be mapped once; {what} is in both \"{one}\" and \"{other}\"");
+            self.contradiction(&["map"], problem, None);
+        } else if one.v4.contains(&other.v4) || other.v4.contains(&one.v4) || overlaps6(Some(one.v6), other.v6) {
+            let text = format!(
+                "\"{one}\" and \"{other}\" overlap: the longest match wins, and there and back may differ (RFC 7757 section 5)"
+            );
+            self.warn("map", &text);
+        }
+    }
+
+    fn shared_address(&mut self) {
+        let settings = &self.merged.settings;
+        if settings.clat_v6_addr != ClatV6Addr::Shared {
+            return;
+        }
+        if settings.ctmark == Some(0) {
+            self.contradiction(
+                &["ctmark"],
+                format!(
+                    "expected a mark other than 0 with clat-v6-addr=shared ({})",
+                    self.where_is("clat-v6-addr")
+                ),
+                Some("without it the host's own IPv6 connections to the PLAT would end up in the CLAT"),
+            );
+        }
+        if settings.proxynd_enable {
+            self.warn(
+                "proxynd-enable",
+                "is not needed with clat-v6-addr=shared: the uplink has the address itself",
+            );
+        }
+    }
+}
+
+fn overlaps6(one: Option<Ipv6Net>, other: Ipv6Net) -> bool {
+    one.is_some_and(|one| one.contains(&other) || other.contains(&one))
+}

@@ -1,0 +1,332 @@
+//! Values typed by their key, never guessed: text in, figment values out.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use clatd_stages::settings::{ClatV6Addr, DnsServer, MapEntry};
+use figment::value::{Empty, Tag, Value};
+
+use super::keys::{Key, Kind, nearest};
+use super::prefix;
+
+/// Why a value will not do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Invalid {
+    pub(super) problem: String,
+    pub(super) hint: Option<String>,
+}
+
+impl Invalid {
+    pub(super) fn new(problem: impl Into<String>) -> Self {
+        Self {
+            problem: problem.into(),
+            hint: None,
+        }
+    }
+
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// Reads the value of `key` from the text that stands after its `=`.
+pub(super) fn parse(key: &Key, text: &str) -> Result<Value, Invalid> {
+    if text.contains('\0') {
+        return Err(Invalid::new("expected text without NUL characters"));
+    }
+    if text.is_empty() && key.optional {
+        return Ok(unset(key.kind));
+    }
+    parse_set(key, text).map_err(|invalid| {
+        if invalid.hint.is_some() {
+            invalid
+        } else {
+            with_general_hint(invalid, text)
+        }
+    })
+}
+
+/// What an optional key is when its value is empty.
+fn unset(kind: Kind) -> Value {
+    match kind {
+        Kind::DnsServers | Kind::Maps => Value::from(Vec::<String>::new()),
+        Kind::ClatV6 => Value::from(ClatV6Addr::Derived.to_string()),
+        Kind::Program => Value::from(""),
+        _ => Value::Empty(Tag::Default, Empty::None),
+    }
+}
+
+fn parse_set(key: &Key, text: &str) -> Result<Value, Invalid> {
+    match key.kind {
+        Kind::Bool => boolean(text).map(Value::from),
+        Kind::Integer { or_zero, min, max } => integer(text, or_zero, min, max).map(Value::from),
+        Kind::RouteTable => route_table(text).map(Value::from),
+        Kind::Shell => Ok(Value::from(text)),
+        Kind::Program => program(text).map(Value::from),
+        Kind::Path => path(text).map(Value::from),
+        Kind::NewDevice => new_device(text).map(Value::from),
+        Kind::Device => device(text).map(Value::from),
+        Kind::Ipv4 => ipv4(text).map(|address| Value::from(address.to_string())),
+        Kind::Ipv6 => ipv6(text, "an IPv6 address").map(|address| Value::from(address.to_string())),
+        Kind::ClatV6 => clat_v6(text).map(|address| Value::from(address.to_string())),
+        Kind::Prefix => prefix::parse(text).map(|prefix| Value::from(prefix.to_string())),
+        Kind::DnsServers => dns_servers(text).map(Value::from),
+        Kind::Words(words) => word(text, words).map(Value::from),
+        Kind::Maps => map(text).map(|entry| Value::from(vec![entry.to_string()])),
+    }
+}
+
+/// Mistakes that can happen to any key.
+fn with_general_hint(invalid: Invalid, text: &str) -> Invalid {
+    let quoted = |mark| text.len() > 1 && text.starts_with(mark) && text.ends_with(mark);
+    if quoted('"') || quoted('\'') {
+        return invalid.hint("quotation marks are taken as part of the value; leave them out");
+    }
+    if [" #", "\t#", " ;", "\t;", " //", "\t//"]
+        .iter()
+        .any(|mark| text.contains(mark))
+    {
+        return invalid.hint("a comment needs a line of its own");
+    }
+    invalid
+}
+
+fn boolean(text: &str) -> Result<bool, Invalid> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "on" | "yes" => Ok(true),
+        "0" | "false" | "off" | "no" => Ok(false),
+        _ => Err(Invalid::new("expected yes or no (or 1/0, true/false, on/off)")),
+    }
+}
+
+fn number(text: &str) -> Option<u64> {
+    let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => (digits, 16),
+        None => (text, 10),
+    };
+    // from_str_radix would accept a sign.
+    if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) {
+        return None;
+    }
+    Some(u64::from_str_radix(digits, radix).unwrap_or(u64::MAX))
+}
+
+fn integer(text: &str, or_zero: bool, min: u32, max: u32) -> Result<u32, Invalid> {
+    let zero = if or_zero { "0 or " } else { "" };
+    let expected = || {
+        Invalid::new(format!(
+            "expected {zero}a whole number from {min} to {max}, decimal or 0x and hexadecimal"
+        ))
+    };
+    let number = number(text)
+        .and_then(|number| u32::try_from(number).ok())
+        .ok_or_else(expected)?;
+    if (or_zero && number == 0) || (min..=max).contains(&number) {
+        Ok(number)
+    } else {
+        Err(expected())
+    }
+}
+
+fn route_table(text: &str) -> Result<u32, Invalid> {
+    let table = integer(text, false, 1, u32::MAX)?;
+    let system = match table {
+        253 => "default",
+        254 => "main",
+        255 => "local",
+        _ => return Ok(table),
+    };
+    Err(Invalid::new(format!(
+        "expected a routing table of clatd's own; this is the system's table \"{system}\""
+    )))
+}
+
+fn program(text: &str) -> Result<String, Invalid> {
+    if text.is_empty() {
+        return Err(Invalid::new("expected the name or path of a program"));
+    }
+    if text.ends_with('/') {
+        return Err(Invalid::new(
+            "expected the name or path of a program; this is a directory",
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+fn path(text: &str) -> Result<String, Invalid> {
+    if !text.starts_with('/') || text.ends_with('/') {
+        return Err(Invalid::new("expected the absolute path of a file"));
+    }
+    Ok(text.to_owned())
+}
+
+/// The kernel's rules (dev_valid_name).
+fn device(text: &str) -> Result<String, Invalid> {
+    if text.is_empty() {
+        return Err(Invalid::new("expected the name of a network device"));
+    }
+    if text.len() > 15 {
+        return Err(Invalid::new(format!(
+            "expected the name of a network device, at most 15 characters; this has {}",
+            text.len()
+        )));
+    }
+    if text == "."
+        || text == ".."
+        || text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control())
+    {
+        let invalid = Invalid::new("expected the name of a network device, without blanks, \"/\" and \":\"");
+        return Err(if text.contains(':') {
+            invalid.hint("an address label such as eth0:1 is not a device")
+        } else {
+            invalid
+        });
+    }
+    if text.contains(['*', '?']) {
+        return Err(
+            Invalid::new("expected the name of one network device; patterns are not supported")
+                .hint("write an instance file for each uplink"),
+        );
+    }
+    Ok(text.to_owned())
+}
+
+fn new_device(text: &str) -> Result<String, Invalid> {
+    let name = device(text)?;
+    if name.contains('%') {
+        return Err(Invalid::new(
+            "expected the name of a network device, without \"%\", which the kernel would replace by a number",
+        ));
+    }
+    if ["lo", "all", "default"].contains(&name.as_str()) {
+        return Err(Invalid::new(
+            "expected the name of a device to be made; this one has a meaning in every Linux system",
+        ));
+    }
+    if !name.chars().all(|c| c.is_ascii_graphic()) || name.starts_with('-') {
+        return Err(Invalid::new(
+            "expected the name of a network device in printable ASCII, not beginning with \"-\"",
+        ));
+    }
+    Ok(name)
+}
+
+fn ipv4(text: &str) -> Result<Ipv4Addr, Invalid> {
+    let address: Ipv4Addr = text.parse().map_err(|_| {
+        let invalid = Invalid::new("expected an IPv4 address, such as 192.0.0.1");
+        match text.split_once('/') {
+            Some((address, _)) if address.parse::<Ipv4Addr>().is_ok() => invalid.hint("without a prefix length"),
+            _ if text.parse::<Ipv6Addr>().is_ok() => invalid.hint("this is an IPv6 address"),
+            _ => invalid,
+        }
+    })?;
+    let problem = match address.octets() {
+        [0, ..] => "this one means \"no address\"",
+        [127, ..] => "this is a loopback address",
+        [169, 254, ..] => "this is a link-local address",
+        [224..=239, ..] => "this is a multicast address",
+        [255, 255, 255, 255] => "this is the broadcast address",
+        [240..=255, ..] => "this is out of the reserved range 240.0.0.0/4",
+        [192, 0, 0, 8] => "this is the dummy address of RFC 7600, the source of errors that cannot be translated",
+        _ => return Ok(address),
+    };
+    Err(Invalid::new(format!("expected an IPv4 unicast address; {problem}")))
+}
+
+fn ipv6(text: &str, expected: &str) -> Result<Ipv6Addr, Invalid> {
+    let address: Ipv6Addr = text.parse().map_err(|_| {
+        let invalid = Invalid::new(format!("expected {expected}"));
+        match text.split_once(['/', '%']) {
+            Some((address, _)) if address.parse::<Ipv6Addr>().is_ok() => {
+                invalid.hint("without a prefix length or device")
+            }
+            _ if text.parse::<Ipv4Addr>().is_ok() => invalid.hint("this is an IPv4 address"),
+            _ => invalid,
+        }
+    })?;
+    match prefix::unusable(address) {
+        Some(problem) => Err(Invalid::new(format!(
+            "expected {expected} that is global unicast; {problem}"
+        ))),
+        None => Ok(address),
+    }
+}
+
+fn clat_v6(text: &str) -> Result<ClatV6Addr, Invalid> {
+    match text.to_ascii_lowercase().as_str() {
+        "derived" => Ok(ClatV6Addr::Derived),
+        "shared" => Ok(ClatV6Addr::Shared),
+        _ => ipv6(text, "derived, shared or an IPv6 address").map(ClatV6Addr::Address),
+    }
+}
+
+fn dns_servers(text: &str) -> Result<Vec<String>, Invalid> {
+    text.split(',')
+        .map(str::trim)
+        .map(|server| {
+            let expected = "expected IP addresses of DNS servers, separated by commas";
+            if server.is_empty() {
+                return Err(Invalid::new(format!("{expected}; one of them is empty")));
+            }
+            let parsed: DnsServer = server.parse().map_err(|_| {
+                let invalid = Invalid::new(format!("{expected}; \"{server}\" is none"));
+                if server.contains(char::is_whitespace) {
+                    invalid.hint("separate the servers by commas")
+                } else {
+                    invalid
+                }
+            })?;
+            if parsed.address.is_unspecified() || parsed.address.is_multicast() {
+                return Err(Invalid::new(format!("{expected}; {server} is no unicast address")));
+            }
+            match &parsed.device {
+                Some(name) => drop(device(name).map_err(|_| {
+                    Invalid::new(format!(
+                        "{expected}; \"{name}\" in \"{server}\" is no name of a network device"
+                    ))
+                })?),
+                None if server.contains('%') => {
+                    return Err(Invalid::new(format!(
+                        "{expected}; no device follows the \"%\" of \"{server}\""
+                    )));
+                }
+                None if prefix::is_link_local(parsed.address) => {
+                    return Err(
+                        Invalid::new(format!("{expected}; the link-local address {server} needs its device"))
+                            .hint(format!("such as {server}%eth0")),
+                    );
+                }
+                None => {}
+            }
+            Ok(parsed.to_string())
+        })
+        .collect()
+}
+
+fn word(text: &str, words: &'static [&'static str]) -> Result<&'static str, Invalid> {
+    let lower = text.to_ascii_lowercase();
+    if let Some(word) = words.iter().find(|word| **word == lower) {
+        return Ok(word);
+    }
+    let invalid = Invalid::new(format!("expected one of {}", words.join(", ")));
+    Err(match nearest(text, words.iter().copied()) {
+        Some(word) => invalid.hint(format!("did you mean {word}?")),
+        None => invalid,
+    })
+}
+
+fn map(text: &str) -> Result<MapEntry, Invalid> {
+    let entry: MapEntry = text
+        .parse()
+        .map_err(|expected: clatd_stages::settings::ExpectedValue| Invalid::new(expected.to_string()))?;
+    if entry.v4.network().is_multicast() || entry.v4.network().is_loopback() {
+        return Err(Invalid::new(format!("expected unicast prefixes; {} is none", entry.v4)));
+    }
+    if let Some(problem) = prefix::unusable(entry.v6.network()) {
+        return Err(Invalid::new(format!(
+            "expected global unicast prefixes; in {}: {problem}",
+            entry.v6
+        )));
+    }
+    Ok(entry)
+}
