@@ -1,0 +1,403 @@
+//! The life of one instance.
+//!
+//! ```text
+//!              change, back-off over                    all steps undone
+//!         +------------------------------+     +-------------------------------+
+//!         v                              |     v                               |
+//!     Observing --nothing to do------> Idle (with when-idle=exit: the end)     |
+//!         |                              ^                                     |
+//!         | plan                         +-------------- all undone -----+     |
+//!         v                                                              |     |
+//!     Applying --a step failed, stop asked for------------------> Unwinding ---+--> end (stop, when-idle=exit)
+//!         |                                                         ^    |
+//!         | all steps done                                          |    +--an undo failed--> Stuck (journal kept)
+//!         v                                                         |
+//!     Running --stop asked for, translator died, nothing to do -----+
+//!         |
+//!         +--facts changed--> Observing: common head of both plans stays, the rest is undone and done anew
+//! ```
+//!
+//! Idle leaves nothing of the instance in the system; Stuck leaves the steps that are still in the journal.
+//! The stop token is looked at between steps only, so that no step is ever cut in half.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use clatd_stages::apply::{self, ApplyError, System};
+use clatd_stages::facts::Facts;
+use clatd_stages::journal::Journal;
+use clatd_stages::plan::Plan;
+use clatd_stages::stage::{self, Instance, ObserveError, Verdict};
+use clatd_stages::world::World;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use crate::kernel::TranslatorExit;
+use crate::report::chain;
+
+/// How long something that is on its way (duplicate address detection) is waited for.
+const NOT_YET_LIMIT: Duration = Duration::from_secs(15);
+/// How often it is looked at meanwhile.
+const NOT_YET_POLL: Duration = Duration::from_millis(250);
+/// First and longest pause after a failure.
+const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// An idle instance looks again at least this often: a DNS64 may appear without any event of the kernel's.
+const IDLE_POLL: Duration = Duration::from_secs(60);
+
+/// Where an instance is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Reading the system.
+    Observing,
+    /// Nothing to do here now.
+    Idle,
+    /// Carrying out its plan.
+    Applying,
+    /// Translating.
+    Running,
+    /// Taking its plan back.
+    Unwinding,
+    /// An undo failed; its journal is kept.
+    Stuck,
+}
+
+/// What others may know of an instance.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// Its state.
+    pub state: State,
+    /// Since when.
+    pub since: SystemTime,
+    /// Why, for people; empty where there is nothing to say.
+    pub reason: String,
+    /// What it observed last.
+    pub facts: Facts,
+    /// Its last error, if there ever was one.
+    pub last_error: Option<String>,
+}
+
+impl Default for Status {
+    fn default() -> Self {
+        Self {
+            state: State::Observing,
+            since: SystemTime::now(),
+            reason: String::new(),
+            facts: Facts::default(),
+            last_error: None,
+        }
+    }
+}
+
+/// How the life of an instance ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It was stopped, or had nothing to do.
+    Clean,
+    /// Something failed; it was reported.
+    Failed,
+}
+
+/// One instance with all that it acts upon.
+pub struct Runner {
+    /// The instance.
+    pub instance: Instance,
+    /// Whether it waits while it has nothing to do, instead of ending.
+    pub waits: bool,
+    /// What it reads.
+    pub world: Arc<dyn World>,
+    /// What it changes.
+    pub system: Box<dyn System>,
+    /// Where it records that.
+    pub journal: Box<dyn Journal>,
+    /// Deaths of its translator.
+    pub exits: mpsc::UnboundedReceiver<TranslatorExit>,
+    /// Counts changes of the network.
+    pub changes: watch::Receiver<u64>,
+    /// Asks it to stop.
+    pub stop: CancellationToken,
+    /// Where it says how it is.
+    pub status: watch::Sender<Status>,
+}
+
+/// What an observation came to.
+enum Seen {
+    Ready(Box<Plan>),
+    Idle(String),
+    Failed(String),
+    Stopped,
+}
+
+/// Why a plan was left.
+enum Why {
+    Stopped,
+    Idle(String),
+    Failed(String),
+}
+
+/// What became of a plan.
+struct Left {
+    why: Why,
+    /// Whether all of it was undone without an error.
+    undone: bool,
+}
+
+impl Runner {
+    /// Lives until it is stopped or, where it does not wait, until there is nothing to do or something failed.
+    pub async fn run(mut self) -> End {
+        let mut back_off = BACK_OFF.0;
+        let mut first = true;
+        loop {
+            self.changes.mark_unchanged();
+            let left = self.live_once(first, &mut back_off).await;
+            first = false;
+            let undone = self.journal.pending().is_empty() && left.undone;
+            let (pause, reason) = match left.why {
+                Why::Stopped if undone => return self.end(End::Clean),
+                Why::Stopped => return self.end(End::Failed),
+                Why::Idle(reason) if undone => {
+                    info!("{reason}");
+                    if !self.waits {
+                        return self.end(End::Clean);
+                    }
+                    (IDLE_POLL, reason)
+                }
+                Why::Failed(_) | Why::Idle(_) if !self.waits => return self.end(End::Failed),
+                Why::Failed(reason) | Why::Idle(reason) => {
+                    let pause = jittered(back_off, self.instance.seed);
+                    back_off = (back_off * 2).min(BACK_OFF.1);
+                    warn!("trying again in {:.1} s, or when the network changes", pause.as_secs_f32());
+                    // The events that its own unwinding made must not start it again at once.
+                    if self.pause(BACK_OFF.0).await {
+                        return self.end(if undone { End::Clean } else { End::Failed });
+                    }
+                    self.changes.mark_unchanged();
+                    (pause, reason)
+                }
+            };
+            if undone {
+                self.enter(State::Idle, &reason);
+            }
+            if self.wait_for_change(pause).await {
+                return self.end(if undone { End::Clean } else { End::Failed });
+            }
+        }
+    }
+
+    /// From observing to being unwound again.
+    async fn live_once(&mut self, first: bool, back_off: &mut Duration) -> Left {
+        if !self.journal.pending().is_empty() && !self.unwind(0).await {
+            return Left { why: Why::Failed("not everything could be undone".into()), undone: false };
+        }
+        self.enter(State::Observing, "");
+        let plan = match self.observe(first).await {
+            Seen::Ready(plan) => *plan,
+            Seen::Idle(reason) => return Left { why: Why::Idle(reason), undone: true },
+            Seen::Stopped => return Left { why: Why::Stopped, undone: true },
+            Seen::Failed(reason) => return Left { why: Why::Failed(reason), undone: true },
+        };
+        let why = match self.apply(&plan, 0).await {
+            Ok(()) => {
+                *back_off = BACK_OFF.0;
+                self.live(plan).await
+            }
+            Err(why) => why,
+        };
+        let undone = self.unwind(0).await;
+        Left { why, undone }
+    }
+
+    /// Observes with the waits that a real run makes.
+    async fn observe(&mut self, with_delays: bool) -> Seen {
+        let mut facts = Facts::default();
+        for stage in stage::pipeline() {
+            let delay = stage.delay(&self.instance);
+            if with_delays && !delay.is_zero() {
+                debug!("{}: waiting {} s", stage.name(), delay.as_secs());
+                if self.pause(delay).await {
+                    return Seen::Stopped;
+                }
+            }
+            let limit = Instant::now() + NOT_YET_LIMIT;
+            let verdict = loop {
+                if self.stop.is_cancelled() {
+                    return Seen::Stopped;
+                }
+                match stage.observe(&self.instance, &*self.world, &mut facts).await {
+                    Err(ObserveError::NotYet { what, .. }) if Instant::now() < limit => {
+                        debug!("{}: {what}", stage.name());
+                        if self.pause(NOT_YET_POLL).await {
+                            return Seen::Stopped;
+                        }
+                    }
+                    verdict => break verdict,
+                }
+            };
+            match verdict {
+                Ok(Verdict::Ready) => {}
+                Ok(Verdict::Idle { reason }) => return Seen::Idle(reason),
+                Err(failure) => return Seen::Failed(self.report(&chain(&failure))),
+            }
+        }
+        self.status.send_modify(|status| status.facts = facts.clone());
+        for note in facts.firewall.iter().flat_map(|firewall| &firewall.notes) {
+            warn!("{note}");
+        }
+        match stage::plan(&self.instance, facts) {
+            Ok(plan) => Seen::Ready(Box::new(plan)),
+            Err(failure) => Seen::Failed(self.report(&chain(&failure))),
+        }
+    }
+
+    /// Carries out the plan from step `from` on.
+    async fn apply(&mut self, plan: &Plan, from: usize) -> Result<(), Why> {
+        self.enter(State::Applying, "");
+        let steps = &plan.steps[from..];
+        for step in steps {
+            debug!(stage = %step.stage, "{}: {}", step.apply, step.why);
+        }
+        let stop = self.stop.clone();
+        match apply::apply(steps, &mut *self.system, &mut *self.journal, &|| stop.is_cancelled()).await {
+            Ok(()) => {
+                self.announce(plan);
+                Ok(())
+            }
+            Err(ApplyError::Stopped) => Err(Why::Stopped),
+            Err(failure) => Err(Why::Failed(self.report(&chain(&failure)))),
+        }
+    }
+
+    /// Runs until something ends it.
+    async fn live(&mut self, mut plan: Plan) -> Why {
+        self.enter(State::Running, "");
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Why::Stopped,
+                Some(exit) = self.exits.recv() => {
+                    return Why::Failed(self.report(&format!("the translator on {} died: {}", exit.device, exit.detail)));
+                }
+                changed = self.changes.changed(), if self.waits => {
+                    if changed.is_err() {
+                        return Why::Stopped;
+                    }
+                }
+            }
+            match self.follow(&plan).await {
+                Ok(followed) => plan = followed,
+                Err(why) => return why,
+            }
+        }
+    }
+
+    /// Observes again and takes the running plan over into the new one.
+    async fn follow(&mut self, old: &Plan) -> Result<Plan, Why> {
+        let mut new = match self.observe(false).await {
+            Seen::Ready(plan) => *plan,
+            Seen::Idle(reason) => return Err(Why::Idle(reason)),
+            Seen::Stopped => return Err(Why::Stopped),
+            Seen::Failed(_) => return Ok(old.clone()),
+        };
+        keep_what_we_changed(&mut new, old, &self.instance);
+        let head = old.common_head(&new.steps);
+        if head < old.steps.len() || head < new.steps.len() {
+            info!("the network changed; steps {} and later are done anew", head + 1);
+            if !self.unwind(head).await {
+                return Err(Why::Failed("not everything could be undone".into()));
+            }
+            self.apply(&new, head).await?;
+            self.enter(State::Running, "");
+        }
+        Ok(new)
+    }
+
+    /// Takes back all steps but the first `keep`; false = not all of them could be.
+    async fn unwind(&mut self, keep: usize) -> bool {
+        self.enter(State::Unwinding, "");
+        let failures = apply::unwind(&mut *self.system, &mut *self.journal, keep).await;
+        for failure in &failures {
+            self.report(&chain(failure));
+        }
+        if self.journal.pending().len() > keep {
+            self.enter(State::Stuck, "not everything could be undone; `clatd cleanup` tries again");
+        }
+        failures.is_empty()
+    }
+
+    fn announce(&self, plan: &Plan) {
+        let facts = &plan.facts;
+        if let (Some(prefix), Some(uplink), Some(address)) = (&facts.plat_prefix, &facts.uplink, &facts.clat_v6_addr) {
+            info!(
+                "{} is up: {} is {} in {} by {} (prefix from {}, address: {})",
+                self.instance.settings.clat_dev,
+                self.instance.settings.clat_v4_addr,
+                address.value,
+                prefix.value,
+                uplink.value.name,
+                prefix.source,
+                address.source
+            );
+        }
+    }
+
+    fn enter(&self, state: State, reason: &str) {
+        debug!("state {state:?}");
+        self.status.send_modify(|status| {
+            if status.state != state {
+                status.since = SystemTime::now();
+            }
+            status.state = state;
+            status.reason = reason.to_owned();
+        });
+    }
+
+    fn report(&self, failure: &str) -> String {
+        error!("{failure}");
+        self.status.send_modify(|status| status.last_error = Some(failure.to_owned()));
+        failure.to_owned()
+    }
+
+    fn end(&self, end: End) -> End {
+        debug!("ended: {end:?}");
+        end
+    }
+
+    /// Sleeps; true = a stop was asked for meanwhile.
+    async fn pause(&self, duration: Duration) -> bool {
+        tokio::select! {
+            () = self.stop.cancelled() => true,
+            () = sleep(duration) => false,
+        }
+    }
+
+    /// Waits for a change of the network, `longest` at most; true = a stop was asked for meanwhile.
+    async fn wait_for_change(&mut self, longest: Duration) -> bool {
+        tokio::select! {
+            () = self.stop.cancelled() => true,
+            changed = self.changes.changed() => changed.is_err(),
+            () = sleep(longest) => false,
+        }
+    }
+}
+
+/// Facts that show our own changes are taken over from the plan that made them: what was before those is what counts.
+fn keep_what_we_changed(new: &mut Plan, old: &Plan, instance: &Instance) {
+    let uplink = |plan: &Plan| plan.facts.uplink.as_ref().map(|uplink| uplink.value.index);
+    if uplink(new) != uplink(old) {
+        return;
+    }
+    let mut facts = new.facts.clone();
+    facts.sysctls.clone_from(&old.facts.sysctls);
+    facts.replaced_routes.clone_from(&old.facts.replaced_routes);
+    if let Ok(plan) = stage::plan(instance, facts) {
+        *new = plan;
+    }
+}
+
+/// Between half of `pause` and all of it, so that instances that failed together do not return together.
+fn jittered(pause: Duration, seed: u128) -> Duration {
+    let share = u32::try_from(seed % 1000).unwrap_or(0) as f32 / 1000.0;
+    pause.mul_f32(0.5 + share / 2.0)
+}

@@ -1,0 +1,85 @@
+//! Watches the network: netlink events of links, addresses, routes and rules become one count that goes up.
+//! Events come in bursts (an uplink that appears makes dozens), so a burst counts once, when it has calmed down.
+
+use std::io;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use rtnetlink::MulticastGroup;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+/// A burst is over after this much silence ...
+const CALM: Duration = Duration::from_millis(150);
+/// ... and is reported after this long in any case.
+const LONGEST: Duration = Duration::from_millis(600);
+
+const GROUPS: &[MulticastGroup] = &[
+    MulticastGroup::Link,
+    MulticastGroup::Ipv4Ifaddr,
+    MulticastGroup::Ipv6Ifaddr,
+    MulticastGroup::Ipv4Route,
+    MulticastGroup::Ipv6Route,
+    MulticastGroup::Ipv4Rule,
+    MulticastGroup::Ipv6Rule,
+];
+
+/// Begins to watch; the task ends with the receiver. Needs a runtime.
+///
+/// A socket that overran lost events, not state: whoever is told reads the whole state again, so it counts as one.
+pub fn start() -> io::Result<watch::Receiver<u64>> {
+    let (connection, _handle, messages) = rtnetlink::new_multicast_connection(GROUPS)?;
+    tokio::spawn(connection);
+    let (sender, receiver) = watch::channel(0);
+    tokio::spawn(count_bursts(messages.map(|_| ()).boxed(), sender));
+    Ok(receiver)
+}
+
+async fn count_bursts(mut events: BoxStream<'static, ()>, sender: watch::Sender<u64>) {
+    while events.next().await.is_some() {
+        let longest = Instant::now() + LONGEST;
+        loop {
+            let calm = (Instant::now() + CALM).min(longest);
+            match timeout_at(calm, events.next()).await {
+                Ok(Some(())) if Instant::now() < longest => {}
+                _ => break,
+            }
+        }
+        sender.send_modify(|count| *count += 1);
+        if sender.is_closed() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::stream;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_counts_once() {
+        let (sender, mut receiver) = watch::channel(0);
+        let burst = stream::iter([(); 50]);
+        let later = stream::once(tokio::time::sleep(Duration::from_secs(5)));
+        tokio::spawn(count_bursts(burst.chain(later).boxed(), sender));
+        receiver.changed().await.unwrap();
+        assert_eq!(*receiver.borrow_and_update(), 1);
+        receiver.changed().await.unwrap();
+        assert_eq!(*receiver.borrow_and_update(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_endless_burst_is_reported_in_time() {
+        let (sender, mut receiver) = watch::channel(0);
+        let endless = stream::unfold((), |()| async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            Some(((), ()))
+        });
+        tokio::spawn(count_bursts(endless.boxed(), sender));
+        let begun = Instant::now();
+        receiver.changed().await.unwrap();
+        assert!(begun.elapsed() < LONGEST + CALM);
+    }
+}
