@@ -1,12 +1,14 @@
 //! Stage device: the CLAT's TUN device, up, with the CLAT's IPv4 address.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use async_trait::async_trait;
+use ipnet::IpNet;
 
 use crate::facts::Facts;
 use crate::op::Op;
 use crate::plan::{StageName, Step};
+use crate::settings::Settings;
 use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
 use crate::translator::uses_tayga;
 use crate::world::World;
@@ -59,8 +61,7 @@ impl Stage for Device {
         } else {
             "carries IPv4 to the translator and IPv6 from it"
         };
-        let address = IpAddr::from(settings.clat_v4_addr).into();
-        Ok(vec![
+        let mut steps = vec![
             Step::new(
                 self.name(),
                 why,
@@ -93,15 +94,31 @@ impl Stage for Device {
                 },
                 &device,
             ),
+        ];
+        steps.extend(own_addresses(settings).map(|address| {
+            let (device, address) = (device.clone(), IpNet::from(IpAddr::from(address)));
             Step::new(
                 self.name(),
-                "source of the host's IPv4 packets through the CLAT",
+                "an IPv4 address of this host, reached through the CLAT",
                 Op::AddAddress {
                     device: device.clone(),
                     address,
                 },
                 Op::RemoveAddress { device, address },
-            ),
-        ])
+            )
+        }));
+        Ok(steps)
     }
+}
+
+/// The CLAT's IPv4 address, and those of host mappings, the service addresses of an edge relay on the node itself
+/// (RFC 7756 section 3.1). Wider mappings are networks behind this host (section 3.2).
+fn own_addresses(settings: &Settings) -> impl Iterator<Item = Ipv4Addr> {
+    let hosts = settings
+        .map
+        .iter()
+        .filter(|map| map.v4.prefix_len() == 32)
+        .map(|map| map.v4.addr());
+    let own = settings.clat_v4_addr;
+    std::iter::once(own).chain(hosts.filter(move |address| *address != own))
 }

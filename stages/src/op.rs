@@ -78,6 +78,10 @@ pub enum Op {
         value: String,
         /// Value to restore.
         before: String,
+        /// Sysctls that writing `before` resets (all/forwarding resets every device), and the values to give back to
+        /// them right after.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        give_back: BTreeMap<String, String>,
     },
     /// Answers neighbour solicitations for an address on a device (proxy-ND).
     AddProxyNeighbour {
@@ -278,11 +282,19 @@ impl fmt::Display for Op {
             Self::RemoveAddress { device, address } => write!(f, "remove address {address} from {device}"),
             Self::SetDeviceSysctl { key, value } => write!(f, "set sysctl {key}={value}"),
             Self::HoldSysctl { key, value, before } => write!(f, "hold sysctl {key}={value} (was {before})"),
-            Self::ReleaseSysctl { key, value, before } => {
+            Self::ReleaseSysctl {
+                key,
+                value,
+                before,
+                give_back,
+            } => {
                 write!(
                     f,
                     "release sysctl {key}: back to {before} if it is still {value} and nobody else holds it"
-                )
+                )?;
+                give_back
+                    .iter()
+                    .try_for_each(|(key, value)| write!(f, ", then {key}={value}"))
             }
             Self::AddProxyNeighbour { device, address } => {
                 write!(f, "answer neighbour solicitations for {address} on {device}")

@@ -145,6 +145,21 @@ fn lines_of(name: &str, value: &serde_json::Value) -> Vec<String> {
                     .unwrap_or_default();
                 vec![format!("{name}: {} ({}{lifetime})", brief(value), brief(source))]
             }
+            _ if name == "sysctls" => fields
+                .iter()
+                .map(|(key, value)| format!("sysctl {key}: {}", brief(value)))
+                .collect(),
+            _ if fields.contains_key("hook") => {
+                let field = |key: &str| fields.get(key).map(brief).unwrap_or_default();
+                vec![format!(
+                    "nft chain {} {} {}: hook {}, {}",
+                    field("family"),
+                    field("table"),
+                    field("chain"),
+                    field("hook"),
+                    field("reason")
+                )]
+            }
             _ => fields
                 .iter()
                 .flat_map(|(inner, value)| lines_of(&format!("{name} {inner}"), value))

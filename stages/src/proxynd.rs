@@ -6,6 +6,7 @@ use crate::facts::Facts;
 use crate::op::Op;
 use crate::plan::{StageName, Step};
 use crate::stage::{Instance, PlanError, Stage};
+use crate::translator::mappings;
 
 /// The stage.
 pub struct ProxyNd;
@@ -26,16 +27,25 @@ impl Stage for ProxyNd {
         if !instance.settings.proxynd_enable {
             return Ok(Vec::new());
         }
-        let device = uplink.value.name.clone();
-        let address = address.value;
-        Ok(vec![Step::new(
-            self.name(),
-            "the uplink's neighbours must find the CLAT's address",
-            Op::AddProxyNeighbour {
-                device: device.clone(),
-                address,
-            },
-            Op::RemoveProxyNeighbour { device, address },
-        )])
+        let device = &uplink.value.name;
+        let hosts = mappings(&instance.settings, address.value)
+            .into_iter()
+            .filter(|map| map.v6.prefix_len() == 128);
+        let steps = hosts.map(|map| {
+            let address = map.v6.addr();
+            Step::new(
+                self.name(),
+                "the uplink's neighbours must find the CLAT's address",
+                Op::AddProxyNeighbour {
+                    device: device.clone(),
+                    address,
+                },
+                Op::RemoveProxyNeighbour {
+                    device: device.clone(),
+                    address,
+                },
+            )
+        });
+        Ok(steps.collect())
     }
 }

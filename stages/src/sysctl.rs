@@ -5,10 +5,12 @@
 //! `forwarding` is on. Switching any `forwarding` on purges the routes that the kernel learned from router
 //! advertisements on every device whose `accept_ra` is not 2, so `accept_ra=2` comes first.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 
 use crate::facts::Facts;
-use crate::op::{Op, Undo};
+use crate::op::Op;
 use crate::plan::{StageName, Step};
 use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
 use crate::world::{World, WorldError};
@@ -110,10 +112,15 @@ impl Planner<'_> {
     fn hold(&self, key: &str, value: &str, why: &str) -> Option<Step> {
         let before = self.value(key).filter(|before| *before != value)?;
         let (key, value, before) = (key.to_owned(), value.to_owned(), before.to_owned());
+        let give_back = match key.as_str() {
+            ALL_FORWARDING => self.forwarding_devices(),
+            _ => BTreeMap::new(),
+        };
         let release = Op::ReleaseSysctl {
             key: key.clone(),
             value: value.clone(),
             before: before.clone(),
+            give_back,
         };
         Some(Step::new(
             StageName::Sysctl,
@@ -149,7 +156,6 @@ impl Planner<'_> {
             steps.extend(self.keep_accepting_advertisements(by_all));
         }
         if by_all {
-            steps.extend(self.remember_forwarding_devices());
             steps.extend(self.hold(
                 ALL_FORWARDING,
                 "1",
@@ -204,25 +210,12 @@ impl Planner<'_> {
             .collect()
     }
 
-    /// Switching `all/forwarding` off again resets every device, also those that forwarded before.
-    fn remember_forwarding_devices(&self) -> Vec<Step> {
-        let forwards = self
-            .facts
-            .sysctls
-            .iter()
-            .filter(|(key, value)| key.ends_with("/forwarding") && *key != ALL_FORWARDING && *value == "1");
+    /// Switching `all/forwarding` off again resets every device, also these, which forwarded before.
+    fn forwarding_devices(&self) -> BTreeMap<String, String> {
+        let forwards = self.facts.sysctls.iter();
         forwards
-            .map(|(key, _)| Step {
-                stage: StageName::Sysctl,
-                why: "resetting all/forwarding resets every device".into(),
-                apply: Op::Nothing {
-                    what: format!("remember that {key} is 1"),
-                },
-                undo: Undo::Op(Op::SetDeviceSysctl {
-                    key: key.clone(),
-                    value: "1".into(),
-                }),
-            })
+            .filter(|(key, value)| key.ends_with("/forwarding") && *key != ALL_FORWARDING && *value == "1")
+            .map(|(key, value)| (key.clone(), value.clone()))
             .collect()
     }
 }
