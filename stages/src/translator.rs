@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use async_trait::async_trait;
+use clatd_translator::{Config, Pref64};
 use serde::{Deserialize, Serialize};
 
 use crate::facts::Facts;
@@ -62,6 +63,52 @@ pub struct UserspaceSpec {
     pub wkp_strict: bool,
     /// Addresses without mapping.
     pub unmapped_source: UnmappedSource,
+}
+
+impl UserspaceSpec {
+    /// The translator's configuration; `seed` begins its fragment identifications.
+    pub fn config(&self, seed: u32) -> Config {
+        Config {
+            pref64: Some(self.plat_prefix.0),
+            maps: self.maps.iter().map(|map| (map.v4, map.v6)).collect(),
+            own_v4: self.own_v4,
+            own_v6: self.own_v6,
+            lowest_ipv6_mtu: self.lowest_ipv6_mtu,
+            mtu4: self.mtu4,
+            mtu6: self.mtu6,
+            udp_zero_checksum: match self.udp_zero_checksum {
+                UdpZeroChecksum::Compute => clatd_translator::UdpZeroChecksum::Compute,
+                UdpZeroChecksum::Drop => clatd_translator::UdpZeroChecksum::Drop,
+                UdpZeroChecksum::Pass => clatd_translator::UdpZeroChecksum::Pass,
+            },
+            wkp_strict: self.wkp_strict,
+            unmapped_source: match self.unmapped_source {
+                UnmappedSource::Drop => clatd_translator::UnmappedSource::Drop,
+                UnmappedSource::Prefix => clatd_translator::UnmappedSource::Prefix,
+            },
+            identification_seed: seed,
+            ..Config::default()
+        }
+    }
+
+    /// What these settings make of it, with the CLAT's mapping if `clat_v6` is known; `mtus` are those of the IPv4 and
+    /// the IPv6 side in bytes.
+    pub fn of(settings: &Settings, prefix: Pref64, clat_v6: Option<Ipv6Addr>, mtus: (u32, u32)) -> Self {
+        Self {
+            device: settings.clat_dev.clone(),
+            queues: settings.translator_queues,
+            plat_prefix: Pref64Setting(prefix),
+            maps: clat_v6.map_or_else(|| settings.map.clone(), |clat_v6| mappings(settings, clat_v6)),
+            own_v4: settings.tayga_v4_addr,
+            own_v6: settings.translator_v6_addr,
+            mtu4: mtus.0,
+            mtu6: mtus.1,
+            lowest_ipv6_mtu: settings.lowest_ipv6_mtu,
+            udp_zero_checksum: settings.udp_zero_checksum,
+            wkp_strict: settings.wkp_strict,
+            unmapped_source: settings.unmapped_source,
+        }
+    }
 }
 
 /// The external TAYGA, in the foreground, on a persistent device of ours.
@@ -176,20 +223,9 @@ impl Stage for Translator {
             )
         };
         if !uses_tayga(settings) {
-            return Ok(vec![start(TranslatorSpec::Userspace(UserspaceSpec {
-                device: device.clone(),
-                queues: settings.translator_queues,
-                plat_prefix: Pref64Setting(prefix),
-                maps: mappings(settings, clat_v6),
-                own_v4: settings.tayga_v4_addr,
-                own_v6: settings.translator_v6_addr,
-                mtu4: crate::device::mtu(uplink_mtu),
-                mtu6: uplink_mtu,
-                lowest_ipv6_mtu: settings.lowest_ipv6_mtu,
-                udp_zero_checksum: settings.udp_zero_checksum,
-                wkp_strict: settings.wkp_strict,
-                unmapped_source: settings.unmapped_source,
-            }))]);
+            let mtus = (crate::device::mtu(uplink_mtu), uplink_mtu);
+            let spec = UserspaceSpec::of(settings, prefix, Some(clat_v6), mtus);
+            return Ok(vec![start(TranslatorSpec::Userspace(spec))]);
         }
         let file = tayga_file(instance, prefix, clat_v6);
         let mut arguments = vec!["--config".to_owned(), file.path.clone(), "--nodetach".to_owned()];
@@ -220,7 +256,7 @@ struct TaygaFile {
 }
 
 /// TAYGA's configuration. A file that the user named stays, as with the 2016 clatd; a temporary one is removed.
-fn tayga_file(instance: &Instance, prefix: clatd_translator::Pref64, clat_v6: Ipv6Addr) -> TaygaFile {
+fn tayga_file(instance: &Instance, prefix: Pref64, clat_v6: Ipv6Addr) -> TaygaFile {
     let settings = &instance.settings;
     let mut contents = format!(
         "# TAYGA configuration written by clatd for instance {}\ntun-device {}\nprefix {prefix}\nipv4-addr {}\n",
