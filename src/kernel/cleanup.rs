@@ -1,0 +1,268 @@
+//! `clatd cleanup`: undoes what killed daemons left behind. First what the journals say, newest first; then whatever
+//! bears our mark without being in a journal.
+
+use std::cmp::Reverse;
+use std::path::Path;
+
+use clatd_stages::apply::{UndoError, unwind};
+use clatd_stages::journal::{Journal, JournalError, undo_of};
+use clatd_stages::net::{ALIAS_PREFIX, ROUTE_PROTOCOL};
+use clatd_stages::settings::Settings;
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::failure::Failure;
+use super::journal::LockError;
+use super::netlink::{Netlink, raw_of};
+use super::{FileJournal, Holds, Kernel, RuntimeLock, command, ip6tables, nft};
+use crate::report::chain;
+
+/// Name of an nft table of ours, up to its instance.
+const TABLE_PREFIX: &str = "clatd_";
+
+/// Nothing could be cleaned up at all.
+#[derive(Debug, thiserror::Error)]
+pub enum CleanupError {
+    /// A clatd is running.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The journals cannot be listed.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The kernel cannot be spoken to.
+    #[error("opening a netlink socket")]
+    Netlink(#[source] std::io::Error),
+}
+
+/// What was done, or would be.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// In order.
+    pub done: Vec<String>,
+    /// What could not be done, each with its causes.
+    pub errors: Vec<String>,
+}
+
+/// Undoes everything, or only says what it would undo. Refuses while a daemon runs with this runtime directory.
+pub async fn run(runtime: &Path, settings: &Settings, dry_run: bool) -> Result<Report, CleanupError> {
+    // Without a runtime directory no daemon runs in it, and a dry run makes no lock file.
+    let lock = match runtime.exists() && (!dry_run || RuntimeLock::exists(runtime)) {
+        true => Some(RuntimeLock::acquire(runtime)?),
+        false => None,
+    };
+    let mut cleanup = Cleanup {
+        netlink: Netlink::open().map_err(CleanupError::Netlink)?,
+        dry_run,
+        report: Report::default(),
+    };
+    cleanup.journals(runtime).await?;
+    cleanup.sweep(settings).await;
+    drop(lock);
+    Ok(cleanup.report)
+}
+
+struct Cleanup {
+    netlink: Netlink,
+    dry_run: bool,
+    report: Report,
+}
+
+impl Cleanup {
+    async fn journals(&mut self, runtime: &Path) -> Result<(), CleanupError> {
+        let mut journals = Vec::new();
+        for name in FileJournal::list(runtime)? {
+            match FileJournal::open(runtime, &name) {
+                Ok(journal) => journals.push((Reverse(journal.modified()), name, journal)),
+                Err(error) => self.report.errors.push(chain(&error)),
+            }
+        }
+        journals.sort_by(|left, right| (&left.0, &left.1).cmp(&(&right.0, &right.1)));
+        // One table for all, as in the daemon that was killed.
+        let holds = Holds::default();
+        for (_, name, mut journal) in journals {
+            let pending = journal.pending();
+            let undone = if self.dry_run {
+                Vec::new()
+            } else {
+                let (exits, _) = mpsc::unbounded_channel();
+                let mut kernel = Kernel::new(name.clone(), self.netlink.clone(), holds.clone(), exits);
+                unwind(&mut kernel, &mut journal, 0).await
+            };
+            let stuck: Vec<u64> = journal.pending().iter().map(|pending| pending.seq).collect();
+            for step in pending
+                .iter()
+                .rev()
+                .filter(|step| self.dry_run || !stuck.contains(&step.seq))
+            {
+                if let Some(op) = undo_of(step) {
+                    self.report.done.push(format!("{op} (instance {name})"));
+                }
+            }
+            self.report.errors.extend(
+                undone
+                    .iter()
+                    .map(|error: &UndoError| format!("instance {name}: {}", chain(error))),
+            );
+        }
+        Ok(())
+    }
+
+    async fn sweep(&mut self, settings: &Settings) {
+        // What hangs on a device of ours goes with it, but rules and routes by other devices do not.
+        let steps = [
+            ("policy rules", self.rules().await),
+            ("routes", self.routes().await),
+            ("proxy neighbour entries", self.neighbours().await),
+            ("nft rules and tables", self.nft(&settings.cmd_nft).await),
+            ("ip6tables rules", self.ip6tables(&settings.cmd_ip6tables).await),
+            ("network devices", self.devices().await),
+        ];
+        for (what, result) in steps {
+            if let Err(failure) = result {
+                self.report.errors.push(format!(
+                    "looking for {what} of clatd's: {}",
+                    chain(&*failure.into_source())
+                ));
+            }
+        }
+    }
+
+    /// Notes the outcome of one removal.
+    fn note(&mut self, what: String, result: Result<(), Failure>) {
+        match result {
+            Ok(()) => self.report.done.push(what),
+            Err(failure) => self
+                .report
+                .errors
+                .push(format!("cannot {what}: {}", chain(&*failure.into_source()))),
+        }
+    }
+
+    async fn rules(&mut self) -> Result<(), Failure> {
+        for v6 in [false, true] {
+            for found in self
+                .netlink
+                .rules(v6)
+                .await?
+                .into_iter()
+                .filter(|found| found.rule.protocol == ROUTE_PROTOCOL)
+            {
+                let result = if self.dry_run {
+                    Ok(())
+                } else {
+                    self.netlink.delete_rule(&found).await.map_err(Failure::from)
+                };
+                self.note(format!("remove rule {}", found.rule), result);
+            }
+        }
+        Ok(())
+    }
+
+    async fn routes(&mut self) -> Result<(), Failure> {
+        for v6 in [false, true] {
+            for route in self.netlink.routes_by_protocol(v6, ROUTE_PROTOCOL).await? {
+                let result = match raw_of(&route) {
+                    Some(raw) if !self.dry_run => self.netlink.delete_route(&raw).await.map_err(Failure::from),
+                    _ => Ok(()),
+                };
+                self.note(format!("remove route {route}"), result);
+            }
+        }
+        Ok(())
+    }
+
+    async fn neighbours(&mut self) -> Result<(), Failure> {
+        for entry in self
+            .netlink
+            .proxy_neighbours()
+            .await?
+            .into_iter()
+            .filter(|entry| entry.protocol == ROUTE_PROTOCOL)
+        {
+            let result = match self.dry_run {
+                true => Ok(()),
+                false => self
+                    .netlink
+                    .delete_proxy_neighbour(entry.index, entry.address)
+                    .await
+                    .map_err(Failure::from),
+            };
+            self.note(
+                format!("stop answering neighbour solicitations for {}", entry.address),
+                result,
+            );
+        }
+        Ok(())
+    }
+
+    async fn devices(&mut self) -> Result<(), Failure> {
+        for link in self
+            .netlink
+            .links()
+            .await?
+            .into_iter()
+            .filter(clatd_stages::net::Link::is_clat)
+        {
+            let result = if self.dry_run {
+                Ok(())
+            } else {
+                self.netlink.delete_link(link.index).await.map_err(Failure::from)
+            };
+            self.note(format!("delete device {}", link.name), result);
+        }
+        Ok(())
+    }
+
+    async fn nft(&mut self, program: &str) -> Result<(), Failure> {
+        if command::find(program).is_none() {
+            return Ok(());
+        }
+        let Some(ruleset) = nft::list(program, &["ruleset"]).await? else {
+            return Ok(());
+        };
+        let word = |object: &Value, key: &str| object[key].as_str().unwrap_or_default().to_owned();
+        for rule in nft::objects(&ruleset, "rule") {
+            let comment = word(rule, "comment");
+            let Some(handle) = rule["handle"].as_u64().filter(|_| comment.starts_with(ALIAS_PREFIX)) else {
+                continue;
+            };
+            let (family, table, chain) = (word(rule, "family"), word(rule, "table"), word(rule, "chain"));
+            let result = match self.dry_run {
+                true => Ok(()),
+                false => nft::delete_rule(program, &family, &table, &chain, handle)
+                    .await
+                    .map_err(Failure::from),
+            };
+            self.note(
+                format!("remove nft rule from {family} {table} {chain} ({comment})"),
+                result,
+            );
+        }
+        for table in nft::objects(&ruleset, "table") {
+            let (family, name) = (word(table, "family"), word(table, "name"));
+            if !name.starts_with(TABLE_PREFIX) {
+                continue;
+            }
+            let result = match self.dry_run {
+                true => Ok(()),
+                false => nft::delete_table(program, &family, &name, false).await.map(drop),
+            };
+            self.note(format!("delete nft table {family} {name}"), result);
+        }
+        Ok(())
+    }
+
+    async fn ip6tables(&mut self, program: &str) -> Result<(), Failure> {
+        let Some(saved) = ip6tables::save(program).await? else {
+            return Ok(());
+        };
+        for (chain, rule) in saved.lines().filter_map(ip6tables::our_rule) {
+            let result = match self.dry_run {
+                true => Ok(()),
+                false => ip6tables::delete(program, &chain, &rule).await.map(drop),
+            };
+            self.note(format!("{program} -D {chain} {}", rule.join(" ")), result);
+        }
+        Ok(())
+    }
+}

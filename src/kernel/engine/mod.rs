@@ -1,0 +1,127 @@
+//! The userspace translator: one plain thread a queue of the TUN device, none of them tokio's.
+
+use std::io::{self, PipeWriter};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+use clatd_stages::settings::{UdpZeroChecksum, UnmappedSource};
+use clatd_stages::translator::UserspaceSpec;
+use clatd_translator::{Config, Translator};
+
+use super::failure::Failure;
+use super::tun::Tun;
+
+mod queue;
+mod statistics;
+
+use queue::Queue;
+pub use statistics::{Snapshot, Statistics};
+
+/// A userspace translator at work.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    threads: Vec<JoinHandle<()>>,
+    stopping: Arc<AtomicBool>,
+    /// Its reading end becomes readable in every thread when this is dropped.
+    wake: Option<PipeWriter>,
+    statistics: Statistics,
+}
+
+impl Engine {
+    /// Starts one thread a queue. `on_exit` hears of a thread that ends without being asked to.
+    pub(crate) fn start(
+        spec: &UserspaceSpec,
+        tun: &Tun,
+        statistics: &Statistics,
+        on_exit: impl Fn(String) + Clone + Send + 'static,
+    ) -> Result<Self, Failure> {
+        let translator = Arc::new(Translator::new(config(spec))?);
+        for warning in translator.warnings() {
+            tracing::warn!(device = %spec.device, "{warning}");
+        }
+        let (woken, wake) = io::pipe()?;
+        let mut engine = Self {
+            threads: Vec::new(),
+            stopping: Arc::default(),
+            wake: Some(wake),
+            statistics: statistics.clone(),
+        };
+        for (number, device) in (0..).zip(&tun.queues) {
+            let queue = Queue {
+                translator: Arc::clone(&translator),
+                worker: translator.worker(number),
+                device: Arc::clone(device),
+                offload: tun.offload,
+                woken: woken.try_clone()?,
+                stopping: Arc::clone(&engine.stopping),
+                write_errors: Arc::default(),
+            };
+            statistics.add(Arc::clone(queue.worker.counters()), Arc::clone(&queue.write_errors));
+            let on_exit = on_exit.clone();
+            let name = format!("{}-{number}", spec.device);
+            engine
+                .threads
+                .push(thread::Builder::new().name(name).spawn(move || queue.run(&on_exit))?);
+        }
+        tracing::debug!(device = %spec.device, threads = engine.threads.len(), offload = tun.offload, "translating");
+        Ok(engine)
+    }
+
+    /// Stops all threads and waits for their end.
+    pub(crate) async fn stop(mut self) {
+        self.release();
+        let threads = std::mem::take(&mut self.threads);
+        let join = move || threads.into_iter().for_each(|thread| drop(thread.join()));
+        if let Err(error) = tokio::task::spawn_blocking(join).await {
+            tracing::warn!(%error, "waiting for the translator's threads");
+        }
+        self.statistics.close();
+    }
+
+    fn release(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.wake = None;
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+fn config(spec: &UserspaceSpec) -> Config {
+    Config {
+        pref64: Some(spec.plat_prefix.0),
+        maps: spec.maps.iter().map(|map| (map.v4, map.v6)).collect(),
+        own_v4: spec.own_v4,
+        own_v6: spec.own_v6,
+        lowest_ipv6_mtu: spec.lowest_ipv6_mtu,
+        mtu4: spec.mtu4,
+        mtu6: spec.mtu6,
+        udp_zero_checksum: udp_zero_checksum(spec.udp_zero_checksum),
+        wkp_strict: spec.wkp_strict,
+        unmapped_source: unmapped_source(spec.unmapped_source),
+        // A restarted translator must not repeat the identifications of fragments that are still on their way.
+        identification_seed: std::process::id().wrapping_mul(0x9e37_79b9),
+        ..Config::default()
+    }
+}
+
+/// The setting in the translator's words.
+pub(crate) fn udp_zero_checksum(setting: UdpZeroChecksum) -> clatd_translator::UdpZeroChecksum {
+    match setting {
+        UdpZeroChecksum::Compute => clatd_translator::UdpZeroChecksum::Compute,
+        UdpZeroChecksum::Drop => clatd_translator::UdpZeroChecksum::Drop,
+        UdpZeroChecksum::Pass => clatd_translator::UdpZeroChecksum::Pass,
+    }
+}
+
+/// The setting in the translator's words.
+pub(crate) fn unmapped_source(setting: UnmappedSource) -> clatd_translator::UnmappedSource {
+    match setting {
+        UnmappedSource::Drop => clatd_translator::UnmappedSource::Drop,
+        UnmappedSource::Prefix => clatd_translator::UnmappedSource::Prefix,
+    }
+}

@@ -1,0 +1,100 @@
+//! The translator's counters, for status.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use clatd_translator::{Counters, CountersSnapshot, Direction, DropReason, Protocol};
+use serde_json::{Value, json};
+
+/// Counters over the life of an instance, whoever is translating at the moment. The threads write their own counters
+/// without a lock; the one here is taken when a translator starts or stops and when somebody asks.
+#[derive(Clone, Default)]
+pub struct Statistics {
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    past: Snapshot,
+    live: Vec<(Arc<Counters>, Arc<AtomicU64>)>,
+}
+
+/// What the counters stood at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Of the translation.
+    pub translation: CountersSnapshot,
+    /// Translated packets that the kernel did not take.
+    pub write_errors: u64,
+}
+
+impl Statistics {
+    /// What the counters stand at.
+    pub fn snapshot(&self) -> Snapshot {
+        let inner = self.lock();
+        let mut sum = inner.past;
+        for (counters, write_errors) in &inner.live {
+            sum.translation += counters.snapshot();
+            sum.write_errors += write_errors.load(Ordering::Relaxed);
+        }
+        sum
+    }
+
+    /// The counters as `clatd status --json` shows them: by direction, protocol and drop reason.
+    pub fn document(&self) -> Value {
+        let Snapshot {
+            translation,
+            write_errors,
+        } = self.snapshot();
+        let mut document = serde_json::Map::new();
+        for direction in Direction::ALL {
+            let number = direction as usize;
+            let by_protocol = Protocol::ALL.iter().zip(&translation.translated[number]);
+            let packets: serde_json::Map<_, _> = by_protocol
+                .map(|(protocol, count)| (protocol.name().to_owned(), json!(count)))
+                .collect();
+            let by_reason = DropReason::ALL
+                .iter()
+                .map(|&reason| (reason, translation.drops(direction, reason)));
+            let dropped: serde_json::Map<_, _> = by_reason
+                .map(|(reason, count)| (reason.name().to_owned(), json!(count)))
+                .collect();
+            let counters = json!({
+                "packets": packets,
+                "bytes": translation.bytes[number],
+                "fragments": translation.fragments[number],
+                "dropped": dropped,
+                "errors_sent": translation.answers[number],
+                "errors_suppressed": translation.suppressed[number],
+            });
+            document.insert(direction.name().to_owned(), counters);
+        }
+        document.insert("hairpinned".to_owned(), json!(translation.hairpinned));
+        document.insert("write_errors".to_owned(), json!(write_errors));
+        document.into()
+    }
+
+    pub(super) fn add(&self, counters: Arc<Counters>, write_errors: Arc<AtomicU64>) {
+        self.lock().live.push((counters, write_errors));
+    }
+
+    /// The translator has stopped: what it counted stays.
+    pub(super) fn close(&self) {
+        let sum = self.snapshot();
+        *self.lock() = Inner {
+            past: sum,
+            live: Vec::new(),
+        };
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Statistics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.snapshot().fmt(f)
+    }
+}

@@ -1,0 +1,68 @@
+//! Why an operation failed, before the operation's own name is put to it.
+
+use std::error::Error;
+
+use clatd_stages::apply::OpError;
+use clatd_stages::journal::Outcome;
+use clatd_stages::op::Op;
+use serde_json::json;
+
+/// The cause, and what the user can do about it.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    source: Box<dyn Error + Send + Sync>,
+    hint: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(what: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self {
+            source: what.into(),
+            hint: None,
+        }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn into_source(self) -> Box<dyn Error + Send + Sync> {
+        self.source
+    }
+
+    pub(crate) fn of(self, op: &Op) -> OpError {
+        let error = OpError::new(op, self.source);
+        match self.hint {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        }
+    }
+}
+
+impl<E: Error + Send + Sync + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::new(error)
+    }
+}
+
+/// What an operation's work gives.
+pub(crate) type Done = Result<Outcome, Failure>;
+
+/// Nothing to remember.
+pub(crate) const NOTHING: Outcome = Outcome::Null;
+
+/// What was to be added was there already and is not ours: its undo must leave it.
+pub(crate) fn existed() -> Outcome {
+    json!({ "existed": true })
+}
+
+/// What was to be removed was not there: its undo must not bring it.
+pub(crate) fn gone() -> Outcome {
+    json!({ "gone": true })
+}
+
+/// Whether the step's own operation changed nothing, so that there is nothing to take back.
+pub(crate) fn changed_nothing(outcome: Option<&Outcome>) -> bool {
+    outcome.is_some_and(|outcome| outcome["existed"] == true || outcome["gone"] == true)
+}

@@ -1,0 +1,143 @@
+//! The ip6tables filter table, old or new style.
+
+use clatd_stages::net::ALIAS_PREFIX;
+
+use super::command::{self, CommandError, Ended};
+use super::failure::{Done, Failure, NOTHING};
+use super::netlink;
+
+/// Legacy tables that this network namespace has.
+const LEGACY_TABLES: &str = "/proc/thread-self/net/ip6_tables_names";
+
+/// Inserts a rule at the head of a chain.
+pub(crate) async fn insert(command: &str, chain: &str, rule: &[String]) -> Done {
+    let ended = ip6tables(command, "-I", chain, rule).await;
+    match ended.and_then(Ended::output) {
+        Ok(_) => Ok(NOTHING),
+        Err(error @ CommandError::NotFound { .. }) => {
+            Err(Failure::new(error).hint("install iptables, set cmd-ip6tables, or set ip6tables-enable=no"))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Deletes exactly that rule. `-C` first, because `-D` says "gone" and "failed" with the same status.
+pub(crate) async fn delete(command: &str, chain: &str, rule: &[String]) -> Done {
+    if !table_exists(command).await? {
+        return Ok(NOTHING);
+    }
+    let check = ip6tables(command, "-C", chain, rule).await?;
+    if !check.status.success() {
+        // 1: no such rule or chain. Anything else, such as 4 for no lock, is no answer.
+        if check.status.code() == Some(1) && !check.stderr.contains("Permission denied") {
+            return Ok(NOTHING);
+        }
+        check.output()?;
+    }
+    ip6tables(command, "-D", chain, rule).await?.output()?;
+    Ok(NOTHING)
+}
+
+/// What the save program prints for the filter table; `None` = no such program or no such table.
+pub(crate) async fn save(command: &str) -> Result<Option<String>, Failure> {
+    if command::find(command).is_none() || !table_exists(command).await? {
+        return Ok(None);
+    }
+    let save = save_program(command);
+    if command::find(&save).is_none() {
+        return Ok(None);
+    }
+    Ok(Some(command::run(&save, &["-t", "filter"], None).await?.output()?))
+}
+
+/// Whether there is a filter table, found out without making one: both kinds of the program make it when they list it,
+/// or print one that is not there.
+async fn table_exists(command: &str) -> Result<bool, Failure> {
+    if command::find(command).is_none() {
+        return Ok(false);
+    }
+    let version = command::run(command, &["-V"], None).await?.output()?;
+    if version.contains("nf_tables") {
+        return Ok(netlink::table_exists(true, "filter").await?);
+    }
+    match std::fs::read_to_string(LEGACY_TABLES) {
+        Ok(names) => Ok(names.lines().any(|name| name == "filter")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// `ip6tables` -> `ip6tables-save`; a multi-call binary named by its back end likewise.
+pub(crate) fn save_program(command: &str) -> String {
+    format!("{command}-save")
+}
+
+/// Chain, matches and target of a saved rule whose comment is ours.
+pub(crate) fn our_rule(line: &str) -> Option<(String, Vec<String>)> {
+    let mut words = words(line.strip_prefix("-A ")?).into_iter();
+    let chain = words.next()?;
+    let rule: Vec<String> = words.collect();
+    let comment = rule.iter().skip_while(|word| *word != "--comment").nth(1)?;
+    comment.starts_with(ALIAS_PREFIX).then_some((chain, rule))
+}
+
+/// The words of a saved line: separated by blanks, in double quotes where they contain some.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quoted) = (Vec::new(), None::<String>, false);
+    let mut characters = line.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '"' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
+            }
+            '\\' if quoted => word.get_or_insert_default().extend(characters.next()),
+            ' ' if !quoted => words.extend(word.take()),
+            character => word.get_or_insert_default().push(character),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+async fn ip6tables(command: &str, verb: &str, chain: &str, rule: &[String]) -> Result<Ended, CommandError> {
+    let words = ["-w", "5", "-t", "filter", verb, chain];
+    let arguments: Vec<&str> = words.into_iter().chain(rule.iter().map(String::as_str)).collect();
+    command::run(command, &arguments, None).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_rules_are_told_by_their_comment() {
+        let (chain, rule) = our_rule("-A FORWARD -i clat -m comment --comment \"clatd:my wan:out\" -j ACCEPT").unwrap();
+        assert_eq!(chain, "FORWARD");
+        assert_eq!(
+            rule,
+            [
+                "-i",
+                "clat",
+                "-m",
+                "comment",
+                "--comment",
+                "clatd:my wan:out",
+                "-j",
+                "ACCEPT"
+            ]
+        );
+        assert!(our_rule("-A FORWARD -m comment --comment clatd:wan0:in -j ACCEPT").is_some());
+        assert!(our_rule("-A FORWARD -m comment --comment \"not clatd:x\" -j ACCEPT").is_none());
+        assert!(our_rule(":FORWARD DROP [0:0]").is_none());
+    }
+
+    #[test]
+    fn the_save_program_is_the_siblings_name() {
+        assert_eq!(save_program("ip6tables"), "ip6tables-save");
+        assert_eq!(
+            save_program("/usr/sbin/ip6tables-legacy"),
+            "/usr/sbin/ip6tables-legacy-save"
+        );
+    }
+}

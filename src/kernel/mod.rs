@@ -1,0 +1,166 @@
+//! All writes to the running system: carries out the operations of a plan, and their inverses.
+//!
+//! One file per family of operations. An inverse treats "already gone" as success; an operation that finds its work
+//! done by somebody else says so in its outcome, and its undo then leaves that work alone.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use clatd_stages::apply::{OpError, System};
+use clatd_stages::journal::Outcome;
+use clatd_stages::op::Op;
+use tokio::sync::mpsc::UnboundedSender;
+
+mod addresses;
+pub mod cleanup;
+pub(crate) mod command;
+pub mod engine;
+mod failure;
+mod files;
+pub(crate) mod ip6tables;
+pub mod journal;
+mod neighbours;
+mod netlink;
+pub(crate) mod nft;
+mod routes;
+mod scripts;
+pub(crate) mod sysctl;
+mod tayga;
+mod translators;
+mod tun;
+
+pub use engine::Statistics;
+pub use journal::{FileJournal, RuntimeLock};
+pub use netlink::{Netlink, NetlinkError};
+pub use sysctl::Holds;
+use sysctl::Release;
+pub use translators::TranslatorExit;
+
+use failure::{Done, NOTHING};
+use translators::Running;
+use tun::Tun;
+
+/// Carries out the operations of one instance.
+#[derive(Debug)]
+pub struct Kernel {
+    instance: String,
+    netlink: Netlink,
+    holds: Holds,
+    exits: UnboundedSender<TranslatorExit>,
+    statistics: Statistics,
+    tuns: BTreeMap<String, Tun>,
+    translators: BTreeMap<String, Running>,
+}
+
+impl Kernel {
+    /// The kernel for this instance. `holds` is one table for all instances of the daemon; deaths of the translator
+    /// are told to `exits`.
+    pub fn new(
+        instance: impl Into<String>,
+        netlink: Netlink,
+        holds: Holds,
+        exits: UnboundedSender<TranslatorExit>,
+    ) -> Self {
+        Self {
+            instance: instance.into(),
+            netlink,
+            holds,
+            exits,
+            statistics: Statistics::default(),
+            tuns: BTreeMap::new(),
+            translators: BTreeMap::new(),
+        }
+    }
+
+    /// The counters of the userspace translator; the handle stays good for as long as the daemon runs.
+    pub fn statistics(&self) -> Statistics {
+        self.statistics.clone()
+    }
+
+    async fn carry_out(&mut self, op: &Op, outcome: Option<&Outcome>) -> Done {
+        let netlink = &self.netlink;
+        match op {
+            Op::CreateTun {
+                device,
+                alias,
+                persistent,
+                queues,
+            } => {
+                if let Some(tun) = tun::create(netlink, device, alias, *persistent, *queues).await? {
+                    self.tuns.insert(device.clone(), tun);
+                }
+                Ok(NOTHING)
+            }
+            Op::DeleteTun { device, alias } => {
+                // A translator that could not be stopped would keep the device open.
+                self.stop_translator(device).await;
+                self.tuns.remove(device);
+                tun::delete(&self.netlink, device, alias).await
+            }
+            Op::SetLinkUp { device, mtu } => addresses::set_up(netlink, device, *mtu).await,
+            Op::AddAddress { device, address } => addresses::add(netlink, device, *address).await,
+            Op::RemoveAddress { device, address } => addresses::remove(netlink, device, *address, outcome).await,
+            Op::SetDeviceSysctl { key, value } => sysctl::set(key, value),
+            Op::HoldSysctl { key, value, before } => self.holds.acquire(&self.instance, key, value, before),
+            Op::ReleaseSysctl {
+                key,
+                value,
+                before,
+                give_back,
+            } => {
+                let release = Release {
+                    key,
+                    value,
+                    before,
+                    give_back,
+                };
+                self.holds.release(&self.instance, &release, outcome)
+            }
+            Op::AddProxyNeighbour { device, address } => neighbours::add(netlink, device, *address).await,
+            Op::RemoveProxyNeighbour { device, address } => {
+                neighbours::remove(netlink, device, *address, outcome).await
+            }
+            Op::AddRoute { route } => routes::add(netlink, route, outcome).await,
+            Op::RemoveRoute { route } => routes::remove(netlink, route, outcome).await,
+            Op::AddRule { rule } => routes::add_rule(netlink, rule, outcome).await,
+            Op::RemoveRule { rule } => routes::remove_rule(netlink, rule, outcome).await,
+            Op::InsertNftRule { command, rule } => nft::insert(command, rule).await,
+            Op::RemoveNftRule { command, rule } => nft::remove(command, rule, outcome).await,
+            Op::CreateNftTable {
+                command,
+                family,
+                table,
+                ruleset,
+            } => nft::create_table(command, family, table, ruleset).await,
+            Op::DeleteNftTable {
+                command,
+                family,
+                table,
+                only_if_empty,
+            } => nft::delete_table(command, family, table, *only_if_empty).await,
+            Op::InsertIp6tables { command, chain, rule } => ip6tables::insert(command, chain, rule).await,
+            Op::DeleteIp6tables { command, chain, rule } => ip6tables::delete(command, chain, rule).await,
+            Op::WriteFile { path, contents } => files::write(path, contents),
+            Op::RemoveFile { path } => files::remove(path),
+            Op::RunScript {
+                event,
+                command,
+                environment,
+            } => scripts::run(event, command, environment).await,
+            Op::Nothing { .. } => Ok(NOTHING),
+            Op::StartTranslator { translator } => self.start_translator(translator).await,
+            Op::StopTranslator { device } => {
+                self.stop_translator(device).await;
+                Ok(NOTHING)
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl System for Kernel {
+    async fn apply(&mut self, op: &Op, outcome: Option<&Outcome>) -> Result<Outcome, OpError> {
+        tracing::debug!(instance = %self.instance, %op, "applying");
+        self.carry_out(op, outcome).await.map_err(|failure| failure.of(op))
+    }
+}

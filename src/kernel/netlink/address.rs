@@ -1,0 +1,108 @@
+//! Addresses.
+
+use std::net::IpAddr;
+
+use clatd_stages::net::Address6;
+use ipnet::IpNet;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+
+use super::wire::{self, Attributes};
+use super::{Message, NLM_F_CREATE, NLM_F_EXCL, Netlink, NetlinkError, emit};
+
+/// Length of `struct ifaddrmsg`.
+const HEADER: usize = 8;
+
+impl Netlink {
+    /// The IPv6 addresses of a device, in the kernel's order.
+    pub async fn addresses6(&self, index: u32) -> Result<Vec<Address6>, NetlinkError> {
+        let messages = self.addresses(index, true).await?;
+        Ok(messages.iter().filter_map(|message| parse6(&message.payload)).collect())
+    }
+
+    /// Whether a device has exactly this address with this prefix length.
+    pub async fn has_address(&self, index: u32, address: IpNet) -> Result<bool, NetlinkError> {
+        let messages = self.addresses(index, address.addr().is_ipv6()).await?;
+        Ok(messages
+            .iter()
+            .any(|message| local(&message.payload) == Some((address.addr(), address.prefix_len()))))
+    }
+
+    /// Adds an address.
+    pub async fn add_address(&self, index: u32, address: IpNet) -> Result<(), NetlinkError> {
+        let mut message = message(index, address);
+        if address.addr().is_ipv6() {
+            // Nobody else can have the address on a device of ours; without this it could not be used for a second.
+            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        }
+        self.request(libc::RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, emit(&message))
+            .await
+            .map(drop)
+    }
+
+    /// Removes an address.
+    pub async fn remove_address(&self, index: u32, address: IpNet) -> Result<(), NetlinkError> {
+        self.request(libc::RTM_DELADDR, 0, emit(&message(index, address)))
+            .await
+            .map(drop)
+    }
+
+    async fn addresses(&self, index: u32, v6: bool) -> Result<Vec<Message>, NetlinkError> {
+        let mut payload = vec![0; HEADER];
+        payload[0] = wire::family(v6);
+        payload[4..8].copy_from_slice(&index.to_ne_bytes());
+        let mut messages = match self.dump(libc::RTM_GETADDR, payload).await {
+            // The device went since its index was looked up.
+            Err(error) if error.errno() == libc::ENODEV => Vec::new(),
+            other => other?,
+        };
+        messages
+            .retain(|message| message.kind == libc::RTM_NEWADDR && wire::u32_at(&message.payload, 4) == Some(index));
+        Ok(messages)
+    }
+}
+
+fn message(index: u32, address: IpNet) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.index = index;
+    message.header.prefix_len = address.prefix_len();
+    message.header.family = match address.addr() {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    };
+    message.attributes.push(AddressAttribute::Local(address.addr()));
+    message.attributes.push(AddressAttribute::Address(address.addr()));
+    message
+}
+
+/// The device's own address, which on a point-to-point device is `IFA_LOCAL`, and its prefix length.
+fn local(payload: &[u8]) -> Option<(IpAddr, u8)> {
+    let find = |kind| Attributes(payload.get(HEADER..).unwrap_or_default()).find(|attribute| attribute.kind == kind);
+    let address = find(libc::IFA_LOCAL).or_else(|| find(libc::IFA_ADDRESS))?.address()?;
+    Some((address, *payload.get(1)?))
+}
+
+fn parse6(payload: &[u8]) -> Option<Address6> {
+    let (IpAddr::V6(address), prefix_len) = local(payload)? else {
+        return None;
+    };
+    let mut flags = u32::from(*payload.get(2)?);
+    let mut valid_s = None;
+    for attribute in Attributes(payload.get(HEADER..)?) {
+        match attribute.kind {
+            libc::IFA_FLAGS => flags = attribute.u32()?,
+            // struct ifa_cacheinfo: preferred lifetime, then valid lifetime.
+            libc::IFA_CACHEINFO => valid_s = wire::u32_at(attribute.value, 4).filter(|&seconds| seconds != u32::MAX),
+            _ => {}
+        }
+    }
+    Some(Address6 {
+        address,
+        prefix_len,
+        global: *payload.get(3)? == libc::RT_SCOPE_UNIVERSE,
+        tentative: flags & (libc::IFA_F_TENTATIVE | libc::IFA_F_DADFAILED) != 0,
+        deprecated: flags & libc::IFA_F_DEPRECATED != 0,
+        temporary: flags & libc::IFA_F_TEMPORARY != 0,
+        valid_s,
+    })
+}

@@ -1,0 +1,116 @@
+//! Devices.
+
+use clatd_stages::net::Link;
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+
+use super::wire::{self, Attributes};
+use super::{Message, Netlink, NetlinkError, emit};
+
+/// Length of `struct ifinfomsg`.
+const HEADER: usize = 16;
+/// Leave the counters out of the answer.
+const RTEXT_FILTER_SKIP_STATS: u32 = 8;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_VRF_TABLE: u16 = 1;
+
+impl Netlink {
+    /// All devices.
+    pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
+        let mut payload = vec![0; HEADER];
+        wire::push(
+            &mut payload,
+            libc::IFLA_EXT_MASK,
+            &RTEXT_FILTER_SKIP_STATS.to_ne_bytes(),
+        );
+        Ok(self
+            .dump(libc::RTM_GETLINK, payload)
+            .await?
+            .iter()
+            .filter_map(parse)
+            .collect())
+    }
+
+    /// One device by name.
+    pub async fn link(&self, name: &str) -> Result<Option<Link>, NetlinkError> {
+        // Names that no device can have would be refused as malformed rather than not found.
+        if name.is_empty() || name.len() >= libc::IFNAMSIZ {
+            return Ok(None);
+        }
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        let mut payload = emit(&message);
+        wire::push(
+            &mut payload,
+            libc::IFLA_EXT_MASK,
+            &RTEXT_FILTER_SKIP_STATS.to_ne_bytes(),
+        );
+        match self.request(libc::RTM_GETLINK, 0, payload).await {
+            Ok(messages) => Ok(messages.iter().find_map(parse)),
+            Err(error) if error.errno() == libc::ENODEV => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Brings a device up with this MTU.
+    pub async fn set_link_up(&self, index: u32, mtu: u32) -> Result<(), NetlinkError> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+        message.attributes.push(LinkAttribute::Mtu(mtu));
+        self.request(libc::RTM_SETLINK, 0, emit(&message)).await.map(drop)
+    }
+
+    /// Sets the ifalias.
+    pub async fn set_link_alias(&self, index: u32, alias: &str) -> Result<(), NetlinkError> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
+        self.request(libc::RTM_SETLINK, 0, emit(&message)).await.map(drop)
+    }
+
+    /// Deletes a device.
+    pub async fn delete_link(&self, index: u32) -> Result<(), NetlinkError> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        self.request(libc::RTM_DELLINK, 0, emit(&message)).await.map(drop)
+    }
+}
+
+fn parse(message: &Message) -> Option<Link> {
+    if message.kind != libc::RTM_NEWLINK {
+        return None;
+    }
+    let flags = wire::u32_at(&message.payload, 8)?;
+    let mut link = Link {
+        index: wire::u32_at(&message.payload, 4)?,
+        name: String::new(),
+        mtu: 0,
+        up: flags & libc::IFF_UP.cast_unsigned() != 0,
+        carrier: flags & libc::IFF_RUNNING.cast_unsigned() != 0,
+        alias: None,
+        master: None,
+        vrf_table: None,
+    };
+    for attribute in Attributes(message.payload.get(HEADER..)?) {
+        match attribute.kind {
+            libc::IFLA_IFNAME => link.name = attribute.text(),
+            libc::IFLA_MTU => link.mtu = attribute.u32()?,
+            libc::IFLA_CARRIER => link.carrier = attribute.u8()? != 0,
+            libc::IFLA_IFALIAS => link.alias = Some(attribute.text()).filter(|alias| !alias.is_empty()),
+            libc::IFLA_MASTER => link.master = attribute.u32().filter(|&index| index != 0),
+            libc::IFLA_LINKINFO => link.vrf_table = vrf_table(attribute.nested()),
+            _ => {}
+        }
+    }
+    Some(link)
+}
+
+fn vrf_table(mut info: Attributes<'_>) -> Option<u32> {
+    if info.clone().find(|attribute| attribute.kind == IFLA_INFO_KIND)?.text() != "vrf" {
+        return None;
+    }
+    let data = info.find(|attribute| attribute.kind == IFLA_INFO_DATA)?;
+    data.nested().find(|attribute| attribute.kind == IFLA_VRF_TABLE)?.u32()
+}

@@ -1,0 +1,87 @@
+//! Proxy neighbour entries.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use clatd_stages::net::ROUTE_PROTOCOL;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage};
+use netlink_packet_route::route::RouteProtocol;
+
+use super::wire::{self, Attributes};
+use super::{Message, NLM_F_CREATE, NLM_F_EXCL, Netlink, NetlinkError, emit};
+
+/// Length of `struct ndmsg`.
+const HEADER: usize = 12;
+const NTF_PROXY: u8 = 8;
+const NDA_DST: u16 = 1;
+const NDA_PROTOCOL: u16 = 12;
+
+/// An address that is answered for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ProxyNeighbour {
+    /// The device's index.
+    pub(crate) index: u32,
+    /// The address.
+    pub(crate) address: Ipv6Addr,
+    /// Who made it, as with routes; 0 = nobody said.
+    pub(crate) protocol: u8,
+}
+
+impl Netlink {
+    /// The IPv6 proxy neighbour entries of all devices.
+    pub(crate) async fn proxy_neighbours(&self) -> Result<Vec<ProxyNeighbour>, NetlinkError> {
+        let mut payload = vec![0; HEADER];
+        payload[0] = wire::family(true);
+        payload[10] = NTF_PROXY;
+        let messages = self.dump(libc::RTM_GETNEIGH, payload).await?;
+        Ok(messages.iter().filter_map(parse).collect())
+    }
+
+    /// Adds a proxy neighbour entry that says it is ours.
+    pub async fn add_proxy_neighbour(&self, index: u32, address: Ipv6Addr) -> Result<(), NetlinkError> {
+        let mut message = message(index, address);
+        message
+            .attributes
+            .push(NeighbourAttribute::Protocol(RouteProtocol::from(ROUTE_PROTOCOL)));
+        self.request(libc::RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_EXCL, emit(&message))
+            .await
+            .map(drop)
+    }
+
+    /// Deletes a proxy neighbour entry.
+    pub async fn delete_proxy_neighbour(&self, index: u32, address: Ipv6Addr) -> Result<(), NetlinkError> {
+        self.request(libc::RTM_DELNEIGH, 0, emit(&message(index, address)))
+            .await
+            .map(drop)
+    }
+}
+
+fn message(index: u32, address: Ipv6Addr) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Inet6;
+    message.header.ifindex = index;
+    message.header.flags = NeighbourFlags::Proxy;
+    message
+        .attributes
+        .push(NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)));
+    message
+}
+
+fn parse(message: &Message) -> Option<ProxyNeighbour> {
+    if message.kind != libc::RTM_NEWNEIGH || message.payload.get(10)? & NTF_PROXY == 0 {
+        return None;
+    }
+    let find =
+        |kind| Attributes(message.payload.get(HEADER..).unwrap_or_default()).find(|attribute| attribute.kind == kind);
+    let IpAddr::V6(address) = find(NDA_DST)?.address()? else {
+        return None;
+    };
+    let protocol = find(NDA_PROTOCOL)
+        .and_then(|attribute| attribute.u8())
+        .unwrap_or_default();
+    Some(ProxyNeighbour {
+        index: wire::u32_at(&message.payload, 4)?,
+        address,
+        protocol,
+    })
+}

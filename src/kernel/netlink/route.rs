@@ -1,0 +1,379 @@
+//! Routes. A foreign route is kept as the kernel's own message, so that it comes back with every attribute.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use clatd_stages::net::Route;
+use clatd_stages::world::RouteAnswer;
+use ipnet::IpNet;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
+    RouteType, RouteVia,
+};
+
+use super::wire::{self, Attribute, Attributes};
+use super::{Message, NLM_F_CREATE, NLM_F_EXCL, Netlink, NetlinkError, emit};
+
+/// Length of `struct rtmsg`.
+const HEADER: usize = 12;
+/// Length of `struct rtnexthop`.
+const NEXT_HOP: usize = 8;
+/// The metric that the kernel gives an IPv6 route without one.
+const IPV6_DEFAULT_METRIC: u32 = 1024;
+/// Ticks a second of the times in `RTA_CACHEINFO`.
+const USER_HZ: u32 = 100;
+
+const RTA_VIA: u16 = 18;
+const RTA_ENCAP_TYPE: u16 = 21;
+const RTA_ENCAP: u16 = 22;
+const RTA_EXPIRES: u16 = 23;
+const RTA_NH_ID: u16 = 30;
+const RTAX_MTU: u16 = 2;
+const RTAX_ADVMSS: u16 = 8;
+const RTNH_F_DEAD: u32 = 1;
+const RTNH_F_PERVASIVE: u32 = 2;
+const RTNH_F_ONLINK: u32 = 4;
+const RTNH_F_LINKDOWN: u32 = 16;
+/// What a user may set; the rest is the kernel's own account of the route's state.
+const SETTABLE_FLAGS: u32 = RTNH_F_PERVASIVE | RTNH_F_ONLINK;
+
+impl Netlink {
+    /// The unicast routes of a table, in the kernel's order.
+    pub async fn routes(&self, v6: bool, table: u32) -> Result<Vec<Route>, NetlinkError> {
+        self.dump_routes(v6, Some(table)).await
+    }
+
+    /// The unicast routes of all tables with this protocol number.
+    pub async fn routes_by_protocol(&self, v6: bool, protocol: u8) -> Result<Vec<Route>, NetlinkError> {
+        let mut routes = self.dump_routes(v6, None).await?;
+        routes.retain(|route| route.protocol == protocol);
+        Ok(routes)
+    }
+
+    /// The route that a packet would take, by `device` if given; `None` = unreachable.
+    pub async fn route_to(
+        &self,
+        destination: Ipv6Addr,
+        device: Option<u32>,
+    ) -> Result<Option<RouteAnswer>, NetlinkError> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet6;
+        message.header.destination_prefix_length = 128;
+        message
+            .attributes
+            .push(RouteAttribute::Destination(RouteAddress::Inet6(destination)));
+        message.attributes.extend(device.map(RouteAttribute::Oif));
+        let messages = match self.request(libc::RTM_GETROUTE, 0, emit(&message)).await {
+            Err(error)
+                if matches!(
+                    error.errno(),
+                    libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL
+                ) =>
+            {
+                // EACCES and EINVAL are how prohibit and blackhole routes answer.
+                return Ok(None);
+            }
+            other => other?,
+        };
+        let Some(message) = messages.iter().find(|message| message.kind == libc::RTM_NEWROUTE) else {
+            return Ok(None);
+        };
+        if !matches!(message.payload.get(7), Some(&libc::RTN_UNICAST | &libc::RTN_LOCAL)) {
+            return Ok(None);
+        }
+        let names = self.names().await?;
+        let found = parse(message, &names).ok_or(NetlinkError::Malformed)?;
+        Ok(found.device.map(|device| RouteAnswer {
+            device,
+            gateway: found.gateway,
+            source: found.source,
+        }))
+    }
+
+    /// Adds a route of which only the fields are known; fails with `EEXIST` if there is one with the same destination
+    /// and metric.
+    pub async fn add_route(&self, route: &Route, device: Option<u32>) -> Result<(), NetlinkError> {
+        self.request(
+            libc::RTM_NEWROUTE,
+            NLM_F_CREATE | NLM_F_EXCL,
+            emit(&message(route, device)),
+        )
+        .await
+        .map(drop)
+    }
+
+    /// Puts a route back from the kernel's own message, before those with the same destination and metric, where it
+    /// stood if routes are put back in the reverse order of their removal.
+    pub async fn restore_route(&self, raw: &[u8], device: Option<u32>) -> Result<(), NetlinkError> {
+        self.request(libc::RTM_NEWROUTE, NLM_F_CREATE, replay(raw, device, Expiry::Keep)?)
+            .await
+            .map(drop)
+    }
+
+    /// Deletes exactly the route that the kernel described by this message.
+    pub async fn delete_route(&self, raw: &[u8]) -> Result<(), NetlinkError> {
+        self.request(libc::RTM_DELROUTE, 0, replay(raw, None, Expiry::Drop)?)
+            .await
+            .map(drop)
+    }
+
+    async fn dump_routes(&self, v6: bool, table: Option<u32>) -> Result<Vec<Route>, NetlinkError> {
+        let mut payload = vec![0; HEADER];
+        payload[0] = wire::family(v6);
+        if let Some(table) = table {
+            wire::push(&mut payload, libc::RTA_TABLE, &table.to_ne_bytes());
+        }
+        let messages = match self.dump(libc::RTM_GETROUTE, payload).await {
+            // A table that was never used does not exist.
+            Err(error) if error.errno() == libc::ENOENT => return Ok(Vec::new()),
+            other => other?,
+        };
+        let names = self.names().await?;
+        let unicast = messages
+            .iter()
+            .filter(|message| message.payload.get(7) == Some(&libc::RTN_UNICAST));
+        let mut routes: Vec<_> = unicast.filter_map(|message| parse(message, &names)).collect();
+        routes.retain(|route| table.is_none_or(|table| route.table == table));
+        Ok(routes)
+    }
+
+    async fn names(&self) -> Result<BTreeMap<u32, String>, NetlinkError> {
+        Ok(self
+            .links()
+            .await?
+            .into_iter()
+            .map(|link| (link.index, link.name))
+            .collect())
+    }
+}
+
+/// Whether both are the same route: byte by byte where both have the kernel's message, else by their fields.
+pub(crate) fn same(wanted: &Route, found: &Route) -> bool {
+    if let (Some(wanted), Some(found)) = (raw_of(wanted), raw_of(found))
+        && let (Ok(wanted), Ok(found)) = (replay(&wanted, None, Expiry::Drop), replay(&found, None, Expiry::Drop))
+    {
+        return wanted == found;
+    }
+    let metric = |route: &Route| match (route.destination, route.metric) {
+        (IpNet::V6(_), 0) => IPV6_DEFAULT_METRIC,
+        (_, metric) => metric,
+    };
+    let key = |route: &Route| (route.destination.trunc(), route.table, route.protocol, metric(route));
+    let value = |route: &Route| {
+        (
+            route.device.clone(),
+            route.gateway,
+            route.source,
+            route.mtu,
+            route.advmss,
+            route.onlink,
+        )
+    };
+    key(wanted) == key(found) && value(wanted) == value(found)
+}
+
+/// The kernel's message of a route that was read from the kernel.
+pub(crate) fn raw_of(route: &Route) -> Option<Vec<u8>> {
+    let text = route.raw.as_ref()?.as_bytes();
+    let digit = |digit: u8| {
+        char::from(digit)
+            .to_digit(16)
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
+    text.chunks(2)
+        .map(|pair| Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?))
+        .collect()
+}
+
+fn message(route: &Route, device: Option<u32>) -> RouteMessage {
+    let v6 = matches!(route.destination, IpNet::V6(_));
+    let mut message = RouteMessage::default();
+    message.header = RouteHeader {
+        address_family: if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet },
+        destination_prefix_length: route.destination.prefix_len(),
+        table: u8::try_from(route.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC),
+        protocol: RouteProtocol::from(route.protocol),
+        // As `ip` chooses it: what has no next hop is on the link.
+        scope: if v6 || route.gateway.is_some() {
+            RouteScope::Universe
+        } else {
+            RouteScope::Link
+        },
+        kind: RouteType::Unicast,
+        flags: if route.onlink {
+            RouteFlags::Onlink
+        } else {
+            RouteFlags::empty()
+        },
+        ..RouteHeader::default()
+    };
+    let attributes = &mut message.attributes;
+    attributes.push(RouteAttribute::Table(route.table));
+    if route.destination.prefix_len() > 0 {
+        attributes.push(RouteAttribute::Destination(address(route.destination.trunc().addr())));
+    }
+    attributes.extend(device.map(RouteAttribute::Oif));
+    attributes.extend(route.gateway.map(|gateway| match gateway {
+        IpAddr::V6(gateway) if !v6 => RouteAttribute::Via(RouteVia::Inet6(gateway)),
+        gateway => RouteAttribute::Gateway(address(gateway)),
+    }));
+    attributes.extend(route.source.map(|source| RouteAttribute::PrefSource(address(source))));
+    if route.metric != 0 {
+        attributes.push(RouteAttribute::Priority(route.metric));
+    }
+    let metrics: Vec<_> = route
+        .mtu
+        .map(RouteMetric::Mtu)
+        .into_iter()
+        .chain(route.advmss.map(RouteMetric::Advmss))
+        .collect();
+    if !metrics.is_empty() {
+        attributes.push(RouteAttribute::Metrics(metrics));
+    }
+    message
+}
+
+fn address(address: IpAddr) -> RouteAddress {
+    match address {
+        IpAddr::V4(v4) => RouteAddress::Inet(v4),
+        IpAddr::V6(v6) => RouteAddress::Inet6(v6),
+    }
+}
+
+fn parse(message: &Message, names: &BTreeMap<u32, String>) -> Option<Route> {
+    if message.kind != libc::RTM_NEWROUTE {
+        return None;
+    }
+    let payload = &message.payload;
+    let v6 = match i32::from(*payload.first()?) {
+        libc::AF_INET => false,
+        libc::AF_INET6 => true,
+        _ => return None,
+    };
+    let flags = wire::u32_at(payload, 8)?;
+    let any = if v6 {
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+    } else {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+    };
+    let mut route = Route {
+        destination: IpNet::new(any, *payload.get(1)?).ok()?,
+        device: None,
+        gateway: None,
+        source: None,
+        metric: 0,
+        table: u32::from(*payload.get(4)?),
+        protocol: *payload.get(5)?,
+        mtu: None,
+        advmss: None,
+        onlink: flags & RTNH_F_ONLINK != 0,
+        dead: flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN) != 0,
+        raw: Some(payload.iter().map(|byte| format!("{byte:02x}")).collect()),
+    };
+    for attribute in Attributes(payload.get(HEADER..)?) {
+        match attribute.kind {
+            libc::RTA_DST => {
+                route.destination = IpNet::new(attribute.address()?, route.destination.prefix_len()).ok()?
+            }
+            libc::RTA_PREFSRC => route.source = attribute.address(),
+            libc::RTA_PRIORITY => route.metric = attribute.u32()?,
+            libc::RTA_TABLE => route.table = attribute.u32()?,
+            libc::RTA_METRICS => {
+                for metric in attribute.nested() {
+                    match metric.kind {
+                        RTAX_MTU => route.mtu = metric.u32(),
+                        RTAX_ADVMSS => route.advmss = metric.u32(),
+                        _ => {}
+                    }
+                }
+            }
+            libc::RTA_MULTIPATH => first_next_hop(&mut route, attribute.value, names),
+            _ => next_hop(&mut route, &attribute, names),
+        }
+    }
+    Some(route)
+}
+
+fn next_hop(route: &mut Route, attribute: &Attribute<'_>, names: &BTreeMap<u32, String>) {
+    match attribute.kind {
+        libc::RTA_OIF => route.device = attribute.u32().and_then(|index| names.get(&index).cloned()),
+        libc::RTA_GATEWAY => route.gateway = attribute.address(),
+        // struct rtvia: address family, then the address.
+        RTA_VIA => route.gateway = attribute.value.get(2..).and_then(wire::address),
+        _ => {}
+    }
+}
+
+/// A route with several next hops shows its first; all of them are in `raw`.
+fn first_next_hop(route: &mut Route, hops: &[u8], names: &BTreeMap<u32, String>) {
+    let Some((length, index)) = wire::u16_at(hops, 0).zip(wire::u32_at(hops, 4)) else {
+        return;
+    };
+    route.device = names.get(&index).cloned();
+    for attribute in Attributes(hops.get(NEXT_HOP..usize::from(length)).unwrap_or_default()) {
+        next_hop(route, &attribute, names);
+    }
+    let mut dead = true;
+    let mut rest = hops;
+    while let (Some(length @ 1..), Some(flags)) = (wire::u16_at(rest, 0), rest.get(2)) {
+        dead &= u32::from(*flags) & (RTNH_F_DEAD | RTNH_F_LINKDOWN) != 0;
+        rest = rest.get(wire::align(usize::from(length))..).unwrap_or_default();
+    }
+    route.dead = dead;
+}
+
+/// What becomes of a route's remaining lifetime.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expiry {
+    Keep,
+    Drop,
+}
+
+/// The kernel's account of a route, turned into a request for it: without what the kernel reports and nobody may ask
+/// for. `device` replaces the output device, whose index may have changed.
+fn replay(raw: &[u8], device: Option<u32>, expiry: Expiry) -> Result<Vec<u8>, NetlinkError> {
+    let (header, attributes) = raw.split_at_checked(HEADER).ok_or(NetlinkError::Malformed)?;
+    let flags = wire::u32_at(header, 8).ok_or(NetlinkError::Malformed)? & SETTABLE_FLAGS;
+    let mut payload = header[..8].to_vec();
+    payload.extend_from_slice(&flags.to_ne_bytes());
+    // A nexthop object stands for all of these, and the kernel refuses them beside it.
+    let by_object = Attributes(attributes).any(|attribute| attribute.kind == RTA_NH_ID);
+    for attribute in Attributes(attributes) {
+        match attribute.kind {
+            libc::RTA_OIF | libc::RTA_GATEWAY | libc::RTA_MULTIPATH | RTA_VIA | RTA_ENCAP_TYPE | RTA_ENCAP
+                if by_object => {}
+            libc::RTA_CACHEINFO => {
+                // struct rta_cacheinfo: the expiry is its third word, in ticks from now; 0 = never.
+                let ticks = wire::u32_at(attribute.value, 8).filter(|&ticks| ticks.cast_signed() > 0);
+                if let (Some(ticks), Expiry::Keep) = (ticks, expiry) {
+                    wire::push(&mut payload, RTA_EXPIRES, &(ticks / USER_HZ).max(1).to_ne_bytes());
+                }
+            }
+            libc::RTA_OIF => {
+                let device = device.map(u32::to_ne_bytes);
+                wire::push(
+                    &mut payload,
+                    attribute.raw_kind,
+                    device.as_ref().map_or(attribute.value, |device| device),
+                );
+            }
+            libc::RTA_MULTIPATH => wire::push(&mut payload, attribute.raw_kind, &settable_next_hops(attribute.value)),
+            _ => wire::push(&mut payload, attribute.raw_kind, attribute.value),
+        }
+    }
+    Ok(payload)
+}
+
+fn settable_next_hops(hops: &[u8]) -> Vec<u8> {
+    let mut hops = hops.to_vec();
+    let mut at = 0;
+    while let Some(length @ 1..) = wire::u16_at(&hops, at) {
+        if let Some(flags) = hops.get_mut(at + 2) {
+            // The two flags are in the low byte.
+            *flags &= SETTABLE_FLAGS as u8;
+        }
+        at += wire::align(usize::from(length));
+    }
+    hops
+}

@@ -1,0 +1,140 @@
+//! Policy rules.
+
+use std::net::IpAddr;
+
+use clatd_stages::net::Rule;
+use ipnet::IpNet;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::route::RouteProtocol;
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+
+use super::wire::{self, Attributes};
+use super::{Message, NLM_F_CREATE, NLM_F_EXCL, Netlink, NetlinkError, emit};
+
+/// Length of `struct fib_rule_hdr`.
+const HEADER: usize = 12;
+const FR_ACT_TO_TBL: u8 = 1;
+const FIB_RULE_PERMANENT: u32 = 1;
+const FIB_RULE_INVERT: u32 = 2;
+
+const FRA_DST: u16 = 1;
+const FRA_SRC: u16 = 2;
+const FRA_IIFNAME: u16 = 3;
+const FRA_PRIORITY: u16 = 6;
+const FRA_FWMARK: u16 = 10;
+const FRA_SUPPRESS_IFGROUP: u16 = 13;
+const FRA_SUPPRESS_PREFIXLEN: u16 = 14;
+const FRA_TABLE: u16 = 15;
+const FRA_FWMASK: u16 = 16;
+const FRA_OIFNAME: u16 = 17;
+const FRA_PAD: u16 = 18;
+const FRA_PROTOCOL: u16 = 21;
+
+/// A rule that the kernel has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FoundRule {
+    /// As far as [`Rule`] can say.
+    pub(crate) rule: Rule,
+    /// It selects by nothing else, and does nothing but look a table up.
+    pub(crate) plain: bool,
+    raw: Vec<u8>,
+}
+
+impl Netlink {
+    /// The rules of an IP version, in the kernel's order.
+    pub(crate) async fn rules(&self, v6: bool) -> Result<Vec<FoundRule>, NetlinkError> {
+        let mut payload = vec![0; HEADER];
+        payload[0] = wire::family(v6);
+        let messages = self.dump(libc::RTM_GETRULE, payload).await?;
+        Ok(messages.iter().filter_map(parse).collect())
+    }
+
+    /// Adds a rule; fails with `EEXIST` if there is the same.
+    pub async fn add_rule(&self, rule: &Rule) -> Result<(), NetlinkError> {
+        self.request(libc::RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, emit(&message(rule)))
+            .await
+            .map(drop)
+    }
+
+    /// Deletes exactly this rule.
+    pub(crate) async fn delete_rule(&self, found: &FoundRule) -> Result<(), NetlinkError> {
+        let mut payload = found.raw.clone();
+        // The other flags are the kernel's account of devices that are not there.
+        let flags = wire::u32_at(&payload, 8).ok_or(NetlinkError::Malformed)? & (FIB_RULE_PERMANENT | FIB_RULE_INVERT);
+        payload[8..12].copy_from_slice(&flags.to_ne_bytes());
+        self.request(libc::RTM_DELRULE, 0, payload).await.map(drop)
+    }
+}
+
+fn message(rule: &Rule) -> RuleMessage {
+    let mut message = RuleMessage::default();
+    message.header.family = if rule.v6 {
+        AddressFamily::Inet6
+    } else {
+        AddressFamily::Inet
+    };
+    message.header.action = RuleAction::ToTable;
+    message.header.table = u8::try_from(rule.table).unwrap_or_default();
+    let attributes = &mut message.attributes;
+    attributes.push(RuleAttribute::Priority(rule.priority));
+    attributes.push(RuleAttribute::Table(rule.table));
+    attributes.push(RuleAttribute::Protocol(RouteProtocol::from(rule.protocol)));
+    if let Some(from) = rule.from {
+        message.header.src_len = from.prefix_len();
+        attributes.push(RuleAttribute::Source(from.trunc().addr()));
+    }
+    if let Some(to) = rule.to {
+        message.header.dst_len = to.prefix_len();
+        attributes.push(RuleAttribute::Destination(to.trunc().addr()));
+    }
+    attributes.extend(rule.iif.clone().map(RuleAttribute::Iifname));
+    attributes.extend(rule.oif.clone().map(RuleAttribute::Oifname));
+    attributes.extend(rule.fwmark.map(RuleAttribute::FwMark));
+    message
+}
+
+fn parse(message: &Message) -> Option<FoundRule> {
+    let payload = &message.payload;
+    let v6 = i32::from(*payload.first()?) == libc::AF_INET6;
+    let (dst_len, src_len) = (*payload.get(1)?, *payload.get(2)?);
+    let mut rule = Rule {
+        v6,
+        priority: 0,
+        from: None,
+        to: None,
+        iif: None,
+        oif: None,
+        fwmark: None,
+        table: u32::from(*payload.get(4)?),
+        protocol: 0,
+    };
+    let tos = *payload.get(3)?;
+    let action = *payload.get(7)?;
+    let mut plain = tos == 0 && action == FR_ACT_TO_TBL && wire::u32_at(payload, 8)? & FIB_RULE_INVERT == 0;
+    let mut mask = 0;
+    let network = |address: Option<IpAddr>, length| address.and_then(|address| IpNet::new(address, length).ok());
+    for attribute in Attributes(payload.get(HEADER..)?) {
+        match attribute.kind {
+            FRA_DST => rule.to = network(attribute.address(), dst_len),
+            FRA_SRC => rule.from = network(attribute.address(), src_len),
+            FRA_IIFNAME => rule.iif = Some(attribute.text()),
+            FRA_OIFNAME => rule.oif = Some(attribute.text()),
+            FRA_PRIORITY => rule.priority = attribute.u32()?,
+            FRA_FWMARK => rule.fwmark = attribute.u32(),
+            FRA_FWMASK => mask = attribute.u32()?,
+            FRA_TABLE => rule.table = attribute.u32()?,
+            FRA_PROTOCOL => rule.protocol = attribute.u8()?,
+            // Reported on every rule; all ones = none.
+            FRA_SUPPRESS_PREFIXLEN | FRA_SUPPRESS_IFGROUP => plain &= attribute.u32() == Some(u32::MAX),
+            FRA_PAD => {}
+            _ => plain = false,
+        }
+    }
+    // A mark of 0 under a mask is something that `Rule` cannot say, as is any mask but the whole one.
+    plain &= mask == if rule.fwmark.is_some() { u32::MAX } else { 0 };
+    Some(FoundRule {
+        rule,
+        plain,
+        raw: payload.clone(),
+    })
+}

@@ -1,0 +1,177 @@
+//! One netlink socket: a request and its answers, or a dump.
+
+use std::io;
+
+use netlink_sys::{Socket, SocketAddr};
+
+use super::wire::{self, Attributes};
+
+/// Size of a netlink message's header.
+const HEADER: usize = 16;
+/// A dump that the kernel could not finish in one go is asked for again this many times.
+const DUMP_TRIES: u32 = 8;
+
+const NLMSG_NOOP: u16 = 1;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_ACK: u16 = 4;
+const NLM_F_DUMP_INTR: u16 = 0x10;
+const NLM_F_CAPPED: u16 = 0x100;
+const NLM_F_ACK_TLVS: u16 = 0x200;
+const NLM_F_DUMP: u16 = 0x300;
+const NLMSGERR_ATTR_MSG: u16 = 1;
+
+/// Make it if it does not exist.
+pub(crate) const NLM_F_CREATE: u16 = 0x400;
+/// Fail if it exists.
+pub(crate) const NLM_F_EXCL: u16 = 0x200;
+
+/// A netlink request that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum NetlinkError {
+    /// The kernel refused.
+    #[error("{}{}", io::Error::from_raw_os_error(*.errno), .reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default())]
+    Kernel {
+        /// The errno, positive.
+        errno: i32,
+        /// The kernel's own words, where it gave any.
+        reason: Option<String>,
+    },
+    /// The socket failed.
+    #[error("netlink socket")]
+    Socket(#[source] io::Error),
+    /// The answer made no sense.
+    #[error("malformed netlink message from the kernel")]
+    Malformed,
+    /// The table kept changing while it was read.
+    #[error("what was being read kept changing; gave up after {DUMP_TRIES} tries")]
+    Interrupted,
+}
+
+impl NetlinkError {
+    /// The kernel's errno; 0 where it is none of the kernel's.
+    pub fn errno(&self) -> i32 {
+        match self {
+            Self::Kernel { errno, .. } => *errno,
+            Self::Socket(_) | Self::Malformed | Self::Interrupted => 0,
+        }
+    }
+}
+
+/// A message of the kernel's: its type and what follows the netlink header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Message {
+    pub(crate) kind: u16,
+    pub(crate) payload: Vec<u8>,
+}
+
+/// A socket with its sequence number.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    socket: Socket,
+    sequence: u32,
+}
+
+impl Connection {
+    /// Opens a socket in the network namespace of the calling thread.
+    pub(crate) fn open(protocol: isize) -> io::Result<Self> {
+        let mut socket = Socket::new(protocol)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        // Both only make answers better: the kernel's reason in words, and dumps filtered by the kernel. A kernel
+        // without them is served as well, since the filters are applied again by the reader.
+        let _ = socket.set_ext_ack(true);
+        let _ = socket.set_netlink_get_strict_chk(true);
+        Ok(Self { socket, sequence: 0 })
+    }
+
+    /// A request with an acknowledgement; returns what came before it.
+    pub(crate) fn request(&mut self, kind: u16, flags: u16, payload: &[u8]) -> Result<Vec<Message>, NetlinkError> {
+        self.send(kind, NLM_F_REQUEST | NLM_F_ACK | flags, payload)?;
+        self.receive().map(|(messages, _)| messages)
+    }
+
+    /// All objects of a kind, read again if they changed meanwhile.
+    pub(crate) fn dump(&mut self, kind: u16, payload: &[u8]) -> Result<Vec<Message>, NetlinkError> {
+        for _ in 0..DUMP_TRIES {
+            self.send(kind, NLM_F_REQUEST | NLM_F_DUMP, payload)?;
+            let (messages, interrupted) = self.receive()?;
+            if !interrupted {
+                return Ok(messages);
+            }
+        }
+        Err(NetlinkError::Interrupted)
+    }
+
+    fn send(&mut self, kind: u16, flags: u16, payload: &[u8]) -> Result<(), NetlinkError> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let length = u32::try_from(HEADER + payload.len()).map_err(|_| NetlinkError::Malformed)?;
+        let mut message = Vec::with_capacity(HEADER + payload.len());
+        message.extend_from_slice(&length.to_ne_bytes());
+        message.extend_from_slice(&kind.to_ne_bytes());
+        message.extend_from_slice(&flags.to_ne_bytes());
+        message.extend_from_slice(&self.sequence.to_ne_bytes());
+        message.extend_from_slice(&0u32.to_ne_bytes());
+        message.extend_from_slice(payload);
+        self.socket.send(&message, 0).map_err(NetlinkError::Socket)?;
+        Ok(())
+    }
+
+    fn receive(&mut self) -> Result<(Vec<Message>, bool), NetlinkError> {
+        let mut messages = Vec::new();
+        let mut interrupted = false;
+        loop {
+            let (datagram, _) = match self.socket.recv_from_full() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other.map_err(NetlinkError::Socket)?,
+            };
+            let mut rest = datagram.as_slice();
+            while rest.len() >= HEADER {
+                let length = wire::u32_at(rest, 0).ok_or(NetlinkError::Malformed)? as usize;
+                let kind = wire::u16_at(rest, 4).ok_or(NetlinkError::Malformed)?;
+                let flags = wire::u16_at(rest, 6).ok_or(NetlinkError::Malformed)?;
+                let sequence = wire::u32_at(rest, 8).ok_or(NetlinkError::Malformed)?;
+                let payload = rest.get(HEADER..length).ok_or(NetlinkError::Malformed)?;
+                rest = rest.get(wire::align(length)..).unwrap_or_default();
+                if sequence != self.sequence {
+                    continue;
+                }
+                interrupted |= flags & NLM_F_DUMP_INTR != 0;
+                match kind {
+                    NLMSG_NOOP => {}
+                    NLMSG_DONE => return status(payload, 4, flags).map(|()| (messages, interrupted)),
+                    NLMSG_ERROR => {
+                        // The refused request follows the errno, whole or only its header.
+                        let echoed = match flags & NLM_F_CAPPED {
+                            0 => wire::u32_at(payload, 4).map_or(HEADER, |length| length as usize),
+                            _ => HEADER,
+                        };
+                        return status(payload, 4 + wire::align(echoed), flags).map(|()| (messages, interrupted));
+                    }
+                    _ => messages.push(Message {
+                        kind,
+                        payload: payload.to_vec(),
+                    }),
+                }
+            }
+        }
+    }
+}
+
+/// The errno at the head of an error or end-of-dump message, with the kernel's words for it.
+fn status(payload: &[u8], attributes_at: usize, flags: u16) -> Result<(), NetlinkError> {
+    let errno = wire::u32_at(payload, 0).map_or(0, u32::cast_signed).wrapping_neg();
+    if errno == 0 {
+        return Ok(());
+    }
+    let attributes = if flags & NLM_F_ACK_TLVS != 0 {
+        payload.get(attributes_at..).unwrap_or_default()
+    } else {
+        &[]
+    };
+    let reason = Attributes(attributes)
+        .find(|attribute| attribute.kind == NLMSGERR_ATTR_MSG)
+        .map(|attribute| attribute.text());
+    Err(NetlinkError::Kernel { errno, reason })
+}

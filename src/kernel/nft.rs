@@ -1,0 +1,210 @@
+//! nftables, by `nft -j`. What others wrote is only looked at as JSON values: the types of the nftables crate do not know
+//! every statement. The stages use them for the statements of ours.
+
+use std::borrow::Cow;
+
+use clatd_stages::journal::Outcome;
+use clatd_stages::op::NftRule;
+use serde_json::{Value, json};
+
+use super::command::{self, CommandError};
+use super::failure::{Done, Failure, NOTHING};
+
+/// An nft command that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum NftError {
+    /// The program could not be run, or it failed.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// Its output is not the JSON that was asked for.
+    #[error("the output of `{command} -j` is not JSON; clatd needs an nft that was built with JSON support")]
+    Json {
+        /// The program.
+        command: String,
+        /// The cause.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// Lists something as libnftables JSON; `None` = there is no such thing.
+pub(crate) async fn list(command: &str, what: &[&str]) -> Result<Option<Value>, NftError> {
+    let arguments: Vec<&str> = ["-j", "-a", "list"].into_iter().chain(what.iter().copied()).collect();
+    let ended = command::run(command, &arguments, None).await?;
+    if !ended.status.success() && ended.stderr.contains("No such file or directory") {
+        return Ok(None);
+    }
+    let text = ended.output()?;
+    parse(command, &text).map(Some)
+}
+
+/// The objects of one kind in a listing.
+pub(crate) fn objects<'a>(listing: &'a Value, kind: &'a str) -> impl Iterator<Item = &'a Value> {
+    listing["nftables"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(move |object| object.get(kind))
+}
+
+/// Inserts a rule at the head of its chain; the outcome has its handle.
+pub(crate) async fn insert(command: &str, rule: &NftRule) -> Done {
+    let mut object = json!({ "family": rule.family, "table": rule.table, "chain": rule.chain });
+    object["expr"] = rule.statements.clone();
+    object["comment"] = json!(rule.comment);
+    let batch = json!({ "nftables": [{ "insert": { "rule": object } }] });
+    let echo = command::run(command, &["-j", "-e", "-a", "-f", "-"], Some(&batch.to_string()))
+        .await
+        .and_then(|e| e.output());
+    let echo = parse(command, &echo.map_err(|error| explain(error.into()))?)?;
+    let inserted = echo["nftables"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|object| ["insert", "add"].iter().find_map(|verb| object[*verb].get("rule")));
+    let handle = inserted
+        .filter(|found| found["comment"] == rule.comment.as_str())
+        .find_map(|found| found["handle"].as_u64());
+    match handle {
+        Some(handle) => Ok(json!({ "handle": handle })),
+        // Without an echo the comment alone must find it again.
+        None => Ok(NOTHING),
+    }
+}
+
+/// Takes away the rules of the chain that have our comment and, where the handle is known, that handle.
+pub(crate) async fn remove(command: &str, rule: &NftRule, outcome: Option<&Outcome>) -> Done {
+    let Some(listing) = list(command, &["chain", &rule.family, &rule.table, &rule.chain]).await? else {
+        return Ok(NOTHING);
+    };
+    let known = outcome.and_then(|outcome| outcome["handle"].as_u64());
+    let handles = objects(&listing, "rule")
+        .filter(|found| found["comment"] == rule.comment.as_str())
+        .filter_map(|found| found["handle"].as_u64())
+        .filter(|handle| known.is_none_or(|known| known == *handle));
+    for handle in handles {
+        delete_rule(command, &rule.family, &rule.table, &rule.chain, handle).await?;
+    }
+    Ok(NOTHING)
+}
+
+/// Deletes one rule; one that is gone already is no error.
+pub(crate) async fn delete_rule(
+    command: &str,
+    family: &str,
+    table: &str,
+    chain: &str,
+    handle: u64,
+) -> Result<(), NftError> {
+    let rule = json!({ "family": family, "table": table, "chain": chain, "handle": handle });
+    apply(command, &json!({ "nftables": [{ "delete": { "rule": rule } }] })).await
+}
+
+/// Makes a table of ours. The ruleset is one transaction; a table of that name that was left over is replaced, as
+/// long as it is one of ours.
+pub(crate) async fn create_table(command: &str, family: &str, table: &str, ruleset: &Value) -> Done {
+    let commands = match ruleset {
+        Value::Array(commands) => commands.clone(),
+        other => other["nftables"]
+            .as_array()
+            .cloned()
+            .unwrap_or_else(|| vec![other.clone()]),
+    };
+    let ours = json!({ "table": { "family": family, "name": table } });
+    // Adding it first makes deleting it succeed whether it was there or not.
+    let mut batch = vec![
+        json!({ "add": ours }),
+        json!({ "delete": ours }),
+        json!({ "add": ours }),
+    ];
+    batch.extend(commands.into_iter().filter(|command| command.get("metainfo").is_none()));
+    apply(command, &json!({ "nftables": batch })).await.map_err(explain)?;
+    Ok(NOTHING)
+}
+
+/// Deletes a table; one that is gone already is no error. With `only_if_empty` a table that somebody uses stays.
+pub(crate) async fn delete_table(command: &str, family: &str, table: &str, only_if_empty: bool) -> Done {
+    let Some(listing) = list(command, &["table", family, table]).await? else {
+        return Ok(NOTHING);
+    };
+    if only_if_empty && in_use(&listing) {
+        tracing::info!(family, table, "nft table kept: somebody uses it");
+        return Ok(NOTHING);
+    }
+    apply(
+        command,
+        &json!({ "nftables": [{ "delete": { "table": { "family": family, "name": table } } }] }),
+    )
+    .await?;
+    Ok(NOTHING)
+}
+
+/// A table with anything but base chains that accept.
+fn in_use(listing: &Value) -> bool {
+    listing["nftables"].as_array().into_iter().flatten().any(|object| {
+        let chain = object.get("chain");
+        let idle_chain = chain.is_some_and(|chain| chain.get("hook").is_some() && chain["policy"] == "accept");
+        !(idle_chain || object.get("metainfo").is_some() || object.get("table").is_some())
+    })
+}
+
+/// Applies a batch as one transaction. What is gone already while it is being deleted is no error.
+async fn apply(command: &str, batch: &Value) -> Result<(), NftError> {
+    let deletes_only = objects(batch, "delete").count() == batch["nftables"].as_array().map_or(0, Vec::len);
+    let ended = command::run(command, &["-j", "-f", "-"], Some(&batch.to_string())).await?;
+    if deletes_only && ended.stderr.contains("No such file or directory") {
+        return Ok(());
+    }
+    ended.output()?;
+    Ok(())
+}
+
+fn parse(command: &str, text: &str) -> Result<Value, NftError> {
+    if text.trim().is_empty() {
+        return Ok(json!({ "nftables": [] }));
+    }
+    serde_json::from_str(text).map_err(|source| NftError::Json {
+        command: command.to_owned(),
+        source,
+    })
+}
+
+fn explain(error: NftError) -> Failure {
+    let hint: Option<Cow<'static, str>> = match &error {
+        NftError::Command(CommandError::NotFound { .. }) => {
+            Some("install nftables, set cmd-nft, or use firewall=none".into())
+        }
+        NftError::Command(CommandError::Failed { stderr, .. }) if stderr.contains("not permitted") => {
+            Some("run clatd as root or with CAP_NET_ADMIN".into())
+        }
+        _ => None,
+    };
+    let failure = Failure::new(error);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_of_idle_base_chains_is_not_in_use() {
+        let idle = json!({ "nftables": [
+            { "metainfo": {} },
+            { "table": { "family": "ip6", "name": "filter" } },
+            { "chain": { "name": "FORWARD", "hook": "forward", "policy": "accept" } },
+        ]});
+        assert!(!in_use(&idle));
+        for used in [
+            json!({ "chain": { "name": "FORWARD", "hook": "forward", "policy": "drop" } }),
+            json!({ "chain": { "name": "mine" } }),
+            json!({ "rule": { "chain": "FORWARD" } }),
+            json!({ "set": { "name": "s" } }),
+        ] {
+            assert!(in_use(&json!({ "nftables": [used] })));
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The external TAYGA as a child process that does not outlive us.
+
+#![allow(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::io::{self, BufRead, BufReader, PipeReader};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use clatd_stages::translator::TaygaSpec;
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::{Pid, getpid, getppid};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::command::{self, CommandError};
+use super::failure::Failure;
+use super::netlink::Netlink;
+
+/// How long TAYGA may take to open its device, and to end when asked to.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often the device is looked at meanwhile.
+const POLL: Duration = Duration::from_millis(20);
+/// Lines of its output that are kept for the report of its death.
+const KEPT_LINES: usize = 20;
+/// How long its last output is waited for once it is dead.
+const LAST_WORDS: Duration = Duration::from_millis(300);
+
+/// A TAYGA at work.
+#[derive(Debug)]
+pub(crate) struct Tayga {
+    shared: Arc<Shared>,
+    /// How it ended, once it has.
+    ended: watch::Receiver<Option<String>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Its process number, for as long as it is its own.
+    pid: Mutex<Option<Pid>>,
+    /// Whether a caller who sees the end by itself is gone: only then is it told to `on_exit`.
+    unattended: AtomicBool,
+    output: Mutex<VecDeque<String>>,
+}
+
+impl Tayga {
+    /// Starts it and waits until it has opened its device. `on_exit` hears of an end that nobody asked for.
+    pub(crate) async fn start(
+        spec: &TaygaSpec,
+        netlink: &Netlink,
+        on_exit: impl Fn(String) + Send + 'static,
+    ) -> Result<Self, Failure> {
+        let path = command::find(&spec.command).ok_or_else(|| {
+            let error = CommandError::NotFound {
+                command: spec.command.clone(),
+            };
+            Failure::new(error).hint("install TAYGA, set cmd-tayga, or use translator=userspace")
+        })?;
+        let shared = Arc::new(Shared::default());
+        let (started, start) = tokio::sync::oneshot::channel();
+        let (end, ended) = watch::channel(None);
+        let (thread_shared, arguments) = (Arc::clone(&shared), spec.arguments.clone());
+        // The kernel sends the parent-death signal when the *thread* that made the child ends. So this one stays, and
+        // waits for the child.
+        thread::Builder::new().name("clatd-tayga".into()).spawn(move || {
+            let (mut child, output) = match spawn(path, &arguments) {
+                Ok(spawned) => spawned,
+                Err(error) => {
+                    let _ = started.send(Err(error));
+                    return;
+                }
+            };
+            let pid = Pid::from_raw(child.id().cast_signed());
+            *lock(&thread_shared.pid) = Some(pid);
+            let _ = started.send(Ok(()));
+            let detail = attend(&mut child, pid, &thread_shared, output);
+            let _ = end.send(Some(detail.clone()));
+            if thread_shared.unattended.load(Ordering::SeqCst) {
+                on_exit(detail);
+            }
+        })?;
+        start.await??;
+        let tayga = Self { shared, ended };
+        tayga.ready(netlink, &spec.device).await
+    }
+
+    async fn ready(self, netlink: &Netlink, device: &str) -> Result<Self, Failure> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let ended = self.ended.borrow().clone();
+            if let Some(detail) = ended {
+                return Err(Failure::new(format!("TAYGA ended at once: {detail}")));
+            }
+            let link = match netlink.link(device).await {
+                Ok(link) => link,
+                Err(error) => {
+                    self.stop().await;
+                    return Err(error.into());
+                }
+            };
+            if link.is_some_and(|link| link.carrier) {
+                self.shared.unattended.store(true, Ordering::SeqCst);
+                // It may have died between the two looks; told twice is better than not at all.
+                let ended = self.ended.borrow().clone();
+                return match ended {
+                    Some(detail) => Err(Failure::new(format!("TAYGA ended at once: {detail}"))),
+                    None => Ok(self),
+                };
+            }
+            if Instant::now() > deadline {
+                let output = last_lines(&self.shared);
+                self.stop().await;
+                return Err(Failure::new(format!(
+                    "TAYGA did not open {device} within {} s{output}",
+                    PATIENCE.as_secs()
+                )));
+            }
+            sleep(POLL).await;
+        }
+    }
+
+    /// Asks it to end, and makes it end if it does not; returns when it has.
+    pub(crate) async fn stop(mut self) {
+        self.shared.unattended.store(false, Ordering::SeqCst);
+        self.signal(Signal::SIGTERM);
+        if timeout(PATIENCE, self.ended.wait_for(Option::is_some)).await.is_err() {
+            tracing::warn!("TAYGA does not end when asked to; killing it");
+            self.signal(Signal::SIGKILL);
+            let _ = self.ended.wait_for(Option::is_some).await;
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = *lock(&self.shared.pid)
+            && let Err(error) = kill(pid, signal)
+        {
+            tracing::debug!(%error, %signal, "signalling TAYGA");
+        }
+    }
+}
+
+impl Drop for Tayga {
+    /// After `stop` there is nobody left to signal; without it, an instance that panicked takes its TAYGA along.
+    fn drop(&mut self) {
+        self.shared.unattended.store(false, Ordering::SeqCst);
+        self.signal(Signal::SIGTERM);
+    }
+}
+
+fn spawn(path: PathBuf, arguments: &[String]) -> io::Result<(Child, PipeReader)> {
+    // One pipe for both, so that the lines keep their order.
+    let (output, input) = io::pipe()?;
+    let us = getpid();
+    let mut command = Command::new(path);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(input.try_clone()?)
+        .stderr(input)
+        .process_group(0);
+    let die_with_us = move || {
+        prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // We may have died before that.
+        if getppid() == us {
+            Ok(())
+        } else {
+            Err(io::Error::from(Errno::ESRCH))
+        }
+    };
+    // SAFETY: between fork and exec only prctl(2) and getppid(2) are called, which are async-signal-safe; the closure
+    // owns nothing but a number and allocates nothing.
+    unsafe { command.pre_exec(die_with_us) };
+    Ok((command.spawn()?, output))
+}
+
+/// Waits for the child's end; says how it ended, with its last output.
+fn attend(child: &mut Child, pid: Pid, shared: &Arc<Shared>, output: PipeReader) -> String {
+    let (drained, drain) = mpsc::channel::<()>();
+    let reader = Arc::clone(shared);
+    let reading = thread::Builder::new().name("clatd-tayga-out".into()).spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            tracing::debug!(target: "tayga", "{line}");
+            let mut kept = lock(&reader.output);
+            if kept.len() == KEPT_LINES {
+                kept.pop_front();
+            }
+            kept.push_back(line);
+        }
+        drop(drained);
+    });
+    if let Err(error) = reading {
+        tracing::warn!(%error, "cannot read TAYGA's output");
+    }
+    // Without reaping it, so that its number stays its own until nobody can signal it any more.
+    while waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR) {}
+    let mut pid = lock(&shared.pid);
+    *pid = None;
+    let status = child.wait();
+    drop(pid);
+    // A grandchild may keep the pipe open for ever.
+    let _ = drain.recv_timeout(LAST_WORDS);
+    let how = status.map_or_else(|error| error.to_string(), |status: ExitStatus| status.to_string());
+    format!("{how}{}", last_lines(shared))
+}
+
+fn last_lines(shared: &Shared) -> String {
+    let kept = lock(&shared.output);
+    if kept.is_empty() {
+        return String::new();
+    }
+    let lines = kept.iter().map(|line| line.trim()).collect::<Vec<_>>();
+    format!("; its last output: {}", lines.join(" | "))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

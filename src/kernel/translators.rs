@@ -1,0 +1,65 @@
+//! Starting and stopping what moves the packets, and hearing of its death.
+
+use clatd_stages::translator::TranslatorSpec;
+
+use super::Kernel;
+use super::engine::Engine;
+use super::failure::{Done, Failure, NOTHING};
+use super::tayga::Tayga;
+
+/// A translator that ended without being asked to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TranslatorExit {
+    /// The instance that it served.
+    pub instance: String,
+    /// The CLAT device.
+    pub device: String,
+    /// How it ended, with its last words.
+    pub detail: String,
+}
+
+/// A translator at work.
+#[derive(Debug)]
+pub(crate) enum Running {
+    Engine(Engine),
+    Tayga(Tayga),
+}
+
+impl Kernel {
+    pub(super) async fn start_translator(&mut self, translator: &TranslatorSpec) -> Done {
+        let device = translator.device().to_owned();
+        if self.translators.contains_key(&device) {
+            return Err(Failure::new(format!("a translator runs on {device} already")));
+        }
+        let (exits, instance, name) = (self.exits.clone(), self.instance.clone(), device.clone());
+        let on_exit = move |detail: String| {
+            // Without a receiver the daemon is on its way out and hears nothing any more.
+            let _ = exits.send(TranslatorExit {
+                instance: instance.clone(),
+                device: name.clone(),
+                detail,
+            });
+        };
+        let running = match translator {
+            TranslatorSpec::Userspace(spec) => {
+                let tun = self
+                    .tuns
+                    .get(&device)
+                    .ok_or_else(|| Failure::new(format!("this process does not have {device} open")))?;
+                Running::Engine(Engine::start(spec, tun, &self.statistics, on_exit)?)
+            }
+            TranslatorSpec::Tayga(spec) => Running::Tayga(Tayga::start(spec, &self.netlink, on_exit).await?),
+        };
+        self.translators.insert(device, running);
+        Ok(NOTHING)
+    }
+
+    /// Stops the translator on a device; none there is no error: a killed daemon's died with it.
+    pub(super) async fn stop_translator(&mut self, device: &str) {
+        match self.translators.remove(device) {
+            Some(Running::Engine(engine)) => engine.stop().await,
+            Some(Running::Tayga(tayga)) => tayga.stop().await,
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The CLAT's TUN device.
+
+use std::io;
+use std::num::NonZero;
+use std::sync::Arc;
+use std::thread;
+
+use tun_rs::{DeviceBuilder, SyncDevice};
+
+use super::failure::{Done, Failure, NOTHING};
+use super::netlink::Netlink;
+
+/// The queues of a TUN device that this process holds open; the device goes when the last is dropped.
+#[derive(Clone)]
+pub(crate) struct Tun {
+    /// One or more queues.
+    pub(crate) queues: Vec<Arc<SyncDevice>>,
+    /// Each packet is preceded by a virtio-net header and may be a super-packet.
+    pub(crate) offload: bool,
+}
+
+impl std::fmt::Debug for Tun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tun")
+            .field("queues", &self.queues.len())
+            .field("offload", &self.offload)
+            .finish()
+    }
+}
+
+/// Makes the device, marks it as ours, and returns its queues; none if it is persistent.
+pub(crate) async fn create(
+    netlink: &Netlink,
+    device: &str,
+    alias: &str,
+    persistent: bool,
+    queues: u32,
+) -> Result<Option<Tun>, Failure> {
+    // TUNSETIFF would open another program's persistent device of this name without a word.
+    if let Some(link) = netlink.link(device).await? {
+        let failure = Failure::new(format!(
+            "a device of this name exists already, with index {}",
+            link.index
+        ));
+        return Err(failure.hint(if link.is_clat() {
+            "another clatd runs or was killed: see `clatd cleanup`".to_owned()
+        } else {
+            format!("choose another clat-dev, or delete it with `ip link delete {device}`")
+        }));
+    }
+    let name = device.to_owned();
+    let tun = tokio::task::spawn_blocking(move || open(&name, persistent, queues))
+        .await?
+        .map_err(|error| explain(error, device))?;
+    let index = netlink
+        .link(device)
+        .await?
+        .ok_or_else(|| Failure::new("the device went right after it was made"))?
+        .index;
+    netlink.set_link_alias(index, alias).await?;
+    if persistent {
+        // Last, so that an unmarked device never outlives us.
+        for queue in &tun.queues {
+            queue.persist()?;
+        }
+        return Ok(None);
+    }
+    Ok(Some(tun))
+}
+
+/// Deletes the device if it is still there and bears the alias. The caller has dropped its queues.
+pub(crate) async fn delete(netlink: &Netlink, device: &str, alias: &str) -> Done {
+    let Some(link) = netlink
+        .link(device)
+        .await?
+        .filter(|link| link.alias.as_deref() == Some(alias))
+    else {
+        return Ok(NOTHING);
+    };
+    match netlink.delete_link(link.index).await {
+        Err(error) if error.errno() == libc::ENODEV => Ok(NOTHING),
+        other => Ok(other.map(|()| NOTHING)?),
+    }
+}
+
+fn open(name: &str, persistent: bool, queues: u32) -> io::Result<Tun> {
+    if persistent {
+        // The program that opens it next expects neither queues nor headers.
+        return Ok(Tun {
+            queues: vec![Arc::new(build(name, false, false)?)],
+            offload: false,
+        });
+    }
+    let wanted = match queues {
+        0 => thread::available_parallelism().map_or(1, NonZero::get),
+        queues => queues as usize,
+    };
+    let (first, offload) = match build(name, true, wanted > 1) {
+        Ok(first) => (first, true),
+        Err(error) if refused(&error) && wanted > 1 => match build(name, true, false) {
+            Ok(first) => {
+                tracing::info!(device = name, %error, "this kernel grants the TUN device one queue only");
+                (first, true)
+            }
+            Err(error) if refused(&error) => (without_offload(name, &error)?, false),
+            Err(error) => return Err(error),
+        },
+        Err(error) if refused(&error) => (without_offload(name, &error)?, false),
+        Err(error) => return Err(error),
+    };
+    let mut queues = vec![Arc::new(first)];
+    while queues.len() < wanted {
+        match queues[0].try_clone() {
+            Ok(queue) => queues.push(Arc::new(queue)),
+            Err(error) => {
+                tracing::info!(device = name, queues = queues.len(), wanted, %error, "the TUN device gets fewer queues");
+                break;
+            }
+        }
+    }
+    Ok(Tun { queues, offload })
+}
+
+fn without_offload(name: &str, error: &io::Error) -> io::Result<SyncDevice> {
+    tracing::info!(device = name, %error, "this kernel grants the TUN device no offloads; large transfers will be slower");
+    build(name, false, false)
+}
+
+fn build(name: &str, offload: bool, multi_queue: bool) -> io::Result<SyncDevice> {
+    let configure = |builder: &mut tun_rs::DeviceBuilderGuard<'_>| {
+        builder.offload(offload).multi_queue(multi_queue);
+    };
+    DeviceBuilder::new()
+        .name(name)
+        .enable(false)
+        .with(configure)
+        .build_sync()
+}
+
+/// The kernel does not know what was asked for, as opposed to not letting us have it.
+fn refused(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINVAL | libc::EOPNOTSUPP | libc::E2BIG | libc::ENOTTY)
+    )
+}
+
+fn explain(error: io::Error, device: &str) -> Failure {
+    let hint = match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => "run clatd as root or with CAP_NET_ADMIN".to_owned(),
+        Some(libc::EBUSY) => format!("another program has {device} open; choose another clat-dev"),
+        Some(libc::ENOENT | libc::ENXIO | libc::ENODEV) => {
+            "this kernel has no TUN driver, or /dev/net/tun is not there: `modprobe tun`, or give it to the container"
+                .to_owned()
+        }
+        _ => return Failure::new(error),
+    };
+    Failure::new(error).hint(hint)
+}

@@ -1,0 +1,204 @@
+//! One AAAA question, to one server after the other, through a device if need be.
+//!
+//! hickory-resolver keeps name servers as bare addresses, so the `%device` of a link-local one is lost in it. A socket
+//! that is bound to that device (`SO_BINDTODEVICE`) reaches the server without it, which is also how a question is kept
+//! on its uplink. A server on this host is asked without a device: it cannot be reached through one.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::time::Duration;
+
+use clatd_stages::settings::DnsServer;
+use clatd_stages::world::DnsAnswer;
+use hickory_resolver::Resolver;
+use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig};
+use hickory_resolver::net::runtime::iocompat::AsyncIoTokioAsStd;
+use hickory_resolver::net::runtime::{RuntimeProvider, TokioHandle, TokioTime};
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// How long one try waits.
+const TRY: Duration = Duration::from_secs(2);
+/// Tries after the first.
+const RETRIES: usize = 2;
+/// How long a server has in all, whatever the resolver makes of the above.
+const SERVER: Duration = Duration::from_millis(6500);
+
+/// Asks `server`, else the system's resolvers until one answers.
+pub(super) async fn aaaa(name: &str, server: Option<&DnsServer>, device: Option<&str>) -> io::Result<DnsAnswer> {
+    let absolute = if name.ends_with('.') {
+        name.to_owned()
+    } else {
+        format!("{name}.")
+    };
+    let name = Name::from_ascii(&absolute).map_err(io::Error::other)?;
+    let servers = match server {
+        Some(server) => vec![server.clone()],
+        None => system_resolvers(&std::fs::read_to_string(RESOLV_CONF).unwrap_or_default()),
+    };
+    let mut failures = Vec::new();
+    for server in &servers {
+        match tokio::time::timeout(SERVER, ask(&name, server, device)).await {
+            Ok(Err(failure)) => failures.push(format!("{server}: {failure}")),
+            Ok(Ok(answer)) => return Ok(answer),
+            Err(_) => failures.push(format!("{server}: no answer")),
+        }
+    }
+    if failures.is_empty() {
+        failures.push(format!("no name server in {RESOLV_CONF}"));
+    }
+    Ok(DnsAnswer::Failed(failures.join("; ")))
+}
+
+async fn ask(name: &Name, server: &DnsServer, device: Option<&str>) -> Result<DnsAnswer, String> {
+    let device = server
+        .device
+        .as_deref()
+        .or(device)
+        .filter(|_| !server.address.is_loopback());
+    let sockets = Sockets {
+        handle: TokioHandle::default(),
+        device: device.map(str::to_owned),
+    };
+    let mut name_server = NameServerConfig::udp_and_tcp(server.address);
+    name_server.trust_negative_responses = false;
+    let config = ResolverConfig::from_parts(None, vec![], vec![name_server]);
+    let mut builder = Resolver::builder_with_config(config, sockets);
+    let options = builder.options_mut();
+    options.cache_size = 0;
+    options.attempts = RETRIES;
+    options.timeout = TRY;
+    options.use_hosts_file = ResolveHosts::Never;
+    options.ip_strategy = LookupIpStrategy::Ipv6Only;
+    options.num_concurrent_reqs = 1;
+    let resolver = builder.build().map_err(|error| error.to_string())?;
+    match resolver.lookup(name.clone(), RecordType::AAAA).await {
+        Ok(lookup) => {
+            let answers = lookup.answers();
+            let addresses: Vec<_> = answers
+                .iter()
+                .filter_map(|record| {
+                    if let RData::AAAA(address) = &record.data {
+                        Some(address.0)
+                    } else {
+                        None
+                    }
+                })
+                .collect();
+            // The aliases on the way count too: the answer lasts as long as its shortest link.
+            let ttl_s = answers.iter().map(|record| record.ttl).min().unwrap_or_default();
+            if addresses.is_empty() {
+                return Ok(DnsAnswer::NoRecords {
+                    nxdomain: false,
+                    ttl_s: None,
+                });
+            }
+            Ok(DnsAnswer::Addresses { addresses, ttl_s })
+        }
+        Err(NetError::Dns(DnsError::NoRecordsFound(none))) => match none.response_code {
+            ResponseCode::NXDomain | ResponseCode::NoError => {
+                let nxdomain = none.response_code == ResponseCode::NXDomain;
+                Ok(DnsAnswer::NoRecords {
+                    nxdomain,
+                    ttl_s: none.negative_ttl,
+                })
+            }
+            code => Err(code.to_string()),
+        },
+        Err(NetError::Dns(DnsError::ResponseCode(code))) => Err(code.to_string()),
+        Err(NetError::Timeout) => Err("no answer".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The `nameserver` lines of resolv.conf, with their `%device`.
+fn system_resolvers(text: &str) -> Vec<DnsServer> {
+    let lines = text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        (words.next() == Some("nameserver")).then(|| words.next()).flatten()
+    });
+    lines.filter_map(|server| server.parse().ok()).collect()
+}
+
+/// Sockets bound to a device, if one is given.
+#[derive(Clone)]
+struct Sockets {
+    handle: TokioHandle,
+    device: Option<String>,
+}
+
+impl Sockets {
+    fn open(&self, peer: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+        let socket = Socket::new(Domain::for_address(peer), kind.nonblocking(), Some(protocol))?;
+        if let Some(device) = &self.device {
+            socket.bind_device(Some(device.as_bytes()))?;
+        }
+        Ok(socket)
+    }
+}
+
+impl RuntimeProvider for Sockets {
+    type Handle = TokioHandle;
+    type Timer = TokioTime;
+    type Udp = UdpSocket;
+    type Tcp = AsyncIoTokioAsStd<TcpStream>;
+
+    fn create_handle(&self) -> Self::Handle {
+        self.handle.clone()
+    }
+
+    fn connect_tcp(
+        &self,
+        server: SocketAddr,
+        bind: Option<SocketAddr>,
+        wait: Option<Duration>,
+    ) -> Pin<Box<dyn Send + Future<Output = Result<Self::Tcp, io::Error>>>> {
+        let sockets = self.clone();
+        Box::pin(async move {
+            let socket = sockets.open(server, Type::STREAM, Protocol::TCP)?;
+            if let Some(bind) = bind {
+                socket.bind(&SockAddr::from(bind))?;
+            }
+            let connect = TcpSocket::from_std_stream(socket.into()).connect(server);
+            Ok(AsyncIoTokioAsStd(
+                tokio::time::timeout(wait.unwrap_or(TRY), connect).await??,
+            ))
+        })
+    }
+
+    fn bind_udp(
+        &self,
+        local: SocketAddr,
+        _server: SocketAddr,
+    ) -> Pin<Box<dyn Send + Future<Output = Result<Self::Udp, io::Error>>>> {
+        let sockets = self.clone();
+        Box::pin(async move {
+            let any = match local.ip() {
+                // The resolver proposes ports that other programs may count on; the kernel knows the free ones.
+                IpAddr::V4(ip) => SocketAddr::new(ip.into(), 0),
+                IpAddr::V6(ip) => SocketAddr::new(ip.into(), 0),
+            };
+            let socket = sockets.open(local, Type::DGRAM, Protocol::UDP)?;
+            socket.bind(&SockAddr::from(any))?;
+            UdpSocket::from_std(socket.into())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resolv_conf_keeps_its_scopes() {
+        let text = "# comment\nsearch example.org\nnameserver 2001:db8::53\nnameserver fe80::1%wan0\n nameserver 192.0.2.1 # x\noptions edns0\nnameserver nonsense\n";
+        let servers: Vec<String> = system_resolvers(text).iter().map(ToString::to_string).collect();
+        assert_eq!(servers, ["2001:db8::53", "fe80::1%wan0", "192.0.2.1"]);
+    }
+}

@@ -1,0 +1,116 @@
+//! All reads from the running system.
+
+use std::net::Ipv6Addr;
+
+use async_trait::async_trait;
+use clatd_stages::net::{Address6, Link, Route};
+use clatd_stages::settings::DnsServer;
+use clatd_stages::world::{DnsAnswer, RouteAnswer, World, WorldError};
+
+use crate::kernel::{Holds, Netlink, command, ip6tables, nft, sysctl};
+
+mod dns;
+
+/// The running system, as seen from one network namespace.
+#[derive(Debug, Clone)]
+pub struct SystemWorld {
+    netlink: Netlink,
+    holds: Holds,
+}
+
+impl SystemWorld {
+    /// The system that this connection sees; `holds` is the table shared with the kernel sides of all instances, for
+    /// a held sysctl is read as it was before.
+    pub fn new(netlink: Netlink, holds: Holds) -> Self {
+        Self { netlink, holds }
+    }
+
+    async fn routes(&self, v6: bool, table: u32) -> Result<Vec<Route>, WorldError> {
+        let version = if v6 { "IPv6" } else { "IPv4" };
+        let routes = self.netlink.routes(v6, table).await;
+        routes.map_err(|error| WorldError::new(format!("reading the {version} routes of table {table}"), error))
+    }
+
+    async fn index(&self, device: &str) -> Result<Option<u32>, WorldError> {
+        Ok(self.link(device).await?.map(|link| link.index))
+    }
+}
+
+#[async_trait]
+impl World for SystemWorld {
+    async fn links(&self) -> Result<Vec<Link>, WorldError> {
+        self.netlink
+            .links()
+            .await
+            .map_err(|error| WorldError::new("reading the network devices", error))
+    }
+
+    async fn link(&self, name: &str) -> Result<Option<Link>, WorldError> {
+        let link = self.netlink.link(name).await;
+        link.map_err(|error| WorldError::new(format!("reading the network device {name}"), error))
+    }
+
+    async fn addresses6(&self, device: &str) -> Result<Vec<Address6>, WorldError> {
+        let Some(index) = self.index(device).await? else {
+            return Ok(Vec::new());
+        };
+        let addresses = self.netlink.addresses6(index).await;
+        addresses.map_err(|error| WorldError::new(format!("reading the IPv6 addresses of {device}"), error))
+    }
+
+    async fn routes4(&self, table: u32) -> Result<Vec<Route>, WorldError> {
+        self.routes(false, table).await
+    }
+
+    async fn routes6(&self, table: u32) -> Result<Vec<Route>, WorldError> {
+        self.routes(true, table).await
+    }
+
+    async fn route_to(&self, destination: Ipv6Addr, device: Option<&str>) -> Result<Option<RouteAnswer>, WorldError> {
+        let index = match device {
+            Some(device) => match self.index(device).await? {
+                None => return Ok(None),
+                index => index,
+            },
+            None => None,
+        };
+        let answer = self.netlink.route_to(destination, index).await;
+        answer.map_err(|error| WorldError::new(format!("looking up the route to {destination}"), error))
+    }
+
+    async fn sysctl(&self, key: &str) -> Result<Option<String>, WorldError> {
+        if let Some(before) = self.holds.before(key) {
+            return Ok(Some(before));
+        }
+        sysctl::read(key).map_err(|error| WorldError::new(format!("reading sysctl {key}"), error))
+    }
+
+    async fn nft_ruleset(&self, command: &str) -> Result<Option<serde_json::Value>, WorldError> {
+        if command::find(command).is_none() {
+            return Ok(None);
+        }
+        let ruleset = nft::list(command, &["ruleset"]).await;
+        ruleset.map_err(|error| WorldError::new("reading the nft ruleset", error))
+    }
+
+    async fn ip6tables_filter(&self, command: &str) -> Result<Option<String>, WorldError> {
+        ip6tables::save(command)
+            .await
+            .map_err(|error| WorldError::new("reading the ip6tables filter table", error.into_source()))
+    }
+
+    async fn aaaa(
+        &self,
+        name: &str,
+        server: Option<&DnsServer>,
+        device: Option<&str>,
+    ) -> Result<DnsAnswer, WorldError> {
+        dns::aaaa(name, server, device)
+            .await
+            .map_err(|error| WorldError::new(format!("asking for the AAAA records of {name}"), error))
+    }
+
+    async fn program(&self, command: &str) -> Result<Option<String>, WorldError> {
+        Ok(command::find(command).map(|path| path.to_string_lossy().into_owned()))
+    }
+}
