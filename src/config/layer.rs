@@ -14,9 +14,18 @@ use super::value::{self, Invalid};
 /// A setting as it was read.
 #[derive(Debug, Clone)]
 struct Entry {
-    place: Place,
-    text: String,
+    origin: Origin,
     value: Value,
+}
+
+impl Entry {
+    fn new(place: Place, text: &str, value: Value) -> Self {
+        let origin = Origin {
+            parts: vec![(place.clone(), text.to_owned())],
+            ..Origin::new(place, text)
+        };
+        Self { origin, value }
+    }
 }
 
 /// The settings of one file, or of the command line.
@@ -88,34 +97,27 @@ impl Layer {
             }
         };
         if let (Kind::Maps, Some(entry), false) = (key.kind, self.entries.get_mut(key.name), text.is_empty()) {
-            entry.text = format!("{}, {text}", entry.text);
+            entry.origin.text = format!("{}, {text}", entry.origin.text);
+            entry.origin.parts.push((place, text.to_owned()));
             entry.value = joined(&entry.value, &value);
             return;
         }
         if let Some(before) = before.filter(|_| key.kind != Kind::Maps) {
-            findings.warn(
-                &place,
-                format!("{} is set again, this takes the place of {before}", key.name),
-            );
+            let before = if before == place {
+                "the one before".to_owned()
+            } else {
+                before.to_string()
+            };
+            let text = format!("{} is set again, which takes the place of {before}", key.name);
+            findings.warn(&place, text);
         }
-        self.entries.insert(
-            key.name,
-            Entry {
-                place,
-                text: text.to_owned(),
-                value,
-            },
-        );
+        self.entries.insert(key.name, Entry::new(place, text, value));
     }
 
     /// Sets what flags say; a setting of the same layer weighs more.
     pub(super) fn flag(&mut self, key: &'static str, count: u32) {
         if count > 0 && !self.seen.contains_key(key) {
-            let entry = Entry {
-                place: self.place.clone(),
-                text: count.to_string(),
-                value: Value::from(count),
-            };
+            let entry = Entry::new(self.place.clone(), &count.to_string(), Value::from(count));
             self.entries.insert(key, entry);
         }
     }
@@ -147,6 +149,18 @@ pub struct Origin {
     pub place: Place,
     /// The value as it stands there.
     pub text: String,
+    /// The lines of a repeated key, each with its value; empty for values that are nowhere.
+    pub parts: Vec<(Place, String)>,
+}
+
+impl Origin {
+    pub(super) fn new(place: Place, text: &str) -> Self {
+        Self {
+            place,
+            text: text.to_owned(),
+            parts: Vec::new(),
+        }
+    }
 }
 
 /// Layers laid over each other.
@@ -174,16 +188,8 @@ pub(super) fn merge(layers: &[&Layer], findings: &mut Findings) -> Merged {
             .rev()
             .filter(|layer| name.as_deref() == Some(&layer.place.to_string()))
             .find_map(|layer| layer.entries.get(key.name));
-        let origin = match entry {
-            Some(entry) => Origin {
-                place: entry.place.clone(),
-                text: entry.text.clone(),
-            },
-            None => Origin {
-                place: Place::Default,
-                text: key.default.to_owned(),
-            },
-        };
+        let default = || Origin::new(Place::Default, key.default);
+        let origin = entry.map_or_else(default, |entry| entry.origin.clone());
         origins.insert(key.name, origin);
     }
     let settings = figment.extract().unwrap_or_else(|error| {

@@ -10,7 +10,8 @@ use clatd_stages::stage::Instance;
 
 use super::errors::{ConfigError, ConfigErrors, Findings, Place};
 use super::layer::{Layer, Merged, merge};
-use super::{Configured, Loaded, allot, clash, conf_file, keys, toml_file, validate};
+use super::validate::{Purpose, validate};
+use super::{Configured, Loaded, allot, clash, conf_file, keys, toml_file};
 use crate::cli::Options;
 
 /// Where things are when the command line does not say.
@@ -53,6 +54,10 @@ pub fn load(options: &Options) -> Result<Loaded, ConfigErrors> {
 
 /// Like [`load`], with other places than the usual ones.
 pub fn load_from(options: &Options, paths: &Paths) -> Result<Loaded, ConfigErrors> {
+    load_for(Purpose::Run, options, paths)
+}
+
+fn load_for(purpose: Purpose, options: &Options, paths: &Paths) -> Result<Loaded, ConfigErrors> {
     let mut findings = Findings::default();
     let base = base_layer(options.config.as_deref(), &paths.config, &mut findings);
     let words = command_line(options, &mut findings);
@@ -88,7 +93,7 @@ pub fn load_from(options: &Options, paths: &Paths) -> Result<Loaded, ConfigError
     };
     for draft in &mut drafts {
         complete(&mut draft.merged, from_instance_files);
-        validate::validate(&draft.merged, &mut findings);
+        validate(&draft.merged, purpose, &mut findings);
     }
     clash::find(&drafts, &mut findings);
     let notes = notes(&drafts);
@@ -115,7 +120,7 @@ pub fn load_file(path: &Path, options: &Options) -> Result<Loaded, ConfigErrors>
         instances_dir: PathBuf::new(),
         ..Paths::from_environment()
     };
-    let mut loaded = load_from(&options, &nowhere)?;
+    let mut loaded = load_for(Purpose::Translate, &options, &nowhere)?;
     let prefix = loaded
         .instances
         .iter()

@@ -138,6 +138,11 @@ fn is_integer(number: Num) -> bool {
     !matches!(number, Num::F32(_) | Num::F64(_))
 }
 
+/// The toml crate hands on a date as a table with one field of a reserved name.
+fn is_date(fields: &Dict) -> bool {
+    fields.keys().any(|field| field.contains("datetime"))
+}
+
 fn wrong_type(key: &Key, value: &Value) -> Invalid {
     let expected = match key.kind {
         Kind::Bool => "true or false",
@@ -150,7 +155,7 @@ fn wrong_type(key: &Key, value: &Value) -> Invalid {
         Value::Bool(..) => "a boolean",
         Value::Num(_, number) if is_integer(*number) => "an integer",
         Value::Num(..) => "a floating-point number",
-        Value::Dict(_, fields) if fields.keys().any(|field| field.contains("datetime")) => "a date",
+        Value::Dict(_, fields) if is_date(fields) => "a date",
         Value::Dict(..) => "a table",
         Value::Array(_, items) if items.iter().any(|item| item.as_str().is_none()) => "an array of other things",
         Value::Array(..) => "an array",
@@ -177,6 +182,7 @@ fn shown(value: &Value) -> String {
             _ => String::new(),
         },
         Value::Empty(..) => String::new(),
+        Value::Dict(_, fields) if is_date(fields) => fields.values().map(shown).collect(),
         Value::Dict(_, fields) => {
             let fields: Vec<_> = fields
                 .iter()

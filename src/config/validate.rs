@@ -1,7 +1,5 @@
 //! What the settings of one instance say together; each alone has been looked at by its key's kind.
 
-use std::net::Ipv4Addr;
-
 use clatd_stages::settings::{ClatV6Addr, FirewallChoice, MapEntry, TranslatorChoice};
 use ipnet::{Ipv4Net, Ipv6Net};
 
@@ -9,8 +7,12 @@ use super::errors::{ConfigError, Findings, Place};
 use super::layer::{Merged, Origin};
 
 /// Reports what makes no sense together.
-pub(super) fn validate(merged: &Merged, findings: &mut Findings) {
-    let mut judge = Judge { merged, findings };
+pub(super) fn validate(merged: &Merged, purpose: Purpose, findings: &mut Findings) {
+    let mut judge = Judge {
+        merged,
+        purpose,
+        findings,
+    };
     judge.devices();
     judge.addresses();
     judge.prefix();
@@ -21,18 +23,25 @@ pub(super) fn validate(merged: &Merged, findings: &mut Findings) {
     judge.shared_address();
 }
 
+/// What the configuration is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A host, where packets are routed too.
+    Run,
+    /// Packets of a file, where a mapping inside of the prefix works.
+    Translate,
+}
+
 struct Judge<'a> {
     merged: &'a Merged,
+    purpose: Purpose,
     findings: &'a mut Findings,
 }
 
 impl Judge<'_> {
     fn origin(&self, key: &'static str) -> Origin {
-        let unknown = Origin {
-            place: Place::Default,
-            text: String::new(),
-        };
-        self.merged.origins.get(key).cloned().unwrap_or(unknown)
+        let unknown = || Origin::new(Place::Default, "");
+        self.merged.origins.get(key).cloned().unwrap_or_else(unknown)
     }
 
     /// Whether the user, not clatd, set the key.
@@ -52,14 +61,14 @@ impl Judge<'_> {
             .find(|key| self.is_set(key))
             .or(keys.first().copied())
             .unwrap_or_default();
-        let Origin { place, text } = self.origin(key);
+        let Origin { place, text, .. } = self.origin(key);
         let mut error = ConfigError::of(place, key, &text, problem);
         error.hint = hint.map(str::to_owned);
         self.findings.error(error);
     }
 
     fn warn(&mut self, key: &'static str, text: &str) {
-        let Origin { place, text: value } = self.origin(key);
+        let Origin { place, text: value, .. } = self.origin(key);
         self.findings.warn(&place, format!("{key}={value}: {text}"));
     }
 
@@ -134,11 +143,14 @@ impl Judge<'_> {
         ] {
             let net = prefix.and_then(|prefix| prefix.to_string().parse::<Ipv6Net>().ok());
             if net.is_some_and(|net| net.contains(&address)) {
-                let problem = format!(
-                    "expected an address outside of {key} ({}), which is the PLAT's",
-                    self.where_is(key)
-                );
-                self.contradiction(&["clat-v6-addr", key], problem, None);
+                let place = self.where_is(key);
+                match self.purpose {
+                    Purpose::Translate => self.warn("clat-v6-addr", &format!("is inside of {key} ({place})")),
+                    Purpose::Run => {
+                        let problem = format!("expected an address outside of {key} ({place}), which is the PLAT's");
+                        self.contradiction(&["clat-v6-addr", key], problem, None);
+                    }
+                }
             }
         }
     }
@@ -204,63 +216,83 @@ impl Judge<'_> {
 
     fn maps(&mut self) {
         let settings = &self.merged.settings;
+        let clat = Ipv4Net::from(settings.clat_v4_addr);
         for (index, entry) in settings.map.iter().enumerate() {
             for other in &settings.map[..index] {
-                self.map_pair(other, entry);
+                self.map_pair(other, entry, index);
             }
+            let is_clat6 =
+                settings.clat_v6_addr == ClatV6Addr::Address(entry.v6.network()) && entry.v6.prefix_len() == 128;
             if settings
                 .plat_prefix
                 .is_some_and(|prefix| overlaps6(prefix.to_string().parse().ok(), entry.v6))
             {
-                let problem = format!(
-                    "{entry}: expected an IPv6 prefix outside of plat-prefix ({}), which is the PLAT's",
-                    self.where_is("plat-prefix")
+                let (place, text) = self.map_place(index);
+                let prefix = self.where_is("plat-prefix");
+                self.findings.warn(
+                    &place,
+                    format!("map={text}: is inside of plat-prefix ({prefix}) and hides that part of it"),
                 );
-                self.contradiction(&["map", "plat-prefix"], problem, None);
             }
-            let clat = Ipv4Net::from(settings.clat_v4_addr);
-            if entry.v4 == clat && ClatV6Addr::Address(entry.v6.network()) != settings.clat_v6_addr {
-                let problem = format!(
-                    "{entry}: expected another IPv4 address than clat-v4-addr ({}), which is mapped to clat-v6-addr",
-                    self.where_is("clat-v4-addr")
+            if entry.v4 == clat && !is_clat6 {
+                self.map_contradiction(
+                    index,
+                    "clat-v4-addr",
+                    "another IPv4 address than",
+                    "which is mapped to clat-v6-addr",
                 );
-                self.contradiction(&["map", "clat-v4-addr"], problem, None);
             }
-            if settings.clat_v6_addr == ClatV6Addr::Address(entry.v6.network())
-                && entry.v6.prefix_len() == 128
-                && entry.v4 != clat
-            {
-                let problem = format!(
-                    "{entry}: expected another IPv6 address than clat-v6-addr ({}), which is mapped to clat-v4-addr",
-                    self.where_is("clat-v6-addr")
+            if entry.v4 != clat && is_clat6 {
+                self.map_contradiction(
+                    index,
+                    "clat-v6-addr",
+                    "another IPv6 address than",
+                    "which is mapped to clat-v4-addr",
                 );
-                self.contradiction(&["map", "clat-v6-addr"], problem, None);
             }
-            if entry.v4 == Ipv4Net::from(settings.tayga_v4_addr) && entry.v4.network() != Ipv4Addr::UNSPECIFIED {
-                let problem = format!(
-                    "{entry}: expected another IPv4 address than tayga-v4-addr ({}), which is the translator's own",
-                    self.where_is("tayga-v4-addr")
+            if entry.v4 == Ipv4Net::from(settings.tayga_v4_addr) {
+                self.map_contradiction(
+                    index,
+                    "tayga-v4-addr",
+                    "another IPv4 address than",
+                    "which is the translator's own",
                 );
-                self.contradiction(&["map", "tayga-v4-addr"], problem, None);
             }
         }
     }
 
-    fn map_pair(&mut self, one: &MapEntry, other: &MapEntry) {
+    /// Where one of the maps stands. A TOML array has its maps all in one place.
+    fn map_place(&self, index: usize) -> (Place, String) {
+        let origin = self.origin("map");
+        let one_each = origin.parts.len() == self.merged.settings.map.len();
+        let part = origin.parts.get(index).filter(|_| one_each).cloned();
+        part.unwrap_or_else(|| (origin.place, self.merged.settings.map[index].to_string()))
+    }
+
+    fn map_contradiction(&mut self, index: usize, key: &'static str, expected: &str, why: &str) {
+        if self.merged.invalid.contains(key) {
+            return;
+        }
+        let (place, text) = self.map_place(index);
+        let problem = format!("expected {expected} {key} ({}), {why}", self.where_is(key));
+        self.findings.error(ConfigError::of(place, "map", &text, problem));
+    }
+
+    fn map_pair(&mut self, one: &MapEntry, other: &MapEntry, index: usize) {
+        let (place, text) = self.map_place(index);
         if one.v4 == other.v4 || one.v6 == other.v6 {
             let what = if one.v4 == other.v4 {
                 one.v4.to_string()
             } else {
                 one.v6.to_string()
             };
-            let problem =
-                format!("expected each prefix to be mapped once; {what} is in both \"{one}\" and \"{other}\"");
-            self.contradiction(&["map"], problem, None);
+            let problem = format!("expected each prefix to be mapped once; {what} is in \"{one}\" too");
+            self.findings.error(ConfigError::of(place, "map", &text, problem));
         } else if one.v4.contains(&other.v4) || other.v4.contains(&one.v4) || overlaps6(Some(one.v6), other.v6) {
-            let text = format!(
-                "\"{one}\" and \"{other}\" overlap: the longest match wins, and there and back may differ (RFC 7757 section 5)"
+            let odd = format!(
+                "overlaps \"{one}\": the longest match wins, and there and back may differ (RFC 7757 section 5)"
             );
-            self.warn("map", &text);
+            self.findings.warn(&place, format!("map={text}: {odd}"));
         }
     }
 

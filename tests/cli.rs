@@ -1,0 +1,298 @@
+//! The command line: what words mean, and what is said of those that mean nothing.
+
+use std::path::PathBuf;
+
+use clatd::cli::{COMMANDS, Command, OPTIONS, Options, help_text, parse, version_text};
+use clatd::config::keys;
+
+fn run(words: &[&str]) -> Options {
+    match parse(words) {
+        Ok(Command::Run(options)) => options,
+        other => panic!("{words:?}: {other:?}"),
+    }
+}
+
+fn error(words: &[&str]) -> String {
+    let text = parse(words).expect_err(&words.join(" ")).to_string();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    text
+}
+
+#[test]
+fn nothing_means_run() {
+    assert_eq!(run(&[]), Options::default());
+    assert_eq!(run(&["run"]), Options::default());
+}
+
+#[test]
+fn flags_add_up_together_or_apart() {
+    for words in [&["-q", "-d", "-d"][..], &["-qdd"], &["-dqd"], &["-dd", "-q"]] {
+        let options = run(words);
+        assert_eq!((options.quiet, options.debug), (1, 2), "{words:?}");
+    }
+}
+
+#[test]
+fn the_configuration_file_in_all_spellings() {
+    let spellings = [
+        &["-c", "/etc/x.conf"][..],
+        &["-c/etc/x.conf"],
+        &["-qc", "/etc/x.conf"],
+        &["-dqc/etc/x.conf"],
+        &["--config", "/etc/x.conf"],
+        &["--config=/etc/x.conf"],
+    ];
+    for words in spellings {
+        assert_eq!(run(words).config, Some(PathBuf::from("/etc/x.conf")), "{words:?}");
+    }
+    assert_eq!(run(&["-c", "-q"]).config, Some(PathBuf::from("-q")));
+    assert_eq!(run(&["--instances-dir", "d"]).instances_dir, Some(PathBuf::from("d")));
+    assert_eq!(run(&["--instances-dir=d"]).instances_dir, Some(PathBuf::from("d")));
+}
+
+#[test]
+fn flags_and_words_in_any_order() {
+    let expected = parse(["plan", "-d", "-c", "f", "--json", "wan0", "plat-dev=wan0"]).unwrap();
+    for words in [
+        ["plat-dev=wan0", "plan", "wan0", "--json", "-c", "f", "-d"],
+        ["--json", "-d", "plan", "plat-dev=wan0", "-c", "f", "wan0"],
+    ] {
+        assert_eq!(parse(words).unwrap(), expected);
+    }
+    match expected {
+        Command::Plan {
+            options,
+            json,
+            instance,
+        } => {
+            assert!(json);
+            assert_eq!(instance.as_deref(), Some("wan0"));
+            assert_eq!(options.settings, [("plat-dev".to_owned(), "wan0".to_owned())]);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn settings_keep_their_order_and_their_equals_signs() {
+    let options = run(&["script-up=ip route add x=y", "plat-prefix=", "clat-dev = x "]);
+    let settings: Vec<(&str, &str)> = options
+        .settings
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.as_str()))
+        .collect();
+    assert_eq!(
+        settings,
+        [
+            ("script-up", "ip route add x=y"),
+            ("plat-prefix", ""),
+            ("clat-dev", "x")
+        ]
+    );
+}
+
+#[test]
+fn a_dry_run_is_a_plan() {
+    let plan = |words: &[&str]| matches!(parse(words), Ok(Command::Plan { .. }));
+    assert!(plan(&["--dry-run"]) && plan(&["plan"]) && plan(&["plan", "--dry-run"]) && plan(&["run", "--dry-run"]));
+    assert!(plan(&["--dry-run", "--json"]));
+    assert_eq!(parse(["--dry-run", "wan0"]).unwrap(), parse(["plan", "wan0"]).unwrap());
+    assert_eq!(parse(["plan", "plan"]).unwrap(), parse(["plan", "--", "plan"]).unwrap());
+    assert!(matches!(
+        parse(["cleanup", "--dry-run"]),
+        Ok(Command::Cleanup { dry_run: true, .. })
+    ));
+    assert!(matches!(
+        parse(["cleanup"]),
+        Ok(Command::Cleanup { dry_run: false, .. })
+    ));
+}
+
+#[test]
+fn every_command() {
+    assert!(matches!(parse(["check", "-c", "f", "quiet=1"]), Ok(Command::Check(_))));
+    assert!(matches!(parse(["reload"]), Ok(Command::Reload(_))));
+    assert!(matches!(
+        parse(["discover", "--json", "wan0"]),
+        Ok(Command::Discover {
+            json: true,
+            device: Some(_),
+            ..
+        })
+    ));
+    assert!(matches!(
+        parse(["status"]),
+        Ok(Command::Status {
+            json: false,
+            instance: None,
+            ..
+        })
+    ));
+    assert!(matches!(
+        parse(["status", "--json", "wan0"]),
+        Ok(Command::Status {
+            json: true,
+            instance: Some(_),
+            ..
+        })
+    ));
+    match parse([
+        "translate",
+        "--mtu4=1500",
+        "--config",
+        "f",
+        "in.pcap",
+        "--mtu6",
+        "1280",
+        "out.pcap",
+    ])
+    .unwrap()
+    {
+        Command::Translate {
+            options,
+            mtu4,
+            mtu6,
+            input,
+            output,
+        } => {
+            assert_eq!((mtu4, mtu6), (Some(1500), Some(1280)));
+            assert_eq!((input, output), (PathBuf::from("in.pcap"), PathBuf::from("out.pcap")));
+            assert_eq!(options.config, Some(PathBuf::from("f")));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn help_and_version_answer_at_once() {
+    for words in [
+        &["-h"][..],
+        &["--help"],
+        &["-qh"],
+        &["nonsense", "--help"],
+        &["plan", "-h", "--nonsense"],
+    ] {
+        assert_eq!(parse(words), Ok(Command::Help), "{words:?}");
+    }
+    assert_eq!(parse(["-V"]), Ok(Command::Version));
+    assert_eq!(parse(["--version"]), Ok(Command::Version));
+    assert!(parse(["--", "-h"]).is_err());
+    assert_eq!(version_text(), format!("clatd {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn each_mistake_is_named() {
+    let cases: &[(&[&str], &str)] = &[
+        (&["-x"], "unknown option -x (try: clatd --help)"),
+        (&["-qx"], "unknown option -x in \"-qx\" (try: clatd --help)"),
+        (&["--dryrun"], "unknown option --dryrun (did you mean --dry-run?)"),
+        (
+            &["--plat-dev=wan0"],
+            "unknown option --plat-dev (a setting has no dashes: plat-dev=VALUE)",
+        ),
+        (&["--json=yes", "plan"], "--json takes no argument (try: clatd --help)"),
+        (&["-c"], "-c needs an argument (write -c FILE)"),
+        (
+            &["--instances-dir"],
+            "--instances-dir needs an argument (write --instances-dir DIR)",
+        ),
+        (&["--config="], "--config needs an argument (write --config FILE)"),
+        (&["-c", "a", "-c", "b"], "-c is given twice (once is enough)"),
+        (&["-ca", "--config=b"], "--config is given twice (once is enough)"),
+        (&["wan0"], "unknown command \"wan0\" (try: clatd --help)"),
+        (&["statsu"], "unknown command \"statsu\" (did you mean status?)"),
+        (
+            &["clat-dev", "x"],
+            "unknown command \"clat-dev\" (write clat-dev=VALUE)",
+        ),
+        (
+            &["plat-prefxi=x"],
+            "unknown key \"plat-prefxi\" in \"plat-prefxi=x\" (did you mean plat-prefix?)",
+        ),
+        (
+            &["colour=blue"],
+            "unknown key \"colour\" in \"colour=blue\" (clatd --help lists the keys)",
+        ),
+        (&["=x"], "unknown key \"\" in \"=x\" (clatd --help lists the keys)"),
+        (
+            &["check", "wan0"],
+            "unexpected word \"wan0\" after check (try: clatd --help)",
+        ),
+        (
+            &["plan", "wan0", "wan1"],
+            "unexpected word \"wan1\" after plan (try: clatd --help)",
+        ),
+        (
+            &["status", "plat-dev=x"],
+            "status takes no settings, such as \"plat-dev=x\" (try: clatd --help)",
+        ),
+        (
+            &["--json"],
+            "--json does not go with run (it goes with plan, discover, status)",
+        ),
+        (
+            &["check", "--dry-run"],
+            "--dry-run does not go with check (it goes with run, plan, cleanup)",
+        ),
+        (
+            &["translate", "a", "b"],
+            "translate needs --config FILE (a clatd.conf with at least plat-prefix)",
+        ),
+        (
+            &["translate", "--config=f", "a"],
+            "translate needs IN.pcap and OUT.pcap (try: clatd --help)",
+        ),
+        (
+            &["translate", "--mtu6=1000"],
+            "--mtu6 1000: expected a number of bytes from 1280 to 65535 (try: clatd --help)",
+        ),
+        (
+            &["plan", "--mtu4=1500"],
+            "--mtu4 does not go with plan (it goes with translate)",
+        ),
+        (&["-"], "unknown command \"-\" (try: clatd --help)"),
+        (&[""], "unknown command \"\" (try: clatd --help)"),
+    ];
+    for (words, expected) in cases {
+        assert_eq!(error(words), *expected, "{words:?}");
+    }
+}
+
+#[test]
+fn words_that_are_not_utf8_are_refused() {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+    let word = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+    assert!(parse([word(b"plat-dev=\xff")]).is_err());
+    assert!(parse([word(b"-\xff")]).is_err());
+    // A file may be called anything.
+    let parsed = parse([word(b"-c\xff.conf")]).unwrap();
+    assert_eq!(
+        parsed,
+        Command::Run(Options {
+            config: Some(word(b"\xff.conf").into()),
+            ..Options::default()
+        })
+    );
+}
+
+#[test]
+fn the_help_lists_all_there_is() {
+    let help = help_text();
+    for command in COMMANDS {
+        assert!(help.contains(&format!("\n  {}", command.name)), "{}", command.name);
+    }
+    for option in OPTIONS {
+        assert!(help.contains(&option.spelling()), "{}", option.spelling());
+    }
+    for key in keys::all() {
+        let line = help
+            .lines()
+            .find(|line| line.trim_start().starts_with(&format!("{} ", key.name)));
+        assert!(line.is_some(), "{}", key.name);
+    }
+    assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
+    insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false, snapshot_path => "cli" }, {
+        insta::assert_snapshot!("help", help);
+    });
+}
