@@ -365,7 +365,7 @@ impl Runner {
     }
 
     /// Sleeps; true = a stop was asked for meanwhile.
-    async fn pause(&self, duration: Duration) -> bool {
+    async fn pause(&mut self, duration: Duration) -> bool {
         tokio::select! {
             () = self.stop.cancelled() => true,
             () = sleep(duration) => false,

@@ -1,1 +1,14 @@
-//! clatd.
+//! clatd: one daemon that gives an IPv6-only host working IPv4 over every uplink it has.
+
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod control;
+pub mod instance;
+pub mod kernel;
+pub mod logging;
+pub mod report;
+pub mod status;
+pub mod supervisor;
+pub mod watch;
+pub mod world;

@@ -1,0 +1,141 @@
+//! What each command of the command line does.
+
+mod daemon;
+mod translate;
+
+use std::error::Error;
+use std::io::{self, Write};
+
+use clatd_stages::plan::{Idle, PlanDocument};
+use clatd_stages::stage::{self, Verdict};
+use tokio::runtime::{Builder, Runtime};
+use tracing::{debug, error, info, warn};
+
+use crate::cli::{self, Command, Options};
+use crate::config::{self, ConfigErrors, Loaded};
+use crate::kernel::{Holds, Netlink, cleanup as leftovers};
+use crate::logging::{self, Verbosity};
+use crate::report::chain;
+use crate::supervisor;
+use crate::world::SystemWorld;
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// Executes a command; `Ok(false)` = it failed and said why.
+pub fn execute(command: Command) -> Result<bool, Failure> {
+    match command {
+        Command::Help => print(&cli::help_text()),
+        Command::Version => print(&cli::version_text()),
+        Command::Check(options) => Ok(config::check(&options, &mut io::stdout(), &mut io::stderr())?),
+        Command::Run(options) => run(options),
+        Command::Plan { options, json, instance } => plan(&options, json, instance.as_deref()),
+        Command::Cleanup { options, dry_run } => cleanup(&options, dry_run),
+        Command::Reload(options) => daemon::reload(&options),
+        Command::Status { options, json, instance } => daemon::status(&options, json, instance.as_deref()),
+        Command::Translate { options, mtu4, mtu6, input, output } => {
+            translate::run(&options, translate::Mtus { mtu4, mtu6 }, &input, &output)
+        }
+        Command::Discover { .. } => Err("`clatd discover` is not available in this version; `clatd plan` shows the PLAT prefix".into()),
+    }
+}
+
+fn print(text: &str) -> Result<bool, Failure> {
+    let mut out = io::stdout().lock();
+    // A reader that has seen enough (`clatd --help | head`) is no failure.
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(true),
+    }
+}
+
+/// The configuration, or its errors on stderr. Sets logging up as it says.
+fn load(options: &Options) -> Result<Option<Loaded>, Failure> {
+    match config::load(options) {
+        Ok(loaded) => {
+            logging::init(Verbosity { quiet: loaded.base.quiet, debug: loaded.base.debug })?;
+            loaded.warnings.iter().for_each(|warning| warn!("{warning}"));
+            loaded.notes.iter().for_each(|note| debug!("{note}"));
+            Ok(Some(loaded))
+        }
+        Err(errors) => {
+            show(&errors, options)?;
+            Ok(None)
+        }
+    }
+}
+
+fn show(errors: &ConfigErrors, options: &Options) -> Result<(), Failure> {
+    logging::init(Verbosity { quiet: options.quiet, debug: options.debug })?;
+    errors.warnings.iter().for_each(|warning| warn!("{warning}"));
+    errors.errors.iter().for_each(|problem| error!("{problem}"));
+    Ok(())
+}
+
+fn runtime() -> io::Result<Runtime> {
+    // Packets are moved by threads of their own; two are plenty for the rest.
+    Builder::new_multi_thread().worker_threads(2).enable_all().build()
+}
+
+fn run(options: Options) -> Result<bool, Failure> {
+    let Some(loaded) = load(&options)? else { return Ok(false) };
+    info!("starting clatd {}", env!("CARGO_PKG_VERSION"));
+    Ok(runtime()?.block_on(supervisor::run(options, loaded))?)
+}
+
+fn plan(options: &Options, json: bool, wanted: Option<&str>) -> Result<bool, Failure> {
+    let Some(mut loaded) = load(options)? else { return Ok(false) };
+    if let Some(name) = wanted {
+        loaded.instances.retain(|configured| configured.instance.name == name);
+        loaded.unable.retain(|unable| unable.name == name);
+        if loaded.instances.is_empty() && loaded.unable.is_empty() {
+            return Err(format!("there is no instance {name}").into());
+        }
+    }
+    let (document, clean) = runtime()?.block_on(observe_all(&loaded))?;
+    let text = if json { serde_json::to_string_pretty(&document)? + "\n" } else { document.to_string() };
+    Ok(print(&text)? && clean)
+}
+
+/// The plans of all instances; false = some could not be made, which was reported.
+async fn observe_all(loaded: &Loaded) -> Result<(PlanDocument, bool), Failure> {
+    let world = SystemWorld::new(Netlink::open()?, Holds::default());
+    let mut document = PlanDocument { version: PlanDocument::VERSION, instances: Vec::new(), idle: Vec::new() };
+    let mut clean = loaded.unable.is_empty();
+    for unable in &loaded.unable {
+        error!("instance {}: {}", unable.name, unable.error);
+    }
+    for instance in loaded.instances.iter().map(|configured| &configured.instance) {
+        let planned = match stage::observe(instance, &world).await {
+            Ok((_, Verdict::Idle { reason })) => {
+                document.idle.push(Idle { instance: instance.name.clone(), reason });
+                continue;
+            }
+            Ok((facts, Verdict::Ready)) => stage::plan(instance, facts).map_err(|failure| chain(&failure)),
+            Err(failure) => Err(chain(&failure)),
+        };
+        match planned {
+            Ok(plan) => document.instances.push(plan),
+            Err(failure) => {
+                error!("instance {}: {failure}", instance.name);
+                clean = false;
+            }
+        }
+    }
+    Ok((document, clean))
+}
+
+fn cleanup(options: &Options, dry_run: bool) -> Result<bool, Failure> {
+    let Some(loaded) = load(options)? else { return Ok(false) };
+    let report = runtime()?.block_on(leftovers::run(&loaded.runtime_dir, &loaded.base, dry_run))?;
+    let mut text = String::new();
+    for line in &report.done {
+        text.push_str(if dry_run { "would " } else { "" });
+        text.push_str(line);
+        text.push('\n');
+    }
+    if report.done.is_empty() && report.errors.is_empty() {
+        text.push_str("nothing to clean up\n");
+    }
+    report.errors.iter().for_each(|failure| error!("{failure}"));
+    Ok(print(&text)? && report.errors.is_empty())
+}

@@ -1,0 +1,140 @@
+//! The control socket: `control.sock` in the runtime directory, one JSON request per line, one JSON answer per line.
+//!
+//! ```text
+//! -> {"request":"status"}     <- {"version":1,"clatd":"0.1.0","instances":[...]}
+//! -> {"request":"reload"}     <- {"ok":true}   or   {"error":"..."}
+//! ```
+//!
+//! Clients are served side by side, each for a limited time and number of bytes, so that a slow or rude one harms
+//! nobody but itself.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
+use tracing::debug;
+
+use crate::status::Board;
+
+/// Name of the socket in the runtime directory.
+pub const SOCKET: &str = "control.sock";
+/// Longest request in bytes.
+const LONGEST_REQUEST: u64 = 4096;
+/// How long a client may take for a request, or to read an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Clients served at once; further ones wait in the kernel's queue.
+const CLIENTS: usize = 64;
+
+/// What a client may ask for.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+enum Request {
+    Status,
+    Reload,
+}
+
+/// A reload asked for by a client; the answer is an error text or nothing.
+pub type Reload = oneshot::Sender<Result<(), String>>;
+
+/// The socket; removed when dropped.
+pub struct Control {
+    path: PathBuf,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.task.abort();
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Opens the socket. A leftover of a killed daemon is replaced: the caller holds the lock of the directory.
+pub fn open(runtime_dir: &Path, board: Board, reloads: mpsc::Sender<Reload>) -> io::Result<Control> {
+    let path = runtime_dir.join(SOCKET);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    let task = tokio::spawn(accept(listener, board, reloads));
+    Ok(Control { path, task })
+}
+
+async fn accept(listener: UnixListener, board: Board, reloads: mpsc::Sender<Reload>) {
+    let places = Arc::new(Semaphore::new(CLIENTS));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((client, _)) => {
+                let (board, reloads) = (board.clone(), reloads.clone());
+                tokio::spawn(async move {
+                    if let Err(error) = serve(client, &board, &reloads).await {
+                        debug!("control socket: {error}");
+                    }
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                debug!("control socket: cannot accept: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn serve(client: UnixStream, board: &Board, reloads: &mpsc::Sender<Reload>) -> io::Result<()> {
+    let (read, mut write) = client.into_split();
+    let mut read = BufReader::new(read);
+    loop {
+        let mut line = Vec::new();
+        let length = timeout(PATIENCE, (&mut read).take(LONGEST_REQUEST).read_until(b'\n', &mut line)).await??;
+        if length == 0 {
+            return Ok(());
+        }
+        let whole = line.ends_with(b"\n");
+        let answer = if whole { answer(&line, board, reloads).await } else { json!({"error": "a request is one line of JSON"}) };
+        let mut text = answer.to_string();
+        text.push('\n');
+        timeout(PATIENCE, write.write_all(text.as_bytes())).await??;
+        if !whole {
+            return Ok(());
+        }
+    }
+}
+
+async fn answer(line: &[u8], board: &Board, reloads: &mpsc::Sender<Reload>) -> Value {
+    match serde_json::from_slice(line) {
+        Err(error) => json!({"error": format!("not a request: {error}")}),
+        Ok(Request::Status) => board.document(),
+        Ok(Request::Reload) => {
+            let (reply, replied) = oneshot::channel();
+            let asked = reloads.send(reply).await.is_ok();
+            match replied.await {
+                Ok(Ok(())) if asked => json!({"ok": true}),
+                Ok(Err(error)) => json!({ "error": error }),
+                _ => json!({"error": "the daemon is stopping"}),
+            }
+        }
+    }
+}
+
+/// Asks the daemon of this runtime directory; the request is a word of the protocol.
+pub fn ask(runtime_dir: &Path, request: &str) -> io::Result<Value> {
+    use std::io::{BufRead, Write};
+    let mut stream = std::os::unix::net::UnixStream::connect(runtime_dir.join(SOCKET))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    writeln!(stream, "{}", json!({ "request": request }))?;
+    let mut line = String::new();
+    std::io::BufReader::new(stream).read_line(&mut line)?;
+    serde_json::from_str(&line).map_err(io::Error::other)
+}

@@ -1,0 +1,344 @@
+//! One daemon, many instances: starts, stops and reloads them, and keeps them from harming each other.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clatd_stages::apply;
+use clatd_stages::settings::WhenIdle;
+use clatd_stages::stage::Instance;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, error, info, info_span, warn};
+
+use crate::cli::Options;
+use crate::config::{self, Configured, Loaded};
+use crate::instance::{End, Runner, State, Status};
+use crate::control::{self, Control, Reload};
+use crate::kernel::{FileJournal, Holds, Kernel, Netlink, RuntimeLock, TranslatorExit};
+use crate::report::chain;
+use crate::status::{Board, Entry};
+use crate::watch as network;
+use crate::world::SystemWorld;
+
+/// Why the daemon could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The runtime directory could not be used, or another clatd uses it.
+    #[error("cannot use the runtime directory {}", path.display())]
+    Runtime {
+        /// The directory.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Something that the whole daemon needs could not be had.
+    #[error("cannot {doing}")]
+    System {
+        /// What was being done.
+        doing: &'static str,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+fn system(doing: &'static str) -> impl FnOnce(std::io::Error) -> StartError {
+    move |source| StartError::System { doing, source }
+}
+
+/// An instance that was started.
+struct Started {
+    configured: Configured,
+    stop: CancellationToken,
+    status: watch::Receiver<Status>,
+    task: Id,
+}
+
+/// The daemon.
+pub struct Supervisor {
+    options: Options,
+    runtime_dir: PathBuf,
+    netlink: Netlink,
+    holds: Holds,
+    world: Arc<SystemWorld>,
+    changes: watch::Receiver<u64>,
+    stop: CancellationToken,
+    started: BTreeMap<String, Started>,
+    tasks: JoinSet<End>,
+    /// Changed instances, to be started when their former selves have ended.
+    waiting: Vec<Configured>,
+    failed: bool,
+    board: Board,
+    reloads: mpsc::Receiver<Reload>,
+    _control: Control,
+    _lock: RuntimeLock,
+}
+
+/// Runs all instances until they have ended or SIGINT or SIGTERM comes; true = nothing failed.
+pub async fn run(options: Options, loaded: Loaded) -> Result<bool, StartError> {
+    // Before anything is changed: a signal during set-up must undo, not kill.
+    let signals = Signals::new().map_err(system("catch signals"))?;
+    let mut supervisor = Supervisor::new(options, &loaded)?;
+    supervisor.undo_leftovers().await;
+    supervisor.start_all(loaded);
+    let clean = supervisor.supervise(signals).await;
+    Ok(clean)
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+impl Supervisor {
+    fn new(options: Options, loaded: &Loaded) -> Result<Self, StartError> {
+        let runtime_dir = loaded.runtime_dir.clone();
+        let unusable = |source: Box<dyn std::error::Error + Send + Sync>| StartError::Runtime { path: runtime_dir.clone(), source };
+        let lock = RuntimeLock::acquire(&runtime_dir).map_err(|source| unusable(source.into()))?;
+        let netlink = Netlink::open().map_err(system("open a netlink socket"))?;
+        let holds = Holds::default();
+        let world = Arc::new(SystemWorld::new(netlink.clone(), holds.clone()));
+        let board = Board::default();
+        let (reload_sender, reloads) = mpsc::channel(1);
+        let control = control::open(&runtime_dir, board.clone(), reload_sender).map_err(|source| unusable(source.into()))?;
+        let changes = network::start().map_err(system("watch the network by netlink"))?;
+        Ok(Self {
+            options,
+            runtime_dir,
+            netlink,
+            holds,
+            world,
+            changes,
+            stop: CancellationToken::new(),
+            started: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            waiting: Vec::new(),
+            failed: false,
+            board,
+            reloads,
+            _control: control,
+            _lock: lock,
+        })
+    }
+
+    /// Undoes what a killed daemon recorded in this runtime directory.
+    async fn undo_leftovers(&mut self) {
+        let journals = match FileJournal::list(&self.runtime_dir) {
+            Ok(journals) => journals,
+            Err(failure) => {
+                error!("{}", chain(&failure));
+                self.failed = true;
+                return;
+            }
+        };
+        for name in journals {
+            warn!("undoing what a killed clatd left of instance {name}");
+            self.unwind(&name).await;
+        }
+    }
+
+    /// Undoes what the journal of an instance without a task holds.
+    async fn unwind(&mut self, name: &str) {
+        let mut journal = match FileJournal::open(&self.runtime_dir, name) {
+            Ok(journal) => journal,
+            Err(failure) => {
+                error!("{}", chain(&failure));
+                self.failed = true;
+                return;
+            }
+        };
+        let (exits, _) = mpsc::unbounded_channel();
+        let mut kernel = self.kernel(name, exits);
+        for failure in apply::unwind(&mut kernel, &mut journal, 0).await {
+            error!("{}", chain(&failure));
+            self.failed = true;
+        }
+    }
+
+    fn start_all(&mut self, loaded: Loaded) {
+        for unable in &loaded.unable {
+            error!("instance {} cannot run: {}", unable.name, unable.error);
+            self.failed = true;
+        }
+        for configured in loaded.instances {
+            self.start(configured);
+        }
+        self.say_when_ready();
+    }
+
+    fn start(&mut self, configured: Configured) {
+        let name = configured.instance.name.clone();
+        let journal = match FileJournal::open(&self.runtime_dir, &name) {
+            Ok(journal) => journal,
+            Err(failure) => {
+                error!("instance {name} cannot run: {}", chain(&failure));
+                self.failed = true;
+                return;
+            }
+        };
+        let (exit_sender, exits) = mpsc::unbounded_channel::<TranslatorExit>();
+        let (status_sender, status) = watch::channel(Status::default());
+        let kernel = self.kernel(&name, exit_sender);
+        let entry = Entry {
+            device: configured.instance.settings.clat_dev.clone(),
+            clat_v4: configured.instance.settings.clat_v4_addr,
+            status: status.clone(),
+            statistics: kernel.statistics(),
+        };
+        self.board.put(&name, entry);
+        let stop = self.stop.child_token();
+        let runner = Runner {
+            instance: configured.instance.clone(),
+            waits: configured.instance.settings.when_idle == Some(WhenIdle::Wait),
+            world: self.world.clone(),
+            system: Box::new(kernel),
+            journal: Box::new(journal),
+            exits,
+            changes: self.changes.clone(),
+            stop: stop.clone(),
+            status: status_sender,
+        };
+        let task = self.tasks.spawn(runner.run().instrument(info_span!("instance", name = %name))).id();
+        self.started.insert(name, Started { configured, stop, status, task });
+    }
+
+    fn kernel(&self, instance: &str, exits: mpsc::UnboundedSender<TranslatorExit>) -> Kernel {
+        Kernel::new(instance, self.netlink.clone(), self.holds.clone(), exits)
+    }
+
+    /// Tells the service manager when every instance has found out whether it has something to do.
+    fn say_when_ready(&self) {
+        let mut statuses: Vec<_> = self.started.values().map(|started| started.status.clone()).collect();
+        tokio::spawn(async move {
+            for status in &mut statuses {
+                let settled = |status: &Status| matches!(status.state, State::Idle | State::Running | State::Stuck);
+                if status.wait_for(settled).await.is_err() {
+                    // It ended before it settled; the exit status says how.
+                    continue;
+                }
+            }
+            if let Err(failure) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+                warn!("cannot tell the service manager that clatd is ready: {failure}");
+            }
+        });
+    }
+
+    async fn supervise(&mut self, mut signals: Signals) -> bool {
+        loop {
+            tokio::select! {
+                ended = self.tasks.join_next_with_id() => match ended {
+                    Some(ended) => self.ended(ended).await,
+                    None => break,
+                },
+                _ = signals.interrupt.recv() => self.stop_all("SIGINT"),
+                _ = signals.terminate.recv() => self.stop_all("SIGTERM"),
+                _ = signals.hangup.recv() => {
+                    info!("SIGHUP: reading the configuration again");
+                    let _ = self.reload();
+                }
+                Some(reply) = self.reloads.recv() => {
+                    info!("reload: reading the configuration again");
+                    let _ = reply.send(self.reload());
+                }
+            }
+        }
+        !self.failed
+    }
+
+    fn stop_all(&self, signal: &str) {
+        info!("{signal}: stopping");
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        self.stop.cancel();
+    }
+
+    /// A task ended. One that panicked could not undo what it did, so that is done here, for it alone.
+    async fn ended(&mut self, ended: Result<(Id, End), JoinError>) {
+        let (task, end) = match ended {
+            Ok((task, end)) => (task, Some(end)),
+            Err(panic) => {
+                error!("an instance panicked: {panic}");
+                (panic.id(), None)
+            }
+        };
+        let name = self.started.iter().find(|(_, started)| started.task == task).map(|(name, _)| name.clone());
+        if end != Some(End::Clean) {
+            self.failed = true;
+        }
+        let Some(name) = name else { return };
+        if end.is_none() {
+            self.unwind(&name).await;
+        }
+        self.started.remove(&name);
+        self.board.take(&name);
+        if let Some(position) = self.waiting.iter().position(|configured| configured.instance.name == name)
+            && !self.stop.is_cancelled()
+        {
+            let configured = self.waiting.remove(position);
+            self.start(configured);
+        }
+    }
+
+    /// Takes up added, changed and removed instances; untouched ones keep running. An error in the configuration
+    /// leaves everything as it is.
+    fn reload(&mut self) -> Result<(), String> {
+        let loaded = match config::load(&self.options) {
+            Ok(loaded) => loaded,
+            Err(errors) => {
+                let text = format!("the configuration has errors, so everything stays as it is:\n{errors}");
+                error!("{text}");
+                return Err(text);
+            }
+        };
+        for warning in &loaded.warnings {
+            warn!("{warning}");
+        }
+        self.waiting.clear();
+        let wanted: Vec<&str> = loaded.instances.iter().map(|configured| configured.instance.name.as_str()).collect();
+        for (name, started) in &self.started {
+            if !wanted.contains(&name.as_str()) {
+                info!("instance {name} was removed");
+                started.stop.cancel();
+            }
+        }
+        for configured in loaded.instances {
+            self.take_up(configured);
+        }
+        Ok(())
+    }
+
+    fn take_up(&mut self, configured: Configured) {
+        let name = configured.instance.name.clone();
+        match self.started.get(&name) {
+            Some(started) if same(&started.configured.instance, &configured.instance) && !started.stop.is_cancelled() => {}
+            Some(started) => {
+                info!("instance {name} was changed");
+                started.stop.cancel();
+                self.waiting.push(configured);
+            }
+            None => {
+                info!("instance {name} was added");
+                self.start(configured);
+            }
+        }
+    }
+}
+
+/// Whether two readings of the configuration mean the same instance; the seed is drawn anew at each.
+fn same(a: &Instance, b: &Instance) -> bool {
+    a.name == b.name && a.settings == b.settings
+}

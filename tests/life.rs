@@ -1,0 +1,342 @@
+//! The life of an instance: events in, states and the state of the system out. Time is the test's, so waits take none.
+
+mod support;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use clatd::instance::{End, Runner, State, Status};
+use clatd::kernel::TranslatorExit;
+use clatd_stages::apply::{OpError, System};
+use clatd_stages::fixed_world::FixedWorld;
+use clatd_stages::journal::{MemoryJournal, Outcome};
+use clatd_stages::net::MAIN_TABLE;
+use clatd_stages::op::Op;
+use clatd_stages::settings::Settings;
+use clatd_stages::stage::Instance;
+use clatd_stages::world::{DnsAnswer, RouteAnswer};
+use serde_json::json;
+use support::cases::{self, address, native, settings};
+use support::changing_world::ChangingWorld;
+use support::model::{Fault, Model, State as SystemState};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// The model, shared with the test; asks for a stop at the n-th call where told so.
+#[derive(Clone)]
+struct Shared {
+    model: Arc<Mutex<Model>>,
+    stop_at: Option<(usize, CancellationToken)>,
+}
+
+#[async_trait]
+impl System for Shared {
+    async fn apply(&mut self, op: &Op, outcome: Option<&Outcome>) -> Result<Outcome, OpError> {
+        let mut model = self.model.lock().unwrap().clone();
+        let result = model.apply(op, outcome).await;
+        if let Some((at, token)) = &self.stop_at
+            && model.calls.len() == *at + 1
+        {
+            token.cancel();
+        }
+        *self.model.lock().unwrap() = model;
+        result
+    }
+}
+
+/// An instance that lives, and the strings to pull.
+struct Life {
+    world: ChangingWorld,
+    model: Arc<Mutex<Model>>,
+    before: SystemState,
+    changes: watch::Sender<u64>,
+    exits: mpsc::UnboundedSender<TranslatorExit>,
+    stop: CancellationToken,
+    status: watch::Receiver<Status>,
+    task: JoinHandle<End>,
+}
+
+impl Life {
+    fn begin(world: FixedWorld, settings: Settings, waits: bool) -> Self {
+        Self::begin_with(world, settings, waits, Fault::None, None)
+    }
+
+    fn begin_with(world: FixedWorld, settings: Settings, waits: bool, fault: Fault, stop_at: Option<usize>) -> Self {
+        let model = Model { fault, ..Model::of(&world) };
+        let before = model.state.clone();
+        let model = Arc::new(Mutex::new(model));
+        let world = ChangingWorld::new(world);
+        let (changes, changed) = watch::channel(0);
+        let (exits, exited) = mpsc::unbounded_channel();
+        let (status_sender, status) = watch::channel(Status::default());
+        let stop = CancellationToken::new();
+        let runner = Runner {
+            instance: Instance { name: "clat".into(), settings, runtime_dir: "/run/clatd".into(), seed: 7 },
+            waits,
+            world: Arc::new(world.clone()),
+            system: Box::new(Shared { model: model.clone(), stop_at: stop_at.map(|at| (at, stop.clone())) }),
+            journal: Box::new(MemoryJournal::default()),
+            exits: exited,
+            changes: changed,
+            stop: stop.clone(),
+            status: status_sender,
+        };
+        let task = tokio::spawn(runner.run());
+        Self { world, model, before, changes, exits, stop, status, task }
+    }
+
+    async fn reaches(&mut self, state: State) {
+        let reached = tokio::time::timeout(Duration::from_secs(600), self.status.wait_for(|status| status.state == state)).await.is_ok();
+        assert!(reached, "{state:?} is not reached: {:?}", self.status.borrow());
+    }
+
+    /// Changes the world and tells the instance.
+    fn change(&self, change: impl FnOnce(&mut FixedWorld)) {
+        self.world.change(change);
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    fn system(&self) -> SystemState {
+        self.model.lock().unwrap().state.clone()
+    }
+
+    fn calls(&self) -> Vec<String> {
+        self.model.lock().unwrap().calls.clone()
+    }
+
+    async fn ends(self) -> End {
+        let end = tokio::time::timeout(Duration::from_secs(600), self.task).await.expect("it ends").unwrap();
+        assert_eq!(self.model.lock().unwrap().state, self.before, "the state after is the state before");
+        end
+    }
+
+    async fn stopped(self) -> End {
+        self.stop.cancel();
+        self.ends().await
+    }
+}
+
+fn native_ipv4(world: &mut FixedWorld) {
+    world.routes4.insert(MAIN_TABLE, vec![native("192.0.2.1", "eth0", 100)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_runs_until_it_is_stopped_and_undoes_everything() {
+    let mut life = Life::begin(cases::world(), Settings::default(), false);
+    life.reaches(State::Running).await;
+    assert_ne!(life.system(), life.before);
+    assert_eq!(life.stopped().await, End::Clean);
+}
+
+#[tokio::test(start_paused = true)]
+async fn native_ipv4_and_no_prefix_end_it_where_it_does_not_wait() {
+    for name in ["native-ipv4", "no-dns64", "no-route-to-plat", "no-such-uplink"] {
+        let case = cases::all().into_iter().find(|case| case.name == name).unwrap();
+        let life = Life::begin(case.world, case.settings, false);
+        let model = life.model.clone();
+        assert_eq!(life.ends().await, End::Clean, "{name}");
+        assert!(model.lock().unwrap().calls.is_empty(), "{name}: nothing is touched");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_conncheck_delay_is_waited_for_and_a_stop_ends_it() {
+    let begun = tokio::time::Instant::now();
+    let mut life = Life::begin(cases::world(), Settings::default(), false);
+    life.reaches(State::Running).await;
+    assert!(begun.elapsed() >= Duration::from_secs(10));
+    assert_eq!(life.stopped().await, End::Clean);
+
+    let begun = tokio::time::Instant::now();
+    let life = Life::begin(cases::world(), settings(&[("v4-conncheck-delay", json!(3600))]), false);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(life.stopped().await, End::Clean);
+    assert!(begun.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_during_any_step_of_the_set_up_undoes_what_was_done() {
+    let mut life = Life::begin(cases::world(), Settings::default(), false);
+    life.reaches(State::Running).await;
+    let steps = life.calls().len();
+    assert_eq!(life.stopped().await, End::Clean);
+    for at in 0..steps {
+        let life = Life::begin_with(cases::world(), Settings::default(), true, Fault::None, Some(at));
+        assert_eq!(life.ends().await, End::Clean, "stopped during step {at}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_step_ends_it_with_a_failure_where_it_does_not_wait() {
+    for fault in [Fault::Before(3), Fault::After(3)] {
+        let life = Life::begin_with(cases::world(), Settings::default(), false, fault, None);
+        let status = life.status.clone();
+        assert_eq!(life.ends().await, End::Failed);
+        let error = status.borrow().last_error.clone().unwrap();
+        assert!(error.contains("add address 192.0.0.1/32 to clat") && error.contains("fault injected"), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_step_is_tried_again_where_it_waits() {
+    let mut life = Life::begin_with(cases::world(), Settings::default(), true, Fault::Before(3), None);
+    life.reaches(State::Running).await;
+    assert!(life.status.borrow().last_error.is_some());
+    assert_eq!(life.stopped().await, End::Clean);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_death_of_the_translator_is_undone_and_reported() {
+    let death = || TranslatorExit { instance: "clat".into(), device: "clat".into(), detail: "exit status 1: no such prefix".into() };
+    let mut life = Life::begin(cases::world(), Settings::default(), false);
+    life.reaches(State::Running).await;
+    life.exits.send(death()).unwrap();
+    let status = life.status.clone();
+    assert_eq!(life.ends().await, End::Failed);
+    assert!(status.borrow().last_error.as_ref().unwrap().contains("no such prefix"));
+
+    let mut life = Life::begin(cases::world(), Settings::default(), true);
+    life.reaches(State::Running).await;
+    life.exits.send(death()).unwrap();
+    life.reaches(State::Idle).await;
+    assert_eq!(life.system(), life.before);
+    life.reaches(State::Running).await;
+    assert_eq!(life.stopped().await, End::Clean);
+}
+
+#[tokio::test(start_paused = true)]
+async fn native_ipv4_that_comes_and_goes_is_followed_where_it_waits() {
+    let mut life = Life::begin(cases::world(), Settings::default(), true);
+    life.reaches(State::Running).await;
+    life.change(native_ipv4);
+    life.reaches(State::Idle).await;
+    assert!(life.status.borrow().reason.contains("already has IPv4 connectivity"));
+    assert_eq!(life.system(), life.before);
+    life.change(|world| world.routes4.clear());
+    life.reaches(State::Running).await;
+    assert_eq!(life.stopped().await, End::Clean);
+}
+
+#[tokio::test(start_paused = true)]
+async fn native_ipv4_that_comes_later_does_not_matter_where_it_does_not_wait() {
+    let mut life = Life::begin(cases::world(), Settings::default(), false);
+    life.reaches(State::Running).await;
+    life.change(native_ipv4);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(life.status.borrow().state, State::Running);
+    assert_eq!(life.stopped().await, End::Clean);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_uplink_that_appears_ends_idleness() {
+    let mut world = cases::world();
+    let route = std::mem::take(&mut world.route_to);
+    let mut life = Life::begin(world, Settings::default(), true);
+    life.reaches(State::Idle).await;
+    life.change(|world| world.route_to = route);
+    life.reaches(State::Running).await;
+    assert_eq!(life.stopped().await, End::Clean);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dns64_that_appears_without_any_event_is_found() {
+    let mut world = cases::world();
+    let dns = std::mem::take(&mut world.dns);
+    let mut life = Life::begin(world, Settings::default(), true);
+    life.reaches(State::Idle).await;
+    life.world.change(|world| world.dns = dns);
+    life.reaches(State::Running).await;
+    assert_eq!(life.stopped().await, End::Clean);
+}
+
+#[tokio::test(start_paused = true)]
+async fn duplicate_address_detection_is_waited_for_but_not_for_ever() {
+    let tentative = |world: &mut FixedWorld| {
+        for address in world.addresses6.values_mut().flatten() {
+            address.tentative = true;
+        }
+    };
+    let mut world = cases::world();
+    tentative(&mut world);
+    let life = Life::begin(world.clone(), Settings::default(), false);
+    assert_eq!(life.ends().await, End::Failed);
+
+    let mut life = Life::begin(world, settings(&[("v4-conncheck-delay", json!(0))]), false);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    life.world.change(|world| world.addresses6.values_mut().flatten().for_each(|address| address.tentative = false));
+    life.reaches(State::Running).await;
+    assert_eq!(life.stopped().await, End::Clean);
+}
+
+/// DESIGN rule 8: the common head of both plans stays.
+#[tokio::test(start_paused = true)]
+async fn a_changed_prefix_redoes_only_what_depends_on_it() {
+    let mut life = Life::begin(cases::world(), Settings::default(), true);
+    life.reaches(State::Running).await;
+    let calls = life.calls().len();
+    life.change(|world| {
+        let addresses = vec!["2001:db8:64::c000:aa".parse().unwrap()];
+        world.dns.insert(String::new(), DnsAnswer::Addresses { addresses, ttl_s: 60 });
+    });
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let redone = life.calls().split_off(calls);
+    assert_eq!(redone.len(), 2, "{redone:?}");
+    assert!(redone[0].starts_with("stop the translator"), "{redone:?}");
+    assert!(redone[1].contains("2001:db8:64::/96"), "{redone:?}");
+    assert_eq!(life.stopped().await, End::Clean);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_address_or_uplink_is_taken_over() {
+    let mut life = Life::begin(cases::world(), Settings::default(), true);
+    life.reaches(State::Running).await;
+    life.change(|world| {
+        world.addresses6.insert("wan0".into(), vec![address("2001:db8:2::211:22ff:fe33:4455", 64)]);
+    });
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(life.calls().iter().any(|call| call == "add route 2001:db8:2:0:211:22c1:a733:4455 dev clat"));
+    life.change(|world| {
+        world.links.push(cases::link(3, "wan1", 1492));
+        world.addresses6.insert("wan1".into(), vec![address("2001:db8:3::5", 64)]);
+        world.route_to.insert(String::new(), RouteAnswer { device: "wan1".into(), gateway: None, source: None });
+    });
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(life.calls().iter().any(|call| call == "bring clat up with MTU 1492"));
+    assert_eq!(life.status.borrow().state, State::Running);
+    assert_eq!(life.stopped().await, End::Clean);
+}
+
+/// Devices that come and go beside the uplink (containers) must not interrupt anything.
+#[tokio::test(start_paused = true)]
+async fn an_unrelated_change_touches_nothing() {
+    let mut life = Life::begin(cases::world(), Settings::default(), true);
+    life.reaches(State::Running).await;
+    let calls = life.calls();
+    life.change(|world| {
+        world.links.push(cases::link(9, "veth1", 1500));
+        for (key, value) in [("accept_ra", "1"), ("forwarding", "0")] {
+            world.sysctls.insert(format!("net/ipv6/conf/veth1/{key}"), value.into());
+        }
+    });
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(life.calls(), calls);
+    assert_eq!(life.stopped().await, End::Clean);
+}
+
+/// What was replaced is not seen any more while the CLAT runs, but must still come back at the end.
+#[tokio::test(start_paused = true)]
+async fn replaced_routes_come_back_after_changes() {
+    let mut world = cases::world();
+    world.routes4.insert(MAIN_TABLE, vec![native("192.0.2.1", "wan0", 100), native("192.0.2.2", "wan0", 200)]);
+    let mut life = Life::begin(world, settings(&[("v4-defaultroute-replace", json!(true))]), true);
+    life.reaches(State::Running).await;
+    life.change(|world| {
+        world.routes4.clear();
+        world.addresses6.insert("wan0".into(), vec![address("2001:db8:2::211:22ff:fe33:4455", 64)]);
+    });
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(life.status.borrow().state, State::Running);
+    assert_eq!(life.stopped().await, End::Clean);
+}

@@ -1,0 +1,64 @@
+//! A world that a test changes while an instance lives in it.
+
+use std::net::Ipv6Addr;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use clatd_stages::fixed_world::FixedWorld;
+use clatd_stages::net::{Address6, Link, Route};
+use clatd_stages::settings::DnsServer;
+use clatd_stages::world::{DnsAnswer, RouteAnswer, World, WorldError};
+
+/// Answers from whatever the fixed world inside is at the moment.
+#[derive(Clone)]
+pub struct ChangingWorld(Arc<Mutex<FixedWorld>>);
+
+impl ChangingWorld {
+    /// Begins as `world`.
+    pub fn new(world: FixedWorld) -> Self {
+        Self(Arc::new(Mutex::new(world)))
+    }
+
+    /// Changes it.
+    pub fn change(&self, change: impl FnOnce(&mut FixedWorld)) {
+        change(&mut self.0.lock().unwrap());
+    }
+
+    fn now(&self) -> FixedWorld {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+#[async_trait]
+impl World for ChangingWorld {
+    async fn links(&self) -> Result<Vec<Link>, WorldError> {
+        self.now().links().await
+    }
+    async fn addresses6(&self, device: &str) -> Result<Vec<Address6>, WorldError> {
+        self.now().addresses6(device).await
+    }
+    async fn routes4(&self, table: u32) -> Result<Vec<Route>, WorldError> {
+        self.now().routes4(table).await
+    }
+    async fn routes6(&self, table: u32) -> Result<Vec<Route>, WorldError> {
+        self.now().routes6(table).await
+    }
+    async fn route_to(&self, destination: Ipv6Addr, device: Option<&str>) -> Result<Option<RouteAnswer>, WorldError> {
+        self.now().route_to(destination, device).await
+    }
+    async fn sysctl(&self, key: &str) -> Result<Option<String>, WorldError> {
+        self.now().sysctl(key).await
+    }
+    async fn nft_ruleset(&self, command: &str) -> Result<Option<serde_json::Value>, WorldError> {
+        self.now().nft_ruleset(command).await
+    }
+    async fn ip6tables_filter(&self, command: &str) -> Result<Option<String>, WorldError> {
+        self.now().ip6tables_filter(command).await
+    }
+    async fn aaaa(&self, name: &str, server: Option<&DnsServer>, device: Option<&str>) -> Result<DnsAnswer, WorldError> {
+        self.now().aaaa(name, server, device).await
+    }
+    async fn program(&self, command: &str) -> Result<Option<String>, WorldError> {
+        self.now().program(command).await
+    }
+}
