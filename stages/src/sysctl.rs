@@ -24,6 +24,11 @@ fn key(device: &str, name: &str) -> String {
     format!("net/ipv6/conf/{device}/{name}")
 }
 
+/// The longest random delay of an answer for a proxied neighbour; by default 0.8 s, which the first packets would wait.
+fn proxy_delay(device: &str) -> String {
+    format!("net/ipv6/neigh/{device}/proxy_delay")
+}
+
 #[async_trait]
 impl Stage for Sysctl {
     fn name(&self) -> StageName {
@@ -42,7 +47,7 @@ impl Stage for Sysctl {
         let settings = &instance.settings;
         let mut keys = Vec::new();
         if settings.proxynd_enable {
-            keys.push(key(&uplink, "proxy_ndp"));
+            keys.extend([key(&uplink, "proxy_ndp"), proxy_delay(&uplink)]);
         }
         if settings.forwarding_enable {
             keys.extend([
@@ -82,6 +87,9 @@ impl Stage for Sysctl {
         if settings.proxynd_enable {
             let why = "the uplink answers neighbour solicitations for the CLAT's address";
             steps.extend(planner.hold(&key(planner.uplink, "proxy_ndp"), "1", why));
+            let why =
+                "nobody else answers for the CLAT's address, so there is nobody to wait for (RFC 4861 section 7.2.8)";
+            steps.extend(planner.hold(&proxy_delay(planner.uplink), "0", why));
         }
         Ok(steps)
     }

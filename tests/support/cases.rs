@@ -33,7 +33,16 @@ impl Case {
 
 /// A device.
 pub fn link(index: u32, name: &str, mtu: u32) -> Link {
-    Link { index, name: name.into(), mtu, up: true, carrier: true, alias: None, master: None, vrf_table: None }
+    Link {
+        index,
+        name: name.into(),
+        mtu,
+        up: true,
+        carrier: true,
+        alias: None,
+        master: None,
+        vrf_table: None,
+    }
 }
 
 /// An address that can serve.
@@ -61,7 +70,13 @@ pub fn native(gateway: &str, device: &str, metric: u32) -> Route {
 }
 
 fn conf(uplink: &str, pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-    pairs.iter().map(|(key, value)| (format!("net/ipv6/conf/{}", key.replace("UP", uplink)), (*value).to_owned())).collect()
+    pairs
+        .iter()
+        .map(|(key, value)| {
+            let key = format!("net/ipv6/conf/{}", key.replace("UP", uplink)).replace("conf/../", "");
+            (key, (*value).to_owned())
+        })
+        .collect()
 }
 
 /// Linux 6.17 or later, IPv6-only uplink with SLAAC, DNS64 with the well-known prefix, no firewall.
@@ -72,7 +87,14 @@ pub fn world() -> FixedWorld {
         route_to: ["", "wan0"]
             .map(|device| {
                 let gateway = Some("fe80::1".parse().unwrap());
-                (device.to_owned(), RouteAnswer { device: "wan0".into(), gateway, source: None })
+                (
+                    device.to_owned(),
+                    RouteAnswer {
+                        device: "wan0".into(),
+                        gateway,
+                        source: None,
+                    },
+                )
             })
             .into(),
         sysctls: conf(
@@ -87,6 +109,7 @@ pub fn world() -> FixedWorld {
                 ("UP/forwarding", "0"),
                 ("UP/force_forwarding", "0"),
                 ("UP/proxy_ndp", "0"),
+                ("../neigh/UP/proxy_delay", "80"),
             ],
         ),
         nft: Some(json!({"nftables": [{"metainfo": {"version": "1.0.6"}}]})),
@@ -97,7 +120,10 @@ pub fn world() -> FixedWorld {
 }
 
 fn dns64(a: &str, b: &str) -> DnsAnswer {
-    DnsAnswer::Addresses { addresses: vec![a.parse().unwrap(), b.parse().unwrap()], ttl_s: 3600 }
+    DnsAnswer::Addresses {
+        addresses: vec![a.parse().unwrap(), b.parse().unwrap()],
+        ttl_s: 3600,
+    }
 }
 
 /// Linux before 6.17: no force_forwarding; a second device forwards already.
@@ -105,7 +131,9 @@ fn old_kernel() -> FixedWorld {
     let mut world = world();
     world.links.push(link(3, "br0", 1500));
     world.sysctls.remove("net/ipv6/conf/wan0/force_forwarding");
-    world.sysctls.extend(conf("", &[("br0/accept_ra", "1"), ("br0/forwarding", "1")]));
+    world
+        .sysctls
+        .extend(conf("", &[("br0/accept_ra", "1"), ("br0/forwarding", "1")]));
     world
 }
 
@@ -118,19 +146,34 @@ fn rule(family: &str, table: &str, chain: &str, expr: Value) -> Value {
 }
 
 fn with_nft(objects: Vec<Value>) -> FixedWorld {
-    FixedWorld { nft: Some(json!({ "nftables": objects })), ..world() }
+    FixedWorld {
+        nft: Some(json!({ "nftables": objects })),
+        ..world()
+    }
 }
 
 fn with_routes(routes: Vec<Route>) -> FixedWorld {
-    FixedWorld { routes4: [(MAIN_TABLE, routes)].into(), ..world() }
+    FixedWorld {
+        routes4: [(MAIN_TABLE, routes)].into(),
+        ..world()
+    }
 }
 
 fn with_addresses(addresses: Vec<Address6>) -> FixedWorld {
-    FixedWorld { addresses6: [("wan0".to_owned(), addresses)].into(), ..world() }
+    FixedWorld {
+        addresses6: [("wan0".to_owned(), addresses)].into(),
+        ..world()
+    }
 }
 
 fn with_dns(servers: &[(&str, DnsAnswer)]) -> FixedWorld {
-    FixedWorld { dns: servers.iter().map(|(server, answer)| ((*server).to_owned(), answer.clone())).collect(), ..world() }
+    FixedWorld {
+        dns: servers
+            .iter()
+            .map(|(server, answer)| ((*server).to_owned(), answer.clone()))
+            .collect(),
+        ..world()
+    }
 }
 
 /// Settings by key, as the configuration would give them.
@@ -144,7 +187,11 @@ pub fn settings(pairs: &[(&str, Value)]) -> Settings {
 }
 
 fn case(name: &'static str, pairs: &[(&str, Value)], world: FixedWorld) -> Case {
-    Case { name, settings: settings(pairs), world }
+    Case {
+        name,
+        settings: settings(pairs),
+        world,
+    }
 }
 
 /// All cases.
@@ -162,26 +209,68 @@ fn translators_and_routes() -> Vec<Case> {
     vec![
         case("default", &[], world()),
         case("tayga", &[("translator", json!("tayga"))], world()),
-        case("tayga-debug", &[("translator", json!("tayga")), ("debug", json!(1)), ("cmd-tayga", json!("tayga"))], world()),
+        case(
+            "tayga-debug",
+            &[
+                ("translator", json!("tayga")),
+                ("debug", json!(1)),
+                ("cmd-tayga", json!("tayga")),
+            ],
+            world(),
+        ),
         case(
             "tayga-conffile",
-            &[("translator", json!("tayga")), ("tayga-conffile", json!("/etc/tayga.conf")), ("tayga-v4-addr", json!("192.0.0.6"))],
+            &[
+                ("translator", json!("tayga")),
+                ("tayga-conffile", json!("/etc/tayga.conf")),
+                ("tayga-v4-addr", json!("192.0.0.6")),
+            ],
             world(),
         ),
         case(
             "tayga-translator-v6-addr",
-            &[("translator", json!("tayga")), ("translator-v6-addr", json!("2001:db8:1::6464")), ("map", json!(["198.51.100.0/28 2001:db8:2::/124"]))],
+            &[
+                ("translator", json!("tayga")),
+                ("translator-v6-addr", json!("2001:db8:1::6464")),
+                ("map", json!(["198.51.100.0/28 2001:db8:2::/124"])),
+            ],
             world(),
         ),
         case("no-defaultroute", &[("v4-defaultroute-enable", json!(false))], world()),
-        case("defaultroute-bare", &[("v4-defaultroute-metric", json!(0)), ("v4-defaultroute-mtu", json!(0))], world()),
-        case("defaultroute-advmss", &[("v4-defaultroute-mtu", json!(1480)), ("v4-defaultroute-advmss", json!(1400))], world()),
-        case("replace", &[("v4-defaultroute-replace", json!(true))], with_routes(replaced())),
-        case("replace-nothing-there", &[("v4-defaultroute-replace", json!(true))], world()),
-        case("replace-tayga", &[("v4-defaultroute-replace", json!(true)), ("translator", json!("tayga"))], with_routes(replaced())),
+        case(
+            "defaultroute-bare",
+            &[("v4-defaultroute-metric", json!(0)), ("v4-defaultroute-mtu", json!(0))],
+            world(),
+        ),
+        case(
+            "defaultroute-advmss",
+            &[
+                ("v4-defaultroute-mtu", json!(1480)),
+                ("v4-defaultroute-advmss", json!(1400)),
+            ],
+            world(),
+        ),
+        case(
+            "replace",
+            &[("v4-defaultroute-replace", json!(true))],
+            with_routes(replaced()),
+        ),
+        case(
+            "replace-nothing-there",
+            &[("v4-defaultroute-replace", json!(true))],
+            world(),
+        ),
+        case(
+            "replace-tayga",
+            &[("v4-defaultroute-replace", json!(true)), ("translator", json!("tayga"))],
+            with_routes(replaced()),
+        ),
         case(
             "replace-without-defaultroute",
-            &[("v4-defaultroute-replace", json!(true)), ("v4-defaultroute-enable", json!(false))],
+            &[
+                ("v4-defaultroute-replace", json!(true)),
+                ("v4-defaultroute-enable", json!(false)),
+            ],
             with_routes(replaced()),
         ),
         case(
@@ -192,14 +281,25 @@ fn translators_and_routes() -> Vec<Case> {
                 ("plat-prefix", json!("2001:db8:64::/96")),
                 ("v4-conncheck-enable", json!(false)),
                 ("v4-defaultroute-mtu", json!(1480)),
-                ("map", json!(["198.51.100.8/32 2001:db8:1::8/128", "203.0.113.0/28 2001:db8:1:f::/124"])),
+                (
+                    "map",
+                    json!(["198.51.100.8/32 2001:db8:1::8/128", "203.0.113.0/28 2001:db8:1:f::/124"]),
+                ),
                 ("proxynd-enable", json!(false)),
             ],
             world(),
         ),
         case("script-up", &[("script-up", json!("echo up"))], world()),
         case("script-down", &[("script-down", json!("echo down"))], world()),
-        case("scripts-tayga", &[("script-up", json!("up")), ("script-down", json!("down")), ("translator", json!("tayga"))], world()),
+        case(
+            "scripts-tayga",
+            &[
+                ("script-up", json!("up")),
+                ("script-down", json!("down")),
+                ("translator", json!("tayga")),
+            ],
+            world(),
+        ),
         case(
             "translator-settings",
             &[
@@ -212,7 +312,14 @@ fn translators_and_routes() -> Vec<Case> {
             ],
             world(),
         ),
-        case("jumbo-uplink", &[], FixedWorld { links: vec![link(2, "wan0", 9000)], ..world() }),
+        case(
+            "jumbo-uplink",
+            &[],
+            FixedWorld {
+                links: vec![link(2, "wan0", 9000)],
+                ..world()
+            },
+        ),
     ]
 }
 
@@ -221,27 +328,71 @@ fn firewalls() -> Vec<Case> {
         with_nft(vec![
             chain("inet", "fw", "fwd", "forward", "accept"),
             rule("inet", "fw", "fwd", json!([{"jump": {"target": "zones"}}])),
-            rule("inet", "fw", "zones", json!([{"vmap": {"key": {"meta": {"key": "iifname"}}, "data": {"set": [["wan0", {"drop": null}]]}}}])),
+            rule(
+                "inet",
+                "fw",
+                "zones",
+                json!([{"vmap": {"key": {"meta": {"key": "iifname"}}, "data": {"set": [["wan0", {"drop": null}]]}}}]),
+            ),
         ])
     };
-    let dropping_ip6tables = || FixedWorld { ip6tables: Some("*filter\n:FORWARD DROP [0:0]\nCOMMIT\n".into()), ..world() };
-    let compat = || FixedWorld { nft: Some(json!({"nftables": [chain("ip6", "filter", "FORWARD", "forward", "drop")]})), ..dropping_ip6tables() };
+    let dropping_ip6tables = || FixedWorld {
+        ip6tables: Some("*filter\n:FORWARD DROP [0:0]\nCOMMIT\n".into()),
+        ..world()
+    };
+    let compat = || FixedWorld {
+        nft: Some(json!({"nftables": [chain("ip6", "filter", "FORWARD", "forward", "drop")]})),
+        ..dropping_ip6tables()
+    };
     let rpfilter = || {
         with_nft(vec![
             chain("inet", "fw", "rpf", "prerouting", "accept"),
-            rule("inet", "fw", "rpf", json!([{"match": {"op": "==", "left": {"fib": {"result": "oif", "flags": ["saddr", "iif"]}}, "right": false}}, {"drop": null}])),
+            rule(
+                "inet",
+                "fw",
+                "rpf",
+                json!([{"match": {"op": "==", "left": {"fib": {"result": "oif", "flags": ["saddr", "iif"]}}, "right": false}}, {"drop": null}]),
+            ),
         ])
     };
     vec![
-        case("nft-policy-drop", &[], with_nft(vec![chain("inet", "filter", "forward", "forward", "drop")])),
-        case("nft-ip6-and-inet", &[], with_nft(vec![chain("ip6", "a", "f", "forward", "drop"), chain("inet", "b", "f", "forward", "drop")])),
-        case("nft-ipv4-only-and-accepting", &[], with_nft(vec![chain("ip", "a", "f", "forward", "drop"), chain("inet", "b", "f", "forward", "accept"), chain("inet", "b", "in", "input", "drop")])),
+        case(
+            "nft-policy-drop",
+            &[],
+            with_nft(vec![chain("inet", "filter", "forward", "forward", "drop")]),
+        ),
+        case(
+            "nft-ip6-and-inet",
+            &[],
+            with_nft(vec![
+                chain("ip6", "a", "f", "forward", "drop"),
+                chain("inet", "b", "f", "forward", "drop"),
+            ]),
+        ),
+        case(
+            "nft-ipv4-only-and-accepting",
+            &[],
+            with_nft(vec![
+                chain("ip", "a", "f", "forward", "drop"),
+                chain("inet", "b", "f", "forward", "accept"),
+                chain("inet", "b", "in", "input", "drop"),
+            ]),
+        ),
         case("nft-jump-to-vmap-drop", &[], jumping()),
-        case("nft-named-map", &[], with_nft(vec![
-            chain("inet", "fw", "fwd", "forward", "accept"),
-            json!({"map": {"family": "inet", "table": "fw", "name": "m", "map": "verdict", "elem": [["wan0", {"reject": null}]]}}),
-            rule("inet", "fw", "fwd", json!([{"vmap": {"key": {"meta": {"key": "iifname"}}, "data": "@m"}}])),
-        ])),
+        case(
+            "nft-named-map",
+            &[],
+            with_nft(vec![
+                chain("inet", "fw", "fwd", "forward", "accept"),
+                json!({"map": {"family": "inet", "table": "fw", "name": "m", "map": "verdict", "elem": [["wan0", {"reject": null}]]}}),
+                rule(
+                    "inet",
+                    "fw",
+                    "fwd",
+                    json!([{"vmap": {"key": {"meta": {"key": "iifname"}}, "data": "@m"}}]),
+                ),
+            ]),
+        ),
         case("nft-reverse-path-filter", &[], rpfilter()),
         case(
             "nft-reverse-path-filter-with-maps",
@@ -249,30 +400,74 @@ fn firewalls() -> Vec<Case> {
             rpfilter(),
         ),
         case("ip6tables-drop", &[], compat()),
-        case("ip6tables-drop-but-disabled", &[("ip6tables-enable", json!(false))], compat()),
-        case("ip6tables-forced", &[("ip6tables-enable", json!(true)), ("cmd-ip6tables", json!("ip6tables"))], world()),
-        case("ip6tables-only", &[("firewall", json!("ip6tables"))], FixedWorld { ip6tables: dropping_ip6tables().ip6tables, ..jumping() }),
+        case(
+            "ip6tables-drop-but-disabled",
+            &[("ip6tables-enable", json!(false))],
+            compat(),
+        ),
+        case(
+            "ip6tables-forced",
+            &[("ip6tables-enable", json!(true)), ("cmd-ip6tables", json!("ip6tables"))],
+            world(),
+        ),
+        case(
+            "ip6tables-only",
+            &[("firewall", json!("ip6tables"))],
+            FixedWorld {
+                ip6tables: dropping_ip6tables().ip6tables,
+                ..jumping()
+            },
+        ),
         case("nftables-only", &[("firewall", json!("nftables"))], compat()),
-        case("firewall-none", &[("firewall", json!("none"))], FixedWorld { ip6tables: dropping_ip6tables().ip6tables, ..jumping() }),
+        case(
+            "firewall-none",
+            &[("firewall", json!("none"))],
+            FixedWorld {
+                ip6tables: dropping_ip6tables().ip6tables,
+                ..jumping()
+            },
+        ),
         case("no-nft-program", &[], FixedWorld { nft: None, ..world() }),
-        case("tayga-nft-policy-drop", &[("translator", json!("tayga"))], with_nft(vec![chain("inet", "filter", "forward", "forward", "drop")])),
-        case("ip6tables-program-missing", &[("ip6tables-enable", json!(true))], FixedWorld { programs: ["nft".to_owned()].into(), ..world() }),
+        case(
+            "tayga-nft-policy-drop",
+            &[("translator", json!("tayga"))],
+            with_nft(vec![chain("inet", "filter", "forward", "forward", "drop")]),
+        ),
+        case(
+            "ip6tables-program-missing",
+            &[("ip6tables-enable", json!(true))],
+            FixedWorld {
+                programs: ["nft".to_owned()].into(),
+                ..world()
+            },
+        ),
     ]
 }
 
 fn sysctls() -> Vec<Case> {
     let mut forwarding_on = world();
-    forwarding_on.sysctls.extend(conf("wan0", &[("all/forwarding", "1"), ("UP/forwarding", "1"), ("UP/accept_ra", "2")]));
+    forwarding_on.sysctls.extend(conf(
+        "wan0",
+        &[("all/forwarding", "1"), ("UP/forwarding", "1"), ("UP/accept_ra", "2")],
+    ));
     let mut networkd = world();
     networkd.sysctls.extend(conf("wan0", &[("UP/accept_ra", "0")]));
     let mut uplink_off = world();
     uplink_off.sysctls.extend(conf("wan0", &[("all/forwarding", "1")]));
     vec![
         case("old-kernel", &[], old_kernel()),
-        case("old-kernel-no-proxynd", &[("proxynd-enable", json!(false))], old_kernel()),
+        case(
+            "old-kernel-no-proxynd",
+            &[("proxynd-enable", json!(false))],
+            old_kernel(),
+        ),
         case("no-proxynd", &[("proxynd-enable", json!(false))], world()),
         case("no-forwarding", &[("forwarding-enable", json!(false))], world()),
-        case("no-forwarding-no-proxynd", &[("forwarding-enable", json!(false)), ("proxynd-enable", json!(false))], world()),
+        case(
+            "no-forwarding-no-proxynd",
+            &[("forwarding-enable", json!(false)), ("proxynd-enable", json!(false))],
+            world(),
+        ),
         case("forwarding-on-already", &[], forwarding_on),
         case("advertisements-in-user-space", &[], networkd),
         case("forwarding-on-but-not-on-the-uplink", &[], uplink_off),
@@ -284,46 +479,163 @@ fn discovery_and_addresses() -> Vec<Case> {
     vec![
         case("plat-dev", &[("plat-dev", json!("wan0"))], world()),
         case("plat-prefix-32", &[("plat-prefix", json!("2001:db8::/32"))], world()),
-        case("plat-prefix-40", &[("plat-prefix", json!("2001:db8:100::/40")), ("translator", json!("tayga"))], world()),
-        case("second-dns64-server", &[servers(&["2001:db8::53", "2001:db8::54"])], with_dns(&[
-            ("2001:db8::53", DnsAnswer::NoRecords { nxdomain: false, ttl_s: Some(60) }),
-            ("2001:db8::54", dns64("2001:db8:1::c000:aa", "64:ff9b::c000:aa")),
-        ])),
-        case("fallback-prefix", &[("plat-fallback-prefix", json!("64:ff9b::/96"))], with_dns(&[])),
+        case(
+            "plat-prefix-40",
+            &[
+                ("plat-prefix", json!("2001:db8:100::/40")),
+                ("translator", json!("tayga")),
+            ],
+            world(),
+        ),
+        case(
+            "second-dns64-server",
+            &[servers(&["2001:db8::53", "2001:db8::54"])],
+            with_dns(&[
+                (
+                    "2001:db8::53",
+                    DnsAnswer::NoRecords {
+                        nxdomain: false,
+                        ttl_s: Some(60),
+                    },
+                ),
+                ("2001:db8::54", dns64("2001:db8:1::c000:aa", "64:ff9b::c000:aa")),
+            ]),
+        ),
+        case(
+            "fallback-prefix",
+            &[("plat-fallback-prefix", json!("64:ff9b::/96"))],
+            with_dns(&[]),
+        ),
         case("address-given", &[("clat-v6-addr", json!("2001:db8:1::464"))], world()),
-        case("address-random", &[], with_addresses(vec![address("2001:db8:1::5", 64)])),
-        case("address-deprecated-only", &[], with_addresses(vec![Address6 { deprecated: true, ..address("2001:db8:1::5", 64) }])),
-        case("address-host-route-only", &[], with_addresses(vec![address("2001:db8:1::5", 128)])),
-        case("address-tentative", &[], with_addresses(vec![Address6 { tentative: true, ..address("2001:db8:1::5", 64) }])),
+        case(
+            "address-random",
+            &[],
+            with_addresses(vec![address("2001:db8:1::5", 64)]),
+        ),
+        case(
+            "address-deprecated-only",
+            &[],
+            with_addresses(vec![Address6 {
+                deprecated: true,
+                ..address("2001:db8:1::5", 64)
+            }]),
+        ),
+        case(
+            "address-host-route-only",
+            &[],
+            with_addresses(vec![address("2001:db8:1::5", 128)]),
+        ),
+        case(
+            "address-tentative",
+            &[],
+            with_addresses(vec![Address6 {
+                tentative: true,
+                ..address("2001:db8:1::5", 64)
+            }]),
+        ),
         case("address-none", &[], with_addresses(Vec::new())),
         case("shared", &[("clat-v6-addr", json!("shared"))], world()),
-        case("device-of-another", &[], FixedWorld { links: vec![link(2, "wan0", 1500), link(9, "clat", 1500)], ..world() }),
+        case(
+            "device-of-another",
+            &[],
+            FixedWorld {
+                links: vec![link(2, "wan0", 1500), link(9, "clat", 1500)],
+                ..world()
+            },
+        ),
         case("ebpf", &[("translator", json!("ebpf"))], world()),
-        case("tayga-missing", &[("translator", json!("tayga"))], FixedWorld { programs: Default::default(), ..world() }),
-        case("nft-unreadable", &[], FixedWorld { broken: ["nft_ruleset"].into(), ..world() }),
-        case("links-unreadable", &[], FixedWorld { broken: ["links"].into(), ..world() }),
+        case(
+            "tayga-missing",
+            &[("translator", json!("tayga"))],
+            FixedWorld {
+                programs: Default::default(),
+                ..world()
+            },
+        ),
+        case(
+            "nft-unreadable",
+            &[],
+            FixedWorld {
+                broken: ["nft_ruleset"].into(),
+                ..world()
+            },
+        ),
+        case(
+            "links-unreadable",
+            &[],
+            FixedWorld {
+                broken: ["links"].into(),
+                ..world()
+            },
+        ),
     ]
 }
 
 fn idle() -> Vec<Case> {
     let ours = Route::ours("0.0.0.0/0".parse().unwrap(), "clat-b");
-    let other_clat = Link { alias: Some("clatd:b".into()), ..link(7, "clat-b", 1500) };
+    let other_clat = Link {
+        alias: Some("clatd:b".into()),
+        ..link(7, "clat-b", 1500)
+    };
     let uplink_scope = ("v4-conncheck-scope", json!("uplink"));
     vec![
         case("native-ipv4", &[], with_routes(vec![native("192.0.2.1", "eth0", 100)])),
-        case("native-ipv4-check-off", &[("v4-conncheck-enable", json!(false))], with_routes(vec![native("192.0.2.1", "eth0", 100)])),
-        case("native-ipv4-dead", &[], with_routes(vec![Route { dead: true, ..native("192.0.2.1", "eth0", 100) }])),
-        case("native-ipv4-on-another-device", std::slice::from_ref(&uplink_scope), with_routes(vec![native("192.0.2.1", "eth0", 100)])),
-        case("native-ipv4-on-the-uplink", &[uplink_scope], with_routes(vec![native("192.0.2.1", "wan0", 100)])),
+        case(
+            "native-ipv4-check-off",
+            &[("v4-conncheck-enable", json!(false))],
+            with_routes(vec![native("192.0.2.1", "eth0", 100)]),
+        ),
+        case(
+            "native-ipv4-dead",
+            &[],
+            with_routes(vec![Route {
+                dead: true,
+                ..native("192.0.2.1", "eth0", 100)
+            }]),
+        ),
+        case(
+            "native-ipv4-on-another-device",
+            std::slice::from_ref(&uplink_scope),
+            with_routes(vec![native("192.0.2.1", "eth0", 100)]),
+        ),
+        case(
+            "native-ipv4-on-the-uplink",
+            &[uplink_scope],
+            with_routes(vec![native("192.0.2.1", "wan0", 100)]),
+        ),
         case(
             "another-clat-is-no-native-ipv4",
             &[],
-            FixedWorld { links: vec![link(2, "wan0", 1500), other_clat], ..with_routes(vec![ours]) },
+            FixedWorld {
+                links: vec![link(2, "wan0", 1500), other_clat],
+                ..with_routes(vec![ours])
+            },
         ),
-        case("no-dns64", &[], with_dns(&[("", DnsAnswer::NoRecords { nxdomain: true, ttl_s: None })])),
+        case(
+            "no-dns64",
+            &[],
+            with_dns(&[(
+                "",
+                DnsAnswer::NoRecords {
+                    nxdomain: true,
+                    ttl_s: None,
+                },
+            )]),
+        ),
         case("no-dns-answer", &[], with_dns(&[])),
-        case("answer-not-synthesised", &[], with_dns(&[("", dns64("2001:db8::1", "2001:db8::2"))])),
-        case("no-route-to-plat", &[], FixedWorld { route_to: Default::default(), ..world() }),
+        case(
+            "answer-not-synthesised",
+            &[],
+            with_dns(&[("", dns64("2001:db8::1", "2001:db8::2"))]),
+        ),
+        case(
+            "no-route-to-plat",
+            &[],
+            FixedWorld {
+                route_to: Default::default(),
+                ..world()
+            },
+        ),
         case("no-such-uplink", &[("plat-dev", json!("wwan9"))], world()),
     ]
 }

@@ -55,7 +55,12 @@ impl World for ChangingWorld {
     async fn ip6tables_filter(&self, command: &str) -> Result<Option<String>, WorldError> {
         self.now().ip6tables_filter(command).await
     }
-    async fn aaaa(&self, name: &str, server: Option<&DnsServer>, device: Option<&str>) -> Result<DnsAnswer, WorldError> {
+    async fn aaaa(
+        &self,
+        name: &str,
+        server: Option<&DnsServer>,
+        device: Option<&str>,
+    ) -> Result<DnsAnswer, WorldError> {
         self.now().aaaa(name, server, device).await
     }
     async fn program(&self, command: &str) -> Result<Option<String>, WorldError> {

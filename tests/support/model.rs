@@ -45,11 +45,18 @@ pub struct Model {
 impl Model {
     /// The system that a world shows.
     pub fn of(world: &FixedWorld) -> Self {
-        let mut state = State { sysctls: world.sysctls.clone(), ..State::default() };
+        let mut state = State {
+            sysctls: world.sysctls.clone(),
+            ..State::default()
+        };
         for route in world.routes4.values().flatten() {
             state.objects.insert((String::new(), format!("route {route}")));
         }
-        Self { state, fault: Fault::None, calls: Vec::new() }
+        Self {
+            state,
+            fault: Fault::None,
+            calls: Vec::new(),
+        }
     }
 
     fn add(&mut self, device: &str, object: String) {
@@ -62,14 +69,23 @@ impl Model {
 
     /// Objects on devices that are not ours do not go with them.
     fn owner(&self, device: &str) -> String {
-        if self.state.devices.contains(device) { device.to_owned() } else { String::new() }
+        if self.state.devices.contains(device) {
+            device.to_owned()
+        } else {
+            String::new()
+        }
     }
 
     /// Writing all/forwarding resets every device, as the kernel does.
     fn write_sysctl(&mut self, key: &str, value: &str) {
         self.state.sysctls.insert(key.to_owned(), value.to_owned());
         if key == "net/ipv6/conf/all/forwarding" {
-            for (_, of_device) in self.state.sysctls.iter_mut().filter(|(key, _)| key.ends_with("/forwarding")) {
+            for (_, of_device) in self
+                .state
+                .sysctls
+                .iter_mut()
+                .filter(|(key, _)| key.ends_with("/forwarding"))
+            {
                 value.clone_into(of_device);
             }
         }
@@ -103,7 +119,12 @@ impl Model {
                 }
                 self.write_sysctl(key, value);
             }
-            Op::ReleaseSysctl { key, value, before, give_back } => {
+            Op::ReleaseSysctl {
+                key,
+                value,
+                before,
+                give_back,
+            } => {
                 if self.state.sysctls.get(key) == Some(value) {
                     self.write_sysctl(key, before);
                     self.state.sysctls.extend(give_back.clone());
