@@ -1,5 +1,7 @@
 //! The command line: what words mean, and what is said of those that mean nothing.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
+
 use std::path::PathBuf;
 
 use clatd::cli::{COMMANDS, Command, OPTIONS, Options, help_text, parse, version_text};
@@ -295,4 +297,70 @@ fn the_help_lists_all_there_is() {
     insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false, snapshot_path => "cli" }, {
         insta::assert_snapshot!("help", help);
     });
+}
+
+/// The program itself: exit status, standard output, standard error.
+fn clatd(dir: &std::path::Path, words: &[&str]) -> (Option<i32>, String, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_clatd"))
+        .current_dir(dir)
+        .env("CLATD_RUNTIME_DIR", dir.join("run"))
+        .args(words)
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn the_program_answers_on_the_right_stream_with_the_right_status() {
+    let dir = tempfile::tempdir().unwrap();
+    let help = clatd(dir.path(), &["--help"]);
+    assert_eq!(help, (Some(0), help_text(), String::new()));
+    assert_eq!(clatd(dir.path(), &["-V"]), (Some(0), version_text(), String::new()));
+    for words in [
+        &["--nonsense"][..],
+        &["nonsense"],
+        &["colour=blue"],
+        &["-c", "a", "-c", "b"],
+    ] {
+        let (status, out, err) = clatd(dir.path(), words);
+        assert_eq!(
+            (status, out.as_str(), err.lines().count()),
+            (Some(1), "", 1),
+            "{words:?}: {err}"
+        );
+        assert!(words.iter().any(|word| err.contains(word)), "{err}");
+    }
+}
+
+#[test]
+fn check_prints_all_that_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    std::fs::create_dir(path.join("i")).unwrap();
+    std::fs::write(path.join("good.conf"), "clat-dev=clat0\ncolour=blue\ncmd-ip=/sbin/ip\n").unwrap();
+    std::fs::write(path.join("bad.conf"), "clat-dev=a/b\n\nplat-prefix=x\n").unwrap();
+    let (status, out, err) = clatd(path, &["check", "-c", "good.conf", "--instances-dir", "i"]);
+    assert_eq!(
+        (status, out.as_str(), err.as_str()),
+        (
+            Some(0),
+            "ok: 1 instance (clat0), 1 warning\n",
+            "warning: good.conf:2: unknown key \"colour\" is ignored\n"
+        )
+    );
+    let (status, out, err) = clatd(path, &["check", "-d", "-c", "good.conf", "--instances-dir", "i"]);
+    assert_eq!(status, Some(0));
+    assert!(
+        out.contains("instance clat0\n") && out.contains("\n  clat-dev=clat0  [good.conf:1]\n"),
+        "{out}"
+    );
+    assert!(
+        err.contains("note: good.conf:3: cmd-ip is given to scripts but otherwise unused"),
+        "{err}"
+    );
+    let (status, out, err) = clatd(path, &["check", "-c", "bad.conf", "--instances-dir", "i", "quiet=x"]);
+    assert_eq!((status, out.as_str()), (Some(1), "not ok: 3 errors, 0 warnings\n"));
+    let places: Vec<&str> = err.lines().map(|line| line.split(": ").nth(1).unwrap()).collect();
+    assert_eq!(places, ["bad.conf:1", "bad.conf:3", "command line"], "{err}");
 }

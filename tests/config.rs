@@ -1,5 +1,7 @@
 //! The configuration from the outside: files and words in, settings, warnings and errors out.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
+
 #[path = "config/bad.rs"]
 mod bad;
 #[path = "config/instances.rs"]

@@ -1,6 +1,8 @@
 //! The manual, the sample configuration and the shell completion against the tables that they come from.
 //! When they are stale: CLATD_UPDATE=1 cargo test -p clatd --test manual
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,7 +24,10 @@ fn assert_fresh(name: &str, expected: &str) {
         fs::create_dir_all(file(name).parent().unwrap()).unwrap();
         fs::write(file(name), expected).unwrap();
     }
-    assert!(read(name) == expected, "{name} is stale; bring it up to date by: CLATD_UPDATE=1 cargo test -p clatd --test manual");
+    assert!(
+        read(name) == expected,
+        "{name} is stale; bring it up to date by: CLATD_UPDATE=1 cargo test -p clatd --test manual"
+    );
 }
 
 #[test]
@@ -44,14 +49,28 @@ fn every_generated_part_is_in_a_page() {
 #[test]
 fn the_synopsis_has_all_commands_and_options() {
     let page = read("man/clatd.8");
-    let synopsis = page.split(".Sh SYNOPSIS").nth(1).unwrap().split(".Sh DESCRIPTION").next().unwrap();
+    let synopsis = page
+        .split(".Sh SYNOPSIS")
+        .nth(1)
+        .unwrap()
+        .split(".Sh DESCRIPTION")
+        .next()
+        .unwrap();
     for command in COMMANDS.iter().filter(|command| command.name != "run") {
-        assert!(synopsis.contains(&format!(".Cm {}\n", command.name)), "{}", command.name);
+        assert!(
+            synopsis.contains(&format!(".Cm {}\n", command.name)),
+            "{}",
+            command.name
+        );
     }
     for option in OPTIONS {
         let short = option.short.map(|short| format!("Fl {short}"));
         let long = option.long.map(|long| format!("Fl \\-{}", long.replace('-', "\\-")));
-        assert!(short.iter().chain(&long).any(|name| synopsis.contains(name.as_str())), "{}", option.spelling());
+        assert!(
+            short.iter().chain(&long).any(|name| synopsis.contains(name.as_str())),
+            "{}",
+            option.spelling()
+        );
     }
 }
 
@@ -70,7 +89,11 @@ fn the_sample_is_fresh_and_says_nothing_but_defaults() {
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("clatd.conf");
         fs::write(&config, text).unwrap();
-        let paths = Paths { config, instances_dir: dir.path().join("instances.d"), ..Paths::default() };
+        let paths = Paths {
+            config,
+            instances_dir: dir.path().join("instances.d"),
+            ..Paths::default()
+        };
         let loaded = load_from(&Options::default(), &paths).unwrap();
         assert_eq!(loaded.warnings, Vec::<String>::new());
         loaded.instances[0].instance.settings.clone()
@@ -86,14 +109,20 @@ fn the_completion_is_fresh() {
 
 #[test]
 fn bash_understands_the_completion() {
-    let status = Command::new("bash").arg("-n").arg(file("completions/clatd.bash")).status();
+    let status = Command::new("bash")
+        .arg("-n")
+        .arg(file("completions/clatd.bash"))
+        .status();
     assert!(status.expect("bash is needed to test its completion").success());
 }
 
 #[test]
 fn mandoc_finds_no_fault() {
     for name in ["man/clatd.8", "man/clatd.conf.5"] {
-        let output = Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).arg(file(name)).output();
+        let output = Command::new("mandoc")
+            .args(["-T", "lint", "-W", "warning"])
+            .arg(file(name))
+            .output();
         let output = output.expect("mandoc is needed to check the manual: apt-get install mandoc");
         let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && said.is_empty(), "{said}");

@@ -1,6 +1,6 @@
 //! What several instances cannot share.
 
-use clatd_stages::settings::{ClatV6Addr, Settings};
+use clatd_stages::settings::{ClatV6Addr, MapEntry, Settings};
 
 use super::errors::{ConfigError, Findings, Place};
 use super::load::Draft;
@@ -57,6 +57,7 @@ pub(super) fn find(drafts: &[Draft], findings: &mut Findings) {
             for own in OWN {
                 same(own, earlier, later, findings);
             }
+            maps(earlier, later, findings);
             uplinks(earlier, later, findings);
         }
     }
@@ -90,6 +91,42 @@ fn same(own: &Own, earlier: &Draft, later: &Draft, findings: &mut Findings) {
         whose(later, own.key)
     );
     report(later, own.key, problem, Some(own.hint), findings);
+}
+
+/// A mapped address is reached through one CLAT only.
+fn maps(earlier: &Draft, later: &Draft, findings: &mut Findings) {
+    let overlap = |one: &MapEntry, other: &MapEntry| {
+        one.v4.contains(&other.v4)
+            || other.v4.contains(&one.v4)
+            || one.v6.contains(&other.v6)
+            || other.v6.contains(&one.v6)
+    };
+    let (ours, theirs) = (&later.merged.settings, &earlier.merged.settings);
+    let shared = ours
+        .map
+        .iter()
+        .find(|map| theirs.map.iter().any(|other| overlap(map, other)));
+    if let Some(shared) = shared {
+        let both = format!("{} and {}", whose(earlier, "map"), whose(later, "map"));
+        let problem = format!("instances {both} cannot both map {shared}, or a part of it");
+        report(
+            later,
+            "map",
+            problem,
+            Some("a mapped address is reached through one CLAT only"),
+            findings,
+        );
+    }
+    for (mapper, other) in [(earlier, later), (later, earlier)] {
+        let address = other.merged.settings.clat_v4_addr;
+        if mapper.merged.settings.map.iter().any(|map| map.v4.contains(&address)) {
+            let problem = format!(
+                "expected prefixes without {address}, the clat-v4-addr of instance {}",
+                whose(other, "clat-v4-addr")
+            );
+            report(mapper, "map", problem, None, findings);
+        }
+    }
 }
 
 /// Two instances on one uplink make sense with different prefixes only.

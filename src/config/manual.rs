@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::keys::{Key, Origin, SECTIONS, all};
+use super::keys::{Key, Kind, Origin, SECTIONS, all};
 use crate::cli::{COMMANDS, OPTIONS};
 
 /// Where a generated part of a manual page begins and ends: whole lines.
@@ -58,6 +58,10 @@ fn keys() -> String {
                 literal(&key.kind.placeholder())
             );
             page += &mdoc(key.full);
+            if let Kind::Integer { or_zero, min, max } = key.kind {
+                let zero = if or_zero { "0, or from" } else { "From" };
+                let _ = writeln!(page, "{zero} {min} to {max}.");
+            }
             let _ = writeln!(page, ".br\nDefault: {}{}", shown_default(key), origin(key));
         }
         page += ".El\n";
@@ -159,19 +163,21 @@ fn mdoc(text: &str) -> String {
 }
 
 fn roman(line: &str) -> String {
-    let pieces = line.split('`').enumerate().map(|(index, piece)| {
-        if index % 2 == 1 {
-            format!("\\fB{}\\fR", literal(piece))
+    let pieces = line.split('`').enumerate().map(|(index, piece)| match index % 2 {
+        1 => format!("\\fB{}\\fR", literal(piece)),
+        _ => piece.replace('\\', "\\e"),
+    });
+    let mut page = String::new();
+    wrap(&mut page, "", 80, &pieces.collect::<String>());
+    // A line of text that begins like a macro would be taken for one.
+    let lines = page.trim_end().lines().map(|line| {
+        if line.starts_with(['.', '\'']) {
+            format!("\\&{line}")
         } else {
-            piece.replace('\\', "\\e")
+            line.to_owned()
         }
     });
-    let line: String = pieces.collect();
-    if line.starts_with(['.', '\'']) {
-        format!("\\&{line}")
-    } else {
-        line
-    }
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn literal(text: &str) -> String {
@@ -189,10 +195,10 @@ pub fn sample() -> String {
         for key in section.keys {
             text += "\n";
             for paragraph in key.full.split("\n\n") {
-                wrap(&mut text, "# ", &paragraph.replace('`', "\"").replace('\n', " "));
+                wrap(&mut text, "# ", 100, &paragraph.replace('`', "\"").replace('\n', " "));
             }
             if key.default.is_empty() {
-                wrap(&mut text, "# ", &format!("Unset: {}.", key.unset));
+                wrap(&mut text, "# ", 100, &format!("Unset: {}.", key.unset));
             }
             let _ = writeln!(text, "#{}={}", key.name, key.default);
         }
@@ -200,10 +206,11 @@ pub fn sample() -> String {
     text
 }
 
-fn wrap(text: &mut String, prefix: &str, words: &str) {
+/// Appends words in lines of at most `width` characters.
+fn wrap(text: &mut String, prefix: &str, width: usize, words: &str) {
     let mut line = prefix.to_owned();
     for word in words.split(' ').filter(|word| !word.is_empty()) {
-        if line.len() + word.len() > 99 {
+        if line.len() + word.len() > width && line != prefix {
             *text += line.trim_end();
             *text += "\n";
             prefix.clone_into(&mut line);

@@ -55,14 +55,14 @@ pub(super) fn read(path: &Path, bytes: &[u8], findings: &mut Findings) -> Layer 
     layer
 }
 
-fn parse(text: &str) -> Result<Dict, figment::Error> {
-    let mut profiles = Toml::string(text).data()?;
+/// What is wrong comes as the TOML parser's text.
+fn parse(text: &str) -> Result<Dict, String> {
+    let mut profiles = Toml::string(text).data().map_err(|error| error.kind.to_string())?;
     Ok(profiles.remove(&Profile::Default).unwrap_or_default())
 }
 
 /// The TOML parser's own words without its drawing of the line, which Place names already.
-fn syntax_error(path: &Path, error: &figment::Error) -> ConfigError {
-    let text = error.kind.to_string();
+fn syntax_error(path: &Path, text: &str) -> ConfigError {
     let line = text
         .split_once("at line ")
         .and_then(|(_, rest)| rest.split(',').next()?.trim().parse().ok());

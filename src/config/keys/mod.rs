@@ -98,7 +98,7 @@ impl Kind {
             Self::Ipv6 => "IPv6-address".into(),
             Self::ClatV6 => "derived|shared|IPv6-address".into(),
             Self::Prefix => "prefix/length".into(),
-            Self::DnsServers => "address[,address ...]".into(),
+            Self::DnsServers => "addresses".into(),
             Self::Words(words) => words.join("|"),
             Self::Maps => "IPv4-prefix IPv6-prefix".into(),
         }

@@ -45,7 +45,8 @@ pub(super) const KEYS: &[Key] = &[
                `198.51.100.8/30 2001:db8:46::8/126`.\n\
                A prefix without a length is a single address.\n\
                The key may be repeated; among several mappings the longest match wins, and all come before the PLAT prefix.\n\
-               With it an SIIT-DC edge relay carries more than one service address.\n\
+               With it an SIIT-DC edge relay carries more than one service address: \
+               a mapped single IPv4 address is put on the CLAT's device, a wider prefix is a network behind this host.\n\
                \n\
                Mappings of a file take the place of those of a file with less weight; an empty value drops them.",
         ..OURS
