@@ -1,5 +1,7 @@
 //! Runs the vector files: packets in, expected packets out, by RFC section.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::path::Path;
@@ -8,7 +10,10 @@ use support::vector;
 #[test]
 fn vectors() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors");
-    let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     files.sort();
     let (mut count, mut failures) = (0, Vec::new());
     for path in files.iter().filter(|path| path.extension().is_some_and(|e| e == "txt")) {
@@ -23,6 +28,11 @@ fn vectors() {
         }
     }
     println!("{count} cases in {} files", files.len());
-    assert!(failures.is_empty(), "{} of {count} cases fail\n\n{}", failures.len(), failures.join("\n\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {count} cases fail\n\n{}",
+        failures.len(),
+        failures.join("\n\n")
+    );
     assert!(count >= 250, "only {count} cases");
 }

@@ -42,7 +42,9 @@ fn split(spec: &str) -> Vec<String> {
 }
 
 fn layers(parts: &[String], mut pseudo: Option<Pseudo>) -> Vec<u8> {
-    let Some((part, inner)) = parts.split_first() else { return Vec::new() };
+    let Some((part, inner)) = parts.split_first() else {
+        return Vec::new();
+    };
     let layer = Layer::parse(part);
     if matches!(layer.name.as_str(), "ip4" | "ip6") {
         pseudo = Some(layer.pseudo());
@@ -95,14 +97,27 @@ impl Layer {
             Some(open) => (&part[..open], bracket(part).0, bracket(part).1),
             None => (part, "", ""),
         };
-        let mut words = head.split_whitespace().chain(tail.split_whitespace()).map(str::to_owned);
-        let name = if head.trim().is_empty() { "inner".to_owned() } else { words.next().unwrap_or_default() };
+        let mut words = head
+            .split_whitespace()
+            .chain(tail.split_whitespace())
+            .map(str::to_owned);
+        let name = if head.trim().is_empty() {
+            "inner".to_owned()
+        } else {
+            words.next().unwrap_or_default()
+        };
         let words = words.collect();
-        Self { name, inside: inside.to_owned(), words }
+        Self {
+            name,
+            inside: inside.to_owned(),
+            words,
+        }
     }
 
     fn text(&self, key: &str) -> Option<&str> {
-        self.words.iter().find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+        self.words
+            .iter()
+            .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
     }
 
     fn number(&self, key: &str) -> Option<u64> {
@@ -114,7 +129,9 @@ impl Layer {
     }
 
     fn word(&self, at: usize) -> &str {
-        self.words.get(at).map_or_else(|| panic!("{}: word {at} missing", self.name), String::as_str)
+        self.words
+            .get(at)
+            .map_or_else(|| panic!("{}: word {at} missing", self.name), String::as_str)
     }
 
     fn pseudo(&self) -> Pseudo {
@@ -155,7 +172,16 @@ impl Layer {
             "tcp" => {
                 let mut out = self.ports();
                 out.extend(hex_bytes("11223344 55667788"));
-                out.extend([(self.number("doff").unwrap_or(5) as u8) << 4, 0x18, 0x72, 0x10, 0, 0, 0, 0]);
+                out.extend([
+                    (self.number("doff").unwrap_or(5) as u8) << 4,
+                    0x18,
+                    0x72,
+                    0x10,
+                    0,
+                    0,
+                    0,
+                    0,
+                ]);
                 self.sum([out, payload.to_vec()].concat(), 16, 6, pseudo)
             }
             "udp" => {
@@ -179,7 +205,11 @@ impl Layer {
             "of" => {
                 let whole = layers(&split(&self.inside), pseudo.cloned());
                 let (from, to) = self.word(0).split_once("..").unwrap();
-                let to = if to.is_empty() { whole.len() } else { to.parse().unwrap() };
+                let to = if to.is_empty() {
+                    whole.len()
+                } else {
+                    to.parse().unwrap()
+                };
                 [whole[from.parse().unwrap()..to].to_vec(), payload.to_vec()].concat()
             }
             "inner" => {
@@ -193,7 +223,11 @@ impl Layer {
             "data" => {
                 let (length, from) = self.word(0).split_once('@').unwrap_or((self.word(0), "0"));
                 let (length, from) = (number(length) as usize, number(from) as usize);
-                [(from..from + length).map(|n| (n * 7 + 3) as u8).collect(), payload.to_vec()].concat()
+                [
+                    (from..from + length).map(|n| (n * 7 + 3) as u8).collect(),
+                    payload.to_vec(),
+                ]
+                .concat()
             }
             "zero" => [vec![0; number(self.word(0)) as usize], payload.to_vec()].concat(),
             "hex" | "esp" | "ah" | "sctp" | "igmp" => [hex_bytes(&self.words.concat()), payload.to_vec()].concat(),
@@ -212,7 +246,11 @@ impl Layer {
         let mut out = vec![0x40 | self.number("ihl").unwrap_or(header as u64 / 4) as u8];
         out.push(self.number("tos").unwrap_or(0) as u8);
         out.extend((self.number("len").unwrap_or((header + payload.len()) as u64) as u16).to_be_bytes());
-        let id = if self.text("id") == Some("*") { 0 } else { self.number("id").unwrap_or(0x1234) };
+        let id = if self.text("id") == Some("*") {
+            0
+        } else {
+            self.number("id").unwrap_or(0x1234)
+        };
         out.extend((id as u16).to_be_bytes());
         out.extend(flags.to_be_bytes());
         out.push(self.number("ttl").unwrap_or(64) as u8);
@@ -230,7 +268,9 @@ impl Layer {
 
     fn ip6(&self, payload: &[u8], next: u8) -> Vec<u8> {
         let class = self.number("tc").unwrap_or(0) as u32;
-        let mut out = (6 << 28 | class << 20 | self.number("flow").unwrap_or(0) as u32).to_be_bytes().to_vec();
+        let mut out = (6 << 28 | class << 20 | self.number("flow").unwrap_or(0) as u32)
+            .to_be_bytes()
+            .to_vec();
         out.extend((self.number("plen").unwrap_or(payload.len() as u64) as u16).to_be_bytes());
         out.push(self.number("nh").unwrap_or(u64::from(next)) as u8);
         out.push(self.number("hop").unwrap_or(64) as u8);
@@ -243,7 +283,12 @@ impl Layer {
     }
 
     fn icmp(&self, payload: &[u8], v6: bool) -> Vec<u8> {
-        let mut out = vec![self.number("type").unwrap() as u8, self.number("code").unwrap_or(0) as u8, 0, 0];
+        let mut out = vec![
+            self.number("type").unwrap() as u8,
+            self.number("code").unwrap_or(0) as u8,
+            0,
+            0,
+        ];
         let mut rest = self.text("rest").map_or(vec![0; 4], hex_bytes);
         let mut set = |at: usize, value: &[u8]| rest[at..at + value.len()].copy_from_slice(value);
         if let Some(value) = self.number("id") {
@@ -253,10 +298,18 @@ impl Layer {
             set(2, &(value as u16).to_be_bytes());
         }
         if let Some(value) = self.number("mtu") {
-            if v6 { set(0, &(value as u32).to_be_bytes()) } else { set(2, &(value as u16).to_be_bytes()) }
+            if v6 {
+                set(0, &(value as u32).to_be_bytes())
+            } else {
+                set(2, &(value as u16).to_be_bytes())
+            }
         }
         if let Some(value) = self.number("ptr") {
-            if v6 { set(0, &(value as u32).to_be_bytes()) } else { set(0, &[value as u8]) }
+            if v6 {
+                set(0, &(value as u32).to_be_bytes())
+            } else {
+                set(0, &[value as u8])
+            }
         }
         if let Some(value) = self.number("len") {
             set(usize::from(!v6), &[value as u8]);

@@ -2,9 +2,10 @@
 //!
 //! The builder computes every checksum from scratch, so it is an oracle for the incremental updates of the crate.
 
-#![allow(dead_code, missing_docs)]
+#![allow(dead_code, missing_docs, clippy::unwrap_used)]
 
 pub mod build;
+pub mod fuzz;
 pub mod vector;
 
 use clatd_translator::{Frame, HEADROOM, Kind, Offload, PacketBuf, Translator, Verdict, Worker};
@@ -17,18 +18,17 @@ pub struct Got {
     pub bytes: Vec<u8>,
 }
 
-pub fn run_with(
-    translator: &Translator,
-    worker: &mut Worker,
-    offload: Offload,
-    packet: &[u8],
-) -> (Verdict, Vec<Got>) {
+pub fn run_with(translator: &Translator, worker: &mut Worker, offload: Offload, packet: &[u8]) -> (Verdict, Vec<Got>) {
     let mut buffer = vec![0xa5; HEADROOM + packet.len() + 7];
     buffer[HEADROOM..HEADROOM + packet.len()].copy_from_slice(packet);
     let mut packet = PacketBuf::new(&mut buffer, HEADROOM, packet.len()).unwrap();
     let mut got = Vec::new();
     let mut out = |kind: Kind, offload: &Offload, frame: Frame<'_>| {
-        got.push(Got { kind, offload: *offload, bytes: frame.bytes().to_vec() });
+        got.push(Got {
+            kind,
+            offload: *offload,
+            bytes: frame.bytes().to_vec(),
+        });
     };
     let verdict = translator.translate(worker, 0, offload, &mut packet, &mut out);
     (verdict, got)
@@ -87,7 +87,11 @@ pub fn assert_sound(packet: &[u8], what: &str) {
     match packet[0] >> 4 {
         4 => {
             assert_eq!(packet[0], 0x45, "{what}: options");
-            assert_eq!(usize::from(u16::from_be_bytes([packet[2], packet[3]])), packet.len(), "{what}: length");
+            assert_eq!(
+                usize::from(u16::from_be_bytes([packet[2], packet[3]])),
+                packet.len(),
+                "{what}: length"
+            );
             assert_eq!(sum16(&packet[..20]), 0xffff, "{what}: header checksum");
         }
         6 => {
@@ -96,7 +100,9 @@ pub fn assert_sound(packet: &[u8], what: &str) {
         }
         other => panic!("{what}: version {other}"),
     }
-    let Some((at, protocol, mut covered)) = transport(packet) else { return };
+    let Some((at, protocol, mut covered)) = transport(packet) else {
+        return;
+    };
     let rest = &packet[at..];
     match protocol {
         1 => covered.clear(),
@@ -105,7 +111,12 @@ pub fn assert_sound(packet: &[u8], what: &str) {
         _ => return,
     }
     covered.extend(rest);
-    assert_eq!(sum16(&covered), 0xffff, "{what}: checksum of protocol {protocol}{}", hex(packet));
+    assert_eq!(
+        sum16(&covered),
+        0xffff,
+        "{what}: checksum of protocol {protocol}{}",
+        hex(packet)
+    );
     let parsed = etherparse::SlicedPacket::from_ip(packet);
     assert!(parsed.is_ok(), "{what}: etherparse says {parsed:?}{}", hex(packet));
 }

@@ -67,7 +67,9 @@ pub fn parse(file: &str, text: &str) -> Vec<Case> {
 }
 
 fn pair(text: &str) -> (String, String) {
-    let (key, value) = text.split_once('=').unwrap_or_else(|| panic!("`{text}` is no KEY=VALUE"));
+    let (key, value) = text
+        .split_once('=')
+        .unwrap_or_else(|| panic!("`{text}` is no KEY=VALUE"));
     (key.trim().to_owned(), value.trim().to_owned())
 }
 
@@ -83,7 +85,10 @@ fn finish(
         return;
     }
     let rows: Vec<Vec<(String, String)>> = match block.iter().find(|(_, key, _)| key == "with") {
-        Some((_, _, rows)) => rows.split(';').map(|row| row.split_whitespace().map(pair).collect()).collect(),
+        Some((_, _, rows)) => rows
+            .split(';')
+            .map(|row| row.split_whitespace().map(pair).collect())
+            .collect(),
         None => vec![Vec::new()],
     };
     for row in rows {
@@ -148,7 +153,10 @@ fn offload(text: &str) -> Offload {
 }
 
 pub fn config(text: &str) -> Config {
-    let mut config = Config { icmp_errors: IcmpErrors::Unlimited, ..Config::default() };
+    let mut config = Config {
+        icmp_errors: IcmpErrors::Unlimited,
+        ..Config::default()
+    };
     for word in text.split_whitespace() {
         match word {
             // A CLAT: one pair of addresses and the prefix of the PLAT.
@@ -210,8 +218,11 @@ pub fn config(text: &str) -> Config {
             }
             "wkp-strict" => config.wkp_strict = value == "yes",
             "unmapped" => {
-                config.unmapped_source =
-                    if value == "drop" { UnmappedSource::Drop } else { UnmappedSource::Prefix }
+                config.unmapped_source = if value == "drop" {
+                    UnmappedSource::Drop
+                } else {
+                    UnmappedSource::Prefix
+                }
             }
             "hairpin" => config.hairpin = value == "yes",
             "tc" => config.traffic_class = Tos::Fixed(value.parse().unwrap()),
@@ -231,7 +242,10 @@ pub fn check(case: &Case) -> Result<(), String> {
     let (verdict, got) = super::run_with(&translator, &mut translator.worker(0), case.offload, &input);
     let expected_verdict = match &case.drop {
         None => "translated".to_owned(),
-        Some(reason) => format!("{reason}, {}", if case.answer.is_some() { "answered" } else { "silent" }),
+        Some(reason) => format!(
+            "{reason}, {}",
+            if case.answer.is_some() { "answered" } else { "silent" }
+        ),
     };
     let verdict = match verdict {
         Verdict::Translated => "translated".to_owned(),
@@ -242,10 +256,19 @@ pub fn check(case: &Case) -> Result<(), String> {
     if verdict != expected_verdict {
         return Err(format!("expected: {expected_verdict}; got: {verdict}{}", all(&got)));
     }
-    let specs: Vec<(Kind, &String)> =
-        case.out.iter().map(|s| (Kind::Translated, s)).chain(case.answer.iter().map(|s| (Kind::Answer, s))).collect();
+    let specs: Vec<(Kind, &String)> = case
+        .out
+        .iter()
+        .map(|s| (Kind::Translated, s))
+        .chain(case.answer.iter().map(|s| (Kind::Answer, s)))
+        .collect();
     if specs.len() != got.len() {
-        return Err(format!("expected {} packets, got {}{}", specs.len(), got.len(), all(&got)));
+        return Err(format!(
+            "expected {} packets, got {}{}",
+            specs.len(),
+            got.len(),
+            all(&got)
+        ));
     }
     for ((kind, spec), mut got) in specs.into_iter().zip(got) {
         let mut bytes = build::packet(spec);
@@ -260,13 +283,26 @@ pub fn check(case: &Case) -> Result<(), String> {
         } else if !case.unsound && kind == Kind::Translated && case.out_offload == Offload::NONE {
             super::assert_sound(&got.bytes, &case.name);
         }
-        let expected = Got { kind, offload: if kind == Kind::Answer { Offload::NONE } else { case.out_offload }, bytes };
+        let expected = Got {
+            kind,
+            offload: if kind == Kind::Answer {
+                Offload::NONE
+            } else {
+                case.out_offload
+            },
+            bytes,
+        };
         if got != expected {
             let at = got.bytes.iter().zip(&expected.bytes).position(|(a, b)| a != b);
             let (a, b) = (hex(&expected.bytes), hex(&got.bytes));
             return Err(format!(
                 "first difference at {at:x?}\n  expected {:?} {:?} {} bytes{a}\n  got {:?} {:?} {} bytes{b}",
-                expected.kind, expected.offload, expected.bytes.len(), got.kind, got.offload, got.bytes.len()
+                expected.kind,
+                expected.offload,
+                expected.bytes.len(),
+                got.kind,
+                got.offload,
+                got.bytes.len()
             ));
         }
     }
@@ -274,5 +310,7 @@ pub fn check(case: &Case) -> Result<(), String> {
 }
 
 fn all(got: &[Got]) -> String {
-    got.iter().map(|got| format!("\n  got {:?} {:?}{}", got.kind, got.offload, hex(&got.bytes))).collect()
+    got.iter()
+        .map(|got| format!("\n  got {:?} {:?}{}", got.kind, got.offload, hex(&got.bytes)))
+        .collect()
 }

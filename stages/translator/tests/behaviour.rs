@@ -1,0 +1,270 @@
+//! What a single packet does not show: limits, counters, frames, warnings, offline runs.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use clatd_translator::{
+    Config, ConfigError, Direction, DropReason, Frame, HEADROOM, IcmpErrors, Kind, Offload, PacketBuf, Protocol,
+    Translator, Verdict, offline, pcap,
+};
+use support::{build, run, run_with, vector};
+
+fn clat() -> Config {
+    vector::config("clat")
+}
+
+const OUT: &str = "ip4 192.0.0.1 > 198.51.100.7 | udp 1 > 2 | data 16";
+const EXPIRED: &str = "ip4 192.0.0.1 > 198.51.100.7 ttl=1 | udp 1 > 2 | data 16";
+
+#[test]
+fn errors_are_rate_limited() {
+    let config = Config {
+        icmp_errors: IcmpErrors::Limited {
+            per_second: 10,
+            burst: 5,
+        },
+        ..clat()
+    };
+    let translator = Translator::new(config).unwrap();
+    let mut worker = translator.worker(0);
+    let packet = build::packet(EXPIRED);
+    let answered = (0..20).filter(|_| {
+        let (verdict, got) = run_with(&translator, &mut worker, Offload::NONE, &packet);
+        assert_eq!(
+            verdict,
+            Verdict::Dropped {
+                reason: DropReason::HopLimit,
+                answered: !got.is_empty()
+            }
+        );
+        !got.is_empty()
+    });
+    assert_eq!(answered.count(), 5);
+    let counters = worker.counters().snapshot();
+    assert_eq!(counters.drops(Direction::V4ToV6, DropReason::HopLimit), 20);
+    assert_eq!((counters.answers[0], counters.suppressed[0]), (5, 15));
+}
+
+#[test]
+fn counters_tell_direction_and_protocol() {
+    let translator = Translator::new(clat()).unwrap();
+    let mut worker = translator.worker(0);
+    for spec in [
+        OUT,
+        "ip4 192.0.0.1 > 198.51.100.7 | tcp 1 > 2",
+        "ip4 192.0.0.1 > 198.51.100.7 | icmp4 type=8",
+        "ip4 192.0.0.1 > 198.51.100.7 proto=50 | data 9",
+        "ip4 10.0.0.1 > 198.51.100.7 | tcp 1 > 2",
+        "ip6 64:ff9b::c633:6407 > 2001:db8::464 | udp 1 > 2",
+        "ip6 64:ff9b::c633:6407 > 2001:db8::465 | udp 1 > 2",
+        "ip4 192.0.0.1 > 198.51.100.7 | udp 1 > 2 | data 3000",
+    ] {
+        run_with(&translator, &mut worker, Offload::NONE, &build::packet(spec));
+    }
+    let mut counters = worker.counters().snapshot();
+    assert_eq!(counters.translated, [[1, 2, 1, 1], [0, 1, 0, 0]]);
+    assert_eq!(counters.packets(Direction::V4ToV6), 5);
+    assert_eq!(counters.bytes, [44 + 40 + 28 + 29 + 3028, 48]);
+    assert_eq!(counters.fragments, [3, 0]);
+    let drops: Vec<_> = counters.drops_by_reason(Direction::V6ToV4).collect();
+    assert_eq!(drops, [(DropReason::UnmappedDestination, 1)]);
+    counters += counters;
+    assert_eq!(counters.translated[0][Protocol::Udp as usize], 4);
+}
+
+#[test]
+fn drop_reasons_have_unique_names() {
+    let mut names: Vec<_> = DropReason::ALL.iter().map(|reason| reason.name()).collect();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), DropReason::ALL.len());
+}
+
+#[test]
+fn a_device_header_goes_in_front_of_every_frame() {
+    let translator = Translator::new(clat()).unwrap();
+    for spec in [OUT, EXPIRED, "ip4 192.0.0.1 > 198.51.100.7 | udp 1 > 2 | data 3000"] {
+        let packet = build::packet(spec);
+        let mut buffer = vec![0; HEADROOM + packet.len()];
+        buffer[HEADROOM..].copy_from_slice(&packet);
+        let mut packet = PacketBuf::new(&mut buffer, HEADROOM, packet.len()).unwrap();
+        let mut places = Vec::new();
+        translator.translate(
+            &mut translator.worker(0),
+            0,
+            Offload::NONE,
+            &mut packet,
+            &mut |_: Kind, _: &Offload, mut frame: Frame<'_>| {
+                let bytes = frame.bytes().to_vec();
+                let whole = frame.with_header(&[7; 12]).unwrap();
+                assert_eq!((&whole[..12], &whole[12..]), (&[7; 12][..], &bytes[..]));
+                assert!(frame.with_header(&[7; 17]).is_none());
+                places.push((frame.in_place(), bytes));
+            },
+        );
+        for (place, bytes) in places {
+            assert_eq!(place.is_some(), spec == OUT);
+            if let Some(range) = place {
+                assert_eq!(buffer[range], bytes);
+            }
+        }
+    }
+}
+
+#[test]
+fn without_headroom_a_packet_is_dropped() {
+    let translator = Translator::new(clat()).unwrap();
+    let mut bytes = build::packet(OUT);
+    let length = bytes.len();
+    let mut packet = PacketBuf::new(&mut bytes, 0, length).unwrap();
+    let verdict = translator.translate(
+        &mut translator.worker(0),
+        0,
+        Offload::NONE,
+        &mut packet,
+        &mut |_: Kind, _: &Offload, _: Frame<'_>| panic!("nothing can come out"),
+    );
+    assert_eq!(
+        verdict,
+        Verdict::Dropped {
+            reason: DropReason::NoRoom,
+            answered: false
+        }
+    );
+    assert!(PacketBuf::new(&mut bytes, 1, length).is_none());
+    assert!(PacketBuf::new(&mut bytes, usize::MAX, 2).is_none());
+}
+
+#[test]
+fn bad_configurations_are_refused() {
+    let error = |config: Config| Translator::new(config).unwrap_err().to_string();
+    assert_eq!(Translator::new(Config::default()).unwrap_err(), ConfigError::NoMapping);
+    let prefix_only = Config {
+        pref64: clat().pref64,
+        ..Config::default()
+    };
+    assert_eq!(Translator::new(prefix_only).unwrap_err(), ConfigError::NothingMapped);
+    assert_eq!(error(Config { mtu6: 1279, ..clat() }), "IPv6 MTU 1279 is below 1280");
+    assert_eq!(error(Config { mtu4: 67, ..clat() }), "IPv4 MTU 67 is below 68");
+    assert_eq!(
+        error(Config {
+            lowest_ipv6_mtu: 0,
+            ..clat()
+        }),
+        "lowest-ipv6-mtu 0 is below 1280"
+    );
+    let twice = clat().with_clat("192.0.0.1".parse().unwrap(), "2001:db8::5".parse().unwrap());
+    assert_eq!(
+        error(twice),
+        "map 192.0.0.1/32 2001:db8::5/128: 192.0.0.1/32 is already mapped to 2001:db8::464/128"
+    );
+    let mut wide = clat();
+    wide.maps
+        .push(("10.0.0.0/24".parse().unwrap(), "2001:db8::/126".parse().unwrap()));
+    assert_eq!(
+        error(wide),
+        "map 10.0.0.0/24 2001:db8::/126: the IPv4 prefix leaves 8 suffix bits but the IPv6 prefix only 2 (RFC 7757 section 3.2)"
+    );
+    let nested = vector::config("siit map=1.0.0.7/32,2001:db8:9::7/128");
+    assert_eq!(Translator::new(nested).unwrap().warnings().len(), 1);
+}
+
+#[test]
+fn identification_is_seeded_and_counts_on() {
+    let translator = Translator::new(Config {
+        identification_seed: 0xffff,
+        ..clat()
+    })
+    .unwrap();
+    let mut worker = translator.worker(0);
+    let packet = build::packet("ip6 64:ff9b::c633:6407 > 2001:db8::464 | tcp 1 > 2 | data 3000");
+    let mut id = |offload| {
+        let (_, got) = run_with(&translator, &mut worker, offload, &packet);
+        u16::from_be_bytes([got[0].bytes[4], got[0].bytes[5]])
+    };
+    let gso = Offload {
+        gso_type: Offload::GSO_TCPV6,
+        gso_size: 1000,
+        hdr_len: 60,
+        ..Offload::NONE
+    };
+    assert_eq!([id(gso), id(gso), id(gso)], [0xffff, 3, 7]);
+}
+
+#[test]
+fn offline_run() {
+    let mut input = Vec::new();
+    pcap::write_header(&mut input, true);
+    let specs = [
+        OUT,
+        EXPIRED,
+        "ip4 10.0.0.1 > 198.51.100.7 | udp 53 > 4000 | data 5",
+        "ip6 64:ff9b::c633:6407 > 2001:db8::464 | udp 1 > 2 | data 5",
+        "ip6 2001:db8:5::1 > 2001:db8::464 | tcp 80 > 4000",
+    ];
+    for (n, spec) in specs.iter().enumerate() {
+        let data = build::packet(spec);
+        pcap::write_record(
+            &mut input,
+            &pcap::Record {
+                seconds: n as u32,
+                fraction: 5,
+                data: &data,
+            },
+        );
+    }
+    let config = Config {
+        icmp_errors: IcmpErrors::Limited {
+            per_second: 0,
+            burst: 0,
+        },
+        ..clat()
+    };
+    let translator = Translator::new(config).unwrap();
+    let run_once = || {
+        let (mut output, mut lines) = (Vec::new(), Vec::new());
+        let summary = offline::run(&translator, &input, &mut output, &mut |line| lines.push(line)).unwrap();
+        (output, lines, summary)
+    };
+    let (output, lines, summary) = run_once();
+    assert_eq!(
+        lines,
+        [
+            "packet 2: dropped hop-limit (hop limit exceeded): 192.0.0.1 -> 198.51.100.7 protocol 17 ports 1 -> 2; answered",
+            "packet 3: dropped unmapped-source (IPv4 source without an explicit mapping): 10.0.0.1 -> 198.51.100.7 protocol 17 ports 53 -> 4000",
+            "packet 5: dropped untranslatable-source (source outside of all mappings and the prefix): 2001:db8:5::1 -> 2001:db8::464 next header 6 ports 80 -> 4000; answered",
+        ]
+    );
+    assert_eq!((summary.packets, summary.translated, summary.dropped), (5, 2, 3));
+    assert_eq!((summary.answered, summary.written), (2, 4));
+    let reader = pcap::Reader::new(&output).unwrap();
+    assert!(reader.is_nanoseconds());
+    let records: Vec<_> = reader.map(Result::unwrap).collect();
+    assert_eq!(
+        records.iter().map(|r| (r.seconds, r.data[0] >> 4)).collect::<Vec<_>>(),
+        [(0, 6), (1, 4), (3, 4), (4, 6)]
+    );
+    assert_eq!(run_once(), (output, lines, summary));
+
+    let mut cut = Vec::new();
+    let error = offline::run(&translator, &input[..input.len() - 1], &mut cut, &mut |_| {}).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("packet 5 at byte {} is cut off", input.len() - 76)
+    );
+}
+
+#[test]
+fn a_clat_never_sends_as_anybody_else() {
+    let translator = Translator::new(clat()).unwrap();
+    for last in 0..=255u8 {
+        for source in [format!("192.0.0.{last}"), format!("10.0.0.{last}")] {
+            let (_, got) = run(
+                &translator,
+                &build::packet(&format!("ip4 {source} > 9.9.9.9 | udp 1 > 2")),
+            );
+            assert_eq!(got.len(), usize::from(source == "192.0.0.1"), "{source}");
+        }
+    }
+}
