@@ -73,7 +73,9 @@ pub fn open(runtime_dir: &Path, board: Board, reloads: mpsc::Sender<Reload>) -> 
 async fn accept(listener: UnixListener, board: Board, reloads: mpsc::Sender<Reload>) {
     let places = Arc::new(Semaphore::new(CLIENTS));
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
         match listener.accept().await {
             Ok((client, _)) => {
                 let (board, reloads) = (board.clone(), reloads.clone());
@@ -102,7 +104,11 @@ async fn serve(client: UnixStream, board: &Board, reloads: &mpsc::Sender<Reload>
             return Ok(());
         }
         let whole = line.ends_with(b"\n");
-        let answer = if whole { answer(&line, board, reloads).await } else { json!({"error": "a request is one line of JSON"}) };
+        let answer = if whole {
+            answer(&line, board, reloads).await
+        } else {
+            json!({"error": "a request is one line of JSON"})
+        };
         let mut text = answer.to_string();
         text.push('\n');
         timeout(PATIENCE, write.write_all(text.as_bytes())).await??;

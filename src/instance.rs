@@ -168,7 +168,10 @@ impl Runner {
                 Why::Failed(reason) | Why::Idle(reason) => {
                     let pause = jittered(back_off, self.instance.seed);
                     back_off = (back_off * 2).min(BACK_OFF.1);
-                    warn!("trying again in {:.1} s, or when the network changes", pause.as_secs_f32());
+                    warn!(
+                        "trying again in {:.1} s, or when the network changes",
+                        pause.as_secs_f32()
+                    );
                     // The events that its own unwinding made must not start it again at once.
                     if self.pause(BACK_OFF.0).await {
                         return self.end(if undone { End::Clean } else { End::Failed });
@@ -189,14 +192,32 @@ impl Runner {
     /// From observing to being unwound again.
     async fn live_once(&mut self, first: bool, back_off: &mut Duration) -> Left {
         if !self.journal.pending().is_empty() && !self.unwind(0).await {
-            return Left { why: Why::Failed("not everything could be undone".into()), undone: false };
+            return Left {
+                why: Why::Failed("not everything could be undone".into()),
+                undone: false,
+            };
         }
         self.enter(State::Observing, "");
         let plan = match self.observe(first).await {
             Seen::Ready(plan) => *plan,
-            Seen::Idle(reason) => return Left { why: Why::Idle(reason), undone: true },
-            Seen::Stopped => return Left { why: Why::Stopped, undone: true },
-            Seen::Failed(reason) => return Left { why: Why::Failed(reason), undone: true },
+            Seen::Idle(reason) => {
+                return Left {
+                    why: Why::Idle(reason),
+                    undone: true,
+                };
+            }
+            Seen::Stopped => {
+                return Left {
+                    why: Why::Stopped,
+                    undone: true,
+                };
+            }
+            Seen::Failed(reason) => {
+                return Left {
+                    why: Why::Failed(reason),
+                    undone: true,
+                };
+            }
         };
         let why = match self.apply(&plan, 0).await {
             Ok(()) => {
@@ -321,7 +342,10 @@ impl Runner {
             self.report(&chain(failure));
         }
         if self.journal.pending().len() > keep {
-            self.enter(State::Stuck, "not everything could be undone; `clatd cleanup` tries again");
+            self.enter(
+                State::Stuck,
+                "not everything could be undone; `clatd cleanup` tries again",
+            );
         }
         failures.is_empty()
     }
@@ -355,7 +379,8 @@ impl Runner {
 
     fn report(&self, failure: &str) -> String {
         error!("{failure}");
-        self.status.send_modify(|status| status.last_error = Some(failure.to_owned()));
+        self.status
+            .send_modify(|status| status.last_error = Some(failure.to_owned()));
         failure.to_owned()
     }
 

@@ -35,7 +35,10 @@ pub struct Board(Arc<Mutex<BTreeMap<String, Entry>>>);
 impl Board {
     /// Puts an instance on the board, or replaces it.
     pub fn put(&self, name: &str, entry: Entry) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), entry);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.to_owned(), entry);
     }
 
     /// Takes an instance from the board.
@@ -76,10 +79,14 @@ fn counters_document(snapshot: &Snapshot) -> Value {
     let translation = &snapshot.translation;
     let mut document = Map::new();
     for (index, direction) in Direction::ALL.into_iter().enumerate() {
-        let by_protocol = |(class, protocol): (usize, Protocol)| (protocol.name().to_owned(), json!(translation.translated[index][class]));
+        let by_protocol = |(class, protocol): (usize, Protocol)| {
+            (protocol.name().to_owned(), json!(translation.translated[index][class]))
+        };
         let packets: Map<String, Value> = Protocol::ALL.into_iter().enumerate().map(by_protocol).collect();
-        let dropped: Map<String, Value> =
-            translation.drops_by_reason(direction).map(|(reason, count)| (reason.name().to_owned(), json!(count))).collect();
+        let dropped: Map<String, Value> = translation
+            .drops_by_reason(direction)
+            .map(|(reason, count)| (reason.name().to_owned(), json!(count)))
+            .collect();
         document.insert(
             direction.name().to_owned(),
             json!({
@@ -97,7 +104,9 @@ fn counters_document(snapshot: &Snapshot) -> Value {
 }
 
 fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map(|since| since.as_secs()).unwrap_or(0)
+    time.duration_since(UNIX_EPOCH)
+        .map(|since| since.as_secs())
+        .unwrap_or(0)
 }
 
 /// The document as a person reads it.
@@ -106,14 +115,24 @@ pub fn table(document: &Value) -> String {
     for instance in document["instances"].as_array().into_iter().flatten() {
         let word = |key: &str| instance[key].as_str().unwrap_or_default();
         let _ = writeln!(text, "{}: {}", word("name"), word("state"));
-        let addresses = instance["addresses"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let addresses = instance["addresses"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str);
         let rows = [
             ("reason", word("reason").to_owned()),
             ("device", word("device").to_owned()),
             ("addresses", addresses.collect::<Vec<_>>().join(", ")),
             ("uplink", word("uplink").to_owned()),
             ("PLAT prefix", fact(&instance["facts"]["plat_prefix"])),
-            ("uptime", instance["uptime_s"].as_u64().map(|seconds| format!("{seconds} s")).unwrap_or_default()),
+            (
+                "uptime",
+                instance["uptime_s"]
+                    .as_u64()
+                    .map(|seconds| format!("{seconds} s"))
+                    .unwrap_or_default(),
+            ),
             ("last error", word("last_error").to_owned()),
         ];
         for (label, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
@@ -141,8 +160,17 @@ fn counters(value: &Value) -> Vec<(String, u64)> {
     let mut rows = Vec::new();
     for (key, value) in value.as_object().into_iter().flatten() {
         match value {
-            Value::Number(number) => rows.extend(number.as_u64().filter(|&count| count > 0).map(|count| (key.clone(), count))),
-            nested => rows.extend(counters(nested).into_iter().map(|(inner, count)| (format!("{key}.{inner}"), count))),
+            Value::Number(number) => rows.extend(
+                number
+                    .as_u64()
+                    .filter(|&count| count > 0)
+                    .map(|count| (key.clone(), count)),
+            ),
+            nested => rows.extend(
+                counters(nested)
+                    .into_iter()
+                    .map(|(inner, count)| (format!("{key}.{inner}"), count)),
+            ),
         }
     }
     rows

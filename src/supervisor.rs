@@ -15,8 +15,8 @@ use tracing::{Instrument, error, info, info_span, warn};
 
 use crate::cli::Options;
 use crate::config::{self, Configured, Loaded};
-use crate::instance::{End, Runner, State, Status};
 use crate::control::{self, Control, Reload};
+use crate::instance::{End, Runner, State, Status};
 use crate::kernel::{FileJournal, Holds, Kernel, Netlink, RuntimeLock, TranslatorExit};
 use crate::report::chain;
 use crate::status::{Board, Entry};
@@ -108,14 +108,18 @@ impl Signals {
 impl Supervisor {
     fn new(options: Options, loaded: &Loaded) -> Result<Self, StartError> {
         let runtime_dir = loaded.runtime_dir.clone();
-        let unusable = |source: Box<dyn std::error::Error + Send + Sync>| StartError::Runtime { path: runtime_dir.clone(), source };
+        let unusable = |source: Box<dyn std::error::Error + Send + Sync>| StartError::Runtime {
+            path: runtime_dir.clone(),
+            source,
+        };
         let lock = RuntimeLock::acquire(&runtime_dir).map_err(|source| unusable(source.into()))?;
         let netlink = Netlink::open().map_err(system("open a netlink socket"))?;
         let holds = Holds::default();
         let world = Arc::new(SystemWorld::new(netlink.clone(), holds.clone()));
         let board = Board::default();
         let (reload_sender, reloads) = mpsc::channel(1);
-        let control = control::open(&runtime_dir, board.clone(), reload_sender).map_err(|source| unusable(source.into()))?;
+        let control =
+            control::open(&runtime_dir, board.clone(), reload_sender).map_err(|source| unusable(source.into()))?;
         let changes = network::start().map_err(system("watch the network by netlink"))?;
         Ok(Self {
             options,
@@ -213,8 +217,19 @@ impl Supervisor {
             stop: stop.clone(),
             status: status_sender,
         };
-        let task = self.tasks.spawn(runner.run().instrument(info_span!("instance", name = %name))).id();
-        self.started.insert(name, Started { configured, stop, status, task });
+        let task = self
+            .tasks
+            .spawn(runner.run().instrument(info_span!("instance", name = %name)))
+            .id();
+        self.started.insert(
+            name,
+            Started {
+                configured,
+                stop,
+                status,
+                task,
+            },
+        );
     }
 
     fn kernel(&self, instance: &str, exits: mpsc::UnboundedSender<TranslatorExit>) -> Kernel {
@@ -275,7 +290,11 @@ impl Supervisor {
                 (panic.id(), None)
             }
         };
-        let name = self.started.iter().find(|(_, started)| started.task == task).map(|(name, _)| name.clone());
+        let name = self
+            .started
+            .iter()
+            .find(|(_, started)| started.task == task)
+            .map(|(name, _)| name.clone());
         if end != Some(End::Clean) {
             self.failed = true;
         }
@@ -285,7 +304,10 @@ impl Supervisor {
         }
         self.started.remove(&name);
         self.board.take(&name);
-        if let Some(position) = self.waiting.iter().position(|configured| configured.instance.name == name)
+        if let Some(position) = self
+            .waiting
+            .iter()
+            .position(|configured| configured.instance.name == name)
             && !self.stop.is_cancelled()
         {
             let configured = self.waiting.remove(position);
@@ -308,7 +330,11 @@ impl Supervisor {
             warn!("{warning}");
         }
         self.waiting.clear();
-        let wanted: Vec<&str> = loaded.instances.iter().map(|configured| configured.instance.name.as_str()).collect();
+        let wanted: Vec<&str> = loaded
+            .instances
+            .iter()
+            .map(|configured| configured.instance.name.as_str())
+            .collect();
         for (name, started) in &self.started {
             if !wanted.contains(&name.as_str()) {
                 info!("instance {name} was removed");
@@ -324,7 +350,8 @@ impl Supervisor {
     fn take_up(&mut self, configured: Configured) {
         let name = configured.instance.name.clone();
         match self.started.get(&name) {
-            Some(started) if same(&started.configured.instance, &configured.instance) && !started.stop.is_cancelled() => {}
+            Some(started)
+                if same(&started.configured.instance, &configured.instance) && !started.stop.is_cancelled() => {}
             Some(started) => {
                 info!("instance {name} was changed");
                 started.stop.cancel();

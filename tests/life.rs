@@ -64,7 +64,10 @@ impl Life {
     }
 
     fn begin_with(world: FixedWorld, settings: Settings, waits: bool, fault: Fault, stop_at: Option<usize>) -> Self {
-        let model = Model { fault, ..Model::of(&world) };
+        let model = Model {
+            fault,
+            ..Model::of(&world)
+        };
         let before = model.state.clone();
         let model = Arc::new(Mutex::new(model));
         let world = ChangingWorld::new(world);
@@ -73,10 +76,18 @@ impl Life {
         let (status_sender, status) = watch::channel(Status::default());
         let stop = CancellationToken::new();
         let runner = Runner {
-            instance: Instance { name: "clat".into(), settings, runtime_dir: "/run/clatd".into(), seed: 7 },
+            instance: Instance {
+                name: "clat".into(),
+                settings,
+                runtime_dir: "/run/clatd".into(),
+                seed: 7,
+            },
             waits,
             world: Arc::new(world.clone()),
-            system: Box::new(Shared { model: model.clone(), stop_at: stop_at.map(|at| (at, stop.clone())) }),
+            system: Box::new(Shared {
+                model: model.clone(),
+                stop_at: stop_at.map(|at| (at, stop.clone())),
+            }),
             journal: Box::new(MemoryJournal::default()),
             exits: exited,
             changes: changed,
@@ -84,11 +95,25 @@ impl Life {
             status: status_sender,
         };
         let task = tokio::spawn(runner.run());
-        Self { world, model, before, changes, exits, stop, status, task }
+        Self {
+            world,
+            model,
+            before,
+            changes,
+            exits,
+            stop,
+            status,
+            task,
+        }
     }
 
     async fn reaches(&mut self, state: State) {
-        let reached = tokio::time::timeout(Duration::from_secs(600), self.status.wait_for(|status| status.state == state)).await.is_ok();
+        let reached = tokio::time::timeout(
+            Duration::from_secs(600),
+            self.status.wait_for(|status| status.state == state),
+        )
+        .await
+        .is_ok();
         assert!(reached, "{state:?} is not reached: {:?}", self.status.borrow());
     }
 
@@ -107,8 +132,15 @@ impl Life {
     }
 
     async fn ends(self) -> End {
-        let end = tokio::time::timeout(Duration::from_secs(600), self.task).await.expect("it ends").unwrap();
-        assert_eq!(self.model.lock().unwrap().state, self.before, "the state after is the state before");
+        let end = tokio::time::timeout(Duration::from_secs(600), self.task)
+            .await
+            .expect("it ends")
+            .unwrap();
+        assert_eq!(
+            self.model.lock().unwrap().state,
+            self.before,
+            "the state after is the state before"
+        );
         end
     }
 
@@ -175,7 +207,10 @@ async fn a_failing_step_ends_it_with_a_failure_where_it_does_not_wait() {
         let status = life.status.clone();
         assert_eq!(life.ends().await, End::Failed);
         let error = status.borrow().last_error.clone().unwrap();
-        assert!(error.contains("add address 192.0.0.1/32 to clat") && error.contains("fault injected"), "{error}");
+        assert!(
+            error.contains("add address 192.0.0.1/32 to clat") && error.contains("fault injected"),
+            "{error}"
+        );
     }
 }
 
@@ -189,7 +224,11 @@ async fn a_failing_step_is_tried_again_where_it_waits() {
 
 #[tokio::test(start_paused = true)]
 async fn the_death_of_the_translator_is_undone_and_reported() {
-    let death = || TranslatorExit { instance: "clat".into(), device: "clat".into(), detail: "exit status 1: no such prefix".into() };
+    let death = || TranslatorExit {
+        instance: "clat".into(),
+        device: "clat".into(),
+        detail: "exit status 1: no such prefix".into(),
+    };
     let mut life = Life::begin(cases::world(), Settings::default(), false);
     life.reaches(State::Running).await;
     life.exits.send(death()).unwrap();
@@ -265,7 +304,13 @@ async fn duplicate_address_detection_is_waited_for_but_not_for_ever() {
 
     let mut life = Life::begin(world, settings(&[("v4-conncheck-delay", json!(0))]), false);
     tokio::time::sleep(Duration::from_secs(2)).await;
-    life.world.change(|world| world.addresses6.values_mut().flatten().for_each(|address| address.tentative = false));
+    life.world.change(|world| {
+        world
+            .addresses6
+            .values_mut()
+            .flatten()
+            .for_each(|address| address.tentative = false)
+    });
     life.reaches(State::Running).await;
     assert_eq!(life.stopped().await, End::Clean);
 }
@@ -278,7 +323,9 @@ async fn a_changed_prefix_redoes_only_what_depends_on_it() {
     let calls = life.calls().len();
     life.change(|world| {
         let addresses = vec!["2001:db8:64::c000:aa".parse().unwrap()];
-        world.dns.insert(String::new(), DnsAnswer::Addresses { addresses, ttl_s: 60 });
+        world
+            .dns
+            .insert(String::new(), DnsAnswer::Addresses { addresses, ttl_s: 60 });
     });
     tokio::time::sleep(Duration::from_secs(5)).await;
     let redone = life.calls().split_off(calls);
@@ -293,14 +340,29 @@ async fn another_address_or_uplink_is_taken_over() {
     let mut life = Life::begin(cases::world(), Settings::default(), true);
     life.reaches(State::Running).await;
     life.change(|world| {
-        world.addresses6.insert("wan0".into(), vec![address("2001:db8:2::211:22ff:fe33:4455", 64)]);
+        world
+            .addresses6
+            .insert("wan0".into(), vec![address("2001:db8:2::211:22ff:fe33:4455", 64)]);
     });
     tokio::time::sleep(Duration::from_secs(5)).await;
-    assert!(life.calls().iter().any(|call| call == "add route 2001:db8:2:0:211:22c1:a733:4455 dev clat"));
+    assert!(
+        life.calls()
+            .iter()
+            .any(|call| call == "add route 2001:db8:2:0:211:22c1:a733:4455 dev clat")
+    );
     life.change(|world| {
         world.links.push(cases::link(3, "wan1", 1492));
-        world.addresses6.insert("wan1".into(), vec![address("2001:db8:3::5", 64)]);
-        world.route_to.insert(String::new(), RouteAnswer { device: "wan1".into(), gateway: None, source: None });
+        world
+            .addresses6
+            .insert("wan1".into(), vec![address("2001:db8:3::5", 64)]);
+        world.route_to.insert(
+            String::new(),
+            RouteAnswer {
+                device: "wan1".into(),
+                gateway: None,
+                source: None,
+            },
+        );
     });
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert!(life.calls().iter().any(|call| call == "bring clat up with MTU 1492"));
@@ -329,12 +391,17 @@ async fn an_unrelated_change_touches_nothing() {
 #[tokio::test(start_paused = true)]
 async fn replaced_routes_come_back_after_changes() {
     let mut world = cases::world();
-    world.routes4.insert(MAIN_TABLE, vec![native("192.0.2.1", "wan0", 100), native("192.0.2.2", "wan0", 200)]);
+    world.routes4.insert(
+        MAIN_TABLE,
+        vec![native("192.0.2.1", "wan0", 100), native("192.0.2.2", "wan0", 200)],
+    );
     let mut life = Life::begin(world, settings(&[("v4-defaultroute-replace", json!(true))]), true);
     life.reaches(State::Running).await;
     life.change(|world| {
         world.routes4.clear();
-        world.addresses6.insert("wan0".into(), vec![address("2001:db8:2::211:22ff:fe33:4455", 64)]);
+        world
+            .addresses6
+            .insert("wan0".into(), vec![address("2001:db8:2::211:22ff:fe33:4455", 64)]);
     });
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(life.status.borrow().state, State::Running);

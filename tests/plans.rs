@@ -16,11 +16,22 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 async fn document(case: &Case) -> Result<PlanDocument, String> {
     let instance = case.instance();
-    let (facts, verdict) = stage::observe(&instance, &case.world).await.map_err(|error| chain(&error))?;
-    let mut document = PlanDocument { version: PlanDocument::VERSION, instances: Vec::new(), idle: Vec::new() };
+    let (facts, verdict) = stage::observe(&instance, &case.world)
+        .await
+        .map_err(|error| chain(&error))?;
+    let mut document = PlanDocument {
+        version: PlanDocument::VERSION,
+        instances: Vec::new(),
+        idle: Vec::new(),
+    };
     match verdict {
-        Verdict::Ready => document.instances.push(stage::plan(&instance, facts).map_err(|error| chain(&error))?),
-        Verdict::Idle { reason } => document.idle.push(Idle { instance: instance.name.clone(), reason }),
+        Verdict::Ready => document
+            .instances
+            .push(stage::plan(&instance, facts).map_err(|error| chain(&error))?),
+        Verdict::Idle { reason } => document.idle.push(Idle {
+            instance: instance.name.clone(),
+            reason,
+        }),
     }
     Ok(document)
 }
@@ -54,7 +65,15 @@ async fn every_case_has_its_snapshot() {
 
 #[tokio::test]
 async fn the_json_document_has_its_snapshot() {
-    for name in ["default", "replace-tayga", "siit-dc-edge-relay", "nft-policy-drop", "ip6tables-drop", "native-ipv4", "scripts-tayga"] {
+    for name in [
+        "default",
+        "replace-tayga",
+        "siit-dc-edge-relay",
+        "nft-policy-drop",
+        "ip6tables-drop",
+        "native-ipv4",
+        "scripts-tayga",
+    ] {
         let case = cases::all().into_iter().find(|case| case.name == name).unwrap();
         let document = document(&case).await.unwrap();
         insta::with_settings!({ snapshot_path => "plans", prepend_module_to_snapshot => false, omit_expression => true }, {
@@ -68,11 +87,17 @@ async fn what_is_applied_is_what_is_planned_and_comes_off_again() {
     for (case, plan) in plans().await {
         let before = Model::of(&case.world);
         let (mut system, mut journal) = (before.clone(), MemoryJournal::default());
-        apply::apply(&plan.steps, &mut system, &mut journal, &|| false).await.unwrap();
+        apply::apply(&plan.steps, &mut system, &mut journal, &|| false)
+            .await
+            .unwrap();
         let planned: Vec<String> = plan.steps.iter().map(|step| step.apply.to_string()).collect();
         assert_eq!(system.calls, planned, "{}", case.name);
         assert_ne!(system.state, before.state, "{}", case.name);
-        assert!(apply::unwind(&mut system, &mut journal, 0).await.is_empty(), "{}", case.name);
+        assert!(
+            apply::unwind(&mut system, &mut journal, 0).await.is_empty(),
+            "{}",
+            case.name
+        );
         assert_eq!(system.state, before.state, "{}", case.name);
         assert!(journal.pending().is_empty(), "{}", case.name);
     }
@@ -84,11 +109,23 @@ async fn a_fault_at_any_step_undoes_exactly_the_steps_up_to_it() {
         for at in 0..plan.steps.len() {
             for fault in [Fault::Before(at), Fault::After(at)] {
                 let before = Model::of(&case.world);
-                let (mut system, mut journal) = (Model { fault, ..before.clone() }, MemoryJournal::default());
-                let failure = apply::apply(&plan.steps, &mut system, &mut journal, &|| false).await.unwrap_err();
+                let (mut system, mut journal) = (
+                    Model {
+                        fault,
+                        ..before.clone()
+                    },
+                    MemoryJournal::default(),
+                );
+                let failure = apply::apply(&plan.steps, &mut system, &mut journal, &|| false)
+                    .await
+                    .unwrap_err();
                 assert!(matches!(failure, ApplyError::Step { .. }), "{}: {failure}", case.name);
                 assert_eq!(journal.pending().len(), at + 1, "{}", case.name);
-                assert!(apply::unwind(&mut system, &mut journal, 0).await.is_empty(), "{}", case.name);
+                assert!(
+                    apply::unwind(&mut system, &mut journal, 0).await.is_empty(),
+                    "{}",
+                    case.name
+                );
                 assert_eq!(system.state, before.state, "{} {fault:?}", case.name);
             }
         }
@@ -103,7 +140,9 @@ async fn a_stop_between_any_two_steps_undoes_what_was_done() {
             let (mut system, mut journal) = (before.clone(), MemoryJournal::default());
             let asked = std::sync::atomic::AtomicUsize::new(0);
             let stop = || asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) >= at;
-            let left = apply::apply(&plan.steps, &mut system, &mut journal, &stop).await.unwrap_err();
+            let left = apply::apply(&plan.steps, &mut system, &mut journal, &stop)
+                .await
+                .unwrap_err();
             assert!(matches!(left, ApplyError::Stopped));
             assert_eq!(system.calls.len(), at, "{}", case.name);
             assert!(apply::unwind(&mut system, &mut journal, 0).await.is_empty());
@@ -120,7 +159,9 @@ async fn what_a_killed_daemon_left_is_undone_from_its_journal() {
             for had_effect in [false, true] {
                 let before = Model::of(&case.world);
                 let (mut system, mut journal) = (before.clone(), MemoryJournal::default());
-                apply::apply(&plan.steps[..begun - 1], &mut system, &mut journal, &|| false).await.unwrap();
+                apply::apply(&plan.steps[..begun - 1], &mut system, &mut journal, &|| false)
+                    .await
+                    .unwrap();
                 journal.intend(&plan.steps[begun - 1]).await.unwrap();
                 if had_effect {
                     let op = &plan.steps[begun - 1].apply;
@@ -131,7 +172,11 @@ async fn what_a_killed_daemon_left_is_undone_from_its_journal() {
                 let ledger = Ledger::parse("killed.jsonl", &torn).unwrap();
                 assert_eq!(ledger.pending(), journal.pending());
                 assert!(apply::unwind(&mut system, &mut journal, 0).await.is_empty());
-                assert_eq!(system.state, before.state, "{} killed at step {begun}, effect: {had_effect}", case.name);
+                assert_eq!(
+                    system.state, before.state,
+                    "{} killed at step {begun}, effect: {had_effect}",
+                    case.name
+                );
             }
         }
     }
@@ -141,15 +186,26 @@ async fn what_a_killed_daemon_left_is_undone_from_its_journal() {
 #[tokio::test]
 async fn an_undo_that_fails_stays_in_the_journal() {
     for (case, plan) in plans().await {
-        let undos = plan.steps.iter().filter(|step| matches!(step.undo, clatd_stages::op::Undo::Op(_))).count();
+        let undos = plan
+            .steps
+            .iter()
+            .filter(|step| matches!(step.undo, clatd_stages::op::Undo::Op(_)))
+            .count();
         for at in 0..undos {
             let before = Model::of(&case.world);
             let (mut system, mut journal) = (before.clone(), MemoryJournal::default());
-            apply::apply(&plan.steps, &mut system, &mut journal, &|| false).await.unwrap();
+            apply::apply(&plan.steps, &mut system, &mut journal, &|| false)
+                .await
+                .unwrap();
             system.fault = Fault::Before(plan.steps.len() + at);
             let failures = apply::unwind(&mut system, &mut journal, 0).await;
             assert_eq!(failures.len(), 1, "{}", case.name);
-            assert_eq!(system.calls.len(), plan.steps.len() + undos, "{}: every other undo is done", case.name);
+            assert_eq!(
+                system.calls.len(),
+                plan.steps.len() + undos,
+                "{}: every other undo is done",
+                case.name
+            );
             let script = chain(&failures[0]).contains("script-down");
             assert_eq!(journal.pending().len(), usize::from(!script), "{}", case.name);
             system.fault = Fault::None;
@@ -167,5 +223,9 @@ async fn a_plan_shares_its_head_with_a_changed_one() {
     let (default, bare) = (plan("default").await, plan("defaultroute-bare").await);
     assert_eq!(default.common_head(&default.steps), default.steps.len());
     let head = default.common_head(&bare.steps);
-    assert!(default.steps[head].apply.to_string().starts_with("add route default"), "{}", default.steps[head].apply);
+    assert!(
+        default.steps[head].apply.to_string().starts_with("add route default"),
+        "{}",
+        default.steps[head].apply
+    );
 }

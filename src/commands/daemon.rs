@@ -19,7 +19,11 @@ pub fn status(_options: &Options, json: bool, wanted: Option<&str>) -> Result<bo
             return Err(format!("there is no instance {name}").into());
         }
     }
-    let text = if json { serde_json::to_string_pretty(&document)? + "\n" } else { board::table(&document) };
+    let text = if json {
+        serde_json::to_string_pretty(&document)? + "\n"
+    } else {
+        board::table(&document)
+    };
     print(&text)
 }
 
@@ -32,9 +36,15 @@ fn ask(request: &str) -> Result<Value, Failure> {
     let runtime_dir: PathBuf = Paths::from_environment().runtime_dir;
     let answer = control::ask(&runtime_dir, request).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            format!("no clatd is running with the runtime directory {}", runtime_dir.display())
+            format!(
+                "no clatd is running with the runtime directory {}",
+                runtime_dir.display()
+            )
         }
-        _ => format!("cannot ask the daemon by {}: {error}", runtime_dir.join(control::SOCKET).display()),
+        _ => format!(
+            "cannot ask the daemon by {}: {error}",
+            runtime_dir.join(control::SOCKET).display()
+        ),
     })?;
     match answer.get("error").and_then(Value::as_str) {
         Some(error) => Err(error.to_owned().into()),

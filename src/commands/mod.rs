@@ -28,14 +28,28 @@ pub fn execute(command: Command) -> Result<bool, Failure> {
         Command::Version => print(&cli::version_text()),
         Command::Check(options) => Ok(config::check(&options, &mut io::stdout(), &mut io::stderr())?),
         Command::Run(options) => run(options),
-        Command::Plan { options, json, instance } => plan(&options, json, instance.as_deref()),
+        Command::Plan {
+            options,
+            json,
+            instance,
+        } => plan(&options, json, instance.as_deref()),
         Command::Cleanup { options, dry_run } => cleanup(&options, dry_run),
         Command::Reload(options) => daemon::reload(&options),
-        Command::Status { options, json, instance } => daemon::status(&options, json, instance.as_deref()),
-        Command::Translate { options, mtu4, mtu6, input, output } => {
-            translate::run(&options, translate::Mtus { mtu4, mtu6 }, &input, &output)
+        Command::Status {
+            options,
+            json,
+            instance,
+        } => daemon::status(&options, json, instance.as_deref()),
+        Command::Translate {
+            options,
+            mtu4,
+            mtu6,
+            input,
+            output,
+        } => translate::run(&options, translate::Mtus { mtu4, mtu6 }, &input, &output),
+        Command::Discover { .. } => {
+            Err("`clatd discover` is not available in this version; `clatd plan` shows the PLAT prefix".into())
         }
-        Command::Discover { .. } => Err("`clatd discover` is not available in this version; `clatd plan` shows the PLAT prefix".into()),
     }
 }
 
@@ -52,7 +66,10 @@ fn print(text: &str) -> Result<bool, Failure> {
 fn load(options: &Options) -> Result<Option<Loaded>, Failure> {
     match config::load(options) {
         Ok(loaded) => {
-            logging::init(Verbosity { quiet: loaded.base.quiet, debug: loaded.base.debug })?;
+            logging::init(Verbosity {
+                quiet: loaded.base.quiet,
+                debug: loaded.base.debug,
+            })?;
             loaded.warnings.iter().for_each(|warning| warn!("{warning}"));
             loaded.notes.iter().for_each(|note| debug!("{note}"));
             Ok(Some(loaded))
@@ -65,7 +82,10 @@ fn load(options: &Options) -> Result<Option<Loaded>, Failure> {
 }
 
 fn show(errors: &ConfigErrors, options: &Options) -> Result<(), Failure> {
-    logging::init(Verbosity { quiet: options.quiet, debug: options.debug })?;
+    logging::init(Verbosity {
+        quiet: options.quiet,
+        debug: options.debug,
+    })?;
     errors.warnings.iter().for_each(|warning| warn!("{warning}"));
     errors.errors.iter().for_each(|problem| error!("{problem}"));
     Ok(())
@@ -77,13 +97,17 @@ fn runtime() -> io::Result<Runtime> {
 }
 
 fn run(options: Options) -> Result<bool, Failure> {
-    let Some(loaded) = load(&options)? else { return Ok(false) };
+    let Some(loaded) = load(&options)? else {
+        return Ok(false);
+    };
     info!("starting clatd {}", env!("CARGO_PKG_VERSION"));
     Ok(runtime()?.block_on(supervisor::run(options, loaded))?)
 }
 
 fn plan(options: &Options, json: bool, wanted: Option<&str>) -> Result<bool, Failure> {
-    let Some(mut loaded) = load(options)? else { return Ok(false) };
+    let Some(mut loaded) = load(options)? else {
+        return Ok(false);
+    };
     if let Some(name) = wanted {
         loaded.instances.retain(|configured| configured.instance.name == name);
         loaded.unable.retain(|unable| unable.name == name);
@@ -92,14 +116,22 @@ fn plan(options: &Options, json: bool, wanted: Option<&str>) -> Result<bool, Fai
         }
     }
     let (document, clean) = runtime()?.block_on(observe_all(&loaded))?;
-    let text = if json { serde_json::to_string_pretty(&document)? + "\n" } else { document.to_string() };
+    let text = if json {
+        serde_json::to_string_pretty(&document)? + "\n"
+    } else {
+        document.to_string()
+    };
     Ok(print(&text)? && clean)
 }
 
 /// The plans of all instances; false = some could not be made, which was reported.
 async fn observe_all(loaded: &Loaded) -> Result<(PlanDocument, bool), Failure> {
     let world = SystemWorld::new(Netlink::open()?, Holds::default());
-    let mut document = PlanDocument { version: PlanDocument::VERSION, instances: Vec::new(), idle: Vec::new() };
+    let mut document = PlanDocument {
+        version: PlanDocument::VERSION,
+        instances: Vec::new(),
+        idle: Vec::new(),
+    };
     let mut clean = loaded.unable.is_empty();
     for unable in &loaded.unable {
         error!("instance {}: {}", unable.name, unable.error);
@@ -107,7 +139,10 @@ async fn observe_all(loaded: &Loaded) -> Result<(PlanDocument, bool), Failure> {
     for instance in loaded.instances.iter().map(|configured| &configured.instance) {
         let planned = match stage::observe(instance, &world).await {
             Ok((_, Verdict::Idle { reason })) => {
-                document.idle.push(Idle { instance: instance.name.clone(), reason });
+                document.idle.push(Idle {
+                    instance: instance.name.clone(),
+                    reason,
+                });
                 continue;
             }
             Ok((facts, Verdict::Ready)) => stage::plan(instance, facts).map_err(|failure| chain(&failure)),

@@ -32,7 +32,12 @@ pub fn run(options: &Options, mtus: Mtus, input: &Path, output: &Path) -> Result
             return Ok(false);
         }
     };
-    let settings = &loaded.instances.first().ok_or("the configuration has no instance")?.instance.settings;
+    let settings = &loaded
+        .instances
+        .first()
+        .ok_or("the configuration has no instance")?
+        .instance
+        .settings;
     let translator = Translator::new(translator_config(settings, &mtus)?)?;
     let packets = std::fs::read(input).map_err(|error| format!("cannot read {}: {error}", input.display()))?;
     let (mut translated, mut drops) = (Vec::new(), String::new());
