@@ -82,11 +82,8 @@ async fn find_prefixes(instance: &Instance, world: &dyn World) -> Result<Found, 
     };
     let mut found = Found::default();
     for server in servers {
-        // A server named together with its uplink is asked through that uplink (RFC 8880 section 7.1).
-        let device = settings
-            .plat_dev
-            .as_deref()
-            .filter(|_| server.is_some_and(|server| !server.address.is_loopback()));
+        // The prefix belongs to the uplink: where that is named, the question goes through it (RFC 8880 section 7.1).
+        let device = settings.plat_dev.as_deref();
         let answer = world.aaaa(WELL_KNOWN_NAME, server, device).await?;
         match prefixes_in(server, answer) {
             Ok(prefixes) => {
@@ -203,6 +200,10 @@ async fn find_uplink(
     let Some(link) = world.link(&route.device).await? else {
         return Ok(Uplink::None(format!("the uplink {} is gone", route.device)));
     };
+    if !link.up || !link.carrier {
+        let what = if link.up { "has no carrier" } else { "is down" };
+        return Ok(Uplink::None(format!("the uplink {} {what}", link.name)));
+    }
     if link.is_clat() {
         return Ok(Uplink::None(format!(
             "the route to the PLAT prefix {prefix} leads into the CLAT device {}",

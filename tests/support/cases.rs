@@ -636,6 +636,22 @@ fn idle() -> Vec<Case> {
                 ..world()
             },
         ),
+        case(
+            "uplink-without-carrier",
+            &[],
+            FixedWorld {
+                links: vec![Link { carrier: false, ..link(2, "wan0", 1500) }],
+                ..world()
+            },
+        ),
+        case(
+            "uplink-down",
+            &[],
+            FixedWorld {
+                links: vec![Link { up: false, carrier: false, ..link(2, "wan0", 1500) }],
+                ..world()
+            },
+        ),
         case("no-such-uplink", &[("plat-dev", json!("wwan9"))], world()),
     ]
 }
