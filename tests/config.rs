@@ -8,6 +8,8 @@ mod bad;
 mod instances;
 #[path = "config/layers.rs"]
 mod layers;
+#[path = "config/robust.rs"]
+mod robust;
 #[path = "config/table.rs"]
 mod table;
 #[path = "config/values.rs"]

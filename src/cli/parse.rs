@@ -57,7 +57,7 @@ impl Scan {
         };
         let (key, value) = (key.trim(), value.trim());
         if keys::find(key).is_none() {
-            let error = UsageError::new(format!("unknown key \"{key}\" in \"{word}\""));
+            let error = UsageError::new(format!("unknown key {key:?} in {word:?}"));
             return Err(match nearest(key, keys::all().map(|key| key.name)) {
                 Some(meant) => error.hint(format!("did you mean {meant}?")),
                 None => error.hint("clatd --help lists the keys"),
@@ -169,10 +169,7 @@ impl Scan {
             )));
         }
         if let Some(word) = self.words.get(spec.words.len()) {
-            return Err(UsageError::new(format!(
-                "unexpected word \"{word}\" after {}",
-                spec.name
-            )));
+            return Err(UsageError::new(format!("unexpected word {word:?} after {}", spec.name)));
         }
         if self.words.len() < spec.required {
             return Err(UsageError::new(format!(
@@ -236,7 +233,7 @@ impl Scan {
                 }
                 None if without == "plan" => named(without),
                 None => {
-                    let error = UsageError::new(format!("unknown command \"{word}\""));
+                    let error = UsageError::new(format!("unknown command {word:?}"));
                     let meant = nearest(word, COMMANDS.iter().map(|command| command.name));
                     return Err(match meant {
                         Some(meant) => error.hint(format!("did you mean {meant}?")),

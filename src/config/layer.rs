@@ -65,12 +65,12 @@ impl Layer {
             let meant = nearest(name, keys::all().map(|key| key.name));
             let hint = meant.map(|key| format!("did you mean {key}?"));
             if *place == Place::CommandLine {
-                let mut error = ConfigError::at(place.clone(), format!("unknown key \"{name}\""));
+                let mut error = ConfigError::at(place.clone(), format!("unknown key {name:?}"));
                 error.hint = hint;
                 findings.error(error);
             } else {
                 let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
-                findings.warn(place, format!("unknown key \"{name}\" is ignored{hint}"));
+                findings.warn(place, format!("unknown key {name:?} is ignored{hint}"));
             }
         }
         key

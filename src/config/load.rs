@@ -40,8 +40,10 @@ impl Paths {
     pub fn from_environment() -> Self {
         let usual = Self::default();
         let runtime_dir = std::env::var_os("CLATD_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+        // Scripts and TAYGA may have another working directory.
+        let runtime_dir = runtime_dir.and_then(|dir| std::path::absolute(dir).ok());
         Self {
-            runtime_dir: runtime_dir.map(PathBuf::from).unwrap_or(usual.runtime_dir),
+            runtime_dir: runtime_dir.unwrap_or(usual.runtime_dir),
             ..usual
         }
     }

@@ -1,5 +1,7 @@
 //! What the settings of one instance say together; each alone has been looked at by its key's kind.
 
+use std::net::Ipv4Addr;
+
 use clatd_stages::settings::{ClatV6Addr, FirewallChoice, MapEntry, TranslatorChoice};
 use ipnet::{Ipv4Net, Ipv6Net};
 
@@ -22,6 +24,9 @@ pub(super) fn validate(merged: &Merged, purpose: Purpose, findings: &mut Finding
     judge.maps();
     judge.shared_address();
 }
+
+/// The IPv4 dummy address.
+const DUMMY: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 
 /// What the configuration is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +110,12 @@ impl Judge<'_> {
 
     fn addresses(&mut self) {
         let settings = &self.merged.settings;
+        if settings.clat_v4_addr == DUMMY {
+            let problem = format!(
+                "expected another address than {DUMMY}, the source of errors that cannot be translated (RFC 7600)"
+            );
+            self.contradiction(&["clat-v4-addr"], problem, None);
+        }
         if settings.clat_v4_addr == settings.tayga_v4_addr {
             let problem = format!(
                 "expected different addresses for clat-v4-addr ({}) and tayga-v4-addr ({})",
@@ -275,7 +286,10 @@ impl Judge<'_> {
         }
         let (place, text) = self.map_place(index);
         let problem = format!("expected {expected} {key} ({}), {why}", self.where_is(key));
-        self.findings.error(ConfigError::of(place, "map", &text, problem));
+        match self.purpose {
+            Purpose::Run => self.findings.error(ConfigError::of(place, "map", &text, problem)),
+            Purpose::Translate => self.findings.warn(&place, format!("map={text}: {problem}")),
+        }
     }
 
     fn map_pair(&mut self, one: &MapEntry, other: &MapEntry, index: usize) {

@@ -227,7 +227,6 @@ fn ipv4(text: &str) -> Result<Ipv4Addr, Invalid> {
         [224..=239, ..] => "this is a multicast address",
         [255, 255, 255, 255] => "this is the broadcast address",
         [240..=255, ..] => "this is out of the reserved range 240.0.0.0/4",
-        [192, 0, 0, 8] => "this is the dummy address of RFC 7600, the source of errors that cannot be translated",
         _ => return Ok(address),
     };
     Err(Invalid::new(format!("expected an IPv4 unicast address; {problem}")))
