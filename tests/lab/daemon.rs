@@ -59,13 +59,25 @@ impl Daemon {
         }
     }
 
-    /// Starts and waits until IPv4 works.
+    /// Starts and waits until the instance runs and IPv4 works.
     pub fn up(lab: &Lab, words: &[&str]) -> Self {
         let mut daemon = Self::start(lab, words);
+        daemon.wait_until_running(lab);
         daemon.wait_for("IPv4 over the CLAT", || {
             lab.run("host", &format!("ping -n -c 1 -W 1 {SERVER}")).code == Some(0)
         });
         daemon
+    }
+
+    /// Waits until its status says that the one instance runs.
+    pub fn wait_until_running(&mut self, lab: &Lab) {
+        self.wait_for("running instance", || {
+            let status = command(lab, &["status", "--json"])
+                .output()
+                .expect("clatd status starts");
+            let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap_or_default();
+            status["instances"][0]["state"] == "running"
+        });
     }
 
     pub fn pid(&self) -> u32 {

@@ -63,7 +63,7 @@ fn plan_is_what_is_done(translator: &str) {
 
         let mut daemon = Daemon::start(&lab, &words);
         let planned = planned["steps"].as_array().expect("steps").clone();
-        daemon.wait_for("end of the set-up", || journalled(&lab).len() >= planned.len());
+        daemon.wait_until_running(&lab);
         let done = journalled(&lab);
         daemon.stop(Signal::SIGTERM);
         for (number, (planned, done)) in planned.iter().zip(&done).enumerate() {
