@@ -77,6 +77,7 @@ impl AddressMap {
     }
 
     /// The IPv6 address of an IPv4 address.
+    #[inline]
     pub(crate) fn to_v6(&self, address: u32, side: Side) -> Result<u128, Unmapped> {
         if side != Side::PrefixOnly
             && let Some(mapped) = self.eam.to_v6_bits(address)
@@ -92,6 +93,7 @@ impl AddressMap {
     }
 
     /// The IPv4 address of an IPv6 address.
+    #[inline]
     pub(crate) fn to_v4(&self, address: u128, side: Side) -> Result<Mapped4, Unmapped> {
         if let Some(address) = self.eam.to_v4_bits(address) {
             return Ok(Mapped4 {
@@ -114,6 +116,7 @@ impl AddressMap {
     }
 
     /// Whether an explicit mapping covers an IPv4 address.
+    #[inline]
     pub(crate) fn is_mapped(&self, address: u32) -> bool {
         self.eam.to_v6_bits(address).is_some()
     }
@@ -127,17 +130,20 @@ impl AddressMap {
     }
 }
 
+#[inline]
 fn within(address: u32, octets: [u8; 4], length: u32) -> bool {
     (address ^ u32::from_be_bytes(octets)) >> (32 - length) == 0
 }
 
 /// 224.0.0.0/4.
+#[inline]
 pub(crate) fn is_multicast4(address: u32) -> bool {
     within(address, [224, 0, 0, 0], 4)
 }
 
 /// Sources and destinations that a router does not forward: "this network", loopback, link-local (RFC 3927
 /// section 7), class E and broadcast (RFC 1812 sections 4.2.2.11 and 5.3.7). Multicast is told apart.
+#[inline]
 pub(crate) fn is_illegal4(address: u32) -> bool {
     within(address, [0, 0, 0, 0], 8)
         || within(address, [127, 0, 0, 0], 8)
@@ -146,12 +152,14 @@ pub(crate) fn is_illegal4(address: u32) -> bool {
 }
 
 /// ff00::/8.
+#[inline]
 pub(crate) fn is_multicast6(address: u128) -> bool {
     address >> 120 == 0xff
 }
 
 /// Sources and destinations that a router does not forward: unspecified, loopback, IPv4-mapped, link-local
 /// (RFC 4291 section 2.5).
+#[inline]
 pub(crate) fn is_illegal6(address: u128) -> bool {
     address <= 1 || address >> 32 == 0xffff || address >> 118 == 0xfe80 >> 6
 }

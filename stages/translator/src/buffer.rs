@@ -22,44 +22,54 @@ impl<'a> PacketBuf<'a> {
     /// The packet at `buffer[start..start + length]`, or `None` if that is outside the buffer.
     ///
     /// `start` should be at least [`HEADROOM`]; with less, packets that have to grow are dropped.
+    #[inline]
     pub fn new(buffer: &'a mut [u8], start: usize, length: usize) -> Option<Self> {
         let end = start.checked_add(length)?;
         (end <= buffer.len()).then_some(Self { buffer, start, end })
     }
 
     /// The packet.
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         self.buffer.get(self.start..self.end).unwrap_or_default()
     }
 
     /// The packet, to be changed.
+    #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         self.buffer.get_mut(self.start..self.end).unwrap_or_default()
     }
 
     /// Where in the buffer the packet lies.
+    #[inline]
     pub fn range(&self) -> Range<usize> {
         self.start..self.end
     }
 
     /// Cuts off what lies behind the first `length` bytes.
+    #[inline]
     pub(crate) fn truncate(&mut self, length: usize) {
         self.end = self.end.min(self.start.saturating_add(length));
     }
 
     /// Replaces the first `old` bytes by `header`; `false` if there is no room (nothing is changed then).
-    pub(crate) fn replace_front(&mut self, old: usize, header: &[u8]) -> bool {
+    #[inline]
+    pub(crate) fn replace_front<const N: usize>(&mut self, old: usize, header: &[u8; N]) -> bool {
         let Some(payload) = self.start.checked_add(old).filter(|at| *at <= self.end) else {
             return false;
         };
-        let Some(start) = payload.checked_sub(header.len()).filter(|at| *at >= FRAME_HEADROOM) else {
+        let Some(start) = payload.checked_sub(N).filter(|at| *at >= FRAME_HEADROOM) else {
             return false;
         };
-        crate::wire::put(self.buffer, start, header);
+        let Some(front) = self.buffer.get_mut(start..).and_then(|b| b.first_chunk_mut()) else {
+            return false;
+        };
+        *front = *header;
         self.start = start;
         true
     }
 
+    #[inline]
     pub(crate) fn frame(&mut self) -> Frame<'_> {
         Frame {
             buffer: self.buffer,
@@ -90,6 +100,7 @@ pub struct Frame<'a> {
 
 impl Frame<'_> {
     /// The packet.
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         self.buffer.get(self.start..self.end).unwrap_or_default()
     }
@@ -149,6 +160,7 @@ impl Scratch {
             .unwrap_or_default()
     }
 
+    #[inline]
     pub(crate) fn frame(&mut self, length: usize) -> Frame<'_> {
         let end = self.buffer.len().min(FRAME_HEADROOM + length);
         Frame {

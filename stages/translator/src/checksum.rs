@@ -4,11 +4,13 @@
 //! and folded once.
 
 /// The checksum field value over `bytes`, an odd last byte padded with zero.
+#[inline]
 pub fn internet_checksum(bytes: &[u8]) -> u16 {
     !fold(sum(bytes))
 }
 
 /// Adds up the 16-bit words of `bytes`.
+#[inline]
 pub(crate) fn sum(bytes: &[u8]) -> u64 {
     // 32-bit words are added instead of 16-bit ones: folding makes the result equal (RFC 1071 section 2).
     let (words, tail) = bytes.as_chunks::<4>();
@@ -24,17 +26,20 @@ pub(crate) fn sum(bytes: &[u8]) -> u64 {
 }
 
 /// The sum of an IPv4 address.
+#[inline]
 pub(crate) fn sum4(address: u32) -> u64 {
     u64::from(address)
 }
 
 /// The sum of an IPv6 address.
+#[inline]
 pub(crate) fn sum6(address: u128) -> u64 {
     let (high, low) = ((address >> 64) as u64, address as u64);
     (high >> 32) + (high & 0xffff_ffff) + (low >> 32) + (low & 0xffff_ffff)
 }
 
 /// Folds a sum to 16 bits; zero only for a sum of zero.
+#[inline]
 pub(crate) fn fold(sum: u64) -> u16 {
     let sum = (sum >> 32) + (sum & 0xffff_ffff);
     let sum = (sum >> 16) + (sum & 0xffff);
@@ -45,16 +50,19 @@ pub(crate) fn fold(sum: u64) -> u16 {
 
 /// The new value of a checksum field after words adding up to `minus` were replaced by words adding up to `plus`
 /// (RFC 1624, equation 3).
+#[inline]
 pub(crate) fn update(field: u16, minus: u64, plus: u64) -> u16 {
     !fold(u64::from(!field) + u64::from(!fold(minus)) + plus)
 }
 
 /// The same for a field that holds an unfinished, not complemented sum (an offloaded checksum).
+#[inline]
 pub(crate) fn update_partial(field: u16, minus: u64, plus: u64) -> u16 {
     fold(u64::from(field) + u64::from(!fold(minus)) + plus)
 }
 
 /// The sum of the IPv6 pseudo-header (RFC 8200 section 8.1) of `length` octets of protocol `next`.
+#[inline]
 pub(crate) fn pseudo6(source: u128, destination: u128, length: usize, next: u8) -> u64 {
     sum6(source) + sum6(destination) + length as u64 + u64::from(next)
 }

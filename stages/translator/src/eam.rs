@@ -36,8 +36,12 @@ pub enum MapError {
 #[derive(Clone, Debug)]
 struct Group<K> {
     length: u8,
-    rows: Vec<(K, u32, u128, u8, u8)>,
+    mask: K,
+    rows: Vec<Row<K>>,
 }
+
+/// Key, IPv4 prefix, IPv6 prefix, and the lengths of the two.
+type Row<K> = (K, u32, u128, u8, u8);
 
 impl EamTable {
     /// Builds the table; a length may be anything that RFC 7757 section 3.2 allows.
@@ -54,8 +58,18 @@ impl EamTable {
                 v4.prefix_len(),
                 v6.prefix_len(),
             );
-            insert(&mut table.by_v4, row.2, (row.0, row.0, row.1, row.2, row.3));
-            insert(&mut table.by_v6, row.3, (row.1, row.0, row.1, row.2, row.3));
+            insert(
+                &mut table.by_v4,
+                mask4(row.2),
+                row.2,
+                (row.0, row.0, row.1, row.2, row.3),
+            );
+            insert(
+                &mut table.by_v6,
+                mask6(row.3),
+                row.3,
+                (row.1, row.0, row.1, row.2, row.3),
+            );
         }
         Ok(table)
     }
@@ -96,10 +110,10 @@ impl EamTable {
         self.to_v4_bits(u128::from(address)).map(Ipv4Addr::from)
     }
 
+    #[inline]
     pub(crate) fn to_v6_bits(&self, address: u32) -> Option<u128> {
         self.by_v4.iter().find_map(|group| {
-            let key = address & mask4(group.length);
-            let &(_, _, v6, len4, len6) = find(group, key)?;
+            let &(_, _, v6, len4, len6) = find(group, address & group.mask)?;
             // The suffix, aligned right behind the IPv6 prefix, trailing zeros.
             let suffix = u128::from(address & !mask4(len4)) << 96;
             let aligned = suffix.checked_shl(u32::from(len4)).unwrap_or(0);
@@ -107,10 +121,10 @@ impl EamTable {
         })
     }
 
+    #[inline]
     pub(crate) fn to_v4_bits(&self, address: u128) -> Option<u32> {
         self.by_v6.iter().find_map(|group| {
-            let key = address & mask6(group.length);
-            let &(_, v4, _, len4, len6) = find(group, key)?;
+            let &(_, v4, _, len4, len6) = find(group, address & group.mask)?;
             let aligned = (address & !mask6(len6)).checked_shl(u32::from(len6)).unwrap_or(0);
             let suffix = ((aligned >> 96) as u32).checked_shr(u32::from(len4)).unwrap_or(0);
             Some(v4 | suffix)
@@ -139,7 +153,7 @@ fn check(entries: &[(Ipv4Net, Ipv6Net)], v4: Ipv4Net, v6: Ipv6Net) -> Result<(),
     Ok(())
 }
 
-fn insert<K: Ord + Copy>(groups: &mut Vec<Group<K>>, length: u8, row: (K, u32, u128, u8, u8)) {
+fn insert<K: Ord + Copy>(groups: &mut Vec<Group<K>>, mask: K, length: u8, row: Row<K>) {
     // Longest prefix first, so that the first hit is the longest match.
     let at = match groups.binary_search_by(|group| length.cmp(&group.length)) {
         Ok(at) => at,
@@ -160,7 +174,12 @@ fn insert<K: Ord + Copy>(groups: &mut Vec<Group<K>>, length: u8, row: (K, u32, u
     }
 }
 
-fn find<K: Ord + Copy>(group: &Group<K>, key: K) -> Option<&(K, u32, u128, u8, u8)> {
+#[inline]
+fn find<K: Ord + Copy>(group: &Group<K>, key: K) -> Option<&Row<K>> {
+    // A CLAT has one mapping.
+    if let [only] = &group.rows[..] {
+        return (only.0 == key).then_some(only);
+    }
     let at = group.rows.binary_search_by(|row| row.0.cmp(&key)).ok()?;
     group.rows.get(at)
 }

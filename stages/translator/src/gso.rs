@@ -49,6 +49,7 @@ impl Offload {
     pub const GSO_ECN: u8 = 0x80;
 
     /// Reads a `virtio_net_hdr`.
+    #[inline]
     pub fn decode(bytes: &[u8; Self::LENGTH]) -> Self {
         let [flags, gso_type, a, b, c, d, e, f, g, h] = *bytes;
         Self {
@@ -62,6 +63,7 @@ impl Offload {
     }
 
     /// Writes a `virtio_net_hdr`.
+    #[inline]
     pub fn encode(&self) -> [u8; Self::LENGTH] {
         let [a, b] = self.hdr_len.to_ne_bytes();
         let [c, d] = self.gso_size.to_ne_bytes();
@@ -71,18 +73,21 @@ impl Offload {
     }
 
     /// Whether the packet stands for several.
+    #[inline]
     pub fn is_gso(&self) -> bool {
         self.gso_type != Self::GSO_NONE
     }
 
     /// Whether the checksum of the transport header at `transport` is unfinished (a checksum further inside, of a
     /// tunnelled packet, is none of our business).
+    #[inline]
     pub(crate) fn is_partial(&self, transport: usize) -> bool {
         self.flags & Self::NEEDS_CSUM != 0 && usize::from(self.csum_start) == transport
     }
 
     /// Checks a super-packet: `from` is the TCP type of the IP version it comes in, `rest` its transport packet.
     /// Returns the octets of transport header that every segment repeats, 0 for a single packet.
+    #[inline]
     pub(crate) fn check(&self, from: u8, protocol: u8, rest: &[u8]) -> Result<usize, DropReason> {
         let bad = DropReason::BadOffload;
         match self.gso_type & !Self::GSO_ECN {
@@ -99,6 +104,7 @@ impl Offload {
 
     /// The header after the IP headers of `old` octets were replaced by `new` octets; `to` is the TCP type of
     /// the new IP version.
+    #[inline]
     pub(crate) fn moved(&self, old: usize, new: usize, to: u8) -> Result<Self, DropReason> {
         let shift = |offset: u16| -> Result<u16, DropReason> {
             let inside = usize::from(offset).checked_sub(old).ok_or(DropReason::BadOffload)?;

@@ -90,10 +90,12 @@ impl Pref64 {
         self.extract_bits(u128::from(address)).map(Ipv4Addr::from)
     }
 
+    #[inline]
     pub(crate) fn contains_bits(self, address: u128) -> bool {
         (address ^ self.bits) >> (128 - u32::from(self.length)) == 0
     }
 
+    #[inline]
     pub(crate) fn embed_bits(self, address: u32) -> u128 {
         if self.length == 96 {
             return self.bits | u128::from(address);
@@ -105,6 +107,7 @@ impl Pref64 {
         self.bits | high | (low >> 8)
     }
 
+    #[inline]
     pub(crate) fn extract_bits(self, address: u128) -> Option<u32> {
         if !self.contains_bits(address) {
             return None;

@@ -14,6 +14,7 @@ pub(crate) struct Delta {
 }
 
 impl Delta {
+    #[inline]
     pub(crate) fn new(source4: u32, destination4: u32, source6: u128, destination6: u128) -> Self {
         Self {
             minus: checksum::sum4(source4) + checksum::sum4(destination4),
@@ -21,6 +22,7 @@ impl Delta {
         }
     }
 
+    #[inline]
     pub(crate) fn reverse(self) -> Self {
         Self {
             minus: self.plus,
@@ -29,6 +31,7 @@ impl Delta {
     }
 }
 
+#[inline]
 pub(crate) fn class(protocol: u8) -> Protocol {
     match protocol {
         proto::TCP => Protocol::Tcp,
@@ -48,6 +51,7 @@ fn checksum_at(protocol: u8) -> Option<usize> {
 }
 
 /// Checks the transport header at the start of an unfragmented packet (`whole`) or of a first fragment.
+#[inline]
 pub(crate) fn check(protocol: u8, rest: &[u8], whole: bool) -> Result<(), DropReason> {
     let least = match protocol {
         proto::TCP => 20,
@@ -68,6 +72,7 @@ pub(crate) fn check(protocol: u8, rest: &[u8], whole: bool) -> Result<(), DropRe
 }
 
 /// Whether this is UDP without a checksum.
+#[inline]
 pub(crate) fn is_udp_zero(protocol: u8, rest: &[u8]) -> bool {
     protocol == proto::UDP && wire::be16(rest, 6) == Some(0)
 }
@@ -75,6 +80,7 @@ pub(crate) fn is_udp_zero(protocol: u8, rest: &[u8]) -> bool {
 /// Updates the checksum of the transport header at the start of `rest`; `partial` says that the field holds the
 /// sum of the pseudo-header only. A header cut short (inside ICMP errors) is left alone, and so is a UDP checksum
 /// of zero.
+#[inline]
 pub(crate) fn update(protocol: u8, rest: &mut [u8], delta: Delta, partial: bool) {
     let Some(at) = checksum_at(protocol) else { return };
     let Some(old) = wire::be16(rest, at) else { return };

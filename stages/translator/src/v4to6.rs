@@ -86,17 +86,21 @@ pub(crate) fn translate(
         source,
         destination,
     };
-    let mut front = [0; V6_HEADER + FRAGMENT_HEADER];
-    wire::put(&mut front, 0, &header6.bytes());
-    let fields = FragmentHeader {
-        next,
-        offset: header.offset,
-        more: header.mf,
-        id: u32::from(header.id),
+    let fits = if fragment > 0 {
+        let fields = FragmentHeader {
+            next,
+            offset: header.offset,
+            more: header.mf,
+            id: u32::from(header.id),
+        };
+        let mut front = [0; V6_HEADER + FRAGMENT_HEADER];
+        wire::put(&mut front, 0, &header6.bytes());
+        wire::put(&mut front, V6_HEADER, &fields.bytes());
+        packet.replace_front(header.header, &front)
+    } else {
+        packet.replace_front(header.header, &header6.bytes())
     };
-    wire::put(&mut front, V6_HEADER, &fields.bytes());
-    let front = front.get(..V6_HEADER + fragment).unwrap_or_default();
-    if !packet.replace_front(header.header, front) {
+    if !fits {
         return Err(DropReason::NoRoom.into());
     }
     Ok(Done {
@@ -141,6 +145,7 @@ pub(crate) fn error(
 }
 
 /// Reads the header and checks what every router checks (RFC 1812 section 5.2.2).
+#[inline]
 pub(crate) fn parse(packet: &[u8]) -> Result<V4Header, DropReason> {
     let header = V4Header::read(packet).ok_or(DropReason::Truncated)?;
     if header.header < V4_HEADER || header.total < header.header {
@@ -149,7 +154,11 @@ pub(crate) fn parse(packet: &[u8]) -> Result<V4Header, DropReason> {
     if header.total > packet.len() {
         return Err(DropReason::Truncated);
     }
-    let sum = checksum::sum(packet.get(..header.header).ok_or(DropReason::Truncated)?);
+    let plain = packet.first_chunk::<V4_HEADER>().filter(|_| header.header == V4_HEADER);
+    let sum = match plain {
+        Some(plain) => checksum::sum(plain),
+        None => checksum::sum(packet.get(..header.header).ok_or(DropReason::Truncated)?),
+    };
     if checksum::fold(sum) != 0xffff {
         return Err(DropReason::HeaderChecksum);
     }
@@ -159,6 +168,7 @@ pub(crate) fn parse(packet: &[u8]) -> Result<V4Header, DropReason> {
     Ok(header)
 }
 
+#[inline]
 fn check_addresses(header: &V4Header, is_error: bool) -> Result<(), DropReason> {
     // Errors keep an illegal source "for the purpose of trouble shooting" (section 4.1), but not a multicast one.
     let illegal = address::is_illegal4(header.source) && !is_error;
@@ -174,6 +184,7 @@ fn check_addresses(header: &V4Header, is_error: bool) -> Result<(), DropReason> 
     Ok(())
 }
 
+#[inline]
 fn map(translator: &Translator, pass: Pass, header: &V4Header) -> Result<(u128, u128), Drop> {
     // RFC 7757 section 4.2.1, rule 1.
     let side = if pass == Pass::Hairpin {
@@ -192,6 +203,7 @@ fn map(translator: &Translator, pass: Pass, header: &V4Header) -> Result<(u128, 
     Ok((source, destination))
 }
 
+#[inline]
 fn check_forwarding(pass: Pass, header: &V4Header, packet: &[u8]) -> Result<(), Drop> {
     if pass.is_expired(header.ttl) {
         return Err(Drop::answered(
@@ -228,6 +240,7 @@ fn has_source_route(packet: &[u8], header: usize) -> bool {
 }
 
 /// Returns the ICMPv6 type of an echo message; nothing else gets here that can be translated.
+#[inline]
 fn check_icmp(header: &V4Header, rest: &[u8]) -> Result<u8, DropReason> {
     // Section 1.2; the pseudo-header of ICMPv6 has the length of the whole, which a fragment does not tell.
     if header.is_fragment() {
@@ -251,6 +264,7 @@ fn rewrite_echo(message: &mut [u8], kind: u8, source: u128, destination: u128) {
 }
 
 /// Section 4.5.
+#[inline]
 fn check_udp_zero(translator: &Translator, header: &V4Header, udp_zero: bool) -> Result<(), Drop> {
     let passes = match translator.udp_zero_checksum {
         UdpZeroChecksum::Pass => true,
@@ -268,6 +282,7 @@ fn check_udp_zero(translator: &Translator, header: &V4Header, udp_zero: bool) ->
 }
 
 /// Section 4.1: returns the size that fragments have to have, if the packet must be fragmented.
+#[inline]
 fn check_size(
     translator: &Translator,
     header: &V4Header,

@@ -32,6 +32,7 @@ pub(crate) struct Chain {
 impl Chain {
     /// Walks the headers of `packet`, the first of which is `next`. Stops at a Fragment Header, because nothing
     /// behind it is to be looked at (section 5.1.1).
+    #[inline]
     pub(crate) fn walk(packet: &[u8], next: u8) -> Result<Self, DropReason> {
         let mut chain = Self {
             protocol: next,
@@ -231,6 +232,7 @@ impl Quiet {
     }
 }
 
+#[inline]
 fn parse(packet: &[u8]) -> Result<V6Header, DropReason> {
     let header = V6Header::read(packet).ok_or(DropReason::Truncated)?;
     if V6_HEADER + header.payload > packet.len() {
@@ -242,6 +244,7 @@ fn parse(packet: &[u8]) -> Result<V6Header, DropReason> {
     Ok(header)
 }
 
+#[inline]
 fn check_addresses(header: &V6Header) -> Result<(), DropReason> {
     if address::is_illegal6(header.source) || address::is_multicast6(header.source) {
         return Err(DropReason::IllegalSource);
@@ -256,6 +259,7 @@ fn check_addresses(header: &V6Header) -> Result<(), DropReason> {
 }
 
 /// The prefix can hide addresses that no router forwards (section 8).
+#[inline]
 fn check_embedded(source: Option<u32>, destination: u32) -> Result<(), DropReason> {
     if source.is_some_and(|source| address::is_illegal4(source) || address::is_multicast4(source)) {
         return Err(DropReason::IllegalSource);
@@ -269,6 +273,7 @@ fn check_embedded(source: Option<u32>, destination: u32) -> Result<(), DropReaso
     Ok(())
 }
 
+#[inline]
 fn check_forwarding(header: &V6Header, chain: &Chain, quiet: Quiet) -> Result<(), Drop> {
     if Pass::First.is_expired(header.hop_limit) {
         return Err(quiet.unless_error(DropReason::HopLimit, Answer::v6(icmp::v6::TIME_EXCEEDED, 0, 0)));
@@ -297,6 +302,7 @@ fn check_forwarding(header: &V6Header, chain: &Chain, quiet: Quiet) -> Result<()
 }
 
 /// Returns the size that fragments have to have, if the packet must be fragmented (section 5.1.1).
+#[inline]
 fn check_size(
     translator: &Translator,
     total6: usize,
@@ -328,6 +334,7 @@ fn rewrite_echo(message: &mut [u8], kind: u8, header: &V6Header) {
 }
 
 /// The identification generator of section 5.1; a super-packet uses up one value for each segment.
+#[inline]
 fn next_identification(counter: &mut u32, count: u32) -> u16 {
     let value = *counter as u16;
     *counter = counter.wrapping_add(count);

@@ -1,5 +1,7 @@
 //! Reading and writing fields of packets without panicking.
 
+use crate::checksum;
+
 /// IP protocol numbers that the translator knows.
 pub(crate) mod proto {
     pub(crate) const HOP_BY_HOP: u8 = 0;
@@ -23,17 +25,20 @@ pub(crate) const V4_HEADER: usize = 20;
 pub(crate) const V6_HEADER: usize = 40;
 pub(crate) const FRAGMENT_HEADER: usize = 8;
 
+#[inline]
 pub(crate) fn be16(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..)?.first_chunk().map(|b| u16::from_be_bytes(*b))
 }
 
 /// Writes a field; does nothing if it lies outside.
+#[inline]
 pub(crate) fn put16(bytes: &mut [u8], at: usize, value: u16) {
     if let Some(field) = bytes.get_mut(at..).and_then(|b| b.first_chunk_mut()) {
         *field = value.to_be_bytes();
     }
 }
 
+#[inline]
 pub(crate) fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     if let Some(field) = bytes.get_mut(at..at.saturating_add(value.len())) {
         field.copy_from_slice(value);
@@ -60,6 +65,7 @@ pub(crate) struct V4Header {
 
 impl V4Header {
     /// Reads the fields as they are; `None` if there are fewer than 20 octets or it is not version 4.
+    #[inline]
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let b: &[u8; V4_HEADER] = bytes.first_chunk()?;
         if b[0] >> 4 != 4 {
@@ -81,25 +87,29 @@ impl V4Header {
         })
     }
 
+    #[inline]
     pub(crate) fn is_fragment(&self) -> bool {
         self.mf || self.offset != 0
     }
 
     /// The 20-octet header without options, checksum computed.
+    #[inline]
     pub(crate) fn bytes(&self) -> [u8; V4_HEADER] {
-        let flags = u16::from(self.df) << 14 | u16::from(self.mf) << 13 | ((self.offset / 8) as u16 & 0x1fff);
+        let flags = u32::from(self.df) << 14 | u32::from(self.mf) << 13 | ((self.offset / 8) as u32 & 0x1fff);
+        let first = 0x4500_0000 | u32::from(self.tos) << 16 | self.total as u32 & 0xffff;
+        let second = u32::from(self.id) << 16 | flags;
+        let third = u32::from(self.ttl) << 24 | u32::from(self.protocol) << 16;
+        // From the fields: reading back what was just written would wait for it.
+        let sum = [first, second, third, self.source, self.destination]
+            .into_iter()
+            .map(u64::from)
+            .sum();
+        let third = third | u32::from(!checksum::fold(sum));
+        let high = u128::from(first) << 96 | u128::from(second) << 64 | u128::from(third) << 32;
         let mut b = [0; V4_HEADER];
-        b[0] = 0x45;
-        b[1] = self.tos;
-        b[2..4].copy_from_slice(&(self.total as u16).to_be_bytes());
-        b[4..6].copy_from_slice(&self.id.to_be_bytes());
-        b[6..8].copy_from_slice(&flags.to_be_bytes());
-        b[8] = self.ttl;
-        b[9] = self.protocol;
-        b[12..16].copy_from_slice(&self.source.to_be_bytes());
-        b[16..20].copy_from_slice(&self.destination.to_be_bytes());
-        let sum = crate::checksum::internet_checksum(&b);
-        b[10..12].copy_from_slice(&sum.to_be_bytes());
+        let (front, back) = b.split_at_mut(16);
+        front.copy_from_slice(&(high | u128::from(self.source)).to_be_bytes());
+        back.copy_from_slice(&self.destination.to_be_bytes());
         b
     }
 }
@@ -117,6 +127,7 @@ pub(crate) struct V6Header {
 
 impl V6Header {
     /// Reads the fields as they are; `None` if there are fewer than 40 octets or it is not version 6.
+    #[inline]
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let b: &[u8; V6_HEADER] = bytes.first_chunk()?;
         if b[0] >> 4 != 6 {
@@ -135,15 +146,16 @@ impl V6Header {
     }
 
     /// The header, flow label zero.
+    #[inline]
     pub(crate) fn bytes(&self) -> [u8; V6_HEADER] {
+        let first = 0x6000_0000 | u64::from(self.traffic_class) << 20;
+        let second = (self.payload as u64 & 0xffff) << 16 | u64::from(self.next) << 8 | u64::from(self.hop_limit);
         let mut b = [0; V6_HEADER];
-        b[0] = 0x60 | self.traffic_class >> 4;
-        b[1] = self.traffic_class << 4;
-        b[4..6].copy_from_slice(&(self.payload as u16).to_be_bytes());
-        b[6] = self.next;
-        b[7] = self.hop_limit;
-        b[8..24].copy_from_slice(&self.source.to_be_bytes());
-        b[24..40].copy_from_slice(&self.destination.to_be_bytes());
+        let (front, addresses) = b.split_at_mut(8);
+        let (source, destination) = addresses.split_at_mut(16);
+        front.copy_from_slice(&(first << 32 | second).to_be_bytes());
+        source.copy_from_slice(&self.source.to_be_bytes());
+        destination.copy_from_slice(&self.destination.to_be_bytes());
         b
     }
 }
@@ -159,6 +171,7 @@ pub(crate) struct FragmentHeader {
 }
 
 impl FragmentHeader {
+    #[inline]
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let b: &[u8; FRAGMENT_HEADER] = bytes.first_chunk()?;
         let field = u16::from_be_bytes([b[2], b[3]]);
@@ -177,6 +190,7 @@ impl FragmentHeader {
     }
 
     /// A fragment of something larger, as opposed to an atomic fragment (RFC 6946).
+    #[inline]
     pub(crate) fn is_fragment(&self) -> bool {
         self.more || self.offset != 0
     }
