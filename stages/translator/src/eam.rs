@@ -162,6 +162,7 @@ fn insert<K: Ord + Copy>(groups: &mut Vec<Group<K>>, mask: K, length: u8, row: R
                 at,
                 Group {
                     length,
+                    mask,
                     rows: Vec::new(),
                 },
             );
