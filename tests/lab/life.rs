@@ -149,7 +149,12 @@ fn cleanup_undoes_what_a_killed_daemon_left(translator: &str) {
     daemon.kill();
     drop(daemon);
 
-    // The dry run says what would be done, and does nothing.
+    // The dry run says what would be done, and does nothing. (A TAYGA that dies with its parent takes a moment to.)
+    lab.assert_no_process_left("after kill -9");
+    lab.run(
+        "host",
+        "for i in $(seq 20); do sleep 0.1; ip -o link show clat | grep -q LOWER_UP || break; done",
+    );
     let left = lab.state();
     let said = clatd(&lab, &["cleanup", "--dry-run"]).ok("cleanup --dry-run");
     assert!(!said.trim().is_empty(), "cleanup --dry-run says what it would undo");

@@ -117,16 +117,16 @@ fn route_attributes_are_settings() {
     }
 }
 
-/// `v4-defaultroute-enable=no`: no default route, but what is bound to the device goes through.
+/// `v4-defaultroute-enable=no`: no default route; the administrator's own route into the device works.
 #[test]
 fn default_route_may_be_left_out() {
     let lab = Lab::raise(&Uplink::new());
     let before = lab.state();
     let mut daemon = crate::daemon::Daemon::start(&lab, &["v4-defaultroute-enable=no"]);
-    daemon.wait_for("the CLAT", || {
-        lab.run("host", &format!("ping -n -c 1 -W 1 -I clat {SERVER}")).code == Some(0)
-    });
+    daemon.wait_until_running(&lab);
     assert_eq!(lab.host("ip -4 route show default"), "");
+    lab.host(&format!("ip -4 route add {SERVER} dev clat"));
+    traffic::ping(&lab);
     daemon.stop(nix::sys::signal::Signal::SIGINT);
     lab.assert_state_is(&before, "after the stop");
 }

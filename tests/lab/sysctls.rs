@@ -31,7 +31,7 @@ fn forwarding_as_found() {
         "sysctl -qw net.ipv6.conf.up0.accept_ra=2 net.ipv6.conf.default.forwarding=1",
         // RAs handled by a program, which adds the default route itself.
         "sysctl -qw net.ipv6.conf.up0.accept_ra=0 && set -- $(ip -6 route show default) && ip -6 route del default && ip -6 route add default via $3 dev up0 proto ra metric 512",
-        "ip link add br9 type bridge && ip link set br9 up && sysctl -qw net.ipv6.conf.br9.accept_ra=1 net.ipv6.conf.br9.forwarding=1",
+        "ip link add br9 type bridge && ip link set br9 up && sysctl -qw net.ipv6.conf.up0.accept_ra=2 net.ipv6.conf.br9.accept_ra=1 net.ipv6.conf.br9.forwarding=1",
         "! test -e /proc/sys/net/ipv6/conf/up0/force_forwarding || sysctl -qw net.ipv6.conf.up0.accept_ra=2 net.ipv6.conf.up0.force_forwarding=1",
     ] {
         let lab = Lab::raise(&Uplink::new());
