@@ -119,7 +119,8 @@ impl Offload {
             result.hdr_len = 0;
             return Ok(result);
         }
-        result.hdr_len = shift(self.hdr_len)?;
+        // A hint only: one that ends inside of the IP header is worth nothing.
+        result.hdr_len = shift(self.hdr_len).unwrap_or(new as u16);
         if matches!(self.gso_type & !Self::GSO_ECN, Self::GSO_TCPV4 | Self::GSO_TCPV6) {
             result.gso_type = to | (self.gso_type & Self::GSO_ECN);
         }

@@ -130,6 +130,9 @@ pub(crate) fn translate(
     if header4.total > 0xffff {
         return Err(DropReason::TooLong.into());
     }
+    if header4.offset + rest.len() > 0xffff {
+        return Err(DropReason::BadHeader.into());
+    }
     if is_icmp && chain.is_fragment() {
         return Err(DropReason::FragmentedIcmp.into());
     }
