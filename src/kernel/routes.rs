@@ -118,10 +118,20 @@ pub(crate) async fn remove_rule(netlink: &Netlink, rule: &Rule, outcome: Option<
     if changed_nothing(outcome) {
         return Ok(NOTHING);
     }
-    let Some(found) = find_rule(netlink, rule).await? else {
+    let rules = netlink.rules(rule.v6).await?;
+    let Some(found) = rules.iter().find(|found| found.plain && found.rule == *rule) else {
         return Ok(gone());
     };
-    match netlink.delete_rule(&found).await {
+    // The kernel deletes the first rule that has all that it is told; it cannot be told what a rule must not have.
+    if rules
+        .iter()
+        .take_while(|rival| *rival != found)
+        .any(|rival| rival.rule == *rule)
+    {
+        let what = "the kernel would delete the rule before it in its place, which differs only in selecting more";
+        return Err(Failure::new(what).hint(format!("delete the other rule with priority {} first", rule.priority)));
+    }
+    match netlink.delete_rule(found).await {
         Ok(()) => Ok(NOTHING),
         Err(error) if error.errno() == libc::ENOENT => Ok(gone()),
         Err(error) => Err(error.into()),

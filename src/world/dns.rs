@@ -75,6 +75,9 @@ async fn ask(name: &Name, server: &DnsServer, device: Option<&str>) -> Result<Dn
     options.attempts = RETRIES;
     options.timeout = TRY;
     options.use_hosts_file = ResolveHosts::Never;
+    // One short answer needs no larger packets, and without EDNS nothing asks for DNSSEC records, which keep a DNS64
+    // from its work.
+    options.edns0 = false;
     options.ip_strategy = LookupIpStrategy::Ipv6Only;
     options.num_concurrent_reqs = 1;
     let resolver = builder.build().map_err(|error| error.to_string())?;

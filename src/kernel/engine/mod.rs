@@ -4,10 +4,10 @@ use std::io::{self, PipeWriter};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use clatd_stages::settings::{UdpZeroChecksum, UnmappedSource};
 use clatd_stages::translator::UserspaceSpec;
-use clatd_translator::{Config, Translator};
+use clatd_translator::Translator;
 
 use super::failure::Failure;
 use super::tun::Tun;
@@ -36,7 +36,7 @@ impl Engine {
         statistics: &Statistics,
         on_exit: impl Fn(String) + Clone + Send + 'static,
     ) -> Result<Self, Failure> {
-        let translator = Arc::new(Translator::new(config(spec))?);
+        let translator = Arc::new(Translator::new(spec.config(seed()))?);
         for warning in translator.warnings() {
             tracing::warn!(device = %spec.device, "{warning}");
         }
@@ -91,37 +91,8 @@ impl Drop for Engine {
     }
 }
 
-fn config(spec: &UserspaceSpec) -> Config {
-    Config {
-        pref64: Some(spec.plat_prefix.0),
-        maps: spec.maps.iter().map(|map| (map.v4, map.v6)).collect(),
-        own_v4: spec.own_v4,
-        own_v6: spec.own_v6,
-        lowest_ipv6_mtu: spec.lowest_ipv6_mtu,
-        mtu4: spec.mtu4,
-        mtu6: spec.mtu6,
-        udp_zero_checksum: udp_zero_checksum(spec.udp_zero_checksum),
-        wkp_strict: spec.wkp_strict,
-        unmapped_source: unmapped_source(spec.unmapped_source),
-        // A restarted translator must not repeat the identifications of fragments that are still on their way.
-        identification_seed: std::process::id().wrapping_mul(0x9e37_79b9),
-        ..Config::default()
-    }
-}
-
-/// The setting in the translator's words.
-pub(crate) fn udp_zero_checksum(setting: UdpZeroChecksum) -> clatd_translator::UdpZeroChecksum {
-    match setting {
-        UdpZeroChecksum::Compute => clatd_translator::UdpZeroChecksum::Compute,
-        UdpZeroChecksum::Drop => clatd_translator::UdpZeroChecksum::Drop,
-        UdpZeroChecksum::Pass => clatd_translator::UdpZeroChecksum::Pass,
-    }
-}
-
-/// The setting in the translator's words.
-pub(crate) fn unmapped_source(setting: UnmappedSource) -> clatd_translator::UnmappedSource {
-    match setting {
-        UnmappedSource::Drop => clatd_translator::UnmappedSource::Drop,
-        UnmappedSource::Prefix => clatd_translator::UnmappedSource::Prefix,
-    }
+/// A restarted translator must not repeat the identifications of fragments that are still on their way.
+fn seed() -> u32 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.subsec_nanos().wrapping_mul(0x9e37_79b9)
 }

@@ -90,6 +90,7 @@ fn message(rule: &Rule) -> RuleMessage {
     attributes.extend(rule.iif.clone().map(RuleAttribute::Iifname));
     attributes.extend(rule.oif.clone().map(RuleAttribute::Oifname));
     attributes.extend(rule.fwmark.map(RuleAttribute::FwMark));
+    attributes.extend(rule.suppress_prefixlen.map(RuleAttribute::SuppressPrefixLen));
     message
 }
 
@@ -105,6 +106,7 @@ fn parse(message: &Message) -> Option<FoundRule> {
         iif: None,
         oif: None,
         fwmark: None,
+        suppress_prefixlen: None,
         table: u32::from(*payload.get(4)?),
         protocol: 0,
     };
@@ -125,7 +127,8 @@ fn parse(message: &Message) -> Option<FoundRule> {
             FRA_TABLE => rule.table = attribute.u32()?,
             FRA_PROTOCOL => rule.protocol = attribute.u8()?,
             // Reported on every rule; all ones = none.
-            FRA_SUPPRESS_PREFIXLEN | FRA_SUPPRESS_IFGROUP => plain &= attribute.u32() == Some(u32::MAX),
+            FRA_SUPPRESS_PREFIXLEN => rule.suppress_prefixlen = attribute.u32().filter(|length| *length != u32::MAX),
+            FRA_SUPPRESS_IFGROUP => plain &= attribute.u32() == Some(u32::MAX),
             FRA_PAD => {}
             _ => plain = false,
         }

@@ -84,14 +84,6 @@ pub(crate) fn address(bytes: &[u8]) -> Option<IpAddr> {
     <[u8; 16]>::try_from(bytes).ok().map(|v6| Ipv6Addr::from(v6).into())
 }
 
-/// The bytes of an address.
-pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(v4) => v4.octets().to_vec(),
-        IpAddr::V6(v6) => v6.octets().to_vec(),
-    }
-}
-
 /// `AF_INET` or `AF_INET6`.
 pub(crate) fn family(v6: bool) -> u8 {
     // Both constants fit a byte: 2 and 10.

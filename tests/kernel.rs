@@ -1,0 +1,22 @@
+//! The read and write sides against a real kernel. Each test has a network namespace of its own, which goes with the
+//! test's threads. They need root, and fail without.
+
+#[path = "kernel/support.rs"]
+mod support;
+
+#[path = "kernel/cleanup.rs"]
+mod cleanup;
+#[path = "kernel/devices.rs"]
+mod devices;
+#[path = "kernel/firewalls.rs"]
+mod firewalls;
+#[path = "kernel/journals.rs"]
+mod journals;
+#[path = "kernel/routing.rs"]
+mod routing;
+#[path = "kernel/shared.rs"]
+mod shared;
+#[path = "kernel/translators.rs"]
+mod translators;
+#[path = "kernel/world.rs"]
+mod world;

@@ -1,0 +1,104 @@
+//! Journal files and the lock.
+
+use std::os::unix::fs::PermissionsExt;
+
+use clatd::kernel::{FileJournal, RuntimeLock};
+use clatd_stages::apply::unwind;
+use clatd_stages::journal::Journal;
+use clatd_stages::op::Op;
+use clatd_stages::plan::{StageName, Step};
+use serde_json::json;
+
+use crate::support::{chain, in_namespace};
+
+fn step(path: &str) -> Step {
+    let path = path.to_owned();
+    Step::new(
+        StageName::Translator,
+        "a test",
+        Op::WriteFile {
+            path: path.clone(),
+            contents: "x".into(),
+        },
+        Op::RemoveFile { path },
+    )
+}
+
+#[tokio::test]
+async fn a_journal_outlives_its_daemon_and_goes_when_nothing_is_pending() {
+    let runtime = tempfile::tempdir().unwrap();
+    let file = runtime.path().join("journal/wan0.jsonl");
+    let mut journal = FileJournal::open(runtime.path(), "wan0").unwrap();
+    assert!(!file.exists(), "made by the first step only");
+    let first = journal.intend(&step("/tmp/a")).await.unwrap();
+    journal.done(first, &json!({ "handle": 7 })).await.unwrap();
+    journal.intend(&step("/tmp/b")).await.unwrap();
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&file), mode(file.parent().unwrap())), (0o600, 0o700));
+    drop(journal);
+
+    // Killed in the middle of a line.
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{text}{{\"v\":1,\"event\":\"inte")).unwrap();
+    assert_eq!(FileJournal::list(runtime.path()).unwrap(), ["wan0"]);
+    let mut journal = FileJournal::open(runtime.path(), "wan0").unwrap();
+    let pending = journal.pending();
+    assert_eq!(pending.len(), 2);
+    assert_eq!(pending[0].outcome, Some(json!({ "handle": 7 })));
+    assert_eq!(pending[1].outcome, None);
+    let third = journal.intend(&step("/tmp/c")).await.unwrap();
+    assert_eq!(third, 3);
+    drop(journal);
+
+    let mut journal = FileJournal::open(runtime.path(), "wan0").unwrap();
+    assert_eq!(journal.pending().len(), 3);
+    for seq in [3, 2, 1] {
+        journal.undone(seq).await.unwrap();
+    }
+    assert!(!file.exists());
+    assert!(FileJournal::list(runtime.path()).unwrap().is_empty());
+    journal.intend(&step("/tmp/d")).await.unwrap();
+    assert!(file.exists(), "the same journal begins anew");
+}
+
+#[test]
+fn a_journal_is_unwound_by_the_kernel() {
+    in_namespace(|mut bed| async move {
+        let runtime = tempfile::tempdir().unwrap();
+        let path = runtime.path().join("x").display().to_string();
+        let mut journal = FileJournal::open(runtime.path(), "wan0").unwrap();
+        let steps = [step(&path)];
+        clatd_stages::apply::apply(&steps, &mut bed.kernel, &mut journal, &|| false)
+            .await
+            .unwrap();
+        assert!(runtime.path().join("x").exists());
+        assert!(unwind(&mut bed.kernel, &mut journal, 0).await.is_empty());
+        assert!(!runtime.path().join("x").exists());
+        assert!(FileJournal::list(runtime.path()).unwrap().is_empty());
+    });
+}
+
+#[test]
+fn what_is_no_journal_is_named() {
+    let runtime = tempfile::tempdir().unwrap();
+    std::fs::create_dir(runtime.path().join("journal")).unwrap();
+    std::fs::write(runtime.path().join("journal/wan0.jsonl"), "nonsense\n").unwrap();
+    let error = FileJournal::open(runtime.path(), "wan0").unwrap_err();
+    assert!(chain(&error).contains("wan0.jsonl, line 1"), "{}", chain(&error));
+    assert!(FileJournal::open(runtime.path(), "../wan0").is_err());
+}
+
+#[test]
+fn two_daemons_cannot_share_a_runtime_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let runtime = directory.path().join("clatd");
+    let lock = RuntimeLock::acquire(&runtime).unwrap();
+    let error = RuntimeLock::acquire(&runtime).unwrap_err();
+    let wanted = format!(
+        "another clatd (process {}) runs with the runtime directory",
+        std::process::id()
+    );
+    assert!(chain(&error).starts_with(&wanted), "{}", chain(&error));
+    drop(lock);
+    RuntimeLock::acquire(&runtime).unwrap();
+}
