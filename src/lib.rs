@@ -10,5 +10,6 @@ pub mod logging;
 pub mod report;
 pub mod status;
 pub mod supervisor;
+pub mod uplinks;
 pub mod watch;
 pub mod world;

@@ -1,11 +1,11 @@
 //! One daemon, many instances: starts, stops and reloads them, and keeps them from harming each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use clatd_stages::apply;
-use clatd_stages::settings::WhenIdle;
+use clatd_stages::settings::{Settings, WhenIdle};
 use clatd_stages::stage::Instance;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -14,12 +14,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 
 use crate::cli::Options;
-use crate::config::{self, Configured, Loaded};
+use crate::config::{self, Configured, Loaded, Template};
 use crate::control::{self, Control, Reload};
 use crate::instance::{End, Runner, State, Status};
 use crate::kernel::{FileJournal, Holds, Kernel, Netlink, RuntimeLock, TranslatorExit};
 use crate::report::chain;
 use crate::status::{Board, Entry};
+use crate::uplinks;
 use crate::watch as network;
 use crate::world::SystemWorld;
 
@@ -53,6 +54,8 @@ fn system(doing: &'static str) -> impl FnOnce(std::io::Error) -> StartError {
 /// An instance that was started.
 struct Started {
     configured: Configured,
+    /// The name of the template that made it.
+    template: Option<String>,
     stop: CancellationToken,
     status: watch::Receiver<Status>,
     task: Id,
@@ -69,8 +72,11 @@ pub struct Supervisor {
     stop: CancellationToken,
     started: BTreeMap<String, Started>,
     tasks: JoinSet<End>,
-    /// Changed instances, to be started when their former selves have ended.
+    /// Instances to be started when those that are in their way have ended.
     waiting: Vec<Configured>,
+    templates: Vec<Template>,
+    /// Template instances that could not be made, so that this is said once.
+    refused: BTreeSet<String>,
     failed: bool,
     board: Board,
     reloads: mpsc::Receiver<Reload>,
@@ -84,7 +90,7 @@ pub async fn run(options: Options, loaded: Loaded) -> Result<bool, StartError> {
     let signals = Signals::new().map_err(system("catch signals"))?;
     let mut supervisor = Supervisor::new(options, &loaded)?;
     supervisor.undo_leftovers().await;
-    supervisor.start_all(loaded);
+    supervisor.start_all(loaded).await;
     let clean = supervisor.supervise(signals).await;
     Ok(clean)
 }
@@ -132,6 +138,8 @@ impl Supervisor {
             started: BTreeMap::new(),
             tasks: JoinSet::new(),
             waiting: Vec::new(),
+            templates: Vec::new(),
+            refused: BTreeSet::new(),
             failed: false,
             board,
             reloads,
@@ -174,18 +182,24 @@ impl Supervisor {
         }
     }
 
-    fn start_all(&mut self, loaded: Loaded) {
+    async fn start_all(&mut self, loaded: Loaded) {
+        self.refuse(&loaded);
+        for configured in loaded.instances {
+            self.start(configured, None);
+        }
+        self.templates = loaded.templates;
+        self.follow_uplinks().await;
+        self.say_when_ready();
+    }
+
+    fn refuse(&mut self, loaded: &Loaded) {
         for unable in &loaded.unable {
             error!("instance {} cannot run: {}", unable.name, unable.error);
             self.failed = true;
         }
-        for configured in loaded.instances {
-            self.start(configured);
-        }
-        self.say_when_ready();
     }
 
-    fn start(&mut self, configured: Configured) {
+    fn start(&mut self, configured: Configured, template: Option<String>) {
         let name = configured.instance.name.clone();
         let journal = match FileJournal::open(&self.runtime_dir, &name) {
             Ok(journal) => journal,
@@ -221,15 +235,14 @@ impl Supervisor {
             .tasks
             .spawn(runner.run().instrument(info_span!("instance", name = %name)))
             .id();
-        self.started.insert(
-            name,
-            Started {
-                configured,
-                stop,
-                status,
-                task,
-            },
-        );
+        let started = Started {
+            configured,
+            template,
+            stop,
+            status,
+            task,
+        };
+        self.started.insert(name, started);
     }
 
     fn kernel(&self, instance: &str, exits: mpsc::UnboundedSender<TranslatorExit>) -> Kernel {
@@ -254,25 +267,29 @@ impl Supervisor {
     }
 
     async fn supervise(&mut self, mut signals: Signals) -> bool {
-        loop {
+        let mut changes = self.changes.clone();
+        while !self.is_over() {
             tokio::select! {
-                ended = self.tasks.join_next_with_id() => match ended {
-                    Some(ended) => self.ended(ended).await,
-                    None => break,
-                },
+                Some(ended) = self.tasks.join_next_with_id() => self.ended(ended).await,
                 _ = signals.interrupt.recv() => self.stop_all("SIGINT"),
                 _ = signals.terminate.recv() => self.stop_all("SIGTERM"),
                 _ = signals.hangup.recv() => {
                     info!("SIGHUP: reading the configuration again");
-                    let _ = self.reload();
+                    let _ = self.reload().await;
                 }
                 Some(reply) = self.reloads.recv() => {
                     info!("reload: reading the configuration again");
-                    let _ = reply.send(self.reload());
+                    let _ = reply.send(self.reload().await);
                 }
+                Ok(()) = changes.changed(), if !self.templates.is_empty() => self.follow_uplinks().await,
             }
         }
         !self.failed
+    }
+
+    /// Whether there is nothing left to wait for.
+    fn is_over(&self) -> bool {
+        self.tasks.is_empty() && (self.stop.is_cancelled() || (self.templates.is_empty() && self.waiting.is_empty()))
     }
 
     fn stop_all(&self, signal: &str) {
@@ -304,20 +321,104 @@ impl Supervisor {
         }
         self.started.remove(&name);
         self.board.take(&name);
-        if let Some(position) = self
-            .waiting
-            .iter()
-            .position(|configured| configured.instance.name == name)
-            && !self.stop.is_cancelled()
+        if !self.stop.is_cancelled() {
+            self.start_waiting();
+            self.follow_uplinks().await;
+        }
+    }
+
+    /// Starts what waited for something that has ended now.
+    fn start_waiting(&mut self) {
+        for configured in std::mem::take(&mut self.waiting) {
+            self.start_when_free(configured);
+        }
+    }
+
+    /// Starts an instance, at once or when whatever has its name, device, address or table has ended.
+    fn start_when_free(&mut self, configured: Configured) {
+        let wanted = &configured.instance;
+        let mut free = true;
+        for started in self.started.values() {
+            let there = &started.configured.instance;
+            if there.name == wanted.name || collide(&there.settings, &wanted.settings) {
+                started.stop.cancel();
+                free = false;
+            }
+        }
+        if free {
+            self.start(configured, None);
+        } else {
+            self.waiting.push(configured);
+        }
+    }
+
+    /// Makes and ends the instances of templates as uplinks come and go.
+    async fn follow_uplinks(&mut self) {
+        if self.templates.is_empty() || self.stop.is_cancelled() {
+            return;
+        }
+        let uplinks = match uplinks::find(&*self.world).await {
+            Ok(uplinks) => uplinks,
+            Err(failure) => {
+                error!("cannot look for uplinks: {}", chain(&failure));
+                return;
+            }
+        };
+        for (name, started) in &self.started {
+            let device = started.configured.instance.settings.plat_dev.as_ref();
+            if started.template.is_some()
+                && device.is_some_and(|device| !uplinks.contains(device))
+                && !started.stop.is_cancelled()
+            {
+                info!("instance {name}: its uplink is gone");
+                started.stop.cancel();
+            }
+        }
+        for uplink in &uplinks {
+            self.serve(uplink);
+        }
+    }
+
+    /// Makes an instance for the uplink unless it has one or no template matches.
+    fn serve(&mut self, uplink: &str) {
+        let there = self
+            .started
+            .values()
+            .map(|started| &started.configured)
+            .chain(&self.waiting);
+        if there
+            .into_iter()
+            .any(|configured| configured.instance.settings.plat_dev.as_deref() == Some(uplink))
         {
-            let configured = self.waiting.remove(position);
-            self.start(configured);
+            return;
+        }
+        let Some(template) = self.templates.iter().find(|template| template.matches(uplink)) else {
+            return;
+        };
+        let name = template.instance_name(uplink);
+        let others = self
+            .started
+            .values()
+            .map(|started| &started.configured)
+            .chain(&self.waiting);
+        match config::instance_for(template, uplink, others.map(|configured| &configured.instance)) {
+            Ok(configured) => {
+                info!("instance {name}: for uplink {uplink}");
+                self.refused.remove(&name);
+                let template = template.configured.instance.name.clone();
+                self.start(configured, Some(template));
+            }
+            Err(problem) => {
+                if self.refused.insert(name.clone()) {
+                    error!("instance {name} cannot run: {problem}");
+                }
+            }
         }
     }
 
     /// Takes up added, changed and removed instances; untouched ones keep running. An error in the configuration
     /// leaves everything as it is.
-    fn reload(&mut self) -> Result<(), String> {
+    async fn reload(&mut self) -> Result<(), String> {
         let loaded = match config::load(&self.options) {
             Ok(loaded) => loaded,
             Err(errors) => {
@@ -329,43 +430,69 @@ impl Supervisor {
         for warning in &loaded.warnings {
             warn!("{warning}");
         }
+        self.refuse(&loaded);
         self.waiting.clear();
-        let wanted: Vec<&str> = loaded
+        let mut wanted: BTreeMap<&str, &Instance> = BTreeMap::new();
+        for configured in loaded
             .instances
             .iter()
-            .map(|configured| configured.instance.name.as_str())
+            .chain(loaded.templates.iter().map(|template| &template.configured))
+        {
+            wanted.insert(&configured.instance.name, &configured.instance);
+        }
+        let before: BTreeMap<&str, &Instance> = self
+            .templates
+            .iter()
+            .map(|template| {
+                (
+                    template.configured.instance.name.as_str(),
+                    &template.configured.instance,
+                )
+            })
             .collect();
         for (name, started) in &self.started {
-            if !wanted.contains(&name.as_str()) {
-                info!("instance {name} was removed");
+            let (source, is) = match &started.template {
+                Some(template) => (template.as_str(), before.get(template.as_str()).copied()),
+                None => (name.as_str(), Some(&started.configured.instance)),
+            };
+            let stays = match (wanted.get(source), is) {
+                (Some(wanted), Some(is)) => same(wanted, is),
+                _ => false,
+            };
+            if !stays {
+                info!(
+                    "instance {name} was {}",
+                    if wanted.contains_key(source) {
+                        "changed"
+                    } else {
+                        "removed"
+                    }
+                );
                 started.stop.cancel();
             }
         }
+        self.templates = loaded.templates;
         for configured in loaded.instances {
-            self.take_up(configured);
+            let name = &configured.instance.name;
+            let runs_on = self
+                .started
+                .get(name)
+                .is_some_and(|started| !started.stop.is_cancelled());
+            if !runs_on {
+                self.start_when_free(configured);
+            }
         }
+        self.follow_uplinks().await;
         Ok(())
-    }
-
-    fn take_up(&mut self, configured: Configured) {
-        let name = configured.instance.name.clone();
-        match self.started.get(&name) {
-            Some(started)
-                if same(&started.configured.instance, &configured.instance) && !started.stop.is_cancelled() => {}
-            Some(started) => {
-                info!("instance {name} was changed");
-                started.stop.cancel();
-                self.waiting.push(configured);
-            }
-            None => {
-                info!("instance {name} was added");
-                self.start(configured);
-            }
-        }
     }
 }
 
 /// Whether two readings of the configuration mean the same instance; the seed is drawn anew at each.
 fn same(a: &Instance, b: &Instance) -> bool {
     a.name == b.name && a.settings == b.settings
+}
+
+/// Whether two instances cannot be there at once.
+fn collide(a: &Settings, b: &Settings) -> bool {
+    a.clat_dev == b.clat_dev || a.clat_v4_addr == b.clat_v4_addr || a.route_table == b.route_table
 }

@@ -80,6 +80,7 @@ impl Life {
                 name: "clat".into(),
                 settings,
                 runtime_dir: "/run/clatd".into(),
+                ordinal: 0,
                 seed: 7,
             },
             waits,
@@ -348,7 +349,7 @@ async fn another_address_or_uplink_is_taken_over() {
     assert!(
         life.calls()
             .iter()
-            .any(|call| call == "add route 2001:db8:2:0:211:22c1:a733:4455 dev clat")
+            .any(|call| call == "add route 2001:db8:2:0:211:22c1:a733:4455 dev clat table 49575")
     );
     life.change(|world| {
         world.links.push(cases::link(3, "wan1", 1492));

@@ -7,16 +7,17 @@ use std::error::Error;
 use std::io::{self, Write};
 
 use clatd_stages::plan::{Idle, PlanDocument};
-use clatd_stages::stage::{self, Verdict};
+use clatd_stages::stage::{self, Instance, Verdict};
 use tokio::runtime::{Builder, Runtime};
 use tracing::{debug, error, info, warn};
 
 use crate::cli::{self, Command, Options};
-use crate::config::{self, ConfigErrors, Loaded};
+use crate::config::{self, ConfigError, ConfigErrors, Loaded};
 use crate::kernel::{Holds, Netlink, cleanup as leftovers};
 use crate::logging::{self, Verbosity};
 use crate::report::chain;
 use crate::supervisor;
+use crate::uplinks;
 use crate::world::SystemWorld;
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -109,13 +110,17 @@ fn plan(options: &Options, json: bool, wanted: Option<&str>) -> Result<bool, Fai
         return Ok(false);
     };
     if let Some(name) = wanted {
+        let stem = name.split('@').next().unwrap_or(name);
         loaded.instances.retain(|configured| configured.instance.name == name);
+        loaded
+            .templates
+            .retain(|template| template.configured.instance.name == stem);
         loaded.unable.retain(|unable| unable.name == name);
-        if loaded.instances.is_empty() && loaded.unable.is_empty() {
+        if loaded.instances.is_empty() && loaded.templates.is_empty() && loaded.unable.is_empty() {
             return Err(format!("there is no instance {name}").into());
         }
     }
-    let (document, clean) = runtime()?.block_on(observe_all(&loaded))?;
+    let (document, clean) = runtime()?.block_on(observe_all(&loaded, wanted))?;
     let text = if json {
         serde_json::to_string_pretty(&document)? + "\n"
     } else {
@@ -125,7 +130,7 @@ fn plan(options: &Options, json: bool, wanted: Option<&str>) -> Result<bool, Fai
 }
 
 /// The plans of all instances; false = some could not be made, which was reported.
-async fn observe_all(loaded: &Loaded) -> Result<(PlanDocument, bool), Failure> {
+async fn observe_all(loaded: &Loaded, wanted: Option<&str>) -> Result<(PlanDocument, bool), Failure> {
     let world = SystemWorld::new(Netlink::open()?, Holds::default());
     let mut document = PlanDocument {
         version: PlanDocument::VERSION,
@@ -136,7 +141,15 @@ async fn observe_all(loaded: &Loaded) -> Result<(PlanDocument, bool), Failure> {
     for unable in &loaded.unable {
         error!("instance {}: {}", unable.name, unable.error);
     }
-    for instance in loaded.instances.iter().map(|configured| &configured.instance) {
+    let (instances, refused) = with_templates(loaded, &world).await?;
+    clean &= refused.is_empty();
+    refused.iter().for_each(|problem| error!("{problem}"));
+    // A template's own name stands for all that it makes.
+    let is_wanted = |instance: &&Instance| match wanted {
+        Some(name) => instance.name == name || instance.name.starts_with(&format!("{name}@")),
+        None => true,
+    };
+    for instance in instances.iter().filter(is_wanted) {
         let planned = match stage::observe(instance, &world).await {
             Ok((_, Verdict::Idle { reason })) => {
                 document.idle.push(Idle {
@@ -157,6 +170,35 @@ async fn observe_all(loaded: &Loaded) -> Result<(PlanDocument, bool), Failure> {
         }
     }
     Ok((document, clean))
+}
+
+/// The instances, and those that templates make for the uplinks that there are.
+async fn with_templates(loaded: &Loaded, world: &SystemWorld) -> Result<(Vec<Instance>, Vec<ConfigError>), Failure> {
+    let mut instances: Vec<Instance> = loaded
+        .instances
+        .iter()
+        .map(|configured| configured.instance.clone())
+        .collect();
+    let mut refused = Vec::new();
+    if loaded.templates.is_empty() {
+        return Ok((instances, refused));
+    }
+    for uplink in uplinks::find(world).await? {
+        if instances
+            .iter()
+            .any(|instance| instance.settings.plat_dev.as_ref() == Some(&uplink))
+        {
+            continue;
+        }
+        let Some(template) = loaded.templates.iter().find(|template| template.matches(&uplink)) else {
+            continue;
+        };
+        match config::instance_for(template, &uplink, &instances) {
+            Ok(configured) => instances.push(configured.instance),
+            Err(problem) => refused.push(problem),
+        }
+    }
+    Ok((instances, refused))
 }
 
 fn cleanup(options: &Options, dry_run: bool) -> Result<bool, Failure> {

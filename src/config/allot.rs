@@ -1,24 +1,16 @@
 //! Gives each instance of several what its file leaves out: the same for the same files, in their order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use clatd_stages::settings::{ClatV6Addr, Settings};
+use clatd_stages::stage::Instance;
+use ipnet::Ipv4Net;
 
-use super::Unable;
 use super::errors::{ConfigError, Place};
+use super::layer::Origin;
 use super::load::Draft;
-
-/// The addresses of RFC 7335 that CLATs get, in order; 192.0.0.2 is the translators' own.
-const ADDRESSES: [Ipv4Addr; 7] = [
-    Ipv4Addr::new(192, 0, 0, 1),
-    Ipv4Addr::new(192, 0, 0, 3),
-    Ipv4Addr::new(192, 0, 0, 4),
-    Ipv4Addr::new(192, 0, 0, 5),
-    Ipv4Addr::new(192, 0, 0, 6),
-    Ipv4Addr::new(192, 0, 0, 7),
-    Ipv4Addr::new(192, 0, 0, 0),
-];
+use super::{Configured, Template, Unable, seed};
 
 /// The connection mark of the first instance with a shared address.
 const FIRST_MARK: u32 = 0xc1a7;
@@ -28,65 +20,25 @@ const DEVICE_LENGTH: usize = 15;
 
 /// Fills in what is unset. Instances for which no IPv4 address is left are taken out.
 pub(super) fn allot(drafts: &mut Vec<Draft>) -> Vec<Unable> {
-    let unable = addresses(drafts);
-    devices(drafts);
-    let defaults = Settings::default();
-    numbers(drafts, "route-table", defaults.route_table, |settings| {
-        &mut settings.route_table
-    });
-    numbers(
-        drafts,
-        "v4-defaultroute-metric",
-        defaults.v4_defaultroute_metric,
-        |settings| &mut settings.v4_defaultroute_metric,
-    );
-    marks(drafts);
-    unable
-}
-
-fn is_unset(draft: &Draft, key: &str) -> bool {
-    draft
-        .merged
-        .origins
-        .get(key)
-        .is_some_and(|origin| origin.place == Place::Default)
-}
-
-fn mark_allotted(draft: &mut Draft, key: &str, text: String) {
-    if let Some(origin) = draft.merged.origins.get_mut(key) {
-        origin.place = Place::Allotted;
-        origin.text = text;
+    let mut taken = Taken::default();
+    for draft in drafts.iter() {
+        taken.add(&draft.merged.settings, |key| !is_unset(&draft.merged.origins, key));
     }
-}
-
-fn addresses(drafts: &mut Vec<Draft>) -> Vec<Unable> {
-    let mut taken: BTreeSet<Ipv4Addr> = drafts.iter().map(|draft| draft.merged.settings.tayga_v4_addr).collect();
-    taken.extend(
-        drafts
-            .iter()
-            .filter(|draft| !is_unset(draft, "clat-v4-addr"))
-            .map(|draft| draft.merged.settings.clat_v4_addr),
-    );
     let mut unable = Vec::new();
     drafts.retain_mut(|draft| {
-        if !is_unset(draft, "clat-v4-addr") {
-            return true;
-        }
-        match ADDRESSES.into_iter().find(|address| !taken.contains(address)) {
-            Some(address) => {
-                taken.insert(address);
-                draft.merged.settings.clat_v4_addr = address;
-                mark_allotted(draft, "clat-v4-addr", address.to_string());
+        let place = draft.file.clone().map_or(Place::Allotted, Place::file);
+        match taken.fill(
+            &draft.name,
+            &draft.name,
+            place,
+            &mut draft.merged.settings,
+            &mut draft.merged.origins,
+        ) {
+            Ok(ordinal) => {
+                draft.ordinal = ordinal;
                 true
             }
-            None => {
-                let place = draft.file.clone().map_or(Place::Allotted, Place::file);
-                let text = format!(
-                    "no address of 192.0.0.0/29 (RFC 7335) is left for instance {}",
-                    draft.name
-                );
-                let error =
-                    ConfigError::at(place, text).hint("set clat-v4-addr in its file, or remove other instances");
+            Err(error) => {
                 unable.push(Unable {
                     name: draft.name.clone(),
                     error,
@@ -98,28 +50,134 @@ fn addresses(drafts: &mut Vec<Draft>) -> Vec<Unable> {
     unable
 }
 
-fn devices(drafts: &mut [Draft]) {
-    let mut taken: BTreeSet<String> = drafts
-        .iter()
-        .filter_map(|draft| draft.merged.settings.plat_dev.clone())
-        .collect();
-    taken.extend(
-        drafts
-            .iter()
-            .filter(|draft| !is_unset(draft, "clat-dev"))
-            .map(|draft| draft.merged.settings.clat_dev.clone()),
-    );
-    for draft in drafts.iter_mut().filter(|draft| is_unset(draft, "clat-dev")) {
-        let device = device_name(&draft.name, &taken);
-        taken.insert(device.clone());
-        draft.merged.settings.clat_dev.clone_from(&device);
-        mark_allotted(draft, "clat-dev", device);
+/// The instance that a template makes for `device`, with what the instances that there are leave free.
+pub fn instance_for<'a>(
+    template: &Template,
+    device: &str,
+    others: impl IntoIterator<Item = &'a Instance>,
+) -> Result<Configured, ConfigError> {
+    let mut taken = Taken::default();
+    for other in others {
+        taken.add(&other.settings, |_| true);
+        taken.ordinals.insert(other.ordinal);
+    }
+    let mut configured = template.configured.clone();
+    let name = template.instance_name(device);
+    let place = configured.file.clone().map_or(Place::Allotted, Place::file);
+    let instance = &mut configured.instance;
+    instance.settings.plat_dev = Some(device.to_owned());
+    instance.ordinal = taken.fill(&name, device, place, &mut instance.settings, &mut configured.origins)?;
+    instance.name = name;
+    instance.seed = seed();
+    Ok(configured)
+}
+
+fn is_unset(origins: &BTreeMap<&'static str, Origin>, key: &str) -> bool {
+    origins.get(key).is_some_and(|origin| origin.place == Place::Default)
+}
+
+/// What instances have for themselves.
+#[derive(Default)]
+struct Taken {
+    addresses: BTreeSet<Ipv4Addr>,
+    devices: BTreeSet<String>,
+    tables: BTreeSet<u32>,
+    marks: BTreeSet<u32>,
+    ordinals: BTreeSet<u32>,
+}
+
+impl Taken {
+    /// Takes the settings of an instance into account, for the keys that `counts` says so of.
+    fn add(&mut self, settings: &Settings, counts: impl Fn(&str) -> bool) {
+        self.addresses.insert(settings.tayga_v4_addr);
+        self.addresses
+            .extend(Some(settings.clat_v4_addr).filter(|_| counts("clat-v4-addr")));
+        self.devices.extend(settings.plat_dev.clone());
+        self.devices
+            .extend(Some(settings.clat_dev.clone()).filter(|_| counts("clat-dev")));
+        self.tables
+            .extend(Some(settings.route_table).filter(|_| counts("route-table")));
+        self.marks.extend(settings.ctmark);
+    }
+
+    /// Fills in what is unset, and takes it; returns the instance's place among its like. The device's name is made
+    /// out of `label`.
+    fn fill(
+        &mut self,
+        name: &str,
+        label: &str,
+        place: Place,
+        settings: &mut Settings,
+        origins: &mut BTreeMap<&'static str, Origin>,
+    ) -> Result<u32, ConfigError> {
+        let unset: BTreeSet<&str> = ["clat-v4-addr", "clat-dev", "route-table"]
+            .into_iter()
+            .filter(|key| is_unset(origins, key))
+            .collect();
+        let mut allotted = |key: &'static str, text: String| {
+            if let Some(origin) = origins.get_mut(key) {
+                origin.place = Place::Allotted;
+                origin.text = text;
+            }
+        };
+        if unset.contains("clat-v4-addr") {
+            let address = self.free_address(name, place, settings)?;
+            self.addresses.insert(address);
+            settings.clat_v4_addr = address;
+            allotted("clat-v4-addr", address.to_string());
+        }
+        if unset.contains("clat-dev") {
+            settings.clat_dev = device_name(label, &self.devices);
+            self.devices.insert(settings.clat_dev.clone());
+            allotted("clat-dev", settings.clat_dev.clone());
+        }
+        if unset.contains("route-table") {
+            settings.route_table = free(Settings::default().route_table, &self.tables);
+            self.tables.insert(settings.route_table);
+            allotted("route-table", settings.route_table.to_string());
+        }
+        if settings.clat_v6_addr == ClatV6Addr::Shared && settings.ctmark.is_none() {
+            let mark = free(FIRST_MARK, &self.marks);
+            self.marks.insert(mark);
+            settings.ctmark = Some(mark);
+            allotted("ctmark", format!("{mark:#x}"));
+        }
+        let ordinal = free(0, &self.ordinals);
+        self.ordinals.insert(ordinal);
+        Ok(ordinal)
+    }
+
+    fn free_address(&self, name: &str, place: Place, settings: &Settings) -> Result<Ipv4Addr, ConfigError> {
+        let pool = settings.clat_v4_pool;
+        addresses_of(pool)
+            .find(|address| !self.addresses.contains(address))
+            .ok_or_else(|| {
+                ConfigError::at(
+                    place,
+                    format!("no address of {pool} (clat-v4-pool) is left for instance {name}"),
+                )
+                .hint("set clat-v4-addr in its file, or clat-v4-pool to a larger prefix that is used nowhere else")
+            })
     }
 }
 
-/// `clat-` and the instance's name, cut to fit, with a number where the cut name is taken.
-fn device_name(instance: &str, taken: &BTreeSet<String>) -> String {
-    let full: String = format!("clat-{instance}").chars().take(DEVICE_LENGTH).collect();
+/// The addresses of a pool in the order in which they are given out: the zeroth comes last, as some programs stumble
+/// over it, though a /32 may have any address.
+fn addresses_of(pool: Ipv4Net) -> impl Iterator<Item = Ipv4Addr> {
+    let (first, last) = (u32::from(pool.network()), u32::from(pool.broadcast()));
+    (first.saturating_add(1)..=last)
+        .chain(std::iter::once(first))
+        .filter(move |address| *address <= last)
+        .map(Ipv4Addr::from)
+}
+
+fn free(first: u32, taken: &BTreeSet<u32>) -> u32 {
+    (first..).find(|number| !taken.contains(number)).unwrap_or(first)
+}
+
+/// `clat-` and the label, cut to fit, with a number where the cut name is taken.
+fn device_name(label: &str, taken: &BTreeSet<String>) -> String {
+    let full: String = format!("clat-{label}").chars().take(DEVICE_LENGTH).collect();
     let numbered = (2_u32..).map(|number| {
         let number = number.to_string();
         let kept: String = full.chars().take(DEVICE_LENGTH - number.len()).collect();
@@ -129,31 +187,4 @@ fn device_name(instance: &str, taken: &BTreeSet<String>) -> String {
         .chain(numbered)
         .find(|name| !taken.contains(name))
         .unwrap_or_else(|| full.clone())
-}
-
-/// Distinct numbers from `first` upwards.
-fn numbers(drafts: &mut [Draft], key: &'static str, first: u32, field: impl Fn(&mut Settings) -> &mut u32) {
-    let mut taken = BTreeSet::new();
-    for draft in drafts.iter_mut().filter(|draft| !is_unset(draft, key)) {
-        taken.insert(*field(&mut draft.merged.settings));
-    }
-    for draft in drafts.iter_mut().filter(|draft| is_unset(draft, key)) {
-        let number = (first..).find(|number| !taken.contains(number)).unwrap_or(first);
-        taken.insert(number);
-        *field(&mut draft.merged.settings) = number;
-        mark_allotted(draft, key, number.to_string());
-    }
-}
-
-fn marks(drafts: &mut [Draft]) {
-    let mut taken: BTreeSet<u32> = drafts.iter().filter_map(|draft| draft.merged.settings.ctmark).collect();
-    for draft in drafts {
-        let settings = &mut draft.merged.settings;
-        if settings.clat_v6_addr == ClatV6Addr::Shared && settings.ctmark.is_none() {
-            let mark = (FIRST_MARK..).find(|mark| !taken.contains(mark)).unwrap_or(FIRST_MARK);
-            taken.insert(mark);
-            settings.ctmark = Some(mark);
-            mark_allotted(draft, "ctmark", format!("{mark:#x}"));
-        }
-    }
 }

@@ -35,13 +35,15 @@ pub fn check(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -> io:
         for note in &loaded.notes {
             writeln!(err, "note: {note}")?;
         }
-        for configured in &loaded.instances {
+        let templates = loaded.templates.iter().map(|template| &template.configured);
+        for configured in loaded.instances.iter().chain(templates) {
             settings(configured, out)?;
         }
     }
     let names: Vec<&str> = loaded
         .instances
         .iter()
+        .chain(loaded.templates.iter().map(|template| &template.configured))
         .map(|configured| configured.instance.name.as_str())
         .collect();
     let ok = loaded.unable.is_empty();

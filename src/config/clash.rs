@@ -35,7 +35,11 @@ const OWN: &[Own] = &[
     },
     Own {
         key: "v4-defaultroute-metric",
-        value: |s| s.v4_defaultroute_enable.then(|| s.v4_defaultroute_metric.to_string()),
+        value: |s| {
+            s.v4_defaultroute_metric
+                .filter(|_| s.v4_defaultroute_enable)
+                .map(|metric| metric.to_string())
+        },
         hint: "the kernel takes one default route of each metric; leave it out and each gets its own",
     },
     Own {

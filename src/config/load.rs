@@ -11,7 +11,7 @@ use clatd_stages::stage::Instance;
 use super::errors::{ConfigError, ConfigErrors, Findings, Place};
 use super::layer::{Layer, Merged, merge};
 use super::validate::{Purpose, validate};
-use super::{Configured, Loaded, allot, clash, conf_file, keys, toml_file};
+use super::{Configured, Loaded, Template, allot, clash, conf_file, keys, toml_file};
 use crate::cli::Options;
 
 /// Where things are when the command line does not say.
@@ -79,6 +79,7 @@ fn load_for(purpose: Purpose, options: &Options, paths: &Paths) -> Result<Loaded
             name: (*name).clone(),
             file: Some((*path).clone()),
             merged: merge(&[&base, layer, &words], &mut findings),
+            ordinal: 0,
         });
         drafts.collect()
     } else {
@@ -86,21 +87,33 @@ fn load_for(purpose: Purpose, options: &Options, paths: &Paths) -> Result<Loaded
             name: base_merged.settings.clat_dev.clone(),
             file: None,
             merged: base_merged.clone(),
+            ordinal: 0,
         }]
     };
+    for draft in &mut drafts {
+        let several = from_instance_files || draft.is_template();
+        complete(&mut draft.merged, several);
+        validate(&draft.merged, purpose, &mut findings);
+    }
+    let notes = notes(&drafts);
+    let (templates, mut drafts): (Vec<Draft>, Vec<Draft>) = drafts.into_iter().partition(Draft::is_template);
+    for template in &templates {
+        template.check_as_template(&mut findings);
+    }
     let unable = if from_instance_files {
         allot::allot(&mut drafts)
     } else {
         Vec::new()
     };
-    for draft in &mut drafts {
-        complete(&mut draft.merged, from_instance_files);
-        validate(&draft.merged, purpose, &mut findings);
-    }
     clash::find(&drafts, &mut findings);
-    let notes = notes(&drafts);
     finish(findings, |warnings| Loaded {
         instances: drafts.into_iter().map(|draft| draft.configured(&runtime_dir)).collect(),
+        templates: templates
+            .into_iter()
+            .map(|draft| Template {
+                configured: draft.configured(&runtime_dir),
+            })
+            .collect(),
         unable,
         warnings,
         notes,
@@ -138,19 +151,53 @@ pub fn load_file(path: &Path, options: &Options) -> Result<Loaded, ConfigErrors>
     })
 }
 
+/// `v4-defaultroute-metric` of the only instance.
+const SINGLE_METRIC: u32 = 2048;
+
 /// An instance in the making.
 pub(super) struct Draft {
     pub(super) name: String,
     pub(super) file: Option<PathBuf>,
     pub(super) merged: Merged,
+    pub(super) ordinal: u32,
 }
 
 impl Draft {
+    /// Whether its `plat-dev` is a pattern, so that it makes an instance for each device that matches.
+    fn is_template(&self) -> bool {
+        self.merged.settings.plat_dev.as_deref().is_some_and(super::is_pattern)
+    }
+
+    /// What can be there once only cannot be set for many.
+    fn check_as_template(&self, findings: &mut Findings) {
+        for key in [
+            "clat-dev",
+            "clat-v4-addr",
+            "clat-v6-addr",
+            "route-table",
+            "v4-defaultroute-metric",
+            "tayga-conffile",
+            "map",
+        ] {
+            let Some(origin) = self.merged.origins.get(key) else {
+                continue;
+            };
+            let is_word = key == "clat-v6-addr" && !matches!(self.merged.settings.clat_v6_addr, ClatV6Addr::Address(_));
+            if origin.place == Place::Default || is_word || self.merged.invalid.contains(key) {
+                continue;
+            }
+            let problem = "plat-dev is a pattern, so this cannot be the same for each instance that it makes";
+            let error = ConfigError::of(origin.place.clone(), key, &origin.text, problem);
+            findings.error(error.hint("leave it out and each gets its own"));
+        }
+    }
+
     fn configured(self, runtime_dir: &str) -> Configured {
         let instance = Instance {
             name: self.name,
             settings: self.merged.settings,
             runtime_dir: runtime_dir.to_owned(),
+            ordinal: self.ordinal,
             seed: seed(),
         };
         Configured {
@@ -162,7 +209,7 @@ impl Draft {
 }
 
 /// Random bits: the standard library's hash keys are drawn from the system's generator.
-fn seed() -> u128 {
+pub(super) fn seed() -> u128 {
     let draw = || u128::from(RandomState::new().hash_one(0));
     draw() << 64 | draw()
 }
@@ -284,19 +331,19 @@ fn runtime_dir(path: &Path, findings: &mut Findings) -> String {
 }
 
 /// Defaults that depend on other things than their key.
-fn complete(merged: &mut Merged, from_instance_files: bool) {
+fn complete(merged: &mut Merged, several: bool) {
     let unset = |merged: &Merged, key| {
         merged
             .origins
             .get(key)
             .is_some_and(|origin| origin.place == Place::Default)
     };
-    let idle = if from_instance_files {
-        WhenIdle::Wait
-    } else {
-        WhenIdle::Exit
-    };
+    let idle = if several { WhenIdle::Wait } else { WhenIdle::Exit };
     merged.settings.when_idle.get_or_insert(idle);
+    if !several {
+        // Alone it has the documented default, whatever other uplinks there are.
+        merged.settings.v4_defaultroute_metric.get_or_insert(SINGLE_METRIC);
+    }
     if merged.settings.clat_v6_addr == ClatV6Addr::Shared && unset(merged, "proxynd-enable") {
         merged.settings.proxynd_enable = false;
     }

@@ -23,9 +23,11 @@ use std::path::PathBuf;
 use clatd_stages::settings::Settings;
 use clatd_stages::stage::Instance;
 
+pub use allot::instance_for;
 pub use check::check;
 pub use errors::{ConfigError, ConfigErrors, Place};
 pub use layer::Origin;
+use load::seed;
 pub use load::{Paths, load, load_file, load_from};
 
 /// A configuration without errors.
@@ -33,6 +35,8 @@ pub use load::{Paths, load, load_file, load_from};
 pub struct Loaded {
     /// The instances, in the order of their files.
     pub instances: Vec<Configured>,
+    /// Makers of instances, in the order of their files.
+    pub templates: Vec<Template>,
     /// Instances that cannot run, while the others can.
     pub unable: Vec<Unable>,
     /// What is odd.
@@ -58,6 +62,45 @@ pub struct Configured {
     pub origins: BTreeMap<&'static str, Origin>,
 }
 
+/// A file whose `plat-dev` is a pattern: it makes an instance for each uplink that matches.
+#[derive(Debug, Clone)]
+pub struct Template {
+    /// What the instances have in common.
+    pub configured: Configured,
+}
+
+impl Template {
+    /// The name of the instance for `device`: `<file stem>@<device>`.
+    pub fn instance_name(&self, device: &str) -> String {
+        format!("{}@{device}", self.configured.instance.name)
+    }
+
+    /// Whether it makes an instance for a device of this name.
+    pub fn matches(&self, device: &str) -> bool {
+        self.configured
+            .instance
+            .settings
+            .plat_dev
+            .as_deref()
+            .is_some_and(|pattern| glob(pattern.as_bytes(), device.as_bytes()))
+    }
+}
+
+/// Whether a `plat-dev` is a pattern: `*` stands for any characters, `?` for one.
+pub(crate) fn is_pattern(device: &str) -> bool {
+    device.contains(['*', '?'])
+}
+
+fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    match (pattern.split_first(), text.split_first()) {
+        (None, None) => true,
+        (Some((b'*', rest)), _) => (0..=text.len()).any(|skipped| glob(rest, &text[skipped..])),
+        (Some((b'?', rest)), Some((_, tail))) => glob(rest, tail),
+        (Some((wanted, rest)), Some((found, tail))) => wanted == found && glob(rest, tail),
+        _ => false,
+    }
+}
+
 /// An instance that cannot run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unable {
@@ -65,4 +108,24 @@ pub struct Unable {
     pub name: String,
     /// Why, with its file.
     pub error: ConfigError,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_as_in_a_shell() {
+        for (pattern, name, expected) in [
+            ("wwan*", "wwan0", true),
+            ("wwan*", "wwan", true),
+            ("wwan*", "wan0", false),
+            ("*", "eth0", true),
+            ("w?an*1", "wwan11", true),
+            ("w?an*1", "wan1", false),
+            ("??", "e", false),
+        ] {
+            assert_eq!(glob(pattern.as_bytes(), name.as_bytes()), expected, "{pattern} {name}");
+        }
+    }
 }

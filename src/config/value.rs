@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use clatd_stages::settings::{ClatV6Addr, DnsServer, MapEntry};
 use figment::value::{Empty, Tag, Value};
+use ipnet::Ipv4Net;
 
 use super::keys::{Key, Kind, nearest};
 use super::prefix;
@@ -72,6 +73,7 @@ fn parse_set(key: &Key, text: &str) -> Result<Value, Invalid> {
         Kind::Prefix => prefix::parse(text).map(|prefix| Value::from(prefix.to_string())),
         Kind::DnsServers => dns_servers(text).map(Value::from),
         Kind::Words(words) => word(text, words).map(Value::from),
+        Kind::Pool => pool(text).map(|pool| Value::from(pool.to_string())),
         Kind::Maps => map(text).map(|entry| Value::from(vec![entry.to_string()])),
     }
 }
@@ -182,17 +184,30 @@ fn device(text: &str) -> Result<String, Invalid> {
             invalid
         });
     }
-    if text.contains(['*', '?']) {
-        return Err(
-            Invalid::new("expected the name of one network device; patterns are not supported")
-                .hint("write an instance file for each uplink"),
-        );
-    }
     Ok(text.to_owned())
+}
+
+/// An IPv4 prefix to take addresses from.
+fn pool(text: &str) -> Result<Ipv4Net, Invalid> {
+    let expected =
+        || Invalid::new("expected an IPv4 prefix of length 16 to 32 without host bits, such as 192.0.0.0/29");
+    let pool: Ipv4Net = text.parse().map_err(|_| expected())?;
+    if pool.trunc() != pool || pool.prefix_len() < 16 {
+        return Err(expected());
+    }
+    ipv4(&pool.addr().to_string())
+        .or_else(|_| ipv4(&pool.broadcast().to_string()))
+        .map_err(|_| expected())?;
+    Ok(pool)
 }
 
 fn new_device(text: &str) -> Result<String, Invalid> {
     let name = device(text)?;
+    if super::is_pattern(&name) {
+        return Err(Invalid::new(
+            "expected the name of one network device, without \"*\" and \"?\"",
+        ));
+    }
     if name.contains('%') {
         return Err(Invalid::new(
             "expected the name of a network device, without \"%\", which the kernel would replace by a number",

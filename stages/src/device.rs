@@ -113,7 +113,7 @@ impl Stage for Device {
 
 /// The CLAT's IPv4 address, and those of host mappings, the service addresses of an edge relay on the node itself
 /// (RFC 7756 section 3.1). Wider mappings are networks behind this host (section 3.2).
-fn own_addresses(settings: &Settings) -> impl Iterator<Item = Ipv4Addr> {
+pub(crate) fn own_addresses(settings: &Settings) -> impl Iterator<Item = Ipv4Addr> {
     let hosts = settings
         .map
         .iter()

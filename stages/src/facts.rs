@@ -87,6 +87,12 @@ pub struct Facts {
     /// The uplink.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uplink: Option<Fact<Link>>,
+    /// The VRF that the uplink is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uplink_vrf: Option<Fact<Link>>,
+    /// Metric of the IPv4 default route.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metric: Option<Fact<u32>>,
     /// How the uplink reaches the PLAT.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plat_gateway: Option<Fact<IpAddr>>,

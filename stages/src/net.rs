@@ -188,10 +188,31 @@ pub struct Rule {
     /// Packet mark.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fwmark: Option<u32>,
+    /// Routes whose prefix is this short or shorter are passed over; 0 = all but the default route count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suppress_prefixlen: Option<u32>,
     /// Table looked up.
     pub table: u32,
     /// Protocol number, ours on our rules.
     pub protocol: u8,
+}
+
+impl Rule {
+    /// A rule of ours that leads everything to `table`; narrow it by its fields.
+    pub fn ours(v6: bool, priority: u32, table: u32) -> Self {
+        Self {
+            v6,
+            priority,
+            from: None,
+            to: None,
+            iif: None,
+            oif: None,
+            fwmark: None,
+            suppress_prefixlen: None,
+            table,
+            protocol: ROUTE_PROTOCOL,
+        }
+    }
 }
 
 impl fmt::Display for Rule {
@@ -215,6 +236,10 @@ impl fmt::Display for Rule {
         if let Some(mark) = self.fwmark {
             write!(f, " fwmark {mark:#x}")?;
         }
-        write!(f, " lookup {}", self.table)
+        write!(f, " lookup {}", self.table)?;
+        match self.suppress_prefixlen {
+            Some(length) => write!(f, " suppress_prefixlength {length}"),
+            None => Ok(()),
+        }
     }
 }

@@ -1,17 +1,44 @@
-//! Stage route: the CLAT's IPv6 address leads to its device, the IPv4 default route into it.
+//! Stage route: which packets go where.
+//!
+//! Each instance has a routing table of its own in both families, so that its packets leave and enter by its uplink,
+//! whatever the main table prefers and whatever other instances do:
+//!
+//! | rule | selects | leads to |
+//! |---|---|---|
+//! | IPv6 in | from the uplink (or this host) to the CLAT's addresses | the CLAT device |
+//! | IPv6 out | from the CLAT device | the uplink's own gateway |
+//! | IPv4 out | from the CLAT's addresses, or of sockets bound to its device | the CLAT device |
+//!
+//! The main table gets the IPv4 default route, with a metric in the order of the uplinks' IPv6 default routes.
+
+use std::net::{IpAddr, Ipv4Addr};
 
 use async_trait::async_trait;
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::conncheck::native_defaults;
+use crate::device::own_addresses;
 use crate::facts::{Fact, Facts, Source};
-use crate::net::Route as NetRoute;
+use crate::net::{Link, MAIN_TABLE, Route as NetRoute, Rule};
 use crate::op::Op;
 use crate::plan::{StageName, Step};
 use crate::settings::Settings;
 use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
 use crate::translator::mappings;
-use crate::world::World;
+use crate::world::{World, WorldError};
+
+/// Before the rule of VRFs (1000) and everything that others add behind it; the local table (0) comes first.
+mod priority {
+    pub(super) const V4_SPECIFIC: u32 = 464;
+    pub(super) const V4_TABLE: u32 = 465;
+    pub(super) const V6_IN: u32 = 466;
+    pub(super) const V6_OUT: u32 = 467;
+}
+
+/// Metric of the first instance's default route where none is set.
+const FIRST_METRIC: u32 = 2048;
+/// Instances that an uplink's place in the order has room for.
+const METRIC_ROOM: u32 = 32;
 
 /// The stage.
 pub struct Route;
@@ -28,45 +55,210 @@ impl Stage for Route {
         world: &dyn World,
         facts: &mut Facts,
     ) -> Result<Verdict, ObserveError> {
-        if instance.settings.v4_defaultroute_enable && instance.settings.v4_defaultroute_replace {
+        let settings = &instance.settings;
+        if settings.v4_defaultroute_enable && settings.v4_defaultroute_replace {
             let routes = native_defaults(world).await.map_err(world_error(self.name()))?;
             facts.replaced_routes = Some(Fact::new(routes, Source::Kernel("IPv4 default routes in table main")));
+        }
+        let uplink = facts.uplink.as_ref().map(|uplink| uplink.value.clone());
+        if let Some(uplink) = uplink {
+            facts.uplink_vrf = vrf_of(&uplink, world).await.map_err(world_error(self.name()))?;
+            facts.metric = Some(match settings.v4_defaultroute_metric {
+                Some(metric) => Fact::new(metric, Source::Configuration),
+                None => ranked_metric(instance, &uplink, world)
+                    .await
+                    .map_err(world_error(self.name()))?,
+            });
         }
         Ok(Verdict::Ready)
     }
 
     fn plan(&self, instance: &Instance, facts: &Facts) -> Result<Vec<Step>, PlanError> {
-        let settings = &instance.settings;
-        let clat_v6 = facts.clat_v6_addr.as_ref().ok_or_else(|| PlanError {
+        let missing = |what: &str| PlanError {
             stage: self.name(),
-            what: "no CLAT IPv6 address".into(),
-        })?;
-        let mut steps = Vec::new();
-        for map in mappings(settings, clat_v6.value) {
-            let to_clat = NetRoute::ours(IpNet::V6(map.v6), &settings.clat_dev);
-            steps.push(added("packets from the PLAT to the CLAT go to the translator", to_clat));
-        }
-        if settings.v4_defaultroute_enable {
-            let replaced = facts.replaced_routes.iter().flat_map(|routes| routes.value.iter());
-            steps.extend(
-                replaced.map(|route| removed("v4-defaultroute-replace: the CLAT takes its place", route.clone())),
-            );
-            steps.push(added("IPv4 goes through the CLAT", default_route(settings)));
-        }
+            what: format!("no {what}"),
+        };
+        let clat_v6 = facts
+            .clat_v6_addr
+            .as_ref()
+            .ok_or_else(|| missing("CLAT IPv6 address"))?;
+        let uplink = facts.uplink.as_ref().ok_or_else(|| missing("uplink"))?;
+        let planner = Planner {
+            settings: &instance.settings,
+            facts,
+            uplink: &uplink.value.name,
+            v6_networks: mappings(&instance.settings, clat_v6.value)
+                .iter()
+                .map(|map| map.v6)
+                .collect(),
+        };
+        let mut steps = planner.v6_in();
+        steps.extend(planner.v6_out());
+        steps.extend(planner.v4_table());
+        steps.extend(planner.v4_default());
         Ok(steps)
     }
 }
 
-fn default_route(settings: &Settings) -> NetRoute {
-    NetRoute {
-        metric: settings.v4_defaultroute_metric,
-        mtu: Some(settings.v4_defaultroute_mtu).filter(|&mtu| mtu > 0),
-        advmss: settings.advmss(),
-        ..NetRoute::ours(IpNet::V4(Ipv4Net::default()), &settings.clat_dev)
+/// The VRF that the uplink is in. Packets that come in by it bear the VRF as their input device.
+async fn vrf_of(uplink: &Link, world: &dyn World) -> Result<Option<Fact<Link>>, WorldError> {
+    let Some(master) = uplink.master else { return Ok(None) };
+    let links = world.links().await?;
+    let vrf = links
+        .into_iter()
+        .find(|link| link.index == master && link.vrf_table.is_some());
+    Ok(vrf.map(|vrf| Fact::new(vrf, Source::Kernel("master of the uplink"))))
+}
+
+/// Default routes of CLATs stand in the order of their uplinks' IPv6 default routes.
+async fn ranked_metric(instance: &Instance, uplink: &Link, world: &dyn World) -> Result<Fact<u32>, WorldError> {
+    let mut defaults: Vec<NetRoute> = world
+        .routes6(MAIN_TABLE)
+        .await?
+        .into_iter()
+        .filter(NetRoute::is_default)
+        .collect();
+    defaults.sort_by_key(|route| route.metric);
+    let mut devices: Vec<String> = defaults.into_iter().filter_map(|route| route.device).collect();
+    devices.dedup();
+    let rank = devices
+        .iter()
+        .position(|device| *device == uplink.name)
+        .unwrap_or(devices.len());
+    let rank = u32::try_from(rank).unwrap_or(u32::MAX / METRIC_ROOM / 2);
+    let metric = FIRST_METRIC + rank.saturating_mul(METRIC_ROOM) + instance.ordinal % METRIC_ROOM;
+    Ok(Fact::new(
+        metric,
+        Source::Derived("place of the uplink among the IPv6 default routes"),
+    ))
+}
+
+struct Planner<'a> {
+    settings: &'a Settings,
+    facts: &'a Facts,
+    uplink: &'a str,
+    v6_networks: Vec<Ipv6Net>,
+}
+
+impl Planner<'_> {
+    fn table(&self) -> u32 {
+        self.settings.route_table
+    }
+
+    fn clat(&self) -> &str {
+        &self.settings.clat_dev
+    }
+
+    fn v6_in(&self) -> Vec<Step> {
+        let from = self
+            .facts
+            .uplink_vrf
+            .as_ref()
+            .map_or(self.uplink, |vrf| vrf.value.name.as_str());
+        let mut steps = Vec::new();
+        for network in &self.v6_networks {
+            let route = NetRoute {
+                table: self.table(),
+                ..NetRoute::ours(IpNet::V6(*network), self.clat())
+            };
+            steps.push(route_added("packets to the CLAT go to the translator", route));
+            // The kernel's own errors about packets of the CLAT are sent from this host (iif lo).
+            for (device, why) in [
+                (from, "what the uplink brings for the CLAT"),
+                ("lo", "what this host itself sends to the CLAT"),
+            ] {
+                steps.push(rule_added(
+                    why,
+                    Rule {
+                        iif: Some(device.to_owned()),
+                        to: Some(IpNet::V6(*network)),
+                        ..Rule::ours(true, priority::V6_IN, self.table())
+                    },
+                ));
+            }
+        }
+        steps
+    }
+
+    fn v6_out(&self) -> Vec<Step> {
+        let gateway = self.facts.plat_gateway.as_ref().map(|gateway| gateway.value);
+        let route = NetRoute {
+            gateway,
+            table: self.table(),
+            ..NetRoute::ours(IpNet::V6(Ipv6Net::default()), self.uplink)
+        };
+        let rule = Rule {
+            iif: Some(self.clat().to_owned()),
+            ..Rule::ours(true, priority::V6_OUT, self.table())
+        };
+        vec![
+            route_added("the CLAT's packets leave by its uplink's own gateway", route),
+            rule_added("whatever the main table prefers", rule),
+        ]
+    }
+
+    fn v4_table(&self) -> Vec<Step> {
+        let mut steps = vec![route_added(
+            "IPv4 of this instance",
+            self.default_route(self.table(), 0),
+        )];
+        for address in own_addresses(self.settings) {
+            let from = Some(IpNet::from(IpAddr::from(address)));
+            steps.push(rule_added(
+                "more specific routes come first",
+                Rule {
+                    from,
+                    suppress_prefixlen: Some(0),
+                    ..Rule::ours(false, priority::V4_SPECIFIC, MAIN_TABLE)
+                },
+            ));
+            steps.push(rule_added(
+                "sockets bound to the CLAT's address leave by its uplink",
+                Rule {
+                    from,
+                    ..Rule::ours(false, priority::V4_TABLE, self.table())
+                },
+            ));
+        }
+        steps.push(rule_added(
+            "sockets bound to the CLAT's device leave by its uplink",
+            Rule {
+                oif: Some(self.clat().to_owned()),
+                ..Rule::ours(false, priority::V4_TABLE, self.table())
+            },
+        ));
+        steps
+    }
+
+    fn v4_default(&self) -> Vec<Step> {
+        if !self.settings.v4_defaultroute_enable {
+            return Vec::new();
+        }
+        let replaced = self.facts.replaced_routes.iter().flat_map(|routes| routes.value.iter());
+        let mut steps: Vec<Step> = replaced
+            .map(|route| route_removed("v4-defaultroute-replace: the CLAT takes its place", route.clone()))
+            .collect();
+        let metric = self.facts.metric.as_ref().map_or(0, |metric| metric.value);
+        steps.push(route_added(
+            "IPv4 goes through the CLAT",
+            self.default_route(MAIN_TABLE, metric),
+        ));
+        steps
+    }
+
+    fn default_route(&self, table: u32, metric: u32) -> NetRoute {
+        let everything = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0));
+        NetRoute {
+            metric,
+            table,
+            mtu: Some(self.settings.v4_defaultroute_mtu).filter(|&mtu| mtu > 0),
+            advmss: self.settings.advmss(),
+            ..NetRoute::ours(everything, self.clat())
+        }
     }
 }
 
-fn added(why: &str, route: NetRoute) -> Step {
+fn route_added(why: &str, route: NetRoute) -> Step {
     Step::new(
         StageName::Route,
         why,
@@ -75,11 +267,20 @@ fn added(why: &str, route: NetRoute) -> Step {
     )
 }
 
-fn removed(why: &str, route: NetRoute) -> Step {
+fn route_removed(why: &str, route: NetRoute) -> Step {
     Step::new(
         StageName::Route,
         why,
         Op::RemoveRoute { route: route.clone() },
         Op::AddRoute { route },
+    )
+}
+
+fn rule_added(why: &str, rule: Rule) -> Step {
+    Step::new(
+        StageName::Route,
+        why,
+        Op::AddRule { rule: rule.clone() },
+        Op::RemoveRule { rule },
     )
 }

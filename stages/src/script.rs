@@ -67,6 +67,10 @@ fn environment(instance: &Instance, facts: &Facts) -> BTreeMap<String, String> {
             "clat_v6_addr",
             facts.clat_v6_addr.as_ref().map(|fact| fact.value.to_string()),
         ),
+        (
+            "v4_defaultroute_metric",
+            facts.metric.as_ref().map(|fact| fact.value.to_string()),
+        ),
         ("instance", Some(instance.name.clone())),
     ];
     environment.extend(

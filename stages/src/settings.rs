@@ -33,6 +33,8 @@ pub struct Settings {
     pub route_table: u32,
     /// DNS64 servers asked for the PLAT prefix, in order; empty = the system's resolvers.
     pub dns64_servers: Vec<DnsServer>,
+    /// The IPv4 addresses that instances get which have none of their own.
+    pub clat_v4_pool: ipnet::Ipv4Net,
     /// Unused: the kernel is spoken to by netlink.
     pub cmd_ip: String,
     /// The ip6tables program.
@@ -71,8 +73,8 @@ pub struct Settings {
     pub v4_defaultroute_enable: bool,
     /// Whether existing IPv4 default routes are taken away while the CLAT runs.
     pub v4_defaultroute_replace: bool,
-    /// Metric of the IPv4 default route; 0 = the kernel's default.
-    pub v4_defaultroute_metric: u32,
+    /// Metric of the IPv4 default route; 0 = the kernel's default; none = 2048 and up, in the order of the uplinks.
+    pub v4_defaultroute_metric: Option<u32>,
     /// MTU of the IPv4 default route in bytes; 0 = none set.
     pub v4_defaultroute_mtu: u32,
     /// TCP MSS of the IPv4 default route in bytes; none = MTU - 40, 0 = none set.
@@ -112,6 +114,7 @@ impl Default for Settings {
             ctmark: None,
             route_table: 0xc1a7,
             dns64_servers: Vec::new(),
+            clat_v4_pool: ipnet::Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 0, 0), 29),
             cmd_ip: "ip".into(),
             cmd_ip6tables: "ip6tables".into(),
             cmd_networkctl: "networkctl".into(),
@@ -131,7 +134,7 @@ impl Default for Settings {
             v4_conncheck_scope: ConncheckScope::Host,
             v4_defaultroute_enable: true,
             v4_defaultroute_replace: false,
-            v4_defaultroute_metric: 2048,
+            v4_defaultroute_metric: None,
             v4_defaultroute_mtu: 1260,
             v4_defaultroute_advmss: None,
             translator: TranslatorChoice::Auto,

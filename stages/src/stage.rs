@@ -19,6 +19,8 @@ pub struct Instance {
     pub settings: Settings,
     /// Where files of this run go.
     pub runtime_dir: String,
+    /// Its place among the instances of the daemon, from 0.
+    pub ordinal: u32,
     /// Random bits, drawn once, so that an address derived again from the same base is the same.
     pub seed: u128,
 }

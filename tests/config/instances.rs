@@ -58,7 +58,8 @@ fn each_gets_its_own_of_everything() {
     assert_eq!(column(&loaded, |s| s.clat_dev.clone())[..2], ["clat-wan0", "clat-wan1"]);
     assert_eq!(
         column(&loaded, |s| s.v4_defaultroute_metric),
-        [2048, 2049, 2050, 2051, 2052, 2053, 2054]
+        [None; 7],
+        "it follows the order of the uplinks"
     );
     assert_eq!(column(&loaded, |s| s.route_table)[..3], [0xc1a7, 0xc1a8, 0xc1a9]);
     assert_eq!(loaded.warnings, Vec::<String>::new());
@@ -83,7 +84,7 @@ fn what_is_set_is_not_allotted_to_others() {
     );
     assert_eq!(column(&loaded, |s| s.clat_dev.clone()), ["clat-a2", "clat-a", "clat-c"]);
     assert_eq!(column(&loaded, |s| s.route_table), [0xc1a8, 0xc1a7, 0xc1a9]);
-    assert_eq!(column(&loaded, |s| s.v4_defaultroute_metric), [2049, 2048, 2050]);
+    assert_eq!(column(&loaded, |s| s.v4_defaultroute_metric), [None, Some(2048), None]);
 }
 
 #[test]
@@ -124,7 +125,7 @@ fn an_instance_without_address_leaves_the_others_alone() {
     assert_eq!(loaded.unable[0].name, "wan7");
     assert_eq!(
         tree.relative(&loaded.unable[0].error.to_string()),
-        "instances.d/wan7.conf: no address of 192.0.0.0/29 (RFC 7335) is left for instance wan7 (set clat-v4-addr in its file, or remove other instances)"
+        "instances.d/wan7.conf: no address of 192.0.0.0/29 (clat-v4-pool) is left for instance wan7 (set clat-v4-addr in its file, or clat-v4-pool to a larger prefix that is used nowhere else)"
     );
 }
 
@@ -200,4 +201,75 @@ fn the_samples_load_without_a_warning() {
         "instances.d/README names every sample"
     );
     assert!(load(&["edge-relay.conf"]).instances[0].instance.settings.map.len() > 1);
+}
+
+#[test]
+fn a_pool_of_ones_own_has_room_for_more() {
+    let files: Vec<(String, String)> = (0..16)
+        .map(|n| (format!("wan{n:02}.conf"), format!("plat-dev=wan{n}\n")))
+        .collect();
+    let mut files: Vec<(&str, &str)> = files
+        .iter()
+        .map(|(name, text)| (name.as_str(), text.as_str()))
+        .collect();
+    files.push(("clatd.conf", "clat-v4-pool=100.64.46.0/24\n"));
+    let loaded = Tree::new(&files).load(&[]).unwrap();
+    assert!(loaded.unable.is_empty());
+    let addresses = column(&loaded, |s| s.clat_v4_addr.to_string());
+    assert_eq!(addresses.len(), 16);
+    assert_eq!(
+        (addresses[0].as_str(), addresses[15].as_str()),
+        ("100.64.46.1", "100.64.46.16")
+    );
+}
+
+#[test]
+fn a_pattern_makes_an_instance_for_each_uplink() {
+    let loaded = Tree::new(&[("fibre.conf", "plat-dev=wan0\n"), ("modems.conf", "plat-dev=wwan*\n")])
+        .load(&[])
+        .unwrap();
+    assert_eq!(loaded.instances.len(), 1);
+    let [template] = loaded.templates.as_slice() else {
+        panic!("one template")
+    };
+    assert!(template.matches("wwan7") && !template.matches("wan0"));
+    let mut instances = vec![loaded.instances[0].instance.clone()];
+    for device in ["wwan1", "wwan0"] {
+        instances.push(
+            clatd::config::instance_for(template, device, &instances)
+                .unwrap()
+                .instance,
+        );
+    }
+    let shown: Vec<_> = instances
+        .iter()
+        .map(|i| {
+            (
+                i.name.as_str(),
+                i.settings.clat_dev.as_str(),
+                i.settings.clat_v4_addr.to_string(),
+                i.settings.route_table,
+                i.ordinal,
+            )
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("fibre", "clat-fibre", "192.0.0.1".to_owned(), 0xc1a7, 0),
+            ("modems@wwan1", "clat-wwan1", "192.0.0.3".to_owned(), 0xc1a8, 1),
+            ("modems@wwan0", "clat-wwan0", "192.0.0.4".to_owned(), 0xc1a9, 2),
+        ]
+    );
+}
+
+#[test]
+fn a_pattern_alone_needs_no_instance_file() {
+    let loaded = Tree::new(&[("clatd.conf", "plat-dev=*\n")]).load(&[]).unwrap();
+    assert!(loaded.instances.is_empty());
+    assert_eq!(loaded.templates[0].instance_name("wan0"), "clat@wan0");
+    assert_eq!(
+        loaded.templates[0].configured.instance.settings.when_idle,
+        Some(clatd_stages::settings::WhenIdle::Wait)
+    );
 }

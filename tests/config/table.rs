@@ -22,6 +22,7 @@ fn its_defaults_are_those_of_the_settings() {
     let mut settings = single(&conf, &[]);
     // Filled in for the supervisor, since it depends on there being instance files.
     assert_eq!(settings.when_idle.take(), Some(clatd_stages::settings::WhenIdle::Exit));
+    assert_eq!(settings.v4_defaultroute_metric.take(), Some(2048));
     assert_eq!(settings, Settings::default());
 }
 

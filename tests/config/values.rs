@@ -29,7 +29,7 @@ fn numbers_in_decimal_and_hex() {
         &[],
     );
     assert_eq!((settings.route_table, settings.ctmark), (0xc1a8, Some(16)));
-    assert_eq!((settings.v4_defaultroute_metric, settings.quiet), (u32::MAX, 7));
+    assert_eq!((settings.v4_defaultroute_metric, settings.quiet), (Some(u32::MAX), 7));
 }
 
 #[test]
@@ -51,6 +51,7 @@ fn an_empty_value_unsets() {
                 ip6tables-enable=\nv4-defaultroute-advmss=\nctmark=\ntranslator-v6-addr=\nwhen-idle=\n";
     let expected = Settings {
         when_idle: Some(clatd_stages::settings::WhenIdle::Exit),
+        v4_defaultroute_metric: Some(2048),
         ..Settings::default()
     };
     assert_eq!(single(conf, &[]), expected);

@@ -26,6 +26,7 @@ impl Case {
             name: "clat".into(),
             settings: self.settings.clone(),
             runtime_dir: "/run/clatd".into(),
+            ordinal: 0,
             seed: 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef,
         }
     }
@@ -640,7 +641,10 @@ fn idle() -> Vec<Case> {
             "uplink-without-carrier",
             &[],
             FixedWorld {
-                links: vec![Link { carrier: false, ..link(2, "wan0", 1500) }],
+                links: vec![Link {
+                    carrier: false,
+                    ..link(2, "wan0", 1500)
+                }],
                 ..world()
             },
         ),
@@ -648,7 +652,11 @@ fn idle() -> Vec<Case> {
             "uplink-down",
             &[],
             FixedWorld {
-                links: vec![Link { up: false, carrier: false, ..link(2, "wan0", 1500) }],
+                links: vec![Link {
+                    up: false,
+                    carrier: false,
+                    ..link(2, "wan0", 1500)
+                }],
                 ..world()
             },
         ),

@@ -24,8 +24,19 @@ pub(super) const KEYS: &[Key] = &[
                An SIIT-DC edge relay (RFC 7756) gets its service address here.\n\
                \n\
                With instance files and this key unset the instances get, in the order of their files, \
-               192.0.0.1, 192.0.0.3 to 192.0.0.7 and 192.0.0.0.\n\
+               the addresses of `clat-v4-pool`: 192.0.0.1, 192.0.0.3 to 192.0.0.7 and 192.0.0.0.\n\
                When none is left, the instance is not started and an error says so.",
+        ..PLAIN
+    },
+    Key {
+        name: "clat-v4-pool",
+        kind: Kind::Pool,
+        default: "192.0.0.0/29",
+        brief: "IPv4 addresses for instances that have none of their own",
+        full: "The prefix from which instances get their `clat-v4-addr` if it is unset.\n\
+               The default is the block of RFC 7335, which has room for seven instances beside `tayga-v4-addr`.\n\
+               A larger one must be used nowhere else that the host talks to.",
+        origin: Origin::Ours,
         ..PLAIN
     },
     Key {

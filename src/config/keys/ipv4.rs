@@ -62,11 +62,13 @@ pub(super) const KEYS: &[Key] = &[
             min: 0,
             max: u32::MAX,
         },
-        default: "2048",
+        optional: true,
+        unset: "2048, or more with several instances",
         brief: "metric of the IPv4 default route; 0 = the kernel's default",
         full: "The metric of the IPv4 default route to the CLAT; with 0 none is given and the kernel's default holds.\n\
-               With instance files and this key unset each instance gets a metric of its own, from the default upwards in the order of the files: \
-               the first file is the preferred uplink.",
+               If unset it is 2048 for an instance without instance files.\n\
+               With them, or with a pattern in `plat-dev`, each instance gets a metric of its own from 2048 upwards, \
+               in the order of the uplinks' IPv6 default routes.",
         ..PLAIN
     },
     Key {

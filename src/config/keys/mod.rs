@@ -76,6 +76,8 @@ pub enum Kind {
     ClatV6,
     /// An RFC 6052 prefix.
     Prefix,
+    /// An IPv4 prefix to take addresses from.
+    Pool,
     /// IP addresses, separated by commas.
     DnsServers,
     /// One of these words.
@@ -100,6 +102,7 @@ impl Kind {
             Self::Prefix => "prefix/length".into(),
             Self::DnsServers => "addresses".into(),
             Self::Words(words) => words.join("|"),
+            Self::Pool => "IPv4-prefix".into(),
             Self::Maps => "IPv4-prefix IPv6-prefix".into(),
         }
     }

@@ -12,7 +12,12 @@ pub(super) const KEYS: &[Key] = &[
         full: "The uplink, that is, the network device that faces the PLAT.\n\
                The PLAT prefix is asked for through it, the CLAT's IPv6 address is derived from its addresses, \
                and the CLAT's packets leave by it.\n\
-               If unset it is the device of the route to the PLAT prefix.",
+               If unset it is the device of the route to the PLAT prefix.\n\
+               \n\
+               A pattern, in which `*` stands for any characters and `?` for one, makes an instance for each uplink that matches, \
+               as uplinks come and go.\n\
+               An uplink is a device with an IPv6 default route.\n\
+               The instance for wwan0 of the file modems.conf is called modems@wwan0.",
         ..PLAIN
     },
     Key {

@@ -1,0 +1,30 @@
+//! Which devices are uplinks: those that an IPv6 default route leads to, in the main table or in a VRF's.
+
+use std::collections::BTreeSet;
+
+use clatd_stages::net::{Link, MAIN_TABLE};
+use clatd_stages::world::{World, WorldError};
+
+/// The names of the uplinks, sorted.
+pub async fn find(world: &dyn World) -> Result<BTreeSet<String>, WorldError> {
+    let links = world.links().await?;
+    let tables: BTreeSet<u32> = links
+        .iter()
+        .filter_map(|link| link.vrf_table)
+        .chain([MAIN_TABLE])
+        .collect();
+    let mut uplinks = BTreeSet::new();
+    for table in tables {
+        let routes = world.routes6(table).await?;
+        uplinks.extend(
+            routes
+                .into_iter()
+                .filter(|route| route.is_default())
+                .filter_map(|route| route.device),
+        );
+    }
+    let can_serve = |link: &&Link| link.up && !link.is_clat() && link.name != "lo";
+    let names: BTreeSet<&str> = links.iter().filter(can_serve).map(|link| link.name.as_str()).collect();
+    uplinks.retain(|uplink| names.contains(uplink.as_str()));
+    Ok(uplinks)
+}
