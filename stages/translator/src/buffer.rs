@@ -85,7 +85,7 @@ impl<'a> PacketBuf<'a> {
 pub enum Kind {
     /// The translated packet, or a fragment of it.
     Translated,
-    /// An ICMP error made by the translator, for the sender of the packet that was put in.
+    /// An ICMP error or echo reply made by the translator, for the sender of the packet that was put in.
     Answer,
 }
 

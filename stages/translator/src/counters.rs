@@ -85,6 +85,7 @@ drop_reasons! {
     IllegalSource = "illegal-source", "illegal source address";
     IllegalDestination = "illegal-destination", "illegal destination address";
     Multicast = "multicast", "multicast destination";
+    OwnAddress = "own-address", "addressed to the translator itself";
     UnmappedSource = "unmapped-source", "IPv4 source without an explicit mapping";
     UnmappedDestination = "unmapped-destination", "IPv6 destination without an explicit mapping";
     UntranslatableSource = "untranslatable-source", "source outside of all mappings and the prefix";

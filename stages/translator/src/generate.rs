@@ -6,9 +6,18 @@ use crate::icmp;
 use crate::icmp_errors::{LONGEST4, LONGEST6};
 use crate::wire::{self, V4_HEADER, V4Header, V6_HEADER, V6Header, proto};
 
-/// The head of an ICMP error to be sent to the source of a dropped packet.
+/// What is sent to the source of a packet that goes no further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub(crate) enum Answer {
+    /// An ICMP error.
+    Error(Head),
+    /// An echo reply, see [`crate::own`].
+    Echo,
+}
+
+/// The head of an ICMP error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
     kind: u8,
     code: u8,
     /// Octets 4 to 7: the MTU or pointer.
@@ -16,21 +25,24 @@ pub(crate) struct Answer {
 }
 
 const HEAD: usize = 8;
-const TTL: u8 = 64;
+/// Of packets that the translator itself sends.
+pub(crate) const TTL: u8 = 64;
 /// Internetwork Control: errors SHOULD have precedence 6 or 7 (RFC 1812 section 4.3.2.5).
 const TOS: u8 = 0xc0;
 
 impl Answer {
     /// An ICMPv4 error; `rest` is the next-hop MTU or zero.
     pub(crate) fn v4(kind: u8, code: u8, rest: u32) -> Self {
-        Self { kind, code, rest }
+        Self::Error(Head { kind, code, rest })
     }
 
     /// An ICMPv6 error; `rest` is the MTU, the pointer or zero.
     pub(crate) fn v6(kind: u8, code: u8, rest: u32) -> Self {
-        Self { kind, code, rest }
+        Self::Error(Head { kind, code, rest })
     }
+}
 
+impl Head {
     /// Writes the ICMPv4 error about `packet` to `out`; returns its length, or `None` if there must be none
     /// (RFC 1122 section 3.2.2).
     pub(crate) fn write_v4(&self, packet: &[u8], own: u32, id: u16, out: &mut [u8]) -> Option<usize> {

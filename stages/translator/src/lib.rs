@@ -42,6 +42,7 @@ mod icmp_errors;
 mod inner;
 mod limiter;
 pub mod offline;
+mod own;
 pub mod pcap;
 mod prefix;
 mod translator;

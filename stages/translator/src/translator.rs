@@ -11,7 +11,7 @@ use crate::icmp::Mtus;
 use crate::icmp_errors::LONGEST6;
 use crate::limiter::Limiter;
 use crate::wire::V4Header;
-use crate::{v4to6, v6to4};
+use crate::{own, v4to6, v6to4};
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 
@@ -52,7 +52,8 @@ pub enum Verdict {
     Dropped {
         /// Why.
         reason: DropReason,
-        /// Whether an ICMP error was given to the output instead.
+        /// Whether an answer to its source (an ICMP error, or an echo reply of the translator itself) was given to
+        /// the output instead.
         answered: bool,
     },
 }
@@ -181,21 +182,26 @@ impl Translator {
         result.map_err(|drop| drop.reason.into())
     }
 
-    /// Sends the ICMP error about a dropped packet, if one may be sent.
+    /// Sends the answer to a packet that goes no further, if one may be sent.
     fn answer(
         &self,
         worker: &mut Worker,
         now_ms: u64,
         direction: Direction,
-        packet: &PacketBuf<'_>,
+        packet: &mut PacketBuf<'_>,
         answer: Answer,
         out: &mut impl Output,
     ) -> bool {
-        let room = worker.scratch2.room();
-        let length = match (direction, self.own_v6) {
-            (Direction::V4ToV6, _) => answer.write_v4(packet.bytes(), self.own_v4, worker.identification as u16, room),
-            (Direction::V6ToV4, Some(own)) => answer.write_v6(packet.bytes(), own, room),
-            (Direction::V6ToV4, None) => None,
+        let id = worker.identification as u16;
+        let length = match (answer, direction, self.own_v6) {
+            (Answer::Echo, ..) => own::echo_reply(packet.bytes_mut(), id).map(|()| 0),
+            (Answer::Error(head), Direction::V4ToV6, _) => {
+                head.write_v4(packet.bytes(), self.own_v4, id, worker.scratch2.room())
+            }
+            (Answer::Error(head), Direction::V6ToV4, Some(own)) => {
+                head.write_v6(packet.bytes(), own, worker.scratch2.room())
+            }
+            (Answer::Error(_), Direction::V6ToV4, None) => None,
         };
         let Some(length) = length else { return false };
         if !worker.limiter.allow(now_ms) {
@@ -204,8 +210,25 @@ impl Translator {
         }
         worker.identification = worker.identification.wrapping_add(1);
         worker.counters.answered(direction);
-        out.packet(Kind::Answer, &Offload::NONE, worker.scratch2.frame(length));
+        let frame = if answer == Answer::Echo {
+            packet.frame()
+        } else {
+            worker.scratch2.frame(length)
+        };
+        out.packet(Kind::Answer, &Offload::NONE, frame);
         true
+    }
+
+    /// Whether an IPv4 packet is for the translator itself, and not for a mapped node.
+    #[inline]
+    pub(crate) fn is_own4(&self, address: u32) -> bool {
+        address == self.own_v4 && !self.map.is_mapped(address)
+    }
+
+    /// Whether an IPv6 packet is for the translator itself, and not for a mapped node.
+    #[inline]
+    pub(crate) fn is_own6(&self, address: u128) -> bool {
+        self.own_v6 == Some(address) && self.map.eam().to_v4_bits(address).is_none()
     }
 }
 
@@ -257,7 +280,7 @@ pub(crate) enum Place {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Drop {
     pub(crate) reason: DropReason,
-    /// The ICMP error to be sent to its source.
+    /// What is sent to its source.
     pub(crate) answer: Option<Answer>,
 }
 

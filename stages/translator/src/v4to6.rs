@@ -9,6 +9,7 @@ use crate::generate::Answer;
 use crate::gso::Offload;
 use crate::icmp;
 use crate::icmp_errors;
+use crate::own;
 use crate::translator::{Done, Drop, Pass, Place, Translator};
 use crate::transport::{self, Delta};
 use crate::wire::{self, FRAGMENT_HEADER, FragmentHeader, V4_HEADER, V4Header, V6_HEADER, V6Header, proto};
@@ -36,6 +37,9 @@ pub(crate) fn translate(
     let is_error = icmp_type.is_some_and(icmp::is_error4);
 
     check_addresses(&header, is_error)?;
+    if pass == Pass::First && translator.is_own4(header.destination) {
+        return Err(own::v4(&header, rest));
+    }
     if is_error && icmp_type != Some(icmp::v4::REDIRECT) && icmp_type != Some(icmp::v4::SOURCE_QUENCH) {
         return error(translator, pass, &header, packet.bytes(), scratch);
     }

@@ -8,6 +8,7 @@ use crate::generate::Answer;
 use crate::gso::Offload;
 use crate::icmp;
 use crate::icmp_errors;
+use crate::own;
 use crate::translator::{Done, Drop, Pass, Place, Translator};
 use crate::transport::{self, Delta};
 use crate::wire::{self, FragmentHeader, V4_HEADER, V4Header, V6_HEADER, V6Header, proto};
@@ -103,6 +104,9 @@ pub(crate) fn translate(
     };
     let passes_through = icmp_type.is_some_and(|kind| kind < 128);
 
+    if translator.is_own6(header.destination) {
+        return Err(own::v6(&header, &chain, rest));
+    }
     let destination = translator.map.to_v4(header.destination, Side::Ours);
     let destination = destination.map_err(|e| quiet.prohibited(e == Unmapped::NeedsMapping, e.destination()))?;
     let source = match translator.map.to_v4(header.source, Side::Theirs) {
