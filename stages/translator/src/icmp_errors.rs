@@ -100,7 +100,7 @@ pub(crate) fn to_v6(
 }
 
 /// Translates the ICMPv6 error `message` of the packet with `header` to `out`. `header4` is the IPv4 header to
-/// be, all but its length and DF; `unmapped` says that its source is the dummy address.
+/// be, all but its length; `unmapped` says that its source is the dummy address.
 pub(crate) fn to_v4(
     translator: &Translator,
     header: &V6Header,
@@ -156,7 +156,6 @@ pub(crate) fn to_v4(
     }
     let length = HEAD + layout.total();
     header4.total = V4_HEADER + length;
-    header4.df = header4.df && header4.total > 1260;
     wire::put(out, 0, &header4.bytes());
     let covered = out.get(V4_HEADER..V4_HEADER + length).ok_or(DropReason::NoRoom)?;
     let value = checksum::internet_checksum(covered);

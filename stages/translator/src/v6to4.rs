@@ -117,26 +117,9 @@ pub(crate) fn translate(
     check_embedded(source, destination.address)?;
     check_forwarding(&header, &chain, quiet)?;
 
-    let fragment = chain.fragment;
-    let mut header4 = V4Header {
-        header: V4_HEADER,
-        total: V4_HEADER + rest.len(),
-        tos: translator.tos.apply(header.traffic_class),
-        id: fragment.map_or(0, |fragment| fragment.id as u16),
-        df: fragment.is_none(),
-        mf: fragment.is_some_and(|fragment| fragment.more),
-        offset: fragment.map_or(0, |fragment| fragment.offset),
-        ttl: header.hop_limit.wrapping_sub(1),
-        protocol: if is_icmp { proto::ICMP } else { chain.protocol },
-        source: source.unwrap_or(translator.dummy_v4),
-        destination: destination.address,
-    };
-    if header4.total > 0xffff {
-        return Err(DropReason::TooLong.into());
-    }
-    if header4.offset + rest.len() > 0xffff {
-        return Err(DropReason::BadHeader.into());
-    }
+    let mut header4 = header4(translator, &header, &chain, rest.len())?;
+    header4.source = source.unwrap_or(translator.dummy_v4);
+    header4.destination = destination.address;
     if is_icmp && chain.is_fragment() {
         return Err(DropReason::FragmentedIcmp.into());
     }
@@ -144,15 +127,16 @@ pub(crate) fn translate(
         return Err(DropReason::TransportHeader.into());
     }
     if passes_through {
-        if fragment.is_none() {
+        if chain.fragment.is_none() {
             header4.id = next_identification(identification, 1);
         }
         let error = icmp_errors::to_v4(translator, &header, rest, header4, source.is_none(), scratch)?;
+        let mtu4 = translator.mtus.mtu4 as usize;
         return Ok(Done {
             protocol: Protocol::Icmp,
             place: Place::Scratch(error.length),
             offload: Offload::NONE,
-            fragment: (error.length > translator.mtus.mtu4 as usize).then_some((translator.mtus.mtu4 as usize, 0)),
+            fragment: (error.length > mtu4).then_some((mtu4, 0)),
             hairpin: error.hairpin,
         });
     }
@@ -165,15 +149,19 @@ pub(crate) fn translate(
         transport::check(chain.protocol, rest, !chain.is_fragment())?;
     }
     let segment_header = offload.check(Offload::GSO_TCPV6, chain.protocol, rest)?;
-    if offload.is_gso() && fragment.is_some() {
+    if offload.is_gso() && chain.fragment.is_some() {
         return Err(DropReason::BadOffload.into());
     }
-    let hairpin = translator.hairpin && destination.by_prefix && translator.map.is_mapped(destination.address);
-    let segment = if offload.is_gso() {
-        V4_HEADER + segment_header + usize::from(offload.gso_size)
+    let (segment, segments) = if offload.is_gso() {
+        let size = usize::from(offload.gso_size);
+        (
+            V4_HEADER + segment_header + size,
+            rest.len().saturating_sub(segment_header).div_ceil(size.max(1)),
+        )
     } else {
-        header4.total
+        (header4.total, 1)
     };
+    let hairpin = translator.hairpin && destination.by_prefix && translator.map.is_mapped(destination.address);
     let limit = if hairpin {
         None
     } else {
@@ -181,14 +169,8 @@ pub(crate) fn translate(
     };
     let partial = offload.is_partial(chain.transport_at);
     let moved = offload.moved(chain.transport_at, V4_HEADER, Offload::GSO_TCPV4)?;
-
-    if fragment.is_none() {
+    if chain.fragment.is_none() {
         header4.df = segment > LARGEST_WITHOUT_DF;
-        let segments = if offload.is_gso() {
-            rest.len() / usize::from(offload.gso_size.max(1)) + 1
-        } else {
-            1
-        };
         header4.id = next_identification(identification, segments as u32);
     }
     let first = chain.is_first();
@@ -211,6 +193,36 @@ pub(crate) fn translate(
         fragment: limit.map(|limit| (limit, 0)),
         hairpin,
     })
+}
+
+/// The IPv4 header to be, without addresses; identification and DF only if they come from a Fragment Header.
+#[inline]
+fn header4(translator: &Translator, header: &V6Header, chain: &Chain, payload: usize) -> Result<V4Header, DropReason> {
+    let fragment = chain.fragment;
+    let header4 = V4Header {
+        header: V4_HEADER,
+        total: V4_HEADER + payload,
+        tos: translator.tos.apply(header.traffic_class),
+        id: fragment.map_or(0, |fragment| fragment.id as u16),
+        df: false,
+        mf: fragment.is_some_and(|fragment| fragment.more),
+        offset: fragment.map_or(0, |fragment| fragment.offset),
+        ttl: header.hop_limit.wrapping_sub(1),
+        protocol: if chain.protocol == proto::ICMPV6 {
+            proto::ICMP
+        } else {
+            chain.protocol
+        },
+        source: 0,
+        destination: 0,
+    };
+    if header4.total > 0xffff {
+        return Err(DropReason::TooLong);
+    }
+    if header4.offset + payload > 0xffff {
+        return Err(DropReason::BadHeader);
+    }
+    Ok(header4)
 }
 
 /// Whether an ICMPv6 error may be sent about a packet.
