@@ -46,6 +46,12 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_s
 /// An idle instance looks again at least this often: a DNS64 may appear without any event of the kernel's.
 const IDLE_POLL: Duration = Duration::from_secs(60);
 
+/// How long before its end a fact is looked at again.
+const REFRESH_MARGIN: Duration = Duration::from_secs(10);
+/// Bounds of the time between two looks at facts that have an end.
+const SHORTEST_REFRESH: Duration = Duration::from_secs(5);
+const LONGEST_REFRESH: Duration = Duration::from_secs(24 * 3600);
+
 /// Where an instance is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -243,10 +249,13 @@ impl Runner {
             }
             let limit = Instant::now() + NOT_YET_LIMIT;
             let verdict = loop {
-                if self.stop.is_cancelled() {
-                    return Seen::Stopped;
-                }
-                match stage.observe(&self.instance, &*self.world, &mut facts).await {
+                // Observing changes nothing, so it can be left at any moment.
+                let observed = tokio::select! {
+                    biased;
+                    () = self.stop.cancelled() => return Seen::Stopped,
+                    observed = stage.observe(&self.instance, &*self.world, &mut facts) => observed,
+                };
+                match observed {
                     Err(ObserveError::NotYet { what, .. }) if Instant::now() < limit => {
                         debug!("{}: {what}", stage.name());
                         if self.pause(NOT_YET_POLL).await {
@@ -293,6 +302,7 @@ impl Runner {
     /// Runs until something ends it.
     async fn live(&mut self, mut plan: Plan) -> Why {
         self.enter(State::Running, "");
+        let mut refresh = refresh_after(&plan);
         loop {
             tokio::select! {
                 biased;
@@ -305,9 +315,13 @@ impl Runner {
                         return Why::Stopped;
                     }
                 }
+                () = sleep(refresh), if self.waits => {}
             }
             match self.follow(&plan).await {
-                Ok(followed) => plan = followed,
+                Ok(followed) => {
+                    refresh = refresh_after(&followed);
+                    plan = followed;
+                }
                 Err(why) => return why,
             }
         }
@@ -405,6 +419,19 @@ impl Runner {
             () = sleep(longest) => false,
         }
     }
+}
+
+/// When the facts with an end are looked at again: ten seconds before the first one ends (RFC 7050 section 3).
+fn refresh_after(plan: &Plan) -> Duration {
+    let lifetimes = [plan.facts.plat_prefix.as_ref().and_then(|fact| fact.lifetime_s)];
+    let first = lifetimes
+        .into_iter()
+        .flatten()
+        .min()
+        .map_or(LONGEST_REFRESH, |seconds| Duration::from_secs(seconds.into()));
+    first
+        .saturating_sub(REFRESH_MARGIN)
+        .clamp(SHORTEST_REFRESH, LONGEST_REFRESH)
 }
 
 /// Facts that show our own changes are taken over from the plan that made them: what was before those is what counts.

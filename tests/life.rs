@@ -408,3 +408,20 @@ async fn replaced_routes_come_back_after_changes() {
     assert_eq!(life.status.borrow().state, State::Running);
     assert_eq!(life.stopped().await, End::Clean);
 }
+
+/// RFC 7050 section 3: asked again ten seconds before the TTL ends.
+#[tokio::test(start_paused = true)]
+async fn a_prefix_that_changes_without_an_event_is_found_before_its_ttl_ends() {
+    let mut life = Life::begin(cases::world(), Settings::default(), true);
+    life.reaches(State::Running).await;
+    let prefix = || DnsAnswer::Addresses {
+        addresses: vec!["2001:db8:64::c000:aa".parse().unwrap()],
+        ttl_s: 60,
+    };
+    life.world.change(|world| _ = world.dns.insert(String::new(), prefix()));
+    tokio::time::sleep(Duration::from_secs(3580)).await;
+    assert!(!life.calls().iter().any(|call| call.contains("2001:db8:64::/96")));
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert!(life.calls().iter().any(|call| call.contains("2001:db8:64::/96")));
+    assert_eq!(life.stopped().await, End::Clean);
+}
