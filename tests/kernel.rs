@@ -1,6 +1,8 @@
 //! The read and write sides against a real kernel. Each test has a network namespace of its own, which goes with the
 //! test's threads. They need root, and fail without.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 #[path = "kernel/support.rs"]
 mod support;
 

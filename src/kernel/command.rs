@@ -131,6 +131,8 @@ pub(crate) async fn run(command: &str, arguments: &[&str], input: Option<&str>) 
 async fn run_path(path: &Path, arguments: &[&str], input: Option<&str>) -> io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
     let mut child = Command::new(path)
         .args(arguments)
+        // Some answers can only be told apart by their words.
+        .env("LC_ALL", "C")
         .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

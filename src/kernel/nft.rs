@@ -27,6 +27,13 @@ pub enum NftError {
     },
 }
 
+impl NftError {
+    /// Whether this kernel has no nf_tables.
+    pub(crate) fn is_unsupported(&self) -> bool {
+        matches!(self, Self::Command(CommandError::Failed { stderr, .. }) if stderr.contains("not supported"))
+    }
+}
+
 /// Lists something as libnftables JSON; `None` = there is no such thing.
 pub(crate) async fn list(command: &str, what: &[&str]) -> Result<Option<Value>, NftError> {
     let arguments: Vec<&str> = ["-j", "-a", "list"].into_iter().chain(what.iter().copied()).collect();

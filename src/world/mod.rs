@@ -89,8 +89,11 @@ impl World for SystemWorld {
         if command::find(command).is_none() {
             return Ok(None);
         }
-        let ruleset = nft::list(command, &["ruleset"]).await;
-        ruleset.map_err(|error| WorldError::new("reading the nft ruleset", error))
+        match nft::list(command, &["ruleset"]).await {
+            // The program is there, but the kernel has no nf_tables: nothing can be filtered by it.
+            Err(error) if error.is_unsupported() => Ok(Some(serde_json::json!({ "nftables": [] }))),
+            other => other.map_err(|error| WorldError::new("reading the nft ruleset", error)),
+        }
     }
 
     async fn ip6tables_filter(&self, command: &str) -> Result<Option<String>, WorldError> {

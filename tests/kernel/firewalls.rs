@@ -192,7 +192,7 @@ fn ip6tables_rules_come_and_go_in_both_kinds() {
                 sh(&format!(
                     "{command} -A FORWARD -i eth7 -j DROP; {command} -P FORWARD DROP"
                 ));
-                let saved = || sh(&format!("{command}-save -t filter | grep -v '^#'"));
+                let saved = || sh(&format!("{command}-save -t filter | sed '/^#/d; s/\\[.*//'"));
                 let before = saved();
                 let (insert, delete) = ip6tables(command);
                 let outcome = bed.apply(insert).await;

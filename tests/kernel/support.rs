@@ -95,7 +95,7 @@ pub fn json(script: &str) -> Value {
 pub fn state() -> String {
     sh(
         "ip -d link; ip -d addr; ip -4 -d route show table all; ip -6 -d route show table all; ip -4 rule; ip -6 rule
-        ip -6 neigh show proxy; nft list ruleset; ip6tables-save -t filter | grep -v '^#'
+        ip -6 neigh show proxy; nft list ruleset; ip6tables-save -t filter | sed '/^#/d; s/\\[.*//'
         cd /proc/sys/net/ipv6/conf; grep . */forwarding */accept_ra */proxy_ndp",
     )
 }

@@ -19,8 +19,13 @@ const CLAT6: &str = "2001:db8:1::c1a7";
 const REMOTE4: Ipv4Addr = Ipv4Addr::new(9, 9, 9, 9);
 const REMOTE6: &str = "64:ff9b::909:909";
 
+/// Everything that the PLAT would answer for is answered for here.
+fn plat() {
+    sh("ip -6 route replace local 64:ff9b::/96 dev lo; ip addr replace 64:ff9b::909:909/128 dev lo nodad");
+}
+
 async fn device(bed: &mut Bed, persistent: bool, queues: u32) {
-    sh("ip -6 route replace local 64:ff9b::/96 dev lo");
+    plat();
     bed.apply(Op::CreateTun {
         device: "clat".into(),
         alias: "clatd:test".into(),
@@ -135,7 +140,7 @@ fn echo_by_udp(length: usize) {
 #[test]
 fn userspace_carries_traffic_and_stops() {
     in_namespace(|mut bed| async move {
-        sh("ip -6 route replace local 64:ff9b::/96 dev lo");
+        plat();
         let before = state();
         for queues in [1, 2] {
             device(&mut bed, false, queues).await;
@@ -190,7 +195,7 @@ fn userspace_counts_drops_by_reason() {
 #[test]
 fn the_death_of_the_userspace_translator_is_told() {
     in_namespace(|mut bed| async move {
-        sh("ip -6 route replace local 64:ff9b::/96 dev lo");
+        plat();
         let before = state();
         device(&mut bed, false, 1).await;
         bed.apply(userspace()).await;
@@ -216,7 +221,7 @@ fn configuration() -> tempfile::NamedTempFile {
 #[test]
 fn tayga_carries_traffic_and_stops() {
     in_namespace(|mut bed| async move {
-        sh("ip -6 route replace local 64:ff9b::/96 dev lo");
+        plat();
         let before = state();
         let file = configuration();
         device(&mut bed, true, 0).await;
@@ -249,6 +254,54 @@ fn the_death_of_tayga_is_told_with_its_last_output() {
         bed.undo(stop(), &Outcome::Null).await;
         bed.undo(delete(), &Outcome::Null).await;
     });
+}
+
+/// The daemon of the next test, when that has set this variable to a file for TAYGA's process number.
+const VICTIM: &str = "CLATD_TEST_VICTIM";
+
+#[test]
+fn victim() {
+    let Ok(pid_file) = std::env::var(VICTIM) else { return };
+    in_namespace(|mut bed| async move {
+        let file = configuration();
+        device(&mut bed, true, 0).await;
+        let script = format!("exec tayga --config {} --nodetach", file.path().display());
+        bed.apply(tayga(
+            "sh",
+            &[
+                "-c",
+                &format!("echo $$ > {pid_file}.tmp; mv {pid_file}.tmp {pid_file}; {script}"),
+            ],
+        ))
+        .await;
+        tokio::time::sleep(Duration::from_secs(30)).await;
+    });
+}
+
+#[test]
+fn tayga_does_not_outlive_a_killed_daemon() {
+    let directory = tempfile::tempdir().unwrap();
+    let pid_file = directory.path().join("pid");
+    let mut daemon = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "translators::victim", "--nocapture"])
+        .env(VICTIM, &pid_file)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let wait_until = |what: &str, condition: &dyn Fn() -> bool| {
+        let found = (0..200).any(|_| {
+            std::thread::sleep(Duration::from_millis(25));
+            condition()
+        });
+        assert!(found, "{what}");
+    };
+    wait_until("TAYGA starts", &|| pid_file.exists());
+    let name = format!("/proc/{}/comm", std::fs::read_to_string(&pid_file).unwrap().trim());
+    let runs = || std::fs::read_to_string(&name).is_ok_and(|name| name == "tayga\n");
+    wait_until("TAYGA runs", &runs);
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    wait_until("TAYGA ends", &|| !runs());
 }
 
 #[test]
