@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use clatd_stages::apply::{OpError, System};
 use clatd_stages::journal::Outcome;
+use clatd_stages::net::Route;
 use clatd_stages::op::Op;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -50,6 +51,8 @@ pub struct Kernel {
     statistics: Statistics,
     tuns: BTreeMap<String, Tun>,
     translators: BTreeMap<String, Running>,
+    /// Routes whose next hop is reached by one that is yet to be put back.
+    waiting: Vec<Route>,
 }
 
 impl Kernel {
@@ -69,6 +72,7 @@ impl Kernel {
             statistics: Statistics::default(),
             tuns: BTreeMap::new(),
             translators: BTreeMap::new(),
+            waiting: Vec::new(),
         }
     }
 
@@ -120,7 +124,7 @@ impl Kernel {
             Op::RemoveProxyNeighbour { device, address } => {
                 neighbours::remove(netlink, device, *address, outcome).await
             }
-            Op::AddRoute { route } => routes::add(netlink, route, outcome).await,
+            Op::AddRoute { route } => routes::add(netlink, route, outcome, &mut self.waiting).await,
             Op::RemoveRoute { route } => routes::remove(netlink, route, outcome).await,
             Op::AddRule { rule } => routes::add_rule(netlink, rule, outcome).await,
             Op::RemoveRule { rule } => routes::remove_rule(netlink, rule, outcome).await,

@@ -8,14 +8,21 @@ use super::addresses::link;
 use super::failure::{Done, Failure, NOTHING, changed_nothing, existed, gone};
 use super::netlink::{FoundRule, Netlink, NetlinkError, raw_of, same};
 
-/// Adds a route, or puts back one that was read from the kernel.
-pub(crate) async fn add(netlink: &Netlink, route: &Route, outcome: Option<&Outcome>) -> Done {
+/// Adds a route, or puts back one that was read from the kernel. `waiting` are the routes whose next hop is reached by
+/// one that is yet to be put back.
+pub(crate) async fn add(netlink: &Netlink, route: &Route, outcome: Option<&Outcome>, waiting: &mut Vec<Route>) -> Done {
     if changed_nothing(outcome) {
         return Ok(NOTHING);
     }
-    if let Some(raw) = &route.raw {
-        let raw = raw_of(route).ok_or_else(|| Failure::new(format!("`{raw}` is no route message in hex")))?;
-        return restore(netlink, route, &raw).await;
+    if route.raw.is_some() {
+        let mut next = vec![route.clone()];
+        next.append(waiting);
+        for route in next {
+            if !restore(netlink, &route).await? {
+                waiting.push(route);
+            }
+        }
+        return Ok(NOTHING);
     }
     let index = match &route.device {
         Some(device) => Some(link(netlink, device).await?.index),
@@ -45,31 +52,34 @@ pub(crate) async fn remove(netlink: &Netlink, route: &Route, outcome: Option<&Ou
     }
 }
 
-/// A route that the kernel would have dropped by itself while it was away is not brought back.
-async fn restore(netlink: &Netlink, route: &Route, raw: &[u8]) -> Done {
+/// Puts a route back; `false` = its next hop cannot be reached. A route that the kernel would have dropped by itself
+/// while it was away is not brought back.
+async fn restore(netlink: &Netlink, route: &Route) -> Result<bool, Failure> {
+    let raw = raw_of(route).ok_or_else(|| Failure::new("its message is not in hex"))?;
     let index = match &route.device {
         Some(device) => match netlink.link(device).await? {
             Some(link) => Some(link.index),
             None => {
                 tracing::info!(%route, "not put back: its device is gone");
-                return Ok(NOTHING);
+                return Ok(true);
             }
         },
         None => None,
     };
-    match netlink.restore_route(raw, index).await {
-        Ok(()) => Ok(NOTHING),
-        Err(error) if error.errno() == libc::EEXIST => Ok(NOTHING),
-        Err(error)
-            if matches!(
-                error.errno(),
-                libc::ENODEV | libc::ENETDOWN | libc::ENETUNREACH | libc::EHOSTUNREACH
-            ) =>
-        {
-            tracing::warn!(%route, %error, "not put back: its device or next hop is no longer there");
-            Ok(NOTHING)
+    let Err(error) = netlink.restore_route(&raw, index).await else {
+        return Ok(true);
+    };
+    match error.errno() {
+        libc::EEXIST => Ok(true),
+        libc::ENODEV | libc::ENETDOWN => {
+            tracing::warn!(%route, %error, "not put back: its device is down or gone");
+            Ok(true)
         }
-        Err(error) => Err(error.into()),
+        libc::ENETUNREACH | libc::EHOSTUNREACH => {
+            tracing::warn!(%route, %error, "not put back unless another route makes its next hop reachable");
+            Ok(false)
+        }
+        _ => Err(error.into()),
     }
 }
 

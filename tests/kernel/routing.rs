@@ -117,6 +117,17 @@ fn exotic_default_routes_come_back_whole_and_in_order() {
 }
 
 #[test]
+fn a_default_route_by_way_of_another_comes_back() {
+    in_namespace(|mut bed| async move {
+        sh(
+            "ip route add default dev up0 metric 5; ip route add default via 203.0.113.1 dev up0 metric 10
+            ip route add default via 203.0.113.2 dev up0 metric 20",
+        );
+        replace_defaults(&mut bed).await;
+    });
+}
+
+#[test]
 fn a_dead_route_is_known_and_comes_back() {
     in_namespace(|mut bed| async move {
         sh("ip route add default via 192.0.2.1 dev up0 metric 5; ip link set isp0 down");
