@@ -20,12 +20,14 @@
 //! Idle leaves nothing of the instance in the system; Stuck leaves the steps that are still in the journal.
 //! The stop token is looked at between steps only, so that no step is ever cut in half.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use clatd_stages::apply::{self, ApplyError, System};
 use clatd_stages::facts::Facts;
 use clatd_stages::journal::Journal;
+use clatd_stages::op::Op;
 use clatd_stages::plan::Plan;
 use clatd_stages::stage::{self, Instance, ObserveError, Verdict};
 use clatd_stages::world::World;
@@ -126,6 +128,40 @@ pub struct Runner {
     pub stop: CancellationToken,
     /// Where it says how it is.
     pub status: watch::Sender<Status>,
+    /// How often it may still put back what others undo.
+    pub repairs: Repairs,
+}
+
+/// A limit on putting back what others undo.
+#[derive(Debug, Default)]
+pub struct Repairs {
+    recent: VecDeque<Instant>,
+    silenced: bool,
+}
+
+impl Repairs {
+    /// Repairs in [`Repairs::WINDOW`] after which it is somebody else's turn.
+    const MOST: usize = 32;
+    const WINDOW: Duration = Duration::from_secs(60);
+
+    fn allow(&mut self) -> bool {
+        let now = Instant::now();
+        self.recent.retain(|at| now.duration_since(*at) < Self::WINDOW);
+        if self.recent.len() < Self::MOST {
+            self.silenced = false;
+            self.recent.push_back(now);
+            return true;
+        }
+        if !self.silenced {
+            self.silenced = true;
+            error!(
+                "somebody keeps undoing what clatd does; it is left undone for now ({} repairs in {} s)",
+                Self::MOST,
+                Self::WINDOW.as_secs()
+            );
+        }
+        false
+    }
 }
 
 /// What an observation came to.
@@ -345,7 +381,46 @@ impl Runner {
             self.apply(&new, head).await?;
             self.enter(State::Running, "");
         }
+        self.put_back(&new).await?;
         Ok(new)
+    }
+
+    /// Does again what somebody undid. Not for ever: two managers that fight help nobody.
+    async fn put_back(&mut self, plan: &Plan) -> Result<(), Why> {
+        let done: Vec<&Op> = plan.steps.iter().map(|step| &step.apply).collect();
+        let undone = match self.world.undone(&done).await {
+            Ok(undone) => undone,
+            Err(failure) => {
+                warn!("{}", chain(&failure));
+                return Ok(());
+            }
+        };
+        for place in undone {
+            let (Some(step), Some(seq)) = (
+                plan.steps.get(place),
+                self.journal.pending().get(place).map(|pending| pending.seq),
+            ) else {
+                continue;
+            };
+            if let Op::CreateTun { device, .. } = &step.apply {
+                return Err(Why::Failed(
+                    self.report(&format!("somebody deleted the CLAT device {device}")),
+                ));
+            }
+            if !self.repairs.allow() {
+                return Ok(());
+            }
+            warn!("somebody undid it, so it is done again: {}", step.apply);
+            match self.system.apply(&step.apply, None).await {
+                Ok(outcome) => {
+                    if let Err(failure) = self.journal.done(seq, &outcome).await {
+                        self.report(&chain(&failure));
+                    }
+                }
+                Err(failure) => _ = self.report(&chain(&failure)),
+            }
+        }
+        Ok(())
     }
 
     /// Takes back all steps but the first `keep`; false = not all of them could be.

@@ -16,7 +16,7 @@ use tracing::{Instrument, error, info, info_span, warn};
 use crate::cli::Options;
 use crate::config::{self, Configured, Loaded, Template};
 use crate::control::{self, Control, Reload};
-use crate::instance::{End, Runner, State, Status};
+use crate::instance::{End, Repairs, Runner, State, Status};
 use crate::kernel::{FileJournal, Holds, Kernel, Netlink, RuntimeLock, TranslatorExit};
 use crate::report::chain;
 use crate::status::{Board, Entry};
@@ -230,6 +230,7 @@ impl Supervisor {
             changes: self.changes.clone(),
             stop: stop.clone(),
             status: status_sender,
+            repairs: Repairs::default(),
         };
         let task = self
             .tasks

@@ -5,7 +5,9 @@ use std::io;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{self, BoxStream, select};
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use netlink_sys::{AsyncSocket, AsyncSocketExt, TokioSocket};
 use rtnetlink::MulticastGroup;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -32,8 +34,32 @@ pub fn start() -> io::Result<watch::Receiver<u64>> {
     let (connection, _handle, messages) = rtnetlink::new_multicast_connection(GROUPS)?;
     tokio::spawn(connection);
     let (sender, receiver) = watch::channel(0);
-    tokio::spawn(count_bursts(messages.map(|_| ()).boxed(), sender));
+    let events = select(messages.map(|_| ()), packet_filters());
+    tokio::spawn(count_bursts(events.boxed(), sender));
     Ok(receiver)
+}
+
+/// Changes of nf_tables rulesets. A kernel without nf_tables has none, and an unprivileged process hears of none.
+fn packet_filters() -> BoxStream<'static, ()> {
+    const NFNLGRP_NFTABLES: u32 = 7;
+    let listen = || {
+        let mut socket = TokioSocket::new(NETLINK_NETFILTER)?;
+        socket.socket_mut().bind_auto()?;
+        socket.socket_mut().add_membership(NFNLGRP_NFTABLES)?;
+        io::Result::Ok(socket)
+    };
+    let Ok(socket) = listen() else {
+        return stream::pending().boxed();
+    };
+    stream::unfold(socket, |socket| async move {
+        let mut message = Vec::with_capacity(64 * 1024);
+        // Lost events (ENOBUFS) are events too; the pause keeps any other error from becoming a busy loop.
+        if socket.recv(&mut message).await.is_err() {
+            tokio::time::sleep(CALM).await;
+        }
+        Some(((), socket))
+    })
+    .boxed()
 }
 
 async fn count_bursts(mut events: BoxStream<'static, ()>, sender: watch::Sender<u64>) {
@@ -56,7 +82,6 @@ async fn count_bursts(mut events: BoxStream<'static, ()>, sender: watch::Sender<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_util::stream;
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_counts_once() {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use clatd::instance::{End, Runner, State, Status};
+use clatd::instance::{End, Repairs, Runner, State, Status};
 use clatd::kernel::TranslatorExit;
 use clatd_stages::apply::{OpError, System};
 use clatd_stages::fixed_world::FixedWorld;
@@ -94,6 +94,7 @@ impl Life {
             changes: changed,
             stop: stop.clone(),
             status: status_sender,
+            repairs: Repairs::default(),
         };
         let task = tokio::spawn(runner.run());
         Self {
@@ -423,5 +424,38 @@ async fn a_prefix_that_changes_without_an_event_is_found_before_its_ttl_ends() {
     assert!(!life.calls().iter().any(|call| call.contains("2001:db8:64::/96")));
     tokio::time::sleep(Duration::from_secs(11)).await;
     assert!(life.calls().iter().any(|call| call.contains("2001:db8:64::/96")));
+    assert_eq!(life.stopped().await, End::Clean);
+}
+
+/// Somebody deletes our route once; then somebody who never gives up.
+#[tokio::test(start_paused = true)]
+async fn what_somebody_undoes_is_put_back_but_not_for_ever() {
+    let mut life = Life::begin(cases::world(), Settings::default(), true);
+    life.reaches(State::Running).await;
+    let (running, calls) = (life.system(), life.calls().len());
+    let undo = |life: &Life| {
+        life.model
+            .lock()
+            .unwrap()
+            .state
+            .objects
+            .retain(|(_, object)| !object.starts_with("route default dev clat metric"));
+        life.change(|world| {
+            _ = world
+                .undone_by_others
+                .insert("route default dev clat metric 2048".into())
+        });
+    };
+    undo(&life);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(life.calls().len(), calls + 1, "the route alone is added");
+    assert_eq!(life.system(), running);
+    for _ in 0..200 {
+        undo(&life);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let fought = life.calls().len() - calls;
+    assert!((10..60).contains(&fought), "{fought}");
+    assert_eq!(life.status.borrow().state, State::Running);
     assert_eq!(life.stopped().await, End::Clean);
 }

@@ -32,6 +32,7 @@ mod tun;
 
 pub use engine::Statistics;
 pub use journal::{FileJournal, RuntimeLock};
+pub(crate) use netlink::same as netlink_same;
 pub use netlink::{Netlink, NetlinkError};
 pub use sysctl::Holds;
 use sysctl::Release;

@@ -1,4 +1,4 @@
-//! One AAAA question, to one server after the other, through a device if need be.
+//! One AAAA question: to one server after the other, or to all at once through an uplink.
 //!
 //! hickory-resolver keeps name servers as bare addresses, so the `%device` of a link-local one is lost in it. A socket
 //! that is bound to that device (`SO_BINDTODEVICE`) reaches the server without it, which is also how a question is kept
@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use clatd_stages::settings::DnsServer;
 use clatd_stages::world::DnsAnswer;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use hickory_resolver::Resolver;
 use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::runtime::iocompat::AsyncIoTokioAsStd;
@@ -42,6 +44,9 @@ pub(super) async fn aaaa(name: &str, server: Option<&DnsServer>, device: Option<
         Some(server) => vec![server.clone()],
         None => system_resolvers(&std::fs::read_to_string(RESOLV_CONF).unwrap_or_default()),
     };
+    if server.is_none() && device.is_some() {
+        return Ok(first_of(&name, &servers, device).await);
+    }
     let mut failures = Vec::new();
     for server in &servers {
         match tokio::time::timeout(SERVER, ask(&name, server, device)).await {
@@ -54,6 +59,29 @@ pub(super) async fn aaaa(name: &str, server: Option<&DnsServer>, device: Option<
         failures.push(format!("no name server in {RESOLV_CONF}"));
     }
     Ok(DnsAnswer::Failed(failures.join("; ")))
+}
+
+/// Asks all servers at once through one uplink, where most of them may be out of reach: resolv.conf does not say which
+/// belong to it. The first that knows addresses counts, else the first that knows that there are none.
+async fn first_of(name: &Name, servers: &[DnsServer], device: Option<&str>) -> DnsAnswer {
+    let asked = servers.iter().map(|server| async move {
+        let answer = tokio::time::timeout(SERVER, ask(name, server, device)).await;
+        (server, answer.unwrap_or_else(|_| Err("no answer".to_owned())))
+    });
+    let mut asked: FuturesUnordered<_> = asked.collect();
+    let (mut negative, mut failures) = (None, Vec::new());
+    while let Some((server, answer)) = asked.next().await {
+        match answer {
+            Ok(positive @ DnsAnswer::Addresses { .. }) => return positive,
+            Ok(other) => _ = negative.get_or_insert(other),
+            Err(failure) => failures.push(format!("{server}: {failure}")),
+        }
+    }
+    if servers.is_empty() {
+        failures.push(format!("no name server in {RESOLV_CONF}"));
+    }
+    failures.sort();
+    negative.unwrap_or_else(|| DnsAnswer::Failed(failures.join("; ")))
 }
 
 async fn ask(name: &Name, server: &DnsServer, device: Option<&str>) -> Result<DnsAnswer, String> {

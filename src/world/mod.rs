@@ -1,34 +1,55 @@
 //! All reads from the running system.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use async_trait::async_trait;
-use clatd_stages::net::{Address6, Link, Route};
+use clatd_stages::net::{Address6, Link, MAIN_TABLE, Route};
+use clatd_stages::op::Op;
 use clatd_stages::settings::DnsServer;
 use clatd_stages::world::{DnsAnswer, RouteAnswer, World, WorldError};
 
 use crate::kernel::{Holds, Netlink, command, ip6tables, nft, sysctl};
 
+mod cache;
 mod dns;
+mod drift;
 
 /// The running system, as seen from one network namespace.
 #[derive(Debug, Clone)]
 pub struct SystemWorld {
     netlink: Netlink,
     holds: Holds,
+    answers: cache::Cache,
 }
 
 impl SystemWorld {
     /// The system that this connection sees; `holds` is the table shared with the kernel sides of all instances, for
     /// a held sysctl is read as it was before.
     pub fn new(netlink: Netlink, holds: Holds) -> Self {
-        Self { netlink, holds }
+        Self {
+            netlink,
+            holds,
+            answers: cache::Cache::default(),
+        }
     }
 
     async fn routes(&self, v6: bool, table: u32) -> Result<Vec<Route>, WorldError> {
         let version = if v6 { "IPv6" } else { "IPv4" };
         let routes = self.netlink.routes(v6, table).await;
         routes.map_err(|error| WorldError::new(format!("reading the {version} routes of table {table}"), error))
+    }
+
+    /// The IPv6 default gateways of a device, or of all: which network it is in.
+    async fn gateways(&self, device: Option<&str>) -> Result<Vec<(String, Option<IpAddr>)>, WorldError> {
+        let routes = self.routes6(MAIN_TABLE).await?;
+        let defaults = routes.into_iter().filter(Route::is_default);
+        let mut gateways: Vec<_> = defaults
+            .filter_map(|route| Some((route.device?, route.gateway)))
+            .filter(|(name, _)| device.is_none_or(|device| device == name))
+            .collect();
+        gateways.sort();
+        gateways.dedup();
+        Ok(gateways)
     }
 
     async fn index(&self, device: &str) -> Result<Option<u32>, WorldError> {
@@ -108,9 +129,23 @@ impl World for SystemWorld {
         server: Option<&DnsServer>,
         device: Option<&str>,
     ) -> Result<DnsAnswer, WorldError> {
-        dns::aaaa(name, server, device)
-            .await
-            .map_err(|error| WorldError::new(format!("asking for the AAAA records of {name}"), error))
+        let question = cache::Question {
+            name: name.to_owned(),
+            server: server.map(ToString::to_string).unwrap_or_default(),
+            device: device.unwrap_or_default().to_owned(),
+            gateways: self.gateways(device).await?,
+        };
+        if let Some(answer) = self.answers.fresh(&question) {
+            return Ok(answer);
+        }
+        let answer = dns::aaaa(name, server, device).await;
+        let answer =
+            answer.map_err(|error| WorldError::new(format!("asking for the AAAA records of {name}"), error))?;
+        Ok(self.answers.learn(question, answer))
+    }
+
+    async fn undone(&self, ops: &[&Op]) -> Result<Vec<usize>, WorldError> {
+        drift::undone(self, ops).await
     }
 
     async fn program(&self, command: &str) -> Result<Option<String>, WorldError> {

@@ -6,6 +6,7 @@ use std::net::Ipv6Addr;
 use async_trait::async_trait;
 
 use crate::net::{Address6, Link, Route};
+use crate::op::Op;
 use crate::settings::DnsServer;
 use crate::world::{DnsAnswer, RouteAnswer, World, WorldError};
 
@@ -32,6 +33,8 @@ pub struct FixedWorld {
     pub dns: BTreeMap<String, DnsAnswer>,
     /// The programs that exist.
     pub programs: BTreeSet<String>,
+    /// What others undid: texts that stand in the operations that did it.
+    pub undone_by_others: BTreeSet<String>,
     /// What cannot be read: names of methods.
     pub broken: BTreeSet<&'static str>,
 }
@@ -90,6 +93,16 @@ impl World for FixedWorld {
             .get(&server)
             .cloned()
             .unwrap_or_else(|| DnsAnswer::Failed("timed out".into())))
+    }
+    async fn undone(&self, done: &[&Op]) -> Result<Vec<usize>, WorldError> {
+        self.check("undone")?;
+        let is_undone = |op: &Op| self.undone_by_others.iter().any(|text| op.to_string().contains(text));
+        Ok(done
+            .iter()
+            .enumerate()
+            .filter(|(_, op)| is_undone(op))
+            .map(|(place, _)| place)
+            .collect())
     }
     async fn program(&self, command: &str) -> Result<Option<String>, WorldError> {
         self.check("program")?;

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use async_trait::async_trait;
 
 use crate::net::{Address6, Link, Route};
+use crate::op::Op;
 use crate::settings::DnsServer;
 
 /// A read that failed: what was being read, and the cause as source.
@@ -97,6 +98,11 @@ pub trait World: Send + Sync {
     /// Asks for the AAAA records of `name` (absolute): `server`, or the system's resolvers; through `device` if given.
     async fn aaaa(&self, name: &str, server: Option<&DnsServer>, device: Option<&str>)
     -> Result<DnsAnswer, WorldError>;
+
+    /// The places of those operations that were done and that somebody has undone since.
+    async fn undone(&self, _done: &[&Op]) -> Result<Vec<usize>, WorldError> {
+        Ok(Vec::new())
+    }
 
     /// The path of a program that can be executed, looked up as `execvp` does; `None` = not found.
     async fn program(&self, command: &str) -> Result<Option<String>, WorldError>;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use clatd_stages::fixed_world::FixedWorld;
 use clatd_stages::net::{Address6, Link, Route};
+use clatd_stages::op::Op;
 use clatd_stages::settings::DnsServer;
 use clatd_stages::world::{DnsAnswer, RouteAnswer, World, WorldError};
 
@@ -62,6 +63,11 @@ impl World for ChangingWorld {
         device: Option<&str>,
     ) -> Result<DnsAnswer, WorldError> {
         self.now().aaaa(name, server, device).await
+    }
+    async fn undone(&self, done: &[&Op]) -> Result<Vec<usize>, WorldError> {
+        let undone = self.now().undone(done).await;
+        self.change(|world| world.undone_by_others.clear());
+        undone
     }
     async fn program(&self, command: &str) -> Result<Option<String>, WorldError> {
         self.now().program(command).await

@@ -1,0 +1,161 @@
+//! Remembers DNS answers for as long as they say (RFC 7050 section 3: a node caches the replies, and asks again ten
+//! seconds before the TTL ends; after a negative one not before its TTL has ended).
+//!
+//! An answer belongs to the network that gave it: the default gateways of the uplink are part of the key, so that
+//! another network behind the same device is asked anew.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use clatd_stages::world::DnsAnswer;
+use tokio::time::Instant;
+
+/// How long before its end a positive answer is asked for again.
+const MARGIN_S: u32 = 10;
+/// The shortest time for which any answer is remembered: events come in bursts.
+const SHORTEST_S: u32 = 3;
+/// The longest for which a negative one is; a network may begin to do DNS64.
+const LONGEST_NEGATIVE_S: u32 = 300;
+/// What an old answer is worth while no server can be reached: the network may well go on as it did.
+const STALE_S: u32 = 30;
+
+/// What was asked, of whom, and in which network.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Question {
+    pub(super) name: String,
+    pub(super) server: String,
+    pub(super) device: String,
+    pub(super) gateways: Vec<(String, Option<IpAddr>)>,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    answer: DnsAnswer,
+    at: Instant,
+}
+
+/// The answers.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Cache(Arc<Mutex<BTreeMap<Question, Known>>>);
+
+impl Cache {
+    /// The answer that still holds, its TTL being what is left of it.
+    pub(super) fn fresh(&self, question: &Question) -> Option<DnsAnswer> {
+        let known = self.lock().get(question).cloned()?;
+        let age = u32::try_from(known.at.elapsed().as_secs()).unwrap_or(u32::MAX);
+        let lasts = match &known.answer {
+            DnsAnswer::Addresses { ttl_s, .. } => ttl_s.saturating_sub(MARGIN_S).max(SHORTEST_S),
+            DnsAnswer::NoRecords { ttl_s, .. } => ttl_s.unwrap_or(STALE_S).clamp(SHORTEST_S, LONGEST_NEGATIVE_S),
+            DnsAnswer::Failed(_) => return None,
+        };
+        (age < lasts).then(|| aged(known.answer, age))
+    }
+
+    /// Takes an answer up; what is worth knowing in its place comes back: an old positive answer, if this one is none.
+    pub(super) fn learn(&self, question: Question, answer: DnsAnswer) -> DnsAnswer {
+        let mut known = self.lock();
+        if let (
+            DnsAnswer::Failed(_),
+            Some(Known {
+                answer: DnsAnswer::Addresses { addresses, .. },
+                ..
+            }),
+        ) = (&answer, known.get(&question))
+        {
+            return DnsAnswer::Addresses {
+                addresses: addresses.clone(),
+                ttl_s: STALE_S,
+            };
+        }
+        // Networks that were left are not come back to with the same answer for ever.
+        known.retain(|_, known| known.at.elapsed() < Duration::from_secs(24 * 3600));
+        known.insert(
+            question,
+            Known {
+                answer: answer.clone(),
+                at: Instant::now(),
+            },
+        );
+        answer
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Question, Known>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn aged(answer: DnsAnswer, age: u32) -> DnsAnswer {
+    match answer {
+        DnsAnswer::Addresses { addresses, ttl_s } => DnsAnswer::Addresses {
+            addresses,
+            ttl_s: ttl_s.saturating_sub(age),
+        },
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn question(gateway: &str) -> Question {
+        let gateways = vec![("wan0".to_owned(), Some(gateway.parse().unwrap()))];
+        Question {
+            name: "ipv4only.arpa.".into(),
+            server: String::new(),
+            device: String::new(),
+            gateways,
+        }
+    }
+
+    fn positive(ttl_s: u32) -> DnsAnswer {
+        DnsAnswer::Addresses {
+            addresses: vec!["64:ff9b::c000:aa".parse().unwrap()],
+            ttl_s,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_holds_until_shortly_before_its_ttl_ends() {
+        let cache = Cache::default();
+        cache.learn(question("fe80::1"), positive(60));
+        tokio::time::sleep(Duration::from_secs(49)).await;
+        assert_eq!(cache.fresh(&question("fe80::1")), Some(positive(11)));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(cache.fresh(&question("fe80::1")), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_network_is_asked_anew() {
+        let cache = Cache::default();
+        cache.learn(question("fe80::1"), positive(60));
+        assert_eq!(cache.fresh(&question("fe80::2")), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_negative_answer_holds_for_its_ttl() {
+        let cache = Cache::default();
+        let negative = DnsAnswer::NoRecords {
+            nxdomain: true,
+            ttl_s: Some(20),
+        };
+        cache.learn(question("fe80::1"), negative.clone());
+        tokio::time::sleep(Duration::from_secs(19)).await;
+        assert_eq!(cache.fresh(&question("fe80::1")), Some(negative));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(cache.fresh(&question("fe80::1")), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_fails_does_not_take_the_prefix_away() {
+        let cache = Cache::default();
+        let failed = || DnsAnswer::Failed("no answer".into());
+        assert_eq!(cache.learn(question("fe80::1"), failed()), failed());
+        cache.learn(question("fe80::1"), positive(60));
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        assert_eq!(cache.learn(question("fe80::1"), failed()), positive(STALE_S));
+        assert_eq!(cache.learn(question("fe80::2"), failed()), failed());
+    }
+}
