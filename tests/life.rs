@@ -1,5 +1,7 @@
 //! The life of an instance: events in, states and the state of the system out. Time is the test's, so waits take none.
 
+#![allow(clippy::unwrap_used, reason = "test support")]
+
 mod support;
 
 use std::sync::{Arc, Mutex};

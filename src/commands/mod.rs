@@ -173,7 +173,10 @@ async fn observe_all(loaded: &Loaded, wanted: Option<&str>) -> Result<(PlanDocum
 }
 
 /// The instances, and those that templates make for the uplinks that there are.
-async fn with_templates(loaded: &Loaded, world: &SystemWorld) -> Result<(Vec<Instance>, Vec<ConfigError>), Failure> {
+async fn with_templates(
+    loaded: &Loaded,
+    world: &SystemWorld,
+) -> Result<(Vec<Instance>, Vec<Box<ConfigError>>), Failure> {
     let mut instances: Vec<Instance> = loaded
         .instances
         .iter()

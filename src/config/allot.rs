@@ -41,7 +41,7 @@ pub(super) fn allot(drafts: &mut Vec<Draft>) -> Vec<Unable> {
             Err(error) => {
                 unable.push(Unable {
                     name: draft.name.clone(),
-                    error,
+                    error: *error,
                 });
                 false
             }
@@ -55,7 +55,7 @@ pub fn instance_for<'a>(
     template: &Template,
     device: &str,
     others: impl IntoIterator<Item = &'a Instance>,
-) -> Result<Configured, ConfigError> {
+) -> Result<Configured, Box<ConfigError>> {
     let mut taken = Taken::default();
     for other in others {
         taken.add(&other.settings, |_| true);
@@ -109,7 +109,7 @@ impl Taken {
         place: Place,
         settings: &mut Settings,
         origins: &mut BTreeMap<&'static str, Origin>,
-    ) -> Result<u32, ConfigError> {
+    ) -> Result<u32, Box<ConfigError>> {
         let unset: BTreeSet<&str> = ["clat-v4-addr", "clat-dev", "route-table"]
             .into_iter()
             .filter(|key| is_unset(origins, key))
@@ -147,16 +147,18 @@ impl Taken {
         Ok(ordinal)
     }
 
-    fn free_address(&self, name: &str, place: Place, settings: &Settings) -> Result<Ipv4Addr, ConfigError> {
+    fn free_address(&self, name: &str, place: Place, settings: &Settings) -> Result<Ipv4Addr, Box<ConfigError>> {
         let pool = settings.clat_v4_pool;
         addresses_of(pool)
             .find(|address| !self.addresses.contains(address))
             .ok_or_else(|| {
-                ConfigError::at(
-                    place,
-                    format!("no address of {pool} (clat-v4-pool) is left for instance {name}"),
+                Box::new(
+                    ConfigError::at(
+                        place,
+                        format!("no address of {pool} (clat-v4-pool) is left for instance {name}"),
+                    )
+                    .hint("set clat-v4-addr in its file, or clat-v4-pool to a larger prefix that is used nowhere else"),
                 )
-                .hint("set clat-v4-addr in its file, or clat-v4-pool to a larger prefix that is used nowhere else")
             })
     }
 }

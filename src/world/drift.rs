@@ -1,6 +1,7 @@
 //! Whether what was done still stands, or somebody undid it.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use clatd_stages::net::{Link, Route};
 use clatd_stages::op::Op;
@@ -55,10 +56,11 @@ async fn stands(world: &SystemWorld, op: &Op, seen: &mut Seen) -> Result<bool, W
         },
         Op::AddRoute { route } => {
             let key = (matches!(route.destination, ipnet::IpNet::V6(_)), route.table);
-            if !seen.routes.contains_key(&key) {
-                seen.routes.insert(key, world.routes(key.0, key.1).await?);
-            }
-            seen.routes[&key].iter().any(|found| netlink_same(route, found))
+            let routes = match seen.routes.entry(key) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(unknown) => unknown.insert(world.routes(key.0, key.1).await?),
+            };
+            routes.iter().any(|found| netlink_same(route, found))
         }
         Op::AddRule { rule } => {
             let rules = world.netlink.rules(rule.v6).await;
@@ -71,13 +73,15 @@ async fn stands(world: &SystemWorld, op: &Op, seen: &mut Seen) -> Result<bool, W
         }
         Op::InsertNftRule { command, rule } => {
             let key = (rule.family.clone(), rule.table.clone(), rule.chain.clone());
-            if !seen.nft.contains_key(&key) {
-                let listing = nft::list(command, &["chain", &rule.family, &rule.table, &rule.chain]).await;
-                let listing = listing.map_err(|error| WorldError::new(doing("an nft rule"), error))?;
-                seen.nft.insert(key.clone(), listing);
-            }
+            let listing = match seen.nft.entry(key) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(unknown) => {
+                    let listing = nft::list(command, &["chain", &rule.family, &rule.table, &rule.chain]).await;
+                    unknown.insert(listing.map_err(|error| WorldError::new(doing("an nft rule"), error))?)
+                }
+            };
             // A chain that is gone stops nobody; if it comes back, the next plan finds it.
-            seen.nft[&key].as_ref().is_none_or(|listing| {
+            listing.as_ref().is_none_or(|listing| {
                 nft::objects(listing, "rule").any(|found| found["comment"].as_str() == Some(&rule.comment))
             })
         }
