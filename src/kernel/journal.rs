@@ -64,7 +64,8 @@ impl FileJournal {
         })
     }
 
-    /// The instances that have a journal, by name.
+    /// The instances with something pending in their journal, by name; also those whose journal cannot be read, for that
+    /// is for opening it to say.
     pub fn list(runtime: &Path) -> Result<Vec<String>, JournalError> {
         let directory = runtime.join(DIRECTORY);
         let entries = match fs::read_dir(&directory) {
@@ -78,6 +79,8 @@ impl FileJournal {
                 names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
             }
         }
+        // Killed after the last undo and before the file was removed.
+        names.retain(|name| Self::open(runtime, name).map_or(true, |journal| !journal.pending().is_empty()));
         names.sort();
         Ok(names)
     }

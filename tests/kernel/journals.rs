@@ -57,8 +57,18 @@ async fn a_journal_outlives_its_daemon_and_goes_when_nothing_is_pending() {
     }
     assert!(!file.exists());
     assert!(FileJournal::list(runtime.path()).unwrap().is_empty());
-    journal.intend(&step("/tmp/d")).await.unwrap();
+    let last = journal.intend(&step("/tmp/d")).await.unwrap();
     assert!(file.exists(), "the same journal begins anew");
+    drop(journal);
+
+    // Killed after the last undo and before the file was removed.
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(
+        &file,
+        format!("{text}{{\"v\":1,\"event\":\"undone\",\"seq\":{last}}}\n"),
+    )
+    .unwrap();
+    assert!(FileJournal::list(runtime.path()).unwrap().is_empty());
 }
 
 #[test]
