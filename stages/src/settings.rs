@@ -89,7 +89,7 @@ pub struct Settings {
     pub translator_queues: u32,
     /// RFC 7757 explicit address mappings besides the CLAT's own.
     pub map: Vec<MapEntry>,
-    /// The translator's own IPv6 address: source of its ICMPv6 errors; none = PLAT prefix + `tayga-v4-addr`.
+    /// The translator's own IPv6 address: source of its ICMPv6 errors; none = the CLAT's.
     pub translator_v6_addr: Option<Ipv6Addr>,
     /// RFC 7915 lowest-ipv6-mtu in bytes.
     pub lowest_ipv6_mtu: u32,

@@ -48,7 +48,7 @@ pub struct UserspaceSpec {
     pub maps: Vec<MapEntry>,
     /// Source of ICMPv4 errors.
     pub own_v4: Ipv4Addr,
-    /// Source of ICMPv6 errors; none = PLAT prefix + `own_v4`.
+    /// Source of ICMPv6 errors; none = PLAT prefix + `own_v4`, where no CLAT address is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_v6: Option<Ipv6Addr>,
     /// MTU in bytes of the IPv4 side: the CLAT device's.
@@ -100,7 +100,9 @@ impl UserspaceSpec {
             plat_prefix: Pref64Setting(prefix),
             maps: clat_v6.map_or_else(|| settings.map.clone(), |clat_v6| mappings(settings, clat_v6)),
             own_v4: settings.tayga_v4_addr,
-            own_v6: settings.translator_v6_addr,
+            // A PLAT discards packets whose source is in its own prefix (RFC 6146 section 3.5), so the prefix and
+            // `own_v4` would not do.
+            own_v6: settings.translator_v6_addr.or(clat_v6),
             mtu4: mtus.0,
             mtu6: mtus.1,
             lowest_ipv6_mtu: settings.lowest_ipv6_mtu,

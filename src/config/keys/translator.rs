@@ -55,10 +55,11 @@ pub(super) const KEYS: &[Key] = &[
         name: "translator-v6-addr",
         kind: Kind::Ipv6,
         optional: true,
-        unset: "tayga-v4-addr embedded in the PLAT prefix",
+        unset: "the CLAT's IPv6 address",
         brief: "the translator's own IPv6 address: source of its ICMPv6 errors",
         full: "The translator's own IPv6 address, from which its ICMPv6 errors come.\n\
-               If unset it is `tayga-v4-addr` embedded in the PLAT prefix.",
+               If unset it is the CLAT's own address, since a PLAT discards what comes from an address in its prefix.\n\
+               TAYGA then uses `tayga-v4-addr` embedded in the PLAT prefix.",
         ..OURS
     },
     Key {

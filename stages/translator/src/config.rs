@@ -83,9 +83,6 @@ impl Config {
         if self.pref64.is_none() && self.maps.is_empty() {
             return Err(ConfigError::NoMapping);
         }
-        if self.unmapped_source == UnmappedSource::Drop && self.maps.is_empty() {
-            return Err(ConfigError::NothingMapped);
-        }
         for (name, value, lowest) in [
             ("lowest-ipv6-mtu", self.lowest_ipv6_mtu, 1280),
             ("IPv6 MTU", self.mtu6, 1280),
@@ -105,9 +102,6 @@ pub enum ConfigError {
     /// There is neither a prefix nor an explicit mapping.
     #[error("neither a translation prefix nor an explicit mapping is given: no address can be translated")]
     NoMapping,
-    /// Unmapped sources are to be dropped and nothing is mapped.
-    #[error("no IPv4 address is mapped and unmapped-source=drop: every packet would be dropped")]
-    NothingMapped,
     /// An MTU is below what the protocol allows.
     #[error("{name} {value} is below {lowest}")]
     Mtu {
