@@ -42,3 +42,5 @@ mod routes;
 mod scripts;
 #[path = "lab/sysctls.rs"]
 mod sysctls;
+#[path = "lab/uplinks.rs"]
+mod uplinks;

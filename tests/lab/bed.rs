@@ -81,7 +81,6 @@ impl Lab {
     }
 
     /// One more uplink `upK` with an ISP of its own.
-    #[expect(dead_code, reason = "for the multi-homed scenarios of a later issue")]
     pub fn add(&self, k: u32, uplink: &Uplink) {
         self.script(&["add", &k.to_string()], &uplink.0);
     }
@@ -138,6 +137,15 @@ impl Lab {
     /// The same in the host, and it must succeed; returns its output.
     pub fn host(&self, line: &str) -> String {
         self.run("host", line).ok(line)
+    }
+
+    /// Makes the router of uplink 0 advertise itself now.
+    pub fn advertise(&self) {
+        self.run(
+            "isp0",
+            &format!("kill -HUP $(cat /run/clatd-lab/{}/isp0/radvd.pid)", self.name),
+        )
+        .ok("radvd is told");
     }
 
     /// Everything that clatd must leave as it was.

@@ -94,3 +94,41 @@ fn proxy_nd_may_be_left_out() {
         assert_eq!(lab.host("sysctl -n net.ipv6.conf.up0.proxy_ndp").trim(), "0");
     });
 }
+
+/// Although the uplink forwards now, advertisements of its router still count.
+#[test]
+fn router_advertisements_still_count() {
+    let lab = Lab::raise(&Uplink::new());
+    let remaining = || {
+        let route = lab.host("ip -6 route show default");
+        let seconds = route
+            .split_once("expires ")
+            .and_then(|(_, rest)| rest.split_once("sec"));
+        seconds
+            .and_then(|(seconds, _)| seconds.parse::<u32>().ok())
+            .expect("a default route that expires")
+    };
+    around(&lab, &[], |_| {
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        assert!(remaining() < 3599);
+        lab.advertise();
+        assert!(
+            crate::bed::poll(std::time::Duration::from_secs(10), || remaining() >= 3599),
+            "the lifetime is renewed"
+        );
+        traffic::works(&lab);
+    });
+}
+
+/// Reverse path filtering as distributions set it: loose, strict, and strict for new devices too.
+#[test]
+fn reverse_path_filter_of_the_host() {
+    for setup in [
+        "net.ipv4.conf.all.rp_filter=2",
+        "net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.default.rp_filter=1",
+    ] {
+        let lab = Lab::raise(&Uplink::new());
+        lab.host(&format!("sysctl -qw {setup}"));
+        around(&lab, &[], |_| traffic::works(&lab));
+    }
+}

@@ -1,0 +1,102 @@
+/* Sends UDP packets of one size as fast as one core can, or counts those that arrive: iperf3 needs a core for itself
+ * long before a good translator does.
+ *
+ *   flood send ADDRESS SIZE MILLISECONDS
+ *   flood count MILLISECONDS                thousand packets a second, from the first that comes
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <err.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <time.h>
+
+enum { BATCH = 32, LARGEST = 2048 };
+static const char PORT[] = "5999";
+
+static char data[BATCH][LARGEST];
+static struct iovec pieces[BATCH];
+static struct mmsghdr messages[BATCH];
+
+static double now(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec + t.tv_nsec / 1e9;
+}
+
+static int open_socket(const char *address)
+{
+	struct addrinfo hints = { .ai_family = address ? AF_UNSPEC : AF_INET6,
+				  .ai_socktype = SOCK_DGRAM,
+				  .ai_flags = AI_NUMERICHOST | AI_PASSIVE };
+	struct addrinfo *found;
+	int error = getaddrinfo(address, PORT, &hints, &found);
+	if (error)
+		errx(1, "%s: %s", address, gai_strerror(error));
+	int s = socket(found->ai_family, found->ai_socktype, 0);
+	if (s < 0)
+		err(1, "socket");
+	if (address ? connect(s, found->ai_addr, found->ai_addrlen) : bind(s, found->ai_addr, found->ai_addrlen))
+		err(1, address ? "connect" : "bind");
+	freeaddrinfo(found);
+	return s;
+}
+
+static void prepare(size_t size)
+{
+	for (int i = 0; i < BATCH; i++) {
+		pieces[i] = (struct iovec){ data[i], size };
+		messages[i].msg_hdr.msg_iov = &pieces[i];
+		messages[i].msg_hdr.msg_iovlen = 1;
+	}
+}
+
+static void send_for(int s, double seconds)
+{
+	/* A full queue or an unreachable port now and then is part of the game. */
+	for (double end = now() + seconds; now() < end;)
+		sendmmsg(s, messages, BATCH, 0);
+}
+
+static void count_for(int s, double seconds)
+{
+	struct timeval patience = { .tv_sec = 5 };
+	int space = 4 << 20;
+	long packets = 0;
+	setsockopt(s, SOL_SOCKET, SO_RCVBUFFORCE, &space, sizeof space);
+	setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+	if (recvmmsg(s, messages, 1, 0, NULL) < 1)
+		errx(1, "no packet came");
+	double begin = now(), last = begin;
+	/* When the stream ends early, the silence counts too. */
+	patience = (struct timeval){ .tv_usec = 100000 };
+	setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+	while ((last = now()) < begin + seconds) {
+		int n = recvmmsg(s, messages, BATCH, MSG_WAITFORONE, NULL);
+		if (n > 0)
+			packets += n;
+	}
+	printf("%.1f\n", packets / (last - begin) / 1000);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 5 && !strcmp(argv[1], "send")) {
+		size_t size = strtoul(argv[3], NULL, 10);
+		if (size > LARGEST)
+			errx(1, "at most %d octets", LARGEST);
+		prepare(size);
+		send_for(open_socket(argv[2]), strtod(argv[4], NULL) / 1000);
+	} else if (argc == 3 && !strcmp(argv[1], "count")) {
+		prepare(LARGEST);
+		count_for(open_socket(NULL), strtod(argv[2], NULL) / 1000);
+	} else {
+		errx(1, "usage: flood send ADDRESS SIZE MILLISECONDS | flood count MILLISECONDS");
+	}
+	return 0;
+}
