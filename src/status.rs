@@ -5,12 +5,11 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use clatd_translator::{Direction, Protocol};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::instance::{State, Status};
-use crate::kernel::engine::{Snapshot, Statistics};
+use crate::kernel::Statistics;
 
 /// Version of the document; fields are only ever added.
 const VERSION: u32 = 1;
@@ -69,38 +68,9 @@ fn describe(name: &str, entry: &Entry) -> Value {
         "device": entry.device,
         "addresses": addresses,
         "uplink": status.facts.uplink.as_ref().map(|fact| fact.value.name.clone()),
-        "counters": counters_document(&entry.statistics.snapshot()),
+        "counters": entry.statistics.document(),
         "last_error": status.last_error,
     })
-}
-
-/// Packets and bytes by direction, packets by protocol, drops by reason; a reason that never occurred is absent.
-fn counters_document(snapshot: &Snapshot) -> Value {
-    let translation = &snapshot.translation;
-    let mut document = Map::new();
-    for (index, direction) in Direction::ALL.into_iter().enumerate() {
-        let by_protocol = |(class, protocol): (usize, Protocol)| {
-            (protocol.name().to_owned(), json!(translation.translated[index][class]))
-        };
-        let packets: Map<String, Value> = Protocol::ALL.into_iter().enumerate().map(by_protocol).collect();
-        let dropped: Map<String, Value> = translation
-            .drops_by_reason(direction)
-            .map(|(reason, count)| (reason.name().to_owned(), json!(count)))
-            .collect();
-        document.insert(
-            direction.name().to_owned(),
-            json!({
-                "packets": packets,
-                "bytes": translation.bytes[index],
-                "dropped": dropped,
-                "icmp_errors": translation.answers[index],
-                "icmp_errors_suppressed": translation.suppressed[index],
-                "fragments": translation.fragments[index],
-            }),
-        );
-    }
-    document.insert("write_errors".into(), json!(snapshot.write_errors));
-    Value::Object(document)
 }
 
 fn seconds(time: SystemTime) -> u64 {

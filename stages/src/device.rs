@@ -69,7 +69,7 @@ impl Stage for Device {
                     device: device.clone(),
                     alias: instance.alias(),
                     persistent: tayga,
-                    queues: if tayga { 0 } else { settings.translator_queues },
+                    queues: if tayga { 1 } else { settings.translator_queues },
                 },
                 Op::DeleteTun {
                     device: device.clone(),

@@ -23,7 +23,7 @@ pub enum Op {
         alias: String,
         /// Stays when nobody has it open; only for TAYGA, which opens it by name.
         persistent: bool,
-        /// Packet queues; 0 = single-queue device.
+        /// Packet queues; 0 = one per core. A persistent device has one.
         queues: u32,
     },
     /// Takes a device away if it bears this ifalias.
@@ -272,8 +272,10 @@ impl fmt::Display for Op {
                     f.write_str(", persistent")?;
                 }
                 match queues {
-                    0 | 1 => Ok(()),
-                    n => write!(f, " with {n} queues"),
+                    _ if *persistent => Ok(()),
+                    0 => f.write_str(", a queue per core"),
+                    1 => f.write_str(", one queue"),
+                    n => write!(f, ", {n} queues"),
                 }
             }
             Self::DeleteTun { device, .. } => write!(f, "delete TUN device {device}"),
