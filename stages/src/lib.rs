@@ -10,6 +10,7 @@ pub mod net;
 pub mod op;
 pub mod plan;
 pub mod settings;
+mod shared;
 pub mod stage;
 pub mod world;
 
@@ -19,6 +20,7 @@ pub mod device;
 pub mod discovery;
 pub mod firewall;
 pub mod proxynd;
+pub mod ra;
 pub mod route;
 pub mod script;
 pub mod sysctl;
