@@ -19,6 +19,7 @@ pub mod conncheck;
 pub mod device;
 pub mod discovery;
 pub mod firewall;
+pub mod nd;
 pub mod proxynd;
 pub mod ra;
 pub mod route;

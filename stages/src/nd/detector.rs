@@ -1,0 +1,220 @@
+//! Duplicate address detection (RFC 4862 section 5.4) as events in, solicitations and a verdict out.
+//!
+//! ```text
+//!            Start: solicitation 1            Timer: solicitation 2 .. transmits
+//!  waiting ------------------------> asking ----------------------------------+
+//!     |                               |  ^                                    |
+//!     |                               |  +------------------------------------+
+//!     | claimed by another            | claimed by another     | Timer, after the last one
+//!     v                               v                        v
+//!  Duplicate                       Duplicate                  Free
+//! ```
+
+use std::fmt;
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::message::{LinkAddress, Message, Nonce, Solicitation};
+
+/// How duplicate address detection is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parameters {
+    /// DupAddrDetectTransmits (RFC 4862 section 5.1): solicitations sent; 0 = no detection, every address is free.
+    pub transmits: u32,
+    /// RetransTimer (RFC 4861 section 10): the time between two, and after the last one.
+    pub retransmit: Duration,
+}
+
+impl Default for Parameters {
+    fn default() -> Self {
+        Self {
+            transmits: 1,
+            retransmit: Duration::from_secs(1),
+        }
+    }
+}
+
+/// How another node showed that it has the address, or wants it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum How {
+    /// It advertised the address: it has it (RFC 4862 section 5.4.4).
+    Advertisement,
+    /// It does duplicate address detection for the same address (RFC 4862 section 5.4.3).
+    Detection,
+}
+
+/// Another node with the address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Conflict {
+    /// The address.
+    pub address: Ipv6Addr,
+    /// The other node's link-layer address: what it advertised, else what its packet came from.
+    pub by: Option<LinkAddress>,
+    /// The IPv6 source of its packet, `::` where it does duplicate address detection.
+    pub source: Ipv6Addr,
+    /// How it showed.
+    pub how: How,
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, source, .. } = self;
+        let by = match &self.by {
+            Some(by) => by.to_string(),
+            None if source.is_unspecified() => "a neighbour".to_owned(),
+            None => source.to_string(),
+        };
+        match self.how {
+            How::Advertisement => write!(f, "{by} has {address}"),
+            How::Detection => write!(f, "{by} wants {address} too"),
+        }
+    }
+}
+
+/// What a valid message says about another node's claim to `address`; `None` = nothing.
+///
+/// `link_source` is where the packet came from, `own` this device's link-layer address, `nonces` those of our own
+/// solicitations. Not a claim: our own packets that the link returns, known by nonce (RFC 7527) or link-layer source;
+/// an advertisement that names `own` as the owner, as access points and switches that answer in place of others
+/// (RFC 6957) send; and a solicitation from a unicast address, whose sender just looks for the owner.
+pub fn claim(
+    address: Ipv6Addr,
+    message: &Message,
+    link_source: Option<&LinkAddress>,
+    own: Option<&LinkAddress>,
+    nonces: &[Nonce],
+) -> Option<Conflict> {
+    let is_own = |link: Option<&LinkAddress>| link.is_some() && link == own;
+    if message.target() != address || is_own(link_source) {
+        return None;
+    }
+    let (by, how) = match message {
+        Message::Advertisement(na) if is_own(na.target_link_address.as_ref()) => return None,
+        Message::Advertisement(na) => (na.target_link_address.as_ref().or(link_source), How::Advertisement),
+        Message::Solicitation(ns) if !ns.source.is_unspecified() => return None,
+        Message::Solicitation(ns) if ns.nonce.is_some_and(|nonce| nonces.contains(&nonce)) => return None,
+        Message::Solicitation(_) => (link_source, How::Detection),
+    };
+    Some(Conflict {
+        address,
+        by: by.cloned(),
+        source: message.source(),
+        how,
+    })
+}
+
+/// Something that happens to a [`Detector`].
+#[derive(Debug, Clone, Copy)]
+pub enum Event<'a> {
+    /// It begins. What was received before counts already: the listening starts first.
+    Start,
+    /// The time of [`Next::Wait`] has come; too early does no harm.
+    Timer,
+    /// A valid message came.
+    Received {
+        /// The message.
+        message: &'a Message,
+        /// Link-layer source of the packet, where the link has such.
+        link_source: Option<&'a LinkAddress>,
+    },
+}
+
+/// What is to be done after an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// To be sent now.
+    pub send: Option<Solicitation>,
+    /// What comes then.
+    pub next: Next,
+}
+
+/// What a [`Detector`] waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// For [`Event::Start`].
+    Idle,
+    /// For messages, and for the timer at this time.
+    Wait(Duration),
+    /// For nothing more.
+    Done(Verdict),
+}
+
+/// The outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nobody else has the address.
+    Free,
+    /// Somebody has it, or wants it at the same time.
+    Duplicate(Conflict),
+}
+
+/// Duplicate address detection of one address. Times count from any moment that stays the same.
+#[derive(Debug, Clone)]
+pub struct Detector {
+    address: Ipv6Addr,
+    own: Option<LinkAddress>,
+    parameters: Parameters,
+    nonce: Nonce,
+    sent: Vec<Nonce>,
+    next: Next,
+}
+
+impl Detector {
+    /// For `address`, on a device with link-layer address `own`. `nonce` is random; each solicitation gets another
+    /// one made from it (RFC 7527 section 4.1).
+    pub fn new(address: Ipv6Addr, own: Option<LinkAddress>, parameters: Parameters, nonce: Nonce) -> Self {
+        Self {
+            address,
+            own,
+            parameters,
+            nonce,
+            sent: Vec::new(),
+            next: Next::Idle,
+        }
+    }
+
+    /// Takes in what happened at `now`.
+    pub fn handle(&mut self, now: Duration, event: Event<'_>) -> Output {
+        let mut send = None;
+        match (event, &self.next) {
+            (_, Next::Done(_)) => {}
+            (Event::Start, Next::Idle) => send = self.go_on(now),
+            (Event::Timer, Next::Wait(due)) if *due <= now => send = self.go_on(now),
+            (Event::Start | Event::Timer, _) => {}
+            (Event::Received { message, link_source }, _) => {
+                let conflict = claim(self.address, message, link_source, self.own.as_ref(), &self.sent);
+                if let Some(conflict) = conflict {
+                    self.next = Next::Done(Verdict::Duplicate(conflict));
+                }
+            }
+        }
+        Output {
+            send,
+            next: self.next.clone(),
+        }
+    }
+
+    /// The next solicitation, or the end.
+    fn go_on(&mut self, now: Duration) -> Option<Solicitation> {
+        if u32::try_from(self.sent.len()).is_ok_and(|sent| sent >= self.parameters.transmits) {
+            self.next = Next::Done(Verdict::Free);
+            return None;
+        }
+        let nonce = self.nonce;
+        self.nonce = following(nonce);
+        self.sent.push(nonce);
+        self.next = Next::Wait(now.saturating_add(self.parameters.retransmit));
+        Some(Solicitation::detecting(self.address, nonce))
+    }
+}
+
+fn following(Nonce(bytes): Nonce) -> Nonce {
+    let [a, b, c, d, e, f] = bytes;
+    let [_, _, a, b, c, d, e, f] = u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+        .wrapping_add(1)
+        .to_be_bytes();
+    Nonce([a, b, c, d, e, f])
+}
