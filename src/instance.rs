@@ -130,6 +130,8 @@ pub struct Runner {
     pub status: watch::Sender<Status>,
     /// How often it may still put back what others undo.
     pub repairs: Repairs,
+    /// Warnings of the last observation, which are not repeated.
+    pub said: Vec<String>,
 }
 
 /// A limit on putting back what others undo.
@@ -308,9 +310,17 @@ impl Runner {
             }
         }
         self.status.send_modify(|status| status.facts = facts.clone());
-        for note in facts.firewall.iter().flat_map(|firewall| &firewall.notes) {
+        let notes: Vec<String> = facts
+            .firewall
+            .iter()
+            .flat_map(|firewall| &firewall.notes)
+            .chain(&facts.notes)
+            .cloned()
+            .collect();
+        for note in notes.iter().filter(|note| !self.said.contains(note)) {
             warn!("{note}");
         }
+        self.said = notes;
         match stage::plan(&self.instance, facts) {
             Ok(plan) => Seen::Ready(Box::new(plan)),
             Err(failure) => Seen::Failed(self.report(&chain(&failure))),

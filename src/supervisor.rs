@@ -231,6 +231,7 @@ impl Supervisor {
             stop: stop.clone(),
             status: status_sender,
             repairs: Repairs::default(),
+            said: Vec::new(),
         };
         let task = self
             .tasks

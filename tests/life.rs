@@ -97,6 +97,7 @@ impl Life {
             stop: stop.clone(),
             status: status_sender,
             repairs: Repairs::default(),
+            said: Vec::new(),
         };
         let task = tokio::spawn(runner.run());
         Self {

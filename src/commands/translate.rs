@@ -58,7 +58,7 @@ fn translator_config(settings: &Settings, mtus: &Mtus) -> Result<Config, Failure
     let prefix = settings.plat_prefix.ok_or("plat-prefix is not set")?.0;
     let clat_v6 = match settings.clat_v6_addr {
         ClatV6Addr::Address(address) => Some(address),
-        ClatV6Addr::Derived | ClatV6Addr::Shared => None,
+        _ => None,
     };
     let mtus = (mtus.mtu4.unwrap_or(MTU), mtus.mtu6.unwrap_or(MTU));
     // Seed 0: the same input gives the same output.

@@ -267,11 +267,14 @@ fn ipv6(text: &str, expected: &str) -> Result<Ipv6Addr, Invalid> {
 }
 
 fn clat_v6(text: &str) -> Result<ClatV6Addr, Invalid> {
-    match text.to_ascii_lowercase().as_str() {
-        "derived" => Ok(ClatV6Addr::Derived),
-        "shared" => Ok(ClatV6Addr::Shared),
-        _ => ipv6(text, "derived, shared or an IPv6 address").map(ClatV6Addr::Address),
+    let lower = text.to_ascii_lowercase();
+    if ClatV6Addr::WORDS.contains(&lower.as_str())
+        && let Ok(word) = lower.parse()
+    {
+        return Ok(word);
     }
+    let expected = format!("an IPv6 address or one of {}", ClatV6Addr::WORDS.join(", "));
+    ipv6(text, &expected).map(ClatV6Addr::Address)
 }
 
 fn dns_servers(text: &str) -> Result<Vec<String>, Invalid> {

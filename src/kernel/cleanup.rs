@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::failure::Failure;
 use super::journal::LockError;
+use super::local_rule;
 use super::netlink::{Netlink, raw_of};
 use super::{FileJournal, Holds, Kernel, RuntimeLock, command, ip6tables, nft};
 use crate::report::chain;
@@ -139,6 +140,13 @@ impl Cleanup {
     }
 
     async fn rules(&mut self) -> Result<(), Failure> {
+        if local_rule::is_moved(&self.netlink).await? {
+            let result = match self.dry_run {
+                true => Ok(()),
+                false => local_rule::restore(&self.netlink).await.map(drop),
+            };
+            self.note("move the IPv6 rule of table local back to priority 0".into(), result);
+        }
         for v6 in [false, true] {
             for found in self
                 .netlink

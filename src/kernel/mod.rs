@@ -20,6 +20,7 @@ mod failure;
 mod files;
 pub(crate) mod ip6tables;
 pub mod journal;
+mod local_rule;
 mod neighbours;
 mod netlink;
 pub(crate) mod nft;
@@ -152,6 +153,8 @@ impl Kernel {
                 command,
                 environment,
             } => scripts::run(event, command, environment).await,
+            Op::HoldLocalRule {} => self.holds.local_rule.hold(netlink, &self.instance).await,
+            Op::ReleaseLocalRule {} => self.holds.local_rule.release(netlink, &self.instance).await,
             Op::Nothing { .. } => Ok(NOTHING),
             Op::StartTranslator { translator } => self.start_translator(translator).await,
             Op::StopTranslator { device } => {

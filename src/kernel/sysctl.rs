@@ -9,6 +9,7 @@ use clatd_stages::journal::Outcome;
 use serde_json::json;
 
 use super::failure::{Done, Failure, NOTHING};
+use super::local_rule::LocalRule;
 
 const ROOT: &str = "/proc/sys";
 
@@ -74,10 +75,11 @@ fn vanished(error: &io::Error) -> bool {
     )
 }
 
-/// Who holds which sysctl. One table for all instances of the daemon: clones share it.
+/// Who holds what belongs to no single instance: sysctls, the place of the local rule. One table for all instances of the daemon: clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Holds {
     table: Arc<Mutex<BTreeMap<String, Hold>>>,
+    pub(crate) local_rule: LocalRule,
 }
 
 /// What giving a hold back restores.

@@ -1,8 +1,14 @@
-//! Stage address: the CLAT's IPv6 address. `derived` is the algorithm of the 2016 clatd: out of the uplink's address
-//! that is nearest to the PLAT prefix; of a modified EUI-64 one the middle 16 bits become c1a7, else the interface
-//! identifier is random.
+//! Stage address: the CLAT's IPv6 address.
+//!
+//! `derived` is the algorithm of the 2016 clatd: out of the uplink's address that is nearest to the PLAT prefix; of a
+//! modified EUI-64 one the middle 16 bits become c1a7, else the interface identifier is random. `stable` and
+//! `checksum-neutral` make the identifier by a hash. Each is checked for duplicates before it is used, and the next
+//! candidate is taken where somebody has it. Where the uplink has no prefix to derive from, only single addresses
+//! (DHCPv6, many virtual servers), the host's own is shared.
 
-use std::net::Ipv6Addr;
+mod identifier;
+
+use std::net::{IpAddr, Ipv6Addr};
 
 use async_trait::async_trait;
 
@@ -12,12 +18,15 @@ use crate::plan::{StageName, Step};
 use crate::settings::ClatV6Addr;
 use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
 use crate::world::World;
+use identifier::Identifier;
 
 /// The stage.
 pub struct Address;
 
 /// Longer prefixes leave no room for an address of the CLAT's own.
 const LONGEST_PREFIX: u8 = 120;
+/// Candidates that are tried before the network is blamed.
+const CANDIDATES: u32 = 5;
 
 #[async_trait]
 impl Stage for Address {
@@ -31,47 +40,148 @@ impl Stage for Address {
         world: &dyn World,
         facts: &mut Facts,
     ) -> Result<Verdict, ObserveError> {
-        let stage = self.name();
-        let unusable = |what: String| Err(ObserveError::Unusable { stage, what });
-        let (Some(uplink), Some(prefix)) = (&facts.uplink, &facts.plat_prefix) else {
-            return unusable("no uplink and PLAT prefix to derive an address for".into());
-        };
-        let fact = match instance.settings.clat_v6_addr {
-            ClatV6Addr::Address(address) => Fact::new(address, Source::Configuration),
-            ClatV6Addr::Shared => {
-                return unusable(
-                    "clat-v6-addr=shared is not available in this version; use derived or an address".into(),
-                );
+        if facts.uplink.is_none() || facts.plat_prefix.is_none() {
+            return Err(unusable("no uplink and PLAT prefix to find an address for"));
+        }
+        match instance.settings.clat_v6_addr {
+            ClatV6Addr::Address(address) => facts.clat_v6_addr = Some(Fact::new(address, Source::Configuration)),
+            ClatV6Addr::Shared => share(world, facts).await?,
+            ClatV6Addr::Pd => delegate(instance, world, facts).await?,
+            ClatV6Addr::Derived | ClatV6Addr::Stable | ClatV6Addr::ChecksumNeutral => {
+                derive(instance, world, facts).await?
             }
-            ClatV6Addr::Derived => {
-                let name = &uplink.value.name;
-                let addresses = world.addresses6(name).await.map_err(world_error(stage))?;
-                let Some(base) = choose(&addresses, prefix.value.address()) else {
-                    if addresses
-                        .iter()
-                        .any(|address| address.tentative && could_serve(address))
-                    {
-                        return Err(ObserveError::NotYet {
-                            stage,
-                            what: format!("duplicate address detection on {name} has not ended"),
-                        });
-                    }
-                    return unusable(format!(
-                        "{name} has no IPv6 address to derive the CLAT's from (global, preferred, not temporary, prefix no longer than \
-                         /{LONGEST_PREFIX}); found {}; set clat-v6-addr to an address that is routed to this host",
-                        describe(&addresses)
-                    ));
-                };
-                derive(base, instance.seed, &addresses)
-            }
-        };
-        facts.clat_v6_addr = Some(fact);
+        }
         Ok(Verdict::Ready)
     }
 
     fn plan(&self, _instance: &Instance, _facts: &Facts) -> Result<Vec<Step>, PlanError> {
         Ok(Vec::new())
     }
+}
+
+fn unusable(what: impl Into<String>) -> ObserveError {
+    ObserveError::Unusable {
+        stage: StageName::Address,
+        what: what.into(),
+    }
+}
+
+fn not_yet(what: impl Into<String>) -> ObserveError {
+    ObserveError::NotYet {
+        stage: StageName::Address,
+        what: what.into(),
+    }
+}
+
+/// The host's own address: the one that the kernel would use towards the PLAT.
+async fn share(world: &dyn World, facts: &mut Facts) -> Result<(), ObserveError> {
+    let (Some(uplink), Some(prefix)) = (&facts.uplink, &facts.plat_prefix) else {
+        return Ok(());
+    };
+    let route = world
+        .route_to(prefix.value.address(), Some(&uplink.value.name))
+        .await
+        .map_err(world_error(StageName::Address))?;
+    let Some(IpAddr::V6(address)) = route.and_then(|route| route.source) else {
+        return Err(not_yet(format!(
+            "{} has no IPv6 address towards the PLAT prefix {} yet",
+            uplink.value.name, prefix.value
+        )));
+    };
+    facts.clat_v6_addr = Some(Fact::new(address, Source::Kernel("source address towards the PLAT")));
+    facts.shared = true;
+    Ok(())
+}
+
+/// An address of the first /64 that DHCPv6 delegated.
+async fn delegate(instance: &Instance, world: &dyn World, facts: &mut Facts) -> Result<(), ObserveError> {
+    let Some(uplink) = facts.uplink.as_ref().map(|uplink| uplink.value.name.clone()) else {
+        return Ok(());
+    };
+    let stage = StageName::Address;
+    let Some(delegated) = world.delegated_prefix(&uplink).await.map_err(world_error(stage))? else {
+        return Err(not_yet(format!("no prefix was delegated on {uplink} by DHCPv6 yet")));
+    };
+    let secret = world.secret().await.map_err(world_error(stage))?;
+    let prefix = &delegated.value;
+    let identifier = Identifier::stable(prefix.addr(), 64, &uplink, &instance.name, &secret);
+    let address = identifier.address(0);
+    facts.clat_v6_addr = Some(Fact {
+        value: address,
+        source: delegated.source,
+        lifetime_s: delegated.lifetime_s,
+    });
+    Ok(())
+}
+
+async fn derive(instance: &Instance, world: &dyn World, facts: &mut Facts) -> Result<(), ObserveError> {
+    let (Some(uplink), Some(prefix)) = (&facts.uplink, &facts.plat_prefix) else {
+        return Ok(());
+    };
+    let (uplink, prefix) = (uplink.value.name.clone(), prefix.value);
+    let stage = StageName::Address;
+    let addresses = world.addresses6(&uplink).await.map_err(world_error(stage))?;
+    let Some(base) = choose(&addresses, prefix.address()) else {
+        if addresses
+            .iter()
+            .any(|address| address.tentative && could_serve(address))
+        {
+            return Err(not_yet(format!(
+                "duplicate address detection on {uplink} has not ended"
+            )));
+        }
+        if addresses
+            .iter()
+            .any(|address| is_preferred(address) && !address.tentative && !is_ula(address.address))
+        {
+            facts.notes.push(format!(
+                "{uplink} has single addresses but no prefix to derive another from, so the host's own is shared"
+            ));
+            return share(world, facts).await;
+        }
+        return Err(unusable(format!(
+            "{uplink} has no IPv6 address to derive the CLAT's from (global, preferred, not temporary); found {}; set clat-v6-addr to \
+             an address that is routed to this host",
+            describe(&addresses)
+        )));
+    };
+    let (network, length) = (base.address, base.prefix_len);
+    let identifier = match instance.settings.clat_v6_addr {
+        ClatV6Addr::Stable | ClatV6Addr::ChecksumNeutral => {
+            let secret = world.secret().await.map_err(world_error(stage))?;
+            let stable = Identifier::stable(network, length, &uplink, &instance.name, &secret);
+            match instance.settings.clat_v6_addr {
+                ClatV6Addr::ChecksumNeutral => stable
+                    .neutral(instance.settings.clat_v4_addr, prefix)
+                    .map_err(unusable)?,
+                _ => stable,
+            }
+        }
+        _ if is_modified_eui64(base) => Identifier::c1a7(network, instance.seed),
+        _ => Identifier::random(network, length, instance.seed),
+    };
+    for attempt in 0..CANDIDATES {
+        let candidate = identifier.address(attempt);
+        if addresses.iter().any(|address| address.address == candidate) {
+            continue;
+        }
+        match world
+            .duplicate_of(&uplink, candidate)
+            .await
+            .map_err(world_error(stage))?
+        {
+            None => {
+                facts.clat_v6_addr = Some(Fact::new(candidate, Source::Derived(identifier.describe(attempt))));
+                return Ok(());
+            }
+            Some(owner) => facts.notes.push(format!(
+                "{candidate} on {uplink} belongs to {owner}; another address is tried"
+            )),
+        }
+    }
+    Err(unusable(format!(
+        "{CANDIDATES} addresses on {uplink} belong to others already; set clat-v6-addr"
+    )))
 }
 
 /// The address to derive from: modified EUI-64 before any other, then the longest common prefix with the PLAT prefix;
@@ -92,7 +202,11 @@ pub fn choose(addresses: &[Address6], plat_prefix: Ipv6Addr) -> Option<&Address6
 }
 
 fn could_serve(address: &Address6) -> bool {
-    address.global && !address.deprecated && !address.temporary && address.prefix_len <= LONGEST_PREFIX
+    is_preferred(address) && address.prefix_len <= LONGEST_PREFIX
+}
+
+fn is_preferred(address: &Address6) -> bool {
+    address.global && !address.deprecated && !address.temporary
 }
 
 fn is_ula(address: Ipv6Addr) -> bool {
@@ -102,30 +216,6 @@ fn is_ula(address: Ipv6Addr) -> bool {
 /// RFC 4291 appendix A: a /64 whose interface identifier has ff:fe in the middle.
 fn is_modified_eui64(address: &Address6) -> bool {
     address.prefix_len == 64 && address.address.octets()[11..13] == [0xff, 0xfe]
-}
-
-fn derive(base: &Address6, random: u128, taken: &[Address6]) -> Fact<Ipv6Addr> {
-    let mut octets = base.address.octets();
-    octets[11..13].copy_from_slice(&[0xc1, 0xa7]);
-    let substituted = Ipv6Addr::from(octets);
-    let is_taken = |address: Ipv6Addr| taken.iter().any(|other| other.address == address);
-    if is_modified_eui64(base) && !is_taken(substituted) {
-        return Fact::new(
-            substituted,
-            Source::Derived("c1a7 in the modified EUI-64 address of the uplink"),
-        );
-    }
-    let host_bits = u128::MAX.checked_shr(base.prefix_len.into()).unwrap_or(0);
-    let network = u128::from(base.address) & !host_bits;
-    // Zero is the subnet-router anycast address (RFC 4291 section 2.6.1).
-    let candidates = (0..).map(|step: u128| Ipv6Addr::from(network | (random.wrapping_add(step) & host_bits)));
-    let free = candidates
-        .take(taken.len() + 2)
-        .find(|candidate| u128::from(*candidate) & host_bits != 0 && !is_taken(*candidate));
-    Fact::new(
-        free.unwrap_or(substituted),
-        Source::Derived("random interface identifier in the uplink's prefix"),
-    )
 }
 
 fn describe(addresses: &[Address6]) -> String {
@@ -168,26 +258,6 @@ mod tests {
 
     fn chosen(addresses: &[Address6], prefix: &str) -> Option<String> {
         choose(addresses, prefix.parse().unwrap()).map(|address| address.address.to_string())
-    }
-
-    #[test]
-    fn c1a7_goes_into_a_modified_eui64_address() {
-        let fact = derive(&address("2001:db8::211:22ff:fe33:4455", 64), 0, &[]);
-        assert_eq!(fact.value.to_string(), "2001:db8::211:22c1:a733:4455");
-    }
-
-    #[test]
-    fn other_addresses_get_a_random_identifier_that_is_free() {
-        let base = address("2001:db8::1", 64);
-        assert_eq!(derive(&base, 7, &[]).value.to_string(), "2001:db8::7");
-        assert_eq!(derive(&base, 0, &[]).value.to_string(), "2001:db8::1");
-        assert_eq!(
-            derive(&base, 0, std::slice::from_ref(&base)).value.to_string(),
-            "2001:db8::2"
-        );
-        let eui = address("2001:db8::211:22ff:fe33:4455", 64);
-        let taken = [eui.clone(), address("2001:db8::211:22c1:a733:4455", 64)];
-        assert_eq!(derive(&eui, 9, &taken).value.to_string(), "2001:db8::9");
     }
 
     #[test]

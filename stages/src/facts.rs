@@ -99,6 +99,12 @@ pub struct Facts {
     /// The CLAT's IPv6 address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clat_v6_addr: Option<Fact<Ipv6Addr>>,
+    /// That address is the host's own, so that the CLAT's flows are told by marks.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
+    /// Things to be said once, as warnings.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Sysctls that the plan depends on, by key (`net/ipv6/...`); a key that this kernel lacks is absent.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub sysctls: BTreeMap<String, String>,

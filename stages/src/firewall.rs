@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use crate::facts::{Facts, FirewallFacts, Ip6tablesForward};
 use crate::plan::{StageName, Step};
 use crate::settings::{FirewallChoice, Settings};
+use crate::shared;
 use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
 use crate::world::{World, WorldError};
 
@@ -27,6 +28,24 @@ impl Stage for Firewall {
         world: &dyn World,
         facts: &mut Facts,
     ) -> Result<Verdict, ObserveError> {
+        if facts.shared && shared::mark(&instance.settings).is_some() {
+            let command = &instance.settings.cmd_nft;
+            if world
+                .program(command)
+                .await
+                .map_err(world_error(self.name()))?
+                .is_none()
+            {
+                let what = format!(
+                    "the CLAT shares the host's address, so its flows must be marked, but the program `{command}` was not found; \
+                     install nftables, set cmd-nft, or give the CLAT an address of its own by clat-v6-addr"
+                );
+                return Err(ObserveError::Unusable {
+                    stage: self.name(),
+                    what,
+                });
+            }
+        }
         if instance.settings.firewall == FirewallChoice::None {
             return Ok(Verdict::Ready);
         }
@@ -54,9 +73,11 @@ impl Stage for Firewall {
     }
 
     fn plan(&self, instance: &Instance, facts: &Facts) -> Result<Vec<Step>, PlanError> {
-        let Some(found) = &facts.firewall else {
-            return Ok(Vec::new());
-        };
+        let mut steps: Vec<Step> = Vec::new();
+        if facts.shared {
+            steps.extend(shared::marking(&instance.settings, facts));
+        }
+        let Some(found) = &facts.firewall else { return Ok(steps) };
         let uplink = facts.uplink.as_ref().ok_or_else(|| PlanError {
             stage: self.name(),
             what: "no uplink".into(),
@@ -66,7 +87,6 @@ impl Stage for Firewall {
             uplink: &uplink.value.name,
             facts,
         };
-        let mut steps = Vec::new();
         for chain in &found.nft_chains {
             steps.extend(nftables::accept(&path, chain));
         }

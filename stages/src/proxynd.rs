@@ -5,8 +5,14 @@ use async_trait::async_trait;
 use crate::facts::Facts;
 use crate::op::Op;
 use crate::plan::{StageName, Step};
+use crate::settings::Settings;
 use crate::stage::{Instance, PlanError, Stage};
 use crate::translator::mappings;
+
+/// Whether the kernel is to answer for the CLAT's address; for the host's own it does anyway.
+pub(crate) fn answers_neighbours(settings: &Settings, facts: &Facts) -> bool {
+    settings.proxynd_enable && !facts.shared
+}
 
 /// The stage.
 pub struct ProxyNd;
@@ -24,7 +30,7 @@ impl Stage for ProxyNd {
                 what: "no uplink and CLAT address".into(),
             });
         };
-        if !instance.settings.proxynd_enable {
+        if !answers_neighbours(&instance.settings, facts) {
             return Ok(Vec::new());
         }
         let device = &uplink.value.name;

@@ -23,12 +23,15 @@ use crate::net::{Link, MAIN_TABLE, Route as NetRoute, Rule};
 use crate::op::Op;
 use crate::plan::{StageName, Step};
 use crate::settings::Settings;
+use crate::shared;
 use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
 use crate::translator::mappings;
 use crate::world::{World, WorldError};
 
 /// Before the rule of VRFs (1000) and everything that others add behind it; the local table (0) comes first.
 mod priority {
+    /// Before the local table, which moves to 1 for it.
+    pub(super) const V6_SHARED: u32 = 0;
     pub(super) const V4_SPECIFIC: u32 = 464;
     pub(super) const V4_TABLE: u32 = 465;
     pub(super) const V6_IN: u32 = 466;
@@ -150,6 +153,9 @@ impl Planner<'_> {
     }
 
     fn v6_in(&self) -> Vec<Step> {
+        if self.facts.shared {
+            return self.v6_in_shared();
+        }
         let from = self
             .facts
             .uplink_vrf
@@ -176,6 +182,43 @@ impl Planner<'_> {
                     },
                 ));
             }
+        }
+        steps
+    }
+
+    /// The host's own address: the replies to the CLAT are told by their mark, before the local table takes them.
+    fn v6_in_shared(&self) -> Vec<Step> {
+        let mark = shared::mark(self.settings);
+        let prefix = self.facts.plat_prefix.as_ref().map(|prefix| prefix.value);
+        let prefix = prefix.and_then(|prefix| Ipv6Net::new(prefix.address(), prefix.length()).ok());
+        let from = self
+            .facts
+            .uplink_vrf
+            .as_ref()
+            .map_or(self.uplink, |vrf| vrf.value.name.as_str());
+        let mut steps = vec![Step::new(
+            StageName::Route,
+            "replies to the CLAT must not be taken for the host's own",
+            Op::HoldLocalRule {},
+            Op::ReleaseLocalRule {},
+        )];
+        for network in &self.v6_networks {
+            let route = NetRoute {
+                table: self.table(),
+                ..NetRoute::ours(IpNet::V6(*network), self.clat())
+            };
+            steps.push(route_added("packets to the CLAT go to the translator", route));
+            steps.push(rule_added(
+                "replies to the CLAT",
+                Rule {
+                    iif: Some(from.to_owned()),
+                    to: Some(IpNet::V6(*network)),
+                    fwmark: mark,
+                    // Without a mark only the prefix tells; errors of routers on the way then go to the host.
+                    from: prefix.filter(|_| mark.is_none()).map(IpNet::V6),
+                    ..Rule::ours(true, priority::V6_SHARED, self.table())
+                },
+            ));
         }
         steps
     }

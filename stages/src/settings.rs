@@ -304,16 +304,30 @@ word_setting! {
 pub enum ClatV6Addr {
     /// Derived from an address of the uplink, as the 2016 clatd did.
     Derived,
+    /// Derived from the uplink's prefix by a hash (RFC 7217): the same after a restart.
+    Stable,
+    /// Like `stable`, and such that translation leaves transport checksums as they are.
+    ChecksumNeutral,
+    /// In a prefix delegated by DHCPv6 (RFC 8415).
+    Pd,
     /// The host's own address, told apart by conntrack marks, as clatd 2.x does.
     Shared,
     /// This one.
     Address(Ipv6Addr),
 }
 
+impl ClatV6Addr {
+    /// The words that it takes besides an address, in the order of the manual.
+    pub const WORDS: &'static [&'static str] = &["derived", "stable", "checksum-neutral", "shared", "pd"];
+}
+
 impl fmt::Display for ClatV6Addr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Derived => f.write_str("derived"),
+            Self::Stable => f.write_str("stable"),
+            Self::ChecksumNeutral => f.write_str("checksum-neutral"),
+            Self::Pd => f.write_str("pd"),
             Self::Shared => f.write_str("shared"),
             Self::Address(address) => address.fmt(f),
         }
@@ -325,11 +339,14 @@ impl FromStr for ClatV6Addr {
     fn from_str(text: &str) -> Result<Self, ExpectedValue> {
         match text {
             "derived" => Ok(Self::Derived),
+            "stable" => Ok(Self::Stable),
+            "checksum-neutral" => Ok(Self::ChecksumNeutral),
+            "pd" => Ok(Self::Pd),
             "shared" => Ok(Self::Shared),
             _ => text
                 .parse()
                 .map(Self::Address)
-                .map_err(|_| ExpectedValue("an IPv6 address, or one of derived, shared".into())),
+                .map_err(|_| ExpectedValue(format!("an IPv6 address, or one of {}", Self::WORDS.join(", ")))),
         }
     }
 }

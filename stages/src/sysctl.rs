@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use crate::facts::Facts;
 use crate::op::Op;
 use crate::plan::{StageName, Step};
+use crate::proxynd::answers_neighbours;
 use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
 use crate::world::{World, WorldError};
 
@@ -78,13 +79,13 @@ impl Stage for Sysctl {
             facts,
             uplink: &uplink.value.name,
             clat: &settings.clat_dev,
-            proxynd: settings.proxynd_enable,
+            proxynd: answers_neighbours(settings, facts),
         };
         let mut steps = vec![planner.loose_rp_filter()];
         if settings.forwarding_enable {
             steps.extend(planner.forwarding());
         }
-        if settings.proxynd_enable {
+        if answers_neighbours(settings, facts) {
             let why = "the uplink answers neighbour solicitations for the CLAT's address";
             steps.extend(planner.hold(&key(planner.uplink, "proxy_ndp"), "1", why));
             let why =

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use async_trait::async_trait;
 
+use crate::facts::Fact;
 use crate::net::{Address6, Link, Route};
 use crate::op::Op;
 use crate::settings::DnsServer;
@@ -98,6 +99,22 @@ pub trait World: Send + Sync {
     /// Asks for the AAAA records of `name` (absolute): `server`, or the system's resolvers; through `device` if given.
     async fn aaaa(&self, name: &str, server: Option<&DnsServer>, device: Option<&str>)
     -> Result<DnsAnswer, WorldError>;
+
+    /// Who has this address on the device's link already, found by duplicate address detection (RFC 4862 section 5.4);
+    /// `None` = nobody, or the link knows no such thing.
+    async fn duplicate_of(&self, _device: &str, _address: Ipv6Addr) -> Result<Option<String>, WorldError> {
+        Ok(None)
+    }
+
+    /// The first /64 of the prefix that DHCPv6 delegated on a device (RFC 8415); `None` = none yet.
+    async fn delegated_prefix(&self, _device: &str) -> Result<Option<Fact<ipnet::Ipv6Net>>, WorldError> {
+        Ok(None)
+    }
+
+    /// Bits that tell this host from others and stay the same over restarts.
+    async fn secret(&self) -> Result<Vec<u8>, WorldError> {
+        Ok(Vec::new())
+    }
 
     /// The places of those operations that were done and that somebody has undone since.
     async fn undone(&self, _done: &[&Op]) -> Result<Vec<usize>, WorldError> {

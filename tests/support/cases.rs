@@ -167,6 +167,13 @@ fn with_addresses(addresses: Vec<Address6>) -> FixedWorld {
     }
 }
 
+fn with_source(mut world: FixedWorld) -> FixedWorld {
+    for route in world.route_to.values_mut() {
+        route.source = Some("2001:db8:1::5".parse().unwrap());
+    }
+    world
+}
+
 fn with_dns(servers: &[(&str, DnsAnswer)]) -> FixedWorld {
     FixedWorld {
         dns: servers
@@ -535,7 +542,54 @@ fn discovery_and_addresses() -> Vec<Case> {
             }]),
         ),
         case("address-none", &[], with_addresses(Vec::new())),
-        case("shared", &[("clat-v6-addr", json!("shared"))], world()),
+        case("shared", &[("clat-v6-addr", json!("shared"))], with_source(world())),
+        case("shared-without-source", &[("clat-v6-addr", json!("shared"))], world()),
+        case(
+            "shared-by-addresses-alone",
+            &[("clat-v6-addr", json!("shared")), ("ctmark", json!(0))],
+            with_source(world()),
+        ),
+        case(
+            "shared-behind-a-reverse-path-filter",
+            &[("clat-v6-addr", json!("shared")), ("ctmark", json!(7))],
+            with_source(with_nft(vec![
+                chain("inet", "fw", "rpf", "prerouting", "accept"),
+                rule(
+                    "inet",
+                    "fw",
+                    "rpf",
+                    json!([{"match": {"op": "==", "left": {"fib": {"result": "oif", "flags": ["saddr", "iif"]}}, "right": false}}, {"drop": null}]),
+                ),
+            ])),
+        ),
+        case(
+            "shared-without-nft",
+            &[("clat-v6-addr", json!("shared"))],
+            FixedWorld {
+                programs: Default::default(),
+                ..with_source(world())
+            },
+        ),
+        case(
+            "single-address",
+            &[],
+            with_source(with_addresses(vec![address("2001:db8:1::5", 128)])),
+        ),
+        case("stable", &[("clat-v6-addr", json!("stable"))], world()),
+        case(
+            "checksum-neutral",
+            &[("clat-v6-addr", json!("checksum-neutral"))],
+            world(),
+        ),
+        case(
+            "checksum-neutral-impossible",
+            &[
+                ("clat-v6-addr", json!("checksum-neutral")),
+                ("plat-prefix", json!("2001:db8:64::/64")),
+            ],
+            world(),
+        ),
+        case("pd-without-lease", &[("clat-v6-addr", json!("pd"))], world()),
         case(
             "device-of-another",
             &[],

@@ -140,6 +140,8 @@ impl Model {
                 let device = route.device.clone().unwrap_or_default();
                 self.remove(&device, format!("route {route}"));
             }
+            Op::HoldLocalRule {} => self.add("", "local rule at 1".into()),
+            Op::ReleaseLocalRule {} => self.remove("", "local rule at 1".into()),
             Op::AddRule { rule } => self.add("", format!("rule {rule}")),
             Op::RemoveRule { rule } => self.remove("", format!("rule {rule}")),
             Op::InsertNftRule { rule, .. } => self.add("", format!("nft {rule}")),

@@ -51,7 +51,20 @@ pub(super) const KEYS: &[Key] = &[
                from one with a modified EUI-64 interface identifier by replacing the middle bits ff:fe by c1:a7, \
                else from the prefix nearest to the PLAT prefix with a random interface identifier.\n\
                \n\
-               With `shared` the CLAT uses the host's own address towards the PLAT, as clatd 2.x does; its flows are told apart by `ctmark`.\n\
+               Where the uplink has single addresses but no prefix to derive one from (DHCPv6, many virtual servers), \
+               the host's own is shared, with a warning.\n\
+               \n\
+               With `stable` the interface identifier is a hash (RFC 7217) of the uplink's prefix and name, the instance's name and \
+               the host's machine-id: the same after a restart.\n\
+               With `checksum-neutral` it is chosen, in addition, so that translation leaves transport checksums as they are; \
+               this needs a PLAT prefix of length 32, 48 or 96.\n\
+               \n\
+               With `shared` the CLAT uses the host's own address towards the PLAT, as clatd 2.x does; its flows are told apart by `ctmark`, \
+               for which nft is needed.\n\
+               \n\
+               With `pd` a prefix is asked for on the uplink by DHCPv6 (RFC 8415), and the address is one of its first /64.\n\
+               \n\
+               Whatever was chosen so is checked for duplicates before it is used; if somebody has it, the next candidate is tried.\n\
                \n\
                Else it is an IPv6 address that the network routes to the host, or that `proxynd-enable` attracts.",
         ..PLAIN

@@ -8,6 +8,8 @@ mod plat;
 mod programs;
 mod translator;
 
+use clatd_stages::settings::ClatV6Addr;
+
 /// One configuration key.
 #[derive(Debug)]
 pub struct Key {
@@ -72,7 +74,7 @@ pub enum Kind {
     Ipv4,
     /// An IPv6 unicast address.
     Ipv6,
-    /// An IPv6 unicast address, or `derived`, or `shared`.
+    /// An IPv6 unicast address, or a way to find one.
     ClatV6,
     /// An RFC 6052 prefix.
     Prefix,
@@ -98,7 +100,7 @@ impl Kind {
             Self::NewDevice | Self::Device => "device".into(),
             Self::Ipv4 => "IPv4-address".into(),
             Self::Ipv6 => "IPv6-address".into(),
-            Self::ClatV6 => "derived|shared|IPv6-address".into(),
+            Self::ClatV6 => format!("{}|IPv6-address", ClatV6Addr::WORDS.join("|")),
             Self::Prefix => "prefix/length".into(),
             Self::DnsServers => "addresses".into(),
             Self::Words(words) => words.join("|"),

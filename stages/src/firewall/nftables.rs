@@ -106,7 +106,13 @@ pub(crate) fn accept(path: &Path<'_>, chain: &NftChain) -> Vec<Step> {
         } else {
             format!("in{number}")
         };
-        let matches = vec![device(MetaKey::Iifname, path.uplink), daddr(map.v6)];
+        let mut matches = vec![device(MetaKey::Iifname, path.uplink), address("daddr", map.v6)];
+        // The host's own address: everything else for it stays filtered.
+        if let (true, Some(prefix)) = (path.facts.shared, &path.facts.plat_prefix)
+            && let Ok(prefix) = ipnet::Ipv6Net::new(prefix.value.address(), prefix.value.length())
+        {
+            matches.push(address("saddr", prefix));
+        }
         steps.push(insert(path, chain, &direction, in_why.clone(), matches));
     }
     steps
@@ -147,7 +153,7 @@ fn device(key: MetaKey, name: &str) -> Statement<'static> {
     })
 }
 
-fn daddr(network: ipnet::Ipv6Net) -> Statement<'static> {
+fn address(field: &'static str, network: ipnet::Ipv6Net) -> Statement<'static> {
     let address = Expression::String(Cow::Owned(network.addr().to_string()));
     let right = match network.prefix_len() {
         128 => address,
@@ -158,7 +164,7 @@ fn daddr(network: ipnet::Ipv6Net) -> Statement<'static> {
     };
     let field = PayloadField {
         protocol: "ip6".into(),
-        field: "daddr".into(),
+        field: field.into(),
     };
     Statement::Match(Match {
         left: Expression::Named(NamedExpression::Payload(Payload::PayloadField(field))),
