@@ -1,0 +1,190 @@
+//! Router advertisements, heard on a raw ICMPv6 socket per uplink: PREF64 (RFC 8781) and RDNSS (RFC 8106) are known
+//! whoever manages the link (kernel, systemd-networkd, NetworkManager) and whatever `accept_ra` says. What they mean is
+//! in [`clatd_stages::ra`].
+//!
+//! ```text
+//!  links: netlink events --count--> listener of each device --state--> RaWatch::state, wait_first
+//!                                     socket, solicitations  --notify--> whoever made the RaWatch
+//! ```
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::Ipv6Addr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use clatd_stages::ra::{Learned, RouterState};
+use clatd_translator::Pref64;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout_at};
+
+use crate::kernel::Netlink;
+use listener::{Listener, State};
+
+mod clock;
+mod links;
+mod listener;
+mod socket;
+mod solicit;
+
+/// Called when what the routers of a link say has changed.
+type Notify = Arc<dyn Fn() + Send + Sync>;
+
+/// Listens for router advertisements on the devices that it is told to watch. Clones share everything; the last one
+/// that goes ends the listening.
+#[derive(Clone)]
+pub struct RaWatch {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    netlink: Netlink,
+    events: Arc<links::Events>,
+    notify: Notify,
+    devices: Mutex<BTreeMap<String, Device>>,
+    _links: Task,
+}
+
+struct Device {
+    state: watch::Receiver<State>,
+    _task: Task,
+}
+
+/// A task that ends with its owner.
+struct Task(AbortHandle);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What is known of a link from its routers.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// NAT64 prefixes: those of default routers first, by preference (RFC 4191), then in order of arrival. A prefix
+    /// that several routers offer comes once for each of them.
+    pub pref64s: Vec<Learned<Pref64>>,
+    /// DNS servers, in the same order. A link-local one is on this link.
+    pub rdnss: Vec<Learned<Ipv6Addr>>,
+    /// The routers that say anything of use, in order of their addresses.
+    pub routers: Vec<RouterState>,
+    /// The smallest MTU that a router gives for the link.
+    pub mtu: Option<u32>,
+    /// Whether a router was heard since the link last got its carrier.
+    pub heard: bool,
+    /// Since when routers are asked to speak; `None` = not since the link last got its carrier.
+    pub solicited_since: Option<Instant>,
+    /// Why nothing can be heard.
+    pub problem: Option<Arc<RaWatchError>>,
+}
+
+/// Why router advertisements cannot be heard on a device.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing}")]
+pub struct RaWatchError {
+    /// What was being done, on which device.
+    pub doing: String,
+    /// The cause.
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+    /// What the user can do about it.
+    pub hint: Option<&'static str>,
+}
+
+impl RaWatch {
+    /// Begins to watch the links of the calling thread's network namespace; needs a runtime. `notify` is called
+    /// whenever a prefix, a server or the MTU of a watched link came, went or changed places. It must not block, and it
+    /// may be called often where a link is under attack: let its calls calm down before acting.
+    pub fn new(notify: impl Fn() + Send + Sync + 'static) -> io::Result<Self> {
+        let netlink = Netlink::open()?;
+        let events = Arc::new(links::Events::default());
+        let socket = links::open()?;
+        let links = tokio::spawn({
+            let events = Arc::clone(&events);
+            async move { links::run(socket, &events).await }
+        });
+        Ok(Self {
+            shared: Arc::new(Shared {
+                netlink,
+                events,
+                notify: Arc::new(notify),
+                devices: Mutex::default(),
+                _links: Task(links.abort_handle()),
+            }),
+        })
+    }
+
+    /// Listens on a device from now on, and asks its routers to speak (RFC 4861 section 6.3.7) whenever it gets its
+    /// carrier. The device need not exist yet, and may come back as another one. Does nothing where it is watched.
+    pub fn watch(&self, device: &str) {
+        let mut devices = self.devices();
+        if devices.contains_key(device) {
+            return;
+        }
+        let shared = &self.shared;
+        let (sender, state) = watch::channel(State::default());
+        let (events, notify) = (Arc::clone(&shared.events), Arc::clone(&shared.notify));
+        let listener = Listener::new(device, shared.netlink.clone(), events, notify, sender);
+        let task = tokio::spawn(listener.run());
+        let _task = Task(task.abort_handle());
+        devices.insert(device.to_owned(), Device { state, _task });
+    }
+
+    /// Stops listening on a device, and forgets what its routers said.
+    pub fn unwatch(&self, device: &str) {
+        self.devices().remove(device);
+    }
+
+    /// The devices that are watched.
+    pub fn watched(&self) -> Vec<String> {
+        self.devices().keys().cloned().collect()
+    }
+
+    /// What is known of a link now; nothing where it is not watched.
+    pub fn state(&self, device: &str) -> Snapshot {
+        let devices = self.devices();
+        devices
+            .get(device)
+            .map(|device| device.state.borrow().snapshot(clock::now()))
+            .unwrap_or_default()
+    }
+
+    /// As [`RaWatch::state`], but where no router was heard yet it waits for the first to speak: until `timeout` after
+    /// they were asked to, so that only the first observation of a silent link waits. Waits for nothing that cannot
+    /// come: the device is absent, down, without carrier or cannot be listened on.
+    pub async fn wait_first(&self, device: &str, timeout: Duration) -> Snapshot {
+        let begun = Instant::now();
+        let state = self.devices().get(device).map(|device| device.state.clone());
+        if let Some(mut state) = state {
+            loop {
+                let asked = {
+                    let state = state.borrow_and_update();
+                    if state.is_settled() {
+                        break;
+                    }
+                    state.solicited_since.unwrap_or(begun)
+                };
+                // Either the time is over, or the device is not watched any more.
+                if !matches!(
+                    timeout_at(asked.min(begun) + timeout, state.changed()).await,
+                    Ok(Ok(()))
+                ) {
+                    break;
+                }
+            }
+        }
+        self.state(device)
+    }
+
+    fn devices(&self) -> MutexGuard<'_, BTreeMap<String, Device>> {
+        self.shared.devices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Snapshot {
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        self.pref64s.is_empty() && self.rdnss.is_empty()
+    }
+}

@@ -1,0 +1,270 @@
+//! The raw ICMPv6 socket that hears router advertisements and sends router solicitations on one device.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::{MaybeUninit, size_of};
+use std::net::{Ipv6Addr, SocketAddrV6};
+use std::num::NonZeroU32;
+use std::os::fd::{AsRawFd, RawFd};
+
+use clatd_stages::ra::{ROUTER_ADVERTISEMENT, ROUTER_SOLICITATION};
+use socket2::{Domain, MaybeUninitSlice, MsgHdrMut, Protocol, SockAddr, Socket, Type};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+
+/// `ICMP6_FILTER` of `linux/icmpv6.h`: 256 bits, a set one blocks its type.
+const ICMP6_FILTER: libc::c_int = 1;
+/// `IPV6_RECVFRAGSIZE` and its control message, of `linux/in6.h`.
+const IPV6_RECVFRAGSIZE: libc::c_int = 77;
+
+/// The largest IPv6 payload; an advertisement fills one packet of the link at most.
+const LARGEST: usize = 65535;
+
+/// A socket bound to one device.
+#[derive(Debug)]
+pub(super) struct RaSocket {
+    socket: Socket,
+    index: u32,
+    buffer: Vec<MaybeUninit<u8>>,
+}
+
+/// A received message that may be a router advertisement.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Received<'a> {
+    /// The ICMPv6 message.
+    pub(super) packet: &'a [u8],
+    pub(super) source: Ipv6Addr,
+    pub(super) hop_limit: u8,
+}
+
+/// Why a received message is not even looked at.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Dropped {
+    /// RFC 6980 section 5: fragments serve to hide an advertisement from those who guard the link.
+    Fragmented,
+    /// Came before the socket was bound to its device.
+    OtherDevice,
+    /// Longer than a packet can be, or without what was asked for with it.
+    Unusable,
+}
+
+impl RaSocket {
+    /// Opens a socket that hears nothing but router advertisements on the device with this index.
+    pub(super) fn open(index: u32) -> io::Result<AsyncFd<Self>> {
+        let socket = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6))?;
+        socket.bind_device_by_index_v6(NonZeroU32::new(index))?;
+        let mut blocked = [u32::MAX; 8];
+        blocked[usize::from(ROUTER_ADVERTISEMENT) / 32] &= !(1 << (ROUTER_ADVERTISEMENT % 32));
+        set(&socket, libc::IPPROTO_ICMPV6, ICMP6_FILTER, &blocked)?;
+        set(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, &1i32)?;
+        set(&socket, libc::IPPROTO_IPV6, IPV6_RECVFRAGSIZE, &1i32)?;
+        socket.set_recv_hoplimit_v6(true)?;
+        // RFC 4861 section 4.1.
+        socket.set_multicast_hops_v6(255)?;
+        socket.set_multicast_loop_v6(false)?;
+        socket.set_multicast_if_v6(index)?;
+        socket.join_multicast_v6(&ALL_NODES, index)?;
+        socket.set_nonblocking(true)?;
+        let buffer = vec![MaybeUninit::new(0); LARGEST];
+        let socket = Self { socket, index, buffer };
+        // SAFETY: the descriptor is owned by the socket, whose field nobody replaces, and open until it is dropped.
+        let registered = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
+        Ok(registered?)
+    }
+
+    /// Index of the device that the socket is bound to.
+    pub(super) fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Sends a router solicitation (RFC 4861 section 4.1) from an address that the kernel chooses. With no address
+    /// that may be used yet (it is still tentative) this fails with `EADDRNOTAVAIL`.
+    pub(super) fn solicit(&self) -> io::Result<()> {
+        let mut message = vec![ROUTER_SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
+        if let Some(address) = self.hardware_address() {
+            // Source link-layer address option (RFC 4861 section 4.6.1): spares the router a neighbour solicitation.
+            message.extend([1, 1]);
+            message.extend(address);
+        }
+        let routers = SocketAddrV6::new(ALL_ROUTERS, 0, 0, self.index);
+        self.socket.send_to(&message, &routers.into()).map(drop)
+    }
+
+    /// The next message; fails with `WouldBlock` where there is none.
+    pub(super) fn receive(&mut self) -> io::Result<Result<Received<'_>, Dropped>> {
+        let mut control = [MaybeUninit::new(0); 256];
+        let mut from = SockAddr::from(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 0, 0, 0));
+        let mut buffers = [MaybeUninitSlice::new(&mut self.buffer)];
+        let mut message = MsgHdrMut::new()
+            .with_addr(&mut from)
+            .with_buffers(&mut buffers)
+            .with_control(&mut control);
+        let length = self.socket.recvmsg(&mut message, 0)?;
+        let (flags, control_length) = (message.flags(), message.control_len());
+        let Some(from) = from.as_socket_ipv6() else {
+            return Ok(Err(Dropped::Unusable));
+        };
+        if flags.is_truncated() || length > self.buffer.len() {
+            return Ok(Err(Dropped::Unusable));
+        }
+        let about = About::read(initialised(&control[..control_length.min(control.len())]));
+        Ok(match about {
+            About {
+                fragment_size: Some(1..),
+                ..
+            } => Err(Dropped::Fragmented),
+            About {
+                device: Some(index), ..
+            } if index != self.index => Err(Dropped::OtherDevice),
+            About {
+                hop_limit: Some(hop_limit),
+                ..
+            } => Ok(Received {
+                packet: initialised(&self.buffer[..length]),
+                source: *from.ip(),
+                hop_limit,
+            }),
+            About { hop_limit: None, .. } => Err(Dropped::Unusable),
+        })
+    }
+
+    /// The Ethernet address of the device, if that is what it has.
+    fn hardware_address(&self) -> Option<[u8; 6]> {
+        // SAFETY: `ifreq` is a C structure for which all bytes zero is a value.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        request.ifr_ifru.ifru_ifindex = i32::try_from(self.index).ok()?;
+        let ask = |code, request: &mut libc::ifreq| {
+            // SAFETY: the descriptor is open, and both requests read and write one `ifreq`, which `request` is.
+            (unsafe { libc::ioctl(self.socket.as_raw_fd(), code, request) } == 0).then_some(())
+        };
+        ask(libc::SIOCGIFNAME, &mut request)?;
+        ask(libc::SIOCGIFHWADDR, &mut request)?;
+        // SAFETY: SIOCGIFHWADDR succeeded, so this is the member of the union that was written.
+        let address = unsafe { request.ifr_ifru.ifru_hwaddr };
+        let bytes = address.sa_data.map(|byte| byte.to_ne_bytes()[0]);
+        (address.sa_family == libc::ARPHRD_ETHER).then(|| [bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5]])
+    }
+}
+
+impl AsRawFd for RaSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+/// What the control messages say of a packet.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct About {
+    hop_limit: Option<u8>,
+    device: Option<u32>,
+    /// Size of the largest fragment; absent or 0 = it came in one piece.
+    fragment_size: Option<i32>,
+}
+
+impl About {
+    /// Reads `cmsghdr`s: length (of header and data), level, type, data, filled up to the size of a word.
+    fn read(mut control: &[u8]) -> Self {
+        const WORD: usize = size_of::<usize>();
+        const HEADER: usize = WORD + 8;
+        let mut about = Self::default();
+        while let (Some(length), Some(level), Some(kind)) = (
+            control.first_chunk().map(|bytes| usize::from_ne_bytes(*bytes)),
+            int(control, WORD),
+            int(control, WORD + 4),
+        ) {
+            let Some(data) = control.get(HEADER..length) else {
+                break;
+            };
+            match (level, kind) {
+                (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => {
+                    about.hop_limit = int(data, 0).and_then(|value| u8::try_from(value).ok());
+                }
+                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                    about.device = int(data, size_of::<libc::in6_addr>()).map(i32::cast_unsigned);
+                }
+                (libc::IPPROTO_IPV6, IPV6_RECVFRAGSIZE) => about.fragment_size = int(data, 0),
+                _ => {}
+            }
+            control = control.get(length.next_multiple_of(WORD)..).unwrap_or_default();
+        }
+        about
+    }
+}
+
+fn int(bytes: &[u8], at: usize) -> Option<i32> {
+    let bytes = bytes.get(at..)?.first_chunk()?;
+    Some(i32::from_ne_bytes(*bytes))
+}
+
+fn initialised(bytes: &[MaybeUninit<u8>]) -> &[u8] {
+    // SAFETY: both callers made these bytes with `MaybeUninit::new`; the kernel only wrote over them.
+    unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len()) }
+}
+
+fn set<T>(socket: &Socket, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
+    let length = size_of::<T>() as libc::socklen_t;
+    // SAFETY: the descriptor is open, and the kernel reads no more than `length` bytes of `value`.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            std::ptr::from_ref(value).cast(),
+            length,
+        )
+    };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(level: i32, kind: i32, data: &[u8]) -> Vec<u8> {
+        let length = size_of::<usize>() + 8 + data.len();
+        let mut bytes = length.to_ne_bytes().to_vec();
+        bytes.extend(level.to_ne_bytes());
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(data);
+        bytes.resize(length.next_multiple_of(size_of::<usize>()), 0);
+        bytes
+    }
+
+    #[test]
+    fn control_messages_are_read_in_any_order() {
+        let hop_limit = message(libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT, &255i32.to_ne_bytes());
+        let mut information = [0; 20];
+        information[16..].copy_from_slice(&7u32.to_ne_bytes());
+        let device = message(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &information);
+        let fragment = message(libc::IPPROTO_IPV6, IPV6_RECVFRAGSIZE, &1280i32.to_ne_bytes());
+        let other = message(libc::SOL_SOCKET, libc::IPV6_HOPLIMIT, &[1]);
+        let all = About {
+            hop_limit: Some(255),
+            device: Some(7),
+            fragment_size: Some(1280),
+        };
+        assert_eq!(About::read(&[&other[..], &hop_limit, &device, &fragment].concat()), all);
+        assert_eq!(About::read(&[&fragment[..], &device, &hop_limit, &other].concat()), all);
+    }
+
+    #[test]
+    fn control_messages_that_end_early_say_nothing() {
+        let whole = message(libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT, &255i32.to_ne_bytes());
+        for length in 0..size_of::<usize>() + 12 {
+            assert_eq!(About::read(&whole[..length]), About::default(), "{length} bytes");
+        }
+        for length in [0usize, 3, usize::MAX] {
+            let mut bad = whole.clone();
+            bad[..size_of::<usize>()].copy_from_slice(&length.to_ne_bytes());
+            assert_eq!(About::read(&bad), About::default(), "a length of {length}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! When to send router solicitations (RFC 4861 section 6.3.7).
+
+/// `MAX_RTR_SOLICITATIONS` of RFC 4861 section 10.
+const MOST: u8 = 3;
+/// `RTR_SOLICITATION_INTERVAL` of RFC 4861 section 10, in milliseconds.
+pub(super) const INTERVAL: u64 = 4_000;
+/// How soon to try again what could not be sent, first and at most, in milliseconds.
+const RETRY: (u64, u64) = (250, 60_000);
+
+/// The solicitations of one device. Times are milliseconds.
+#[derive(Debug, Default)]
+pub(super) struct Solicitor {
+    sent: u8,
+    next: Option<u64>,
+    /// What to wait after the next failure, if the last attempt failed.
+    retry: Option<u64>,
+}
+
+impl Solicitor {
+    /// Begins anew, without the random delay of RFC 4861: it serves hosts that all come up at once, and the kernel or
+    /// the network manager of this one has waited it out before the link had an address.
+    pub(super) fn start(&mut self, now: u64) {
+        *self = Self {
+            next: Some(now),
+            ..Self::default()
+        };
+    }
+
+    pub(super) fn stop(&mut self) {
+        *self = Self::default();
+    }
+
+    /// When the next one is due.
+    pub(super) fn next(&self) -> Option<u64> {
+        self.next
+    }
+
+    pub(super) fn sent(&mut self, now: u64) {
+        self.sent += 1;
+        self.retry = None;
+        self.next = (self.sent < MOST).then_some(now + INTERVAL);
+    }
+
+    /// It could not be sent, most probably because the link has no address yet.
+    pub(super) fn failed(&mut self, now: u64) {
+        let wait = self.retry.unwrap_or(RETRY.0);
+        self.next = Some(now + wait);
+        self.retry = Some((wait * 2).min(RETRY.1));
+    }
+
+    /// Something changed on the link: what could not be sent may be sent now.
+    pub(super) fn hurry(&mut self, now: u64) {
+        if self.retry.is_some() {
+            self.retry = None;
+            self.next = Some(now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_are_sent_four_seconds_apart() {
+        let mut solicitor = Solicitor::default();
+        assert_eq!(solicitor.next(), None);
+        solicitor.start(100);
+        let mut sent = Vec::new();
+        while let Some(now) = solicitor.next() {
+            sent.push(now);
+            solicitor.sent(now);
+        }
+        assert_eq!(sent, [100, 4_100, 8_100]);
+        solicitor.start(20_000);
+        solicitor.stop();
+        assert_eq!(solicitor.next(), None);
+    }
+
+    #[test]
+    fn a_failure_does_not_count_and_is_tried_again_ever_later() {
+        let mut solicitor = Solicitor::default();
+        solicitor.start(0);
+        let mut tried = Vec::new();
+        for _ in 0..10 {
+            let now = solicitor.next().unwrap();
+            tried.push(now);
+            solicitor.failed(now);
+        }
+        assert_eq!(tried[..4], [0, 250, 750, 1_750]);
+        assert_eq!(tried[9], tried[8] + 60_000);
+        solicitor.hurry(tried[9] + 1);
+        assert_eq!(solicitor.next(), Some(tried[9] + 1));
+        solicitor.sent(tried[9] + 1);
+        // Nothing is waiting for the link now.
+        solicitor.hurry(tried[9] + 2);
+        assert_eq!(solicitor.next(), Some(tried[9] + 1 + INTERVAL));
+    }
+}
