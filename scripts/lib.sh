@@ -4,15 +4,18 @@
 
 REPO=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
+# A root shell by plain `su` has no sbin in its PATH.
+export PATH=$PATH:/usr/sbin:/sbin
+
 # Each command that the lab and the tests call, and the Debian package it comes from.
 LAB_COMMANDS=(
-    ip:iproute2 ping:iputils-ping traceroute:traceroute tcpdump:tcpdump
+    ip:iproute2 ping:iputils-ping traceroute:traceroute pgrep:procps flock:util-linux
     nft:nftables ip6tables:iptables iptables-save:iptables
     tayga:tayga radvd:radvd named:bind9 dig:bind9-dnsutils
     curl:curl jq:jq python3:python3 sysctl:procps sha256sum:coreutils
 )
 # What only building and checking need.
-BUILD_COMMANDS=(cc:gcc mandoc:mandoc)
+BUILD_COMMANDS=(cc:build-essential mandoc:mandoc)
 
 # Pictures of progress go to standard error, results to standard output.
 note() { printf '%s\n' "$*" >&2; }
@@ -49,18 +52,17 @@ install_commands() {
     mapfile -t packages < <(cut -d: -f2 <<<"$missing" | sort -u)
     note "installing: ${packages[*]}"
     export DEBIAN_FRONTEND=noninteractive
-    # Services that these packages would start are of no use here and would take ports of the machine.
-    local policy=/usr/sbin/policy-rc.d ours=no
-    if [ ! -e "$policy" ]; then
-        printf '#!/bin/sh\nexit 101\n' >"$policy"
-        chmod 755 "$policy"
-        ours=yes
-    fi
-    local rc=0
-    { apt-get install -y -q --no-install-recommends "${packages[@]}" ||
-        { apt-get update -q && apt-get install -y -q --no-install-recommends "${packages[@]}"; }; } >&2 || rc=$?
-    [ "$ours" = no ] || rm -f "$policy"
-    [ "$rc" = 0 ] || die "apt-get could not install ${packages[*]}"
+    (
+        # Services that these packages would start are of no use here and would take ports of the machine.
+        policy=/usr/sbin/policy-rc.d
+        if [ ! -e "$policy" ]; then
+            trap 'rm -f "$policy"' EXIT
+            printf '#!/bin/sh\nexit 101\n' >"$policy"
+            chmod 755 "$policy"
+        fi
+        install=(apt-get install -y -q --no-install-recommends "${packages[@]}")
+        "${install[@]}" >&2 || { apt-get update -q >&2 && "${install[@]}" >&2; }
+    ) || die "apt-get could not install ${packages[*]}"
     need_commands "$@"
 }
 
