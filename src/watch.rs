@@ -1,4 +1,5 @@
-//! Watches the network: netlink events of links, addresses, routes and rules become one count that goes up.
+//! Watches the network: netlink events of links, addresses, routes and rules, and of routers that do not answer, become
+//! one count that goes up.
 //! Events come in bursts (an uplink that appears makes dozens), so a burst counts once, when it has calmed down.
 
 use std::io;
@@ -6,6 +7,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream, select};
+use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::neighbour::{NeighbourFlags, NeighbourState};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{AsyncSocket, AsyncSocketExt, TokioSocket};
 use rtnetlink::MulticastGroup;
@@ -25,6 +29,7 @@ const GROUPS: &[MulticastGroup] = &[
     MulticastGroup::Ipv6Route,
     MulticastGroup::Ipv4Rule,
     MulticastGroup::Ipv6Rule,
+    MulticastGroup::Neigh,
 ];
 
 /// Begins to watch; the task ends with the receiver. Needs a runtime.
@@ -34,9 +39,23 @@ pub fn start() -> io::Result<watch::Receiver<u64>> {
     let (connection, _handle, messages) = rtnetlink::new_multicast_connection(GROUPS)?;
     tokio::spawn(connection);
     let (sender, receiver) = watch::channel(0);
-    let events = select(messages.map(|_| ()), packet_filters());
+    let telling = messages.filter_map(|(message, _)| std::future::ready(tells_something(&message).then_some(())));
+    let events = select(telling, packet_filters());
     tokio::spawn(count_bursts(events.boxed(), sender));
     Ok(receiver)
+}
+
+/// Neighbours come and go all the time, and matter when a router stops answering: the kernel turns to another one
+/// then, without any event of a route.
+fn tells_something(message: &NetlinkMessage<RouteNetlinkMessage>) -> bool {
+    match &message.payload {
+        NetlinkPayload::InnerMessage(
+            RouteNetlinkMessage::NewNeighbour(neighbour) | RouteNetlinkMessage::DelNeighbour(neighbour),
+        ) => {
+            neighbour.header.state == NeighbourState::Failed && neighbour.header.flags.contains(NeighbourFlags::Router)
+        }
+        _ => true,
+    }
 }
 
 /// Changes of nf_tables rulesets. A kernel without nf_tables has none, and an unprivileged process hears of none.
