@@ -1,0 +1,45 @@
+//! The multi-homed lab: one daemon, three uplinks, an internet that sees which uplink a connection came by.
+//!
+//! `up0` and `up1` have the same PLAT prefix 64:ff9b::/96 unless a test says otherwise, `up2` is the odd one (native
+//! IPv4, or another prefix). Each ISP masquerades to an IPv4 address of its own, which the server's /whoami tells.
+//! Needs root and the programs that `scripts/lib.sh` lists; a test that misses one fails and says which.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that cannot go on panics; cargo shows what a failing test printed"
+)]
+
+#[path = "lab/bed.rs"]
+#[allow(
+    dead_code,
+    unfulfilled_lint_expectations,
+    reason = "shared with the lab of one uplink, which uses other parts of it"
+)]
+mod bed;
+#[path = "lab/daemon.rs"]
+#[allow(
+    dead_code,
+    reason = "shared with the lab of one uplink, which uses other parts of it"
+)]
+mod daemon;
+
+#[path = "multi/home.rs"]
+mod home;
+
+#[path = "multi/clashes.rs"]
+mod clashes;
+#[path = "multi/control.rs"]
+mod control;
+#[path = "multi/ends.rs"]
+mod ends;
+#[path = "multi/events.rs"]
+mod events;
+#[path = "multi/meddlers.rs"]
+mod meddlers;
+#[path = "multi/paths.rs"]
+mod paths;
+#[path = "multi/pool.rs"]
+mod pool;
+#[path = "multi/reload.rs"]
+mod reload;

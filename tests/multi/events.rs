@@ -1,0 +1,186 @@
+//! What the network does to a host with several uplinks while it is used.
+
+use std::time::Duration;
+
+use crate::bed::{Lab, Uplink, poll};
+use crate::daemon::Daemon;
+use crate::home::{
+    EVERY_UPLINK, PATIENCE, best, device, fails_over, isp_file, leaves_by, raise, readvertise, running, seen,
+    sorted_state, start, status_of, stop, three,
+};
+use crate::reload::Download;
+
+/// A CLAT gone bad leaves the IPv4 default route to the next best uplink within this time of the kernel's event.
+const FAIL_OVER: Duration = Duration::from_secs(2);
+/// What a busy machine may add to it: measuring takes programs that have to be started first.
+const SLACK: Duration = Duration::from_millis(1500);
+
+fn ready(lab: &Lab, device: &str) -> bool {
+    lab.host(&format!("ip -j -6 address show dev {device}"))
+        .contains("\"scope\":\"global\"")
+}
+
+/// The first uplink goes down, loses its carrier, loses its router: each time IPv4 goes on by the next, and comes back.
+#[test]
+fn an_uplink_that_fails_leaves_the_way_to_the_next() {
+    let lab = three();
+    let before = sorted_state(&lab);
+    let mut daemon = start(&lab, &[EVERY_UPLINK], 3);
+    leaves_by(&lab, None, 0);
+
+    let failures: [(&str, &str, &str); 3] = [
+        ("host", "ip link set up0 down", "ip link set up0 up"),
+        ("isp0", "ip link set cust down", "ip link set cust up"),
+        ("host", "ip -6 route del default dev up1", ""),
+    ];
+    for (node, down, up) in failures {
+        let first = best(&lab).expect("a default route");
+        let k: usize = first.trim_start_matches("clat-up").parse().unwrap();
+        // Those behind the first one move up; which of them is next is the order of the IPv6 default routes.
+        let node = if node == "host" {
+            node.to_owned()
+        } else {
+            format!("isp{k}")
+        };
+        let down = down.replace("up0", &format!("up{k}")).replace("up1", &format!("up{k}"));
+        let up = up.replace("up0", &format!("up{k}"));
+        lab.run(&node, &down).ok(&down);
+        let begin = std::time::Instant::now();
+        let moved = poll(PATIENCE, || best(&lab).is_some_and(|now| now != first));
+        assert!(moved, "{down}: {first} stays the best:\n{}", lab.host("ip route"));
+        assert!(
+            begin.elapsed() <= FAIL_OVER + SLACK,
+            "{down}: took {:?}",
+            begin.elapsed()
+        );
+        let next: usize = best(&lab).unwrap().trim_start_matches("clat-up").parse().unwrap();
+        assert_eq!(seen(&lab, None), Some(next), "{down}");
+        if up.is_empty() {
+            readvertise(&lab, k);
+        } else {
+            lab.run(&node, &up).ok(&up);
+        }
+        running(&lab, &mut daemon, 3);
+        leaves_by(&lab, Some(&device(k)), k);
+    }
+    assert!(poll(PATIENCE, || ready(&lab, "up0")));
+    stop(&lab, &mut daemon, &before, &[]);
+}
+
+/// What runs on one uplink does not suffer from another that comes and goes.
+#[test]
+fn a_download_survives_another_uplink_that_flaps() {
+    let lab = raise(&[Uplink::new(), Uplink::new()]);
+    let before = sorted_state(&lab);
+    let mut daemon = start(&lab, &[EVERY_UPLINK], 2);
+    let download = Download::begin(&lab, &device(1));
+    for _ in 0..2 {
+        lab.host("ip link set up0 down");
+        fails_over(&lab, &device(1), FAIL_OVER + SLACK);
+        lab.host("ip link set up0 up");
+        running(&lab, &mut daemon, 2);
+    }
+    download.is_whole();
+    stop(&lab, &mut daemon, &before, &[]);
+}
+
+/// The ISP's radvd announces another prefix and deprecates the old one.
+#[test]
+fn renumbering_is_followed() {
+    let lab = raise(&[Uplink::new(), Uplink::new()]);
+    let mut daemon = start(&lab, &[EVERY_UPLINK], 2);
+    leaves_by(&lab, Some(&device(0)), 0);
+    let download = Download::begin(&lab, &device(1));
+    let file = isp_file(&lab, 0, "radvd.conf");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let (old, new) = (
+        "prefix 3fff:1:0:1::/64 { AdvValidLifetime 86400; AdvPreferredLifetime 14400; };",
+        "prefix 3fff:1:0:1::/64 { AdvValidLifetime 86400; AdvPreferredLifetime 0; };
+         prefix 3fff:1:0:2::/64 { AdvValidLifetime 86400; AdvPreferredLifetime 14400; };",
+    );
+    assert!(text.contains(old), "{text}");
+    std::fs::write(&file, text.replace(old, new)).unwrap();
+    lab.run("isp0", "ip address add 3fff:1:0:2::1/64 dev cust nodad")
+        .ok("new prefix");
+    readvertise(&lab, 0);
+    daemon.wait_for("an address of the new prefix", || {
+        let status = status_of(&lab, "clat@up0");
+        status["state"] == "running"
+            && status["addresses"][1]
+                .as_str()
+                .is_some_and(|v6| v6.starts_with("3fff:1:0:2:"))
+    });
+    leaves_by(&lab, Some(&device(0)), 0);
+    leaves_by(&lab, Some("192.0.0.1"), 0);
+    download.is_whole();
+
+    // Nothing of either address is left, on nobody's device.
+    daemon.stop(nix::sys::signal::Signal::SIGTERM);
+    nothing_of_ours(&lab);
+}
+
+/// The router's link-local address changes: announced by a farewell of the old one, or found out the hard way.
+#[test]
+fn another_gateway_is_followed() {
+    let lab = raise(&[Uplink::new(), Uplink::new()]);
+    let mut daemon = start(&lab, &[EVERY_UPLINK], 2);
+    let download = Download::begin(&lab, &device(1));
+
+    let gateway = |new: &str| {
+        format!(
+            "old=$(ip -6 -o address show dev cust scope link | sed -E 's/.*inet6 ([^ ]+).*/\\1/');
+             ip address add {new}/64 dev cust nodad && ip address del $old dev cust"
+        )
+    };
+    // The old one says farewell (router lifetime 0), the new one is there a moment later.
+    let conf = isp_file(&lab, 0, "radvd.conf");
+    let pid = isp_file(&lab, 0, "radvd.pid");
+    let (conf, pid) = (conf.display(), pid.display());
+    lab.run(
+        "isp0",
+        &format!("kill $(cat {pid}); while kill -0 $(cat {pid}); do sleep 0.1; done 2>/dev/null; true"),
+    )
+    .ok("radvd ends");
+    lab.run("isp0", &gateway("fe80::77")).ok("another link-local address");
+    lab.run(
+        "isp0",
+        &format!("radvd --config {conf} --pidfile {pid} --logmethod none"),
+    )
+    .ok("radvd");
+    follows(&lab, &mut daemon, "fe80::77");
+
+    // The old one falls silent. Only the neighbour cache learns that, and the CLAT must leave with the kernel.
+    lab.run("isp0", &gateway("fe80::78")).ok("another link-local address");
+    readvertise(&lab, 0);
+    assert!(poll(PATIENCE, || lab
+        .host("ip -6 route show default dev up0")
+        .contains("fe80::78")));
+    lab.host("ip -6 neigh flush dev up0");
+    follows(&lab, &mut daemon, "fe80::78");
+    download.is_whole();
+    daemon.stop(nix::sys::signal::Signal::SIGTERM);
+    nothing_of_ours(&lab);
+}
+
+fn follows(lab: &Lab, daemon: &mut Daemon, gateway: &str) {
+    daemon.wait_for(&format!("traffic by {gateway}"), || {
+        // The traffic is what finds out that the old gateway is gone.
+        let by = seen(lab, Some(&device(0)));
+        let route = lab.host("ip -6 route show default table 49575 2>/dev/null || true");
+        by == Some(0) && route.contains(&format!("via {gateway} "))
+    });
+}
+
+/// After an event that changed the host for good there is no state to compare with; but nothing of ours may be left.
+fn nothing_of_ours(lab: &Lab) {
+    let state = sorted_state(lab);
+    let ours: Vec<_> = state
+        .iter()
+        .filter(|line| line.contains("clat") || line.contains("\"protocol\":\"46\"") || line.contains("49575"))
+        .collect();
+    assert!(ours.is_empty(), "{ours:#?}");
+    let sysctls = lab.host("sysctl -n net.ipv6.conf.up0.forwarding net.ipv6.conf.up0.accept_ra net.ipv6.conf.up0.proxy_ndp net.ipv6.conf.all.forwarding");
+    assert_eq!(sysctls, "0\n1\n0\n0\n");
+    assert_eq!(lab.host("ip -6 neigh show proxy"), "");
+    lab.assert_no_process_left("after the stop");
+}
