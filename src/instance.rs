@@ -29,6 +29,7 @@ use clatd_stages::facts::Facts;
 use clatd_stages::journal::Journal;
 use clatd_stages::op::Op;
 use clatd_stages::plan::Plan;
+use clatd_stages::settings::{PlatCheck, Settings};
 use clatd_stages::stage::{self, Instance, ObserveError, Verdict};
 use clatd_stages::world::World;
 use tokio::sync::{mpsc, watch};
@@ -52,6 +53,8 @@ const IDLE_POLL: Duration = Duration::from_secs(60);
 const REFRESH_MARGIN: Duration = Duration::from_secs(10);
 /// Bounds of the time between two looks at facts that have an end.
 const SHORTEST_REFRESH: Duration = Duration::from_secs(5);
+/// How often a PLAT that is to be checked is.
+const CHECK_AGAIN: Duration = Duration::from_secs(30);
 const LONGEST_REFRESH: Duration = Duration::from_secs(24 * 3600);
 
 /// Where an instance is in its life.
@@ -348,7 +351,7 @@ impl Runner {
     /// Runs until something ends it.
     async fn live(&mut self, mut plan: Plan) -> Why {
         self.enter(State::Running, "");
-        let mut refresh = refresh_after(&plan);
+        let mut refresh = refresh_after(&plan, &self.instance.settings);
         loop {
             tokio::select! {
                 biased;
@@ -365,7 +368,7 @@ impl Runner {
             }
             match self.follow(&plan).await {
                 Ok(followed) => {
-                    refresh = refresh_after(&followed);
+                    refresh = refresh_after(&followed, &self.instance.settings);
                     plan = followed;
                 }
                 Err(why) => return why,
@@ -507,8 +510,15 @@ impl Runner {
 }
 
 /// When the facts with an end are looked at again: ten seconds before the first one ends (RFC 7050 section 3).
-fn refresh_after(plan: &Plan) -> Duration {
-    let lifetimes = [plan.facts.plat_prefix.as_ref().and_then(|fact| fact.lifetime_s)];
+fn refresh_after(plan: &Plan, settings: &Settings) -> Duration {
+    if settings.plat_check != PlatCheck::No {
+        return CHECK_AGAIN;
+    }
+    let facts = &plan.facts;
+    let lifetimes = [
+        facts.plat_prefix.as_ref().and_then(|fact| fact.lifetime_s),
+        facts.clat_v6_addr.as_ref().and_then(|fact| fact.lifetime_s),
+    ];
     let first = lifetimes
         .into_iter()
         .flatten()

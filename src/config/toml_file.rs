@@ -112,10 +112,12 @@ fn typed(key: &Key, value: &Value) -> Result<Value, Invalid> {
     match (key.kind, value) {
         (_, Value::String(_, text)) => value::parse(key, text.trim()),
         (Kind::Bool, Value::Bool(..)) => value::parse(key, &shown(value)),
-        (Kind::Bool | Kind::Integer { .. } | Kind::RouteTable, Value::Num(_, number)) if is_integer(*number) => {
+        (Kind::Bool | Kind::Integer { .. } | Kind::Mtu | Kind::RouteTable, Value::Num(_, number))
+            if is_integer(*number) =>
+        {
             value::parse(key, &shown(value))
         }
-        (Kind::DnsServers, Value::Array(_, items)) => {
+        (Kind::DnsServers | Kind::WordList(_), Value::Array(_, items)) => {
             let texts = items
                 .iter()
                 .map(|item| item.as_str().ok_or_else(|| wrong_type(key, value)));
@@ -147,6 +149,8 @@ fn wrong_type(key: &Key, value: &Value) -> Invalid {
     let expected = match key.kind {
         Kind::Bool => "true or false",
         Kind::Integer { .. } | Kind::RouteTable => "an integer",
+        Kind::Mtu => "an integer or \"auto\"",
+        Kind::WordList(_) => "a string, or an array of strings",
         Kind::DnsServers => "a string, or an array of strings such as [\"2001:db8::53\"]",
         Kind::Maps => "a string, or an array of strings such as [\"192.0.2.1 2001:db8::1\"]",
         _ => "a string in quotation marks",

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use clatd_stages::settings::{ClatV6Addr, FirewallChoice, MapEntry, TranslatorChoice};
+use clatd_stages::settings::{ClatV6Addr, FirewallChoice, MapEntry, RouteMtu, TranslatorChoice};
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::errors::{ConfigError, Findings, Place};
@@ -168,7 +168,10 @@ impl Judge<'_> {
 
     fn default_route(&mut self) {
         let settings = &self.merged.settings;
-        let mtu = settings.v4_defaultroute_mtu;
+        let mtu = match settings.v4_defaultroute_mtu {
+            RouteMtu::Bytes(bytes) => bytes,
+            RouteMtu::Auto => 0,
+        };
         if let Some(advmss) = settings.v4_defaultroute_advmss
             && mtu != 0
             && advmss > mtu.saturating_sub(40)

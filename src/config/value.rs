@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use clatd_stages::settings::{ClatV6Addr, DnsServer, MapEntry};
+use clatd_stages::settings::{ClatV6Addr, DnsServer, ExpectedValue, MapEntry, PlatCheck};
 use figment::value::{Empty, Tag, Value};
 use ipnet::Ipv4Net;
 
@@ -73,6 +73,9 @@ fn parse_set(key: &Key, text: &str) -> Result<Value, Invalid> {
         Kind::Prefix => prefix::parse(text).map(|prefix| Value::from(prefix.to_string())),
         Kind::DnsServers => dns_servers(text).map(Value::from),
         Kind::Words(words) => word(text, words).map(Value::from),
+        Kind::Mtu => mtu(text).map(Value::from),
+        Kind::WordList(words) => word_list(text, words).map(Value::from),
+        Kind::PlatCheck => plat_check(text).map(Value::from),
         Kind::Pool => pool(text).map(|pool| Value::from(pool.to_string())),
         Kind::Maps => map(text).map(|entry| Value::from(vec![entry.to_string()])),
     }
@@ -318,6 +321,44 @@ fn dns_servers(text: &str) -> Result<Vec<String>, Invalid> {
             Ok(parsed.to_string())
         })
         .collect()
+}
+
+fn mtu(text: &str) -> Result<String, Invalid> {
+    if text.eq_ignore_ascii_case("auto") {
+        return Ok("auto".to_owned());
+    }
+    let number = integer(text, true, 68, 65535);
+    number
+        .map(|bytes| bytes.to_string())
+        .map_err(|_| Invalid::new("expected auto, 0 or a whole number from 68 to 65535, decimal or 0x and hexadecimal"))
+}
+
+fn word_list(text: &str, words: &'static [&'static str]) -> Result<Vec<&'static str>, Invalid> {
+    let mut found = Vec::new();
+    for item in text.split(',') {
+        let item = word(item.trim(), words)?;
+        if found.contains(&item) {
+            return Err(Invalid::new(format!(
+                "expected each of {} at most once",
+                words.join(", ")
+            )));
+        }
+        found.push(item);
+    }
+    Ok(found)
+}
+
+fn plat_check(text: &str) -> Result<String, Invalid> {
+    let check: PlatCheck = match text.to_ascii_lowercase().as_str() {
+        "no" | "0" | "false" | "off" => PlatCheck::No,
+        _ => text
+            .parse()
+            .map_err(|error: ExpectedValue| Invalid::new(error.to_string()))?,
+    };
+    if let PlatCheck::Address { address, .. } = check {
+        ipv4(&address.to_string())?;
+    }
+    Ok(check.to_string())
 }
 
 fn word(text: &str, words: &'static [&'static str]) -> Result<&'static str, Invalid> {

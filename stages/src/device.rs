@@ -14,7 +14,7 @@ use crate::translator::uses_tayga;
 use crate::world::World;
 
 /// The smallest MTU of an IPv6 link, in bytes (RFC 8200 section 5).
-const IPV6_MIN_MTU: u32 = 1280;
+pub(crate) const IPV6_MIN_MTU: u32 = 1280;
 
 /// MTU of the CLAT device: packets that fit the uplink must fit here, since both IP versions pass through it.
 pub(crate) fn mtu(uplink_mtu: u32) -> u32 {

@@ -7,8 +7,9 @@ use clatd_translator::Pref64;
 
 use crate::conncheck::judge_uplink;
 use crate::facts::{Fact, Facts, Source};
+use crate::net::{MAIN_TABLE, Route};
 use crate::plan::{StageName, Step};
-use crate::settings::DnsServer;
+use crate::settings::{DiscoveryWay, DnsServer, PlatCheck};
 use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
 use crate::world::{DnsAnswer, World, WorldError};
 
@@ -39,26 +40,51 @@ impl Stage for Discovery {
             return Ok(Verdict::idle(format!("the uplink {device} (plat-dev) does not exist")));
         }
         let found = find_prefixes(instance, world).await.map_err(world_error(self.name()))?;
-        let mut prefixes = found.prefixes.into_iter();
-        let Some(first) = prefixes.next() else {
+        if found.prefixes.is_empty() {
             return Ok(Verdict::idle(format!("no PLAT prefix: {}", found.failures.join("; "))));
-        };
-        let prefix = first.value;
-        facts.plat_prefix = Some(first);
-        facts.other_plat_prefixes = prefixes.collect();
-        match find_uplink(settings.plat_dev.as_deref(), prefix, world, facts)
-            .await
-            .map_err(world_error(self.name()))?
-        {
-            Uplink::Found(device) => judge_uplink(instance, &device, world, facts)
-                .await
-                .map_err(world_error(self.name())),
-            Uplink::None(reason) => Ok(Verdict::Idle { reason }),
         }
+        let mut unreachable = Vec::new();
+        let mut candidates = found.prefixes.into_iter();
+        for candidate in candidates.by_ref() {
+            let prefix = candidate.value;
+            facts.plat_prefix = Some(candidate);
+            let uplink = find_uplink(settings.plat_dev.as_deref(), prefix, world, facts)
+                .await
+                .map_err(world_error(self.name()))?;
+            let device = match uplink {
+                Uplink::Found(device) => device,
+                Uplink::None(reason) => {
+                    unreachable.push(reason);
+                    continue;
+                }
+            };
+            if !answers(instance, prefix, &device, world)
+                .await
+                .map_err(world_error(self.name()))?
+            {
+                unreachable.push(format!(
+                    "the PLAT of {prefix} does not answer through {device} (plat-check)"
+                ));
+                continue;
+            }
+            facts.other_plat_prefixes = candidates.collect();
+            return judge_uplink(instance, &device, world, facts)
+                .await
+                .map_err(world_error(self.name()));
+        }
+        Ok(Verdict::idle(unreachable.join("; ")))
     }
 
     fn plan(&self, _instance: &Instance, _facts: &Facts) -> Result<Vec<Step>, PlanError> {
         Ok(Vec::new())
+    }
+}
+
+/// Whether the PLAT leads where `plat-check` says; several prefixes: the first that does is used.
+async fn answers(instance: &Instance, prefix: Pref64, device: &str, world: &dyn World) -> Result<bool, WorldError> {
+    match instance.settings.plat_check {
+        PlatCheck::No => Ok(true),
+        PlatCheck::Address { address, port } => world.answers(device, prefix.embed(address), port).await,
     }
 }
 
@@ -68,6 +94,8 @@ struct Found {
     failures: Vec<String>,
 }
 
+/// Configuration first, then the ways of `discovery` in their order (RFC 8781 section 5.1 has advertisements first),
+/// then the fallback.
 async fn find_prefixes(instance: &Instance, world: &dyn World) -> Result<Found, WorldError> {
     let settings = &instance.settings;
     if let Some(prefix) = settings.plat_prefix {
@@ -76,21 +104,19 @@ async fn find_prefixes(instance: &Instance, world: &dyn World) -> Result<Found, 
             failures: Vec::new(),
         });
     }
-    let servers: Vec<Option<&DnsServer>> = match settings.dns64_servers.as_slice() {
-        [] => vec![None],
-        servers => servers.iter().map(Some).collect(),
+    let uplink = match &settings.plat_dev {
+        Some(device) => Some(device.clone()),
+        None => first_uplink(world).await?,
     };
     let mut found = Found::default();
-    for server in servers {
-        // The prefix belongs to the uplink: where that is named, the question goes through it (RFC 8880 section 7.1).
-        let device = settings.plat_dev.as_deref();
-        let answer = world.aaaa(WELL_KNOWN_NAME, server, device).await?;
-        match prefixes_in(server, answer) {
-            Ok(prefixes) => {
-                found.prefixes = prefixes;
-                return Ok(found);
-            }
-            Err(failure) => found.failures.push(failure),
+    for way in &settings.discovery {
+        match (way, &uplink) {
+            (DiscoveryWay::Ra, Some(uplink)) => advertised(uplink, world, &mut found).await?,
+            (DiscoveryWay::Ra, None) => {}
+            (DiscoveryWay::Dns, _) => ask(instance, uplink.as_deref(), world, &mut found).await?,
+        }
+        if !found.prefixes.is_empty() {
+            return Ok(found);
         }
     }
     if let Some(prefix) = settings.plat_fallback_prefix {
@@ -100,6 +126,56 @@ async fn find_prefixes(instance: &Instance, world: &dyn World) -> Result<Found, 
         ));
     }
     Ok(found)
+}
+
+/// The device of the best IPv6 default route.
+async fn first_uplink(world: &dyn World) -> Result<Option<String>, WorldError> {
+    let mut defaults: Vec<_> = world
+        .routes6(MAIN_TABLE)
+        .await?
+        .into_iter()
+        .filter(Route::is_default)
+        .collect();
+    defaults.sort_by_key(|route| route.metric);
+    Ok(defaults.into_iter().find_map(|route| route.device))
+}
+
+async fn advertised(uplink: &str, world: &dyn World, found: &mut Found) -> Result<(), WorldError> {
+    found.prefixes = world.advertised_prefixes(uplink).await?;
+    if found.prefixes.is_empty() {
+        found.failures.push(format!("no router on {uplink} advertises one"));
+    }
+    Ok(())
+}
+
+/// Asks the servers that are configured, else those that the uplink's routers advertise and then the system's.
+async fn ask(
+    instance: &Instance,
+    uplink: Option<&str>,
+    world: &dyn World,
+    found: &mut Found,
+) -> Result<(), WorldError> {
+    let settings = &instance.settings;
+    let mut servers: Vec<Option<DnsServer>> = settings.dns64_servers.iter().cloned().map(Some).collect();
+    if servers.is_empty() {
+        if let Some(uplink) = uplink {
+            servers.extend(world.advertised_servers(uplink).await?.into_iter().map(Some));
+        }
+        servers.push(None);
+    }
+    for server in servers {
+        // The prefix belongs to the uplink: where that is named, the question goes through it (RFC 8880 section 7.1).
+        let device = settings.plat_dev.as_deref();
+        let answer = world.aaaa(WELL_KNOWN_NAME, server.as_ref(), device).await?;
+        match prefixes_in(server.as_ref(), answer) {
+            Ok(prefixes) => {
+                found.prefixes = prefixes;
+                return Ok(());
+            }
+            Err(failure) => found.failures.push(failure),
+        }
+    }
+    Ok(())
 }
 
 /// The prefixes that one server's answer reveals, or why it reveals none.

@@ -16,6 +16,10 @@ pub enum Source {
     Configuration,
     /// A DNS64 server synthesised it (RFC 7050); `None` = the system's resolver.
     Dns64(Option<IpAddr>),
+    /// A router advertised it (RFC 8781).
+    RouterAdvertisement(Ipv6Addr),
+    /// A DHCPv6 server delegated it (RFC 8415).
+    Dhcp6(String),
     /// The kernel was asked; the text says what.
     Kernel(&'static str),
     /// A rule of ours made it out of other facts; the text says which.
@@ -28,6 +32,8 @@ impl fmt::Display for Source {
             Self::Configuration => f.write_str("configuration"),
             Self::Dns64(Some(server)) => write!(f, "DNS64 server {server}"),
             Self::Dns64(None) => f.write_str("DNS64 of the system's resolver"),
+            Self::RouterAdvertisement(router) => write!(f, "advertisement of router {router}"),
+            Self::Dhcp6(server) => write!(f, "DHCPv6 server {server}"),
             Self::Kernel(what) => write!(f, "kernel: {what}"),
             Self::Derived(rule) => f.write_str(rule),
         }
@@ -90,6 +96,9 @@ pub struct Facts {
     /// The VRF that the uplink is in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uplink_vrf: Option<Fact<Link>>,
+    /// IPv6 MTU of the uplink in bytes: of the link, or what a router says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uplink_mtu: Option<Fact<u32>>,
     /// Metric of the IPv4 default route.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metric: Option<Fact<u32>>,

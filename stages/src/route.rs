@@ -17,12 +17,12 @@ use async_trait::async_trait;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::conncheck::native_defaults;
-use crate::device::own_addresses;
+use crate::device::{IPV6_MIN_MTU, own_addresses};
 use crate::facts::{Fact, Facts, Source};
 use crate::net::{Link, MAIN_TABLE, Route as NetRoute, Rule};
 use crate::op::Op;
 use crate::plan::{StageName, Step};
-use crate::settings::Settings;
+use crate::settings::{RouteMtu, Settings};
 use crate::shared;
 use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
 use crate::translator::mappings;
@@ -42,6 +42,9 @@ mod priority {
 const FIRST_METRIC: u32 = 2048;
 /// Instances that an uplink's place in the order has room for.
 const METRIC_ROOM: u32 = 32;
+
+/// By how much an IPv6 header is larger than an IPv4 one, in bytes.
+const HEADER_DIFFERENCE: u32 = 20;
 
 /// The stage.
 pub struct Route;
@@ -66,6 +69,7 @@ impl Stage for Route {
         let uplink = facts.uplink.as_ref().map(|uplink| uplink.value.clone());
         if let Some(uplink) = uplink {
             facts.uplink_vrf = vrf_of(&uplink, world).await.map_err(world_error(self.name()))?;
+            facts.uplink_mtu = Some(ipv6_mtu(&uplink, world).await.map_err(world_error(self.name()))?);
             facts.metric = Some(match settings.v4_defaultroute_metric {
                 Some(metric) => Fact::new(metric, Source::Configuration),
                 None => ranked_metric(instance, &uplink, world)
@@ -113,6 +117,16 @@ async fn vrf_of(uplink: &Link, world: &dyn World) -> Result<Option<Fact<Link>>, 
     Ok(vrf.map(|vrf| Fact::new(vrf, Source::Kernel("master of the uplink"))))
 }
 
+/// What fits the uplink: the kernel's IPv6 MTU of it, which a router can lower, within the link's.
+async fn ipv6_mtu(uplink: &Link, world: &dyn World) -> Result<Fact<u32>, WorldError> {
+    let said = world.sysctl(&format!("net/ipv6/conf/{}/mtu", uplink.name)).await?;
+    let said = said.and_then(|text| text.parse().ok()).filter(|mtu| *mtu < uplink.mtu);
+    Ok(match said {
+        Some(mtu) => Fact::new(mtu, Source::Kernel("IPv6 MTU of the uplink")),
+        None => Fact::new(uplink.mtu, Source::Kernel("MTU of the uplink")),
+    })
+}
+
 /// Default routes of CLATs stand in the order of their uplinks' IPv6 default routes.
 async fn ranked_metric(instance: &Instance, uplink: &Link, world: &dyn World) -> Result<Fact<u32>, WorldError> {
     let mut defaults: Vec<NetRoute> = world
@@ -134,6 +148,17 @@ async fn ranked_metric(instance: &Instance, uplink: &Link, world: &dyn World) ->
         metric,
         Source::Derived("place of the uplink among the IPv6 default routes"),
     ))
+}
+
+/// MTU of the IPv4 default route in bytes; `None` = none set.
+pub(crate) fn default_route_mtu(settings: &Settings, facts: &Facts) -> Option<u32> {
+    match settings.v4_defaultroute_mtu {
+        RouteMtu::Bytes(bytes) => Some(bytes).filter(|&bytes| bytes > 0),
+        RouteMtu::Auto => facts
+            .uplink_mtu
+            .as_ref()
+            .map(|mtu| mtu.value.max(IPV6_MIN_MTU) - HEADER_DIFFERENCE),
+    }
 }
 
 struct Planner<'a> {
@@ -291,11 +316,12 @@ impl Planner<'_> {
 
     fn default_route(&self, table: u32, metric: u32) -> NetRoute {
         let everything = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0));
+        let mtu = default_route_mtu(self.settings, self.facts);
         NetRoute {
             metric,
             table,
-            mtu: Some(self.settings.v4_defaultroute_mtu).filter(|&mtu| mtu > 0),
-            advmss: self.settings.advmss(),
+            mtu,
+            advmss: self.settings.advmss(mtu),
             ..NetRoute::ours(everything, self.clat())
         }
     }

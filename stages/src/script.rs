@@ -8,6 +8,8 @@ use async_trait::async_trait;
 use crate::facts::Facts;
 use crate::op::{Op, Undo};
 use crate::plan::{StageName, Step};
+use crate::route::default_route_mtu;
+use crate::settings::RouteMtu;
 use crate::stage::{Instance, PlanError, Stage};
 
 /// The stage.
@@ -51,7 +53,9 @@ impl Stage for Script {
 /// Every setting under its key with `_` for `-`, detected values filled in, and `instance`.
 fn environment(instance: &Instance, facts: &Facts) -> BTreeMap<String, String> {
     let mut settings = instance.settings.clone();
-    settings.v4_defaultroute_advmss = Some(settings.advmss().unwrap_or(0));
+    let mtu = default_route_mtu(&settings, facts);
+    settings.v4_defaultroute_mtu = RouteMtu::Bytes(mtu.unwrap_or(0));
+    settings.v4_defaultroute_advmss = Some(settings.advmss(mtu).unwrap_or(0));
     let mut environment: BTreeMap<String, String> = settings
         .to_text()
         .into_iter()

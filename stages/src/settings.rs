@@ -55,6 +55,10 @@ pub struct Settings {
     pub plat_dev: Option<String>,
     /// The PLAT prefix; none = discovered.
     pub plat_prefix: Option<Pref64Setting>,
+    /// The ways in which the PLAT prefix is discovered, in order.
+    pub discovery: Vec<DiscoveryWay>,
+    /// Whether the PLAT must answer before it is used.
+    pub plat_check: PlatCheck,
     /// The PLAT prefix where none is configured or discovered.
     pub plat_fallback_prefix: Option<Pref64Setting>,
     /// Whether a proxy neighbour entry is added for the CLAT's IPv6 address.
@@ -75,8 +79,8 @@ pub struct Settings {
     pub v4_defaultroute_replace: bool,
     /// Metric of the IPv4 default route; 0 = the kernel's default; none = 2048 and up, in the order of the uplinks.
     pub v4_defaultroute_metric: Option<u32>,
-    /// MTU of the IPv4 default route in bytes; 0 = none set.
-    pub v4_defaultroute_mtu: u32,
+    /// MTU of the IPv4 default route.
+    pub v4_defaultroute_mtu: RouteMtu,
     /// TCP MSS of the IPv4 default route in bytes; none = MTU - 40, 0 = none set.
     pub v4_defaultroute_advmss: Option<u32>,
     /// Which translator moves the packets.
@@ -125,6 +129,8 @@ impl Default for Settings {
             ip6tables_enable: None,
             plat_dev: None,
             plat_prefix: None,
+            discovery: vec![DiscoveryWay::Ra, DiscoveryWay::Dns],
+            plat_check: PlatCheck::No,
             plat_fallback_prefix: None,
             proxynd_enable: true,
             tayga_conffile: None,
@@ -135,7 +141,7 @@ impl Default for Settings {
             v4_defaultroute_enable: true,
             v4_defaultroute_replace: false,
             v4_defaultroute_metric: None,
-            v4_defaultroute_mtu: 1260,
+            v4_defaultroute_mtu: RouteMtu::Bytes(1260),
             v4_defaultroute_advmss: None,
             translator: TranslatorChoice::Auto,
             firewall: FirewallChoice::Auto,
@@ -152,12 +158,12 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The TCP MSS of the default route: as set, else what fits the MTU; `None` = leave it to the kernel.
-    pub fn advmss(&self) -> Option<u32> {
+    /// The TCP MSS of a default route with this MTU: as set, else what fits; `None` = leave it to the kernel.
+    pub fn advmss(&self, mtu: Option<u32>) -> Option<u32> {
         match self.v4_defaultroute_advmss {
             Some(0) => None,
             Some(mss) => Some(mss),
-            None => self.v4_defaultroute_mtu.checked_sub(40).filter(|&mss| mss > 0),
+            None => mtu?.checked_sub(40).filter(|&mss| mss > 0),
         }
     }
 
@@ -298,6 +304,98 @@ word_setting! {
         Prefix = "prefix",
     }
 }
+
+word_setting! {
+    /// One of `discovery`: where the PLAT prefix is looked for.
+    DiscoveryWay {
+        /// Router advertisements (RFC 8781).
+        Ra = "ra",
+        /// DNS64 (RFC 7050).
+        Dns = "dns",
+    }
+}
+
+/// `v4-defaultroute-mtu`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RouteMtu {
+    /// So many bytes; 0 = none set.
+    Bytes(u32),
+    /// The IPv6 MTU of the uplink, less the 20 bytes by which the IPv6 header is larger.
+    Auto,
+}
+
+impl fmt::Display for RouteMtu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(bytes) => bytes.fmt(f),
+            Self::Auto => f.write_str("auto"),
+        }
+    }
+}
+
+impl FromStr for RouteMtu {
+    type Err = ExpectedValue;
+    fn from_str(text: &str) -> Result<Self, ExpectedValue> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            _ => text
+                .parse()
+                .map(Self::Bytes)
+                .map_err(|_| ExpectedValue("auto or a number of bytes".into())),
+        }
+    }
+}
+serde_as_text!(RouteMtu);
+
+/// `plat-check`: RFC 7050 section 3.2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlatCheck {
+    /// The PLAT is believed in.
+    No,
+    /// It must lead to this IPv4 address: ICMPv6 echo, or TCP to this port.
+    Address {
+        /// The address probed, embedded in the prefix.
+        address: Ipv4Addr,
+        /// The TCP port; `None` = ICMPv6 echo.
+        port: Option<u16>,
+    },
+}
+
+impl fmt::Display for PlatCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::No => f.write_str("no"),
+            Self::Address { address, port: None } => address.fmt(f),
+            Self::Address {
+                address,
+                port: Some(port),
+            } => write!(f, "{address}:{port}"),
+        }
+    }
+}
+
+impl FromStr for PlatCheck {
+    type Err = ExpectedValue;
+    fn from_str(text: &str) -> Result<Self, ExpectedValue> {
+        let expected =
+            || ExpectedValue("no, an IPv4 address to ping through the PLAT, or address:port to connect to".into());
+        if text == "no" {
+            return Ok(Self::No);
+        }
+        let (address, port) = match text.split_once(':') {
+            Some((address, port)) => (address, Some(port.parse().map_err(|_| expected())?)),
+            None => (text, None),
+        };
+        let address: Ipv4Addr = address.parse().map_err(|_| expected())?;
+        if crate::discovery::WELL_KNOWN_ADDRESSES.contains(&address) {
+            return Err(ExpectedValue(
+                "another address than those of ipv4only.arpa, which must not be probed (RFC 7050 section 3.2.1)".into(),
+            ));
+        }
+        Ok(Self::Address { address, port })
+    }
+}
+serde_as_text!(PlatCheck);
 
 /// `clat-v6-addr`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::net::{IpAddr, Ipv6Addr};
 
 use async_trait::async_trait;
+use clatd_translator::Pref64;
 
 use crate::facts::Fact;
 use crate::net::{Address6, Link, Route};
@@ -99,6 +100,22 @@ pub trait World: Send + Sync {
     /// Asks for the AAAA records of `name` (absolute): `server`, or the system's resolvers; through `device` if given.
     async fn aaaa(&self, name: &str, server: Option<&DnsServer>, device: Option<&str>)
     -> Result<DnsAnswer, WorldError>;
+
+    /// The PLAT prefixes that routers advertise on a device (RFC 8781), the most preferred router's first. Where nothing
+    /// was heard yet, a router is solicited and shortly waited for.
+    async fn advertised_prefixes(&self, _device: &str) -> Result<Vec<Fact<Pref64>>, WorldError> {
+        Ok(Vec::new())
+    }
+
+    /// The DNS servers that routers advertise on a device (RFC 8106), the most preferred router's first.
+    async fn advertised_servers(&self, _device: &str) -> Result<Vec<DnsServer>, WorldError> {
+        Ok(Vec::new())
+    }
+
+    /// Whether `target` answers through this device: an ICMPv6 echo, or TCP to `port` (RFC 7050 section 3.2).
+    async fn answers(&self, _device: &str, _target: Ipv6Addr, _port: Option<u16>) -> Result<bool, WorldError> {
+        Ok(true)
+    }
 
     /// Who has this address on the device's link already, found by duplicate address detection (RFC 4862 section 5.4);
     /// `None` = nobody, or the link knows no such thing.

@@ -1,6 +1,7 @@
 //! Levels over each other, and where a setting comes from.
 
 use clatd::config::{Place, load_file};
+use clatd_stages::settings::RouteMtu;
 
 use super::*;
 
@@ -17,7 +18,7 @@ fn the_command_line_wins_over_instance_file_and_clatd_conf() {
     let configured = &loaded.instances[0];
     let settings = &configured.instance.settings;
     assert_eq!(settings.v4_conncheck_delay, 3);
-    assert_eq!(settings.v4_defaultroute_mtu, 1400);
+    assert_eq!(settings.v4_defaultroute_mtu, RouteMtu::Bytes(1400));
     assert_eq!(settings.v4_defaultroute_advmss, Some(1000));
     let place = |key| tree.relative(&configured.origins[key].place.to_string());
     assert_eq!(place("v4-conncheck-delay"), "command line");

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use clatd_stages::settings::{ClatV6Addr, FirewallChoice, Settings, TranslatorChoice, UnmappedSource};
+use clatd_stages::settings::{ClatV6Addr, FirewallChoice, RouteMtu, Settings, TranslatorChoice, UnmappedSource};
 
 use super::*;
 
@@ -165,7 +165,7 @@ fn toml_with_native_types() {
             settings.route_table,
             settings.v4_defaultroute_mtu
         ),
-        (3, 0x1000, 0x500)
+        (3, 0x1000, RouteMtu::Bytes(0x500))
     );
     assert_eq!((settings.dns64_servers.len(), settings.map.len()), (2, 2));
     assert_eq!(settings.script_up.as_deref(), Some("echo up"));

@@ -247,13 +247,16 @@ fn translators_and_routes() -> Vec<Case> {
         case("no-defaultroute", &[("v4-defaultroute-enable", json!(false))], world()),
         case(
             "defaultroute-bare",
-            &[("v4-defaultroute-metric", json!(0)), ("v4-defaultroute-mtu", json!(0))],
+            &[
+                ("v4-defaultroute-metric", json!(0)),
+                ("v4-defaultroute-mtu", json!("0")),
+            ],
             world(),
         ),
         case(
             "defaultroute-advmss",
             &[
-                ("v4-defaultroute-mtu", json!(1480)),
+                ("v4-defaultroute-mtu", json!("1480")),
                 ("v4-defaultroute-advmss", json!(1400)),
             ],
             world(),
@@ -288,7 +291,7 @@ fn translators_and_routes() -> Vec<Case> {
                 ("clat-v6-addr", json!("2001:db8:1::7")),
                 ("plat-prefix", json!("2001:db8:64::/96")),
                 ("v4-conncheck-enable", json!(false)),
-                ("v4-defaultroute-mtu", json!(1480)),
+                ("v4-defaultroute-mtu", json!("1480")),
                 (
                     "map",
                     json!(["198.51.100.8/32 2001:db8:1::8/128", "203.0.113.0/28 2001:db8:1:f::/124"]),
@@ -485,6 +488,16 @@ fn sysctls() -> Vec<Case> {
 fn discovery_and_addresses() -> Vec<Case> {
     let servers = |list: &[&str]| ("dns64-servers", json!(list));
     vec![
+        case("mtu-auto", &[("v4-defaultroute-mtu", json!("auto"))], world()),
+        case(
+            "mtu-auto-lowered-by-a-router",
+            &[("v4-defaultroute-mtu", json!("auto"))],
+            {
+                let mut world = world();
+                world.sysctls.insert("net/ipv6/conf/wan0/mtu".into(), "1400".into());
+                world
+            },
+        ),
         case("plat-dev", &[("plat-dev", json!("wan0"))], world()),
         case("plat-prefix-32", &[("plat-prefix", json!("2001:db8::/32"))], world()),
         case(

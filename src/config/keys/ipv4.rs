@@ -73,16 +73,13 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "v4-defaultroute-mtu",
-        kind: Kind::Integer {
-            or_zero: true,
-            min: 68,
-            max: 65535,
-        },
+        kind: Kind::Mtu,
         default: "1260",
-        brief: "MTU of the IPv4 default route in bytes; 0 = none",
+        brief: "MTU of the IPv4 default route in bytes; 0 = none, auto = what fits the uplink",
         full: "The MTU of the IPv4 default route to the CLAT in bytes; with 0 none is given.\n\
-               The default is the smallest MTU of IPv6, less 20 for the larger header.\n\
-               A path known to carry 1500 bytes allows 1480.",
+               The default is the smallest MTU of IPv6, less 20 for the larger header, which fits every path.\n\
+               With `auto` it is the IPv6 MTU of the uplink, which routers may lower, less 20: it follows changes, \
+               and larger packets than some path carries are told so by path MTU discovery.",
         ..PLAIN
     },
     Key {

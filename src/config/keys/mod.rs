@@ -80,6 +80,12 @@ pub enum Kind {
     Prefix,
     /// An IPv4 prefix to take addresses from.
     Pool,
+    /// `auto`, 0, or a number of bytes.
+    Mtu,
+    /// Words out of these, separated by commas.
+    WordList(&'static [&'static str]),
+    /// `no`, an IPv4 address, or one with a port.
+    PlatCheck,
     /// IP addresses, separated by commas.
     DnsServers,
     /// One of these words.
@@ -104,6 +110,9 @@ impl Kind {
             Self::Prefix => "prefix/length".into(),
             Self::DnsServers => "addresses".into(),
             Self::Words(words) => words.join("|"),
+            Self::Mtu => "auto|number".into(),
+            Self::WordList(words) => words.join(","),
+            Self::PlatCheck => "no|IPv4-address|IPv4-address:port".into(),
             Self::Pool => "IPv4-prefix".into(),
             Self::Maps => "IPv4-prefix IPv6-prefix".into(),
         }

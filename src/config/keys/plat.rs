@@ -1,5 +1,7 @@
 //! Keys about the PLAT: where it is and how it is found.
 
+use clatd_stages::settings::DiscoveryWay;
+
 use super::{Key, Kind, Origin, PLAIN};
 
 pub(super) const KEYS: &[Key] = &[
@@ -43,6 +45,29 @@ pub(super) const KEYS: &[Key] = &[
         ..PLAIN
     },
     Key {
+        name: "discovery",
+        kind: Kind::WordList(DiscoveryWay::WORDS),
+        default: "ra,dns",
+        brief: "where the PLAT prefix is looked for, in order",
+        full: "The ways in which the PLAT prefix is looked for if `plat-prefix` is unset, in order, separated by commas; the first that finds one wins.\n\
+               `ra` is the PREF64 option of router advertisements (RFC 8781) on the uplink, whoever manages that, \
+               `dns` the AAAA records of ipv4only.arpa (RFC 7050).",
+        origin: Origin::Ours,
+        ..PLAIN
+    },
+    Key {
+        name: "plat-check",
+        kind: Kind::PlatCheck,
+        default: "no",
+        brief: "an IPv4 address that must answer through the PLAT before it is used",
+        full: "With an IPv4 address, the PLAT is used only if that address answers an ICMPv6 echo through it; \
+               with an address and a port, if it answers TCP there, be it by a reset.\n\
+               Of several prefixes the first that leads there is used, and while the CLAT runs this is checked again and again.\n\
+               The addresses of ipv4only.arpa cannot be given (RFC 7050 section 3.2.1).",
+        origin: Origin::Ours,
+        ..PLAIN
+    },
+    Key {
         name: "dns64-servers",
         kind: Kind::DnsServers,
         optional: true,
@@ -50,7 +75,7 @@ pub(super) const KEYS: &[Key] = &[
         brief: "DNS64 servers asked for the PLAT prefix, in order",
         full: "IP addresses of DNS64 servers, separated by commas, asked in order for the PLAT prefix; the first that knows one wins.\n\
                A link-local address is followed by `%` and its device.\n\
-               If unset the system's resolvers are asked.",
+               If unset the servers that the uplink's routers advertise are asked, and then the system's resolvers.",
         ..PLAIN
     },
 ];
