@@ -121,12 +121,12 @@ impl Supervisor {
         let lock = RuntimeLock::acquire(&runtime_dir).map_err(|source| unusable(source.into()))?;
         let netlink = Netlink::open().map_err(system("open a netlink socket"))?;
         let holds = Holds::default();
-        let world = Arc::new(SystemWorld::new(netlink.clone(), holds.clone()));
         let board = Board::default();
         let (reload_sender, reloads) = mpsc::channel(1);
         let control =
             control::open(&runtime_dir, board.clone(), reload_sender).map_err(|source| unusable(source.into()))?;
-        let changes = network::start().map_err(system("watch the network by netlink"))?;
+        let (teller, changes) = network::start().map_err(system("watch the network by netlink"))?;
+        let world = Arc::new(SystemWorld::new(netlink.clone(), holds.clone(), move || teller.tell()));
         Ok(Self {
             options,
             runtime_dir,

@@ -13,7 +13,7 @@ use netlink_packet_route::neighbour::{NeighbourFlags, NeighbourState};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{AsyncSocket, AsyncSocketExt, TokioSocket};
 use rtnetlink::MulticastGroup;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
 /// A burst is over after this much silence ...
@@ -35,14 +35,28 @@ const GROUPS: &[MulticastGroup] = &[
 /// Begins to watch; the task ends with the receiver. Needs a runtime.
 ///
 /// A socket that overran lost events, not state: whoever is told reads the whole state again, so it counts as one.
-pub fn start() -> io::Result<watch::Receiver<u64>> {
+pub fn start() -> io::Result<(Teller, watch::Receiver<u64>)> {
     let (connection, _handle, messages) = rtnetlink::new_multicast_connection(GROUPS)?;
     tokio::spawn(connection);
     let (sender, receiver) = watch::channel(0);
     let telling = messages.filter_map(|(message, _)| std::future::ready(tells_something(&message).then_some(())));
-    let events = select(telling, packet_filters());
+    let (tell, told) = mpsc::unbounded_channel();
+    let told = stream::unfold(told, |mut told| async move { told.recv().await.map(|()| ((), told)) });
+    let events = select(select(telling, packet_filters()), told);
     tokio::spawn(count_bursts(events.boxed(), sender));
-    Ok(receiver)
+    Ok((Teller(tell), receiver))
+}
+
+/// Adds events that the kernel does not tell.
+#[derive(Debug, Clone)]
+pub struct Teller(mpsc::UnboundedSender<()>);
+
+impl Teller {
+    /// Something has changed.
+    pub fn tell(&self) {
+        // Nobody listens any more: the daemon is stopping.
+        let _ = self.0.send(());
+    }
 }
 
 /// Neighbours come and go all the time, and matter when a router stops answering: the kernel turns to another one

@@ -13,7 +13,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::cli::{self, Command, Options};
 use crate::config::{self, ConfigError, ConfigErrors, Loaded};
-use crate::kernel::{Holds, Netlink, cleanup as leftovers};
+use crate::kernel::{Netlink, cleanup as leftovers};
 use crate::logging::{self, Verbosity};
 use crate::report::chain;
 use crate::supervisor;
@@ -131,7 +131,7 @@ fn plan(options: &Options, json: bool, wanted: Option<&str>) -> Result<bool, Fai
 
 /// The plans of all instances; false = some could not be made, which was reported.
 async fn observe_all(loaded: &Loaded, wanted: Option<&str>) -> Result<(PlanDocument, bool), Failure> {
-    let world = SystemWorld::new(Netlink::open()?, Holds::default());
+    let world = SystemWorld::for_dry_run(Netlink::open()?);
     let mut document = PlanDocument {
         version: PlanDocument::VERSION,
         instances: Vec::new(),

@@ -1,36 +1,87 @@
 //! All reads from the running system.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use clatd_stages::facts::{Fact, Source};
 use clatd_stages::net::{Address6, Link, MAIN_TABLE, Route};
 use clatd_stages::op::Op;
 use clatd_stages::settings::DnsServer;
 use clatd_stages::world::{DnsAnswer, RouteAnswer, World, WorldError};
 
+use clatd_translator::Pref64;
+
 use crate::kernel::{Holds, Netlink, command, ip6tables, nft, sysctl};
+use crate::probe;
+use crate::ra::{RaWatch, Snapshot};
 
 mod cache;
+mod claims;
 mod dns;
 mod drift;
 
+/// How long the first observation of a link waits for a router to speak: routers answer a solicitation within half a
+/// second (RFC 4861 section 6.2.6).
+const FIRST_ADVERTISEMENT: Duration = Duration::from_millis(1200);
+/// What tells this host from others; systemd and D-Bus make it.
+const MACHINE_ID: &str = "/etc/machine-id";
+
+/// Called when something that was read has changed without the kernel telling.
+pub(crate) type Notify = Arc<dyn Fn() + Send + Sync>;
+
 /// The running system, as seen from one network namespace.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SystemWorld {
     netlink: Netlink,
     holds: Holds,
     answers: cache::Cache,
+    advertisements: Option<RaWatch>,
+    claims: Option<claims::Claims>,
+    notify: Notify,
 }
 
 impl SystemWorld {
     /// The system that this connection sees; `holds` is the table shared with the kernel sides of all instances, for
-    /// a held sysctl is read as it was before.
-    pub fn new(netlink: Netlink, holds: Holds) -> Self {
+    /// a held sysctl is read as it was before. Needs a runtime. `notify` is called when routers, or neighbours that take
+    /// our addresses, change what is true.
+    pub fn new(netlink: Netlink, holds: Holds, notify: impl Fn() + Send + Sync + 'static) -> Self {
+        let notify: Notify = Arc::new(notify);
+        let told = Arc::clone(&notify);
+        let advertisements = RaWatch::new(move || told())
+            .inspect_err(|error| tracing::warn!("router advertisements cannot be listened to: {error}"))
+            .ok();
         Self {
             netlink,
             holds,
             answers: cache::Cache::default(),
+            advertisements,
+            claims: Some(claims::Claims::default()),
+            notify,
         }
+    }
+
+    /// The same for a dry run, which asks nobody on the link whether an address is free.
+    pub fn for_dry_run(netlink: Netlink) -> Self {
+        Self {
+            claims: None,
+            ..Self::new(netlink, Holds::default(), || {})
+        }
+    }
+
+    /// What routers say on a device, the first of them shortly waited for.
+    async fn advertised(&self, device: &str) -> Option<Snapshot> {
+        let watch = self.advertisements.as_ref()?;
+        watch.watch(device);
+        let snapshot = watch.wait_first(device, FIRST_ADVERTISEMENT).await;
+        if let Some(problem) = &snapshot.problem {
+            tracing::debug!(
+                "router advertisements on {device} are not heard: {}",
+                crate::report::chain(&**problem)
+            );
+        }
+        Some(snapshot)
     }
 
     async fn routes(&self, v6: bool, table: u32) -> Result<Vec<Route>, WorldError> {
@@ -142,6 +193,42 @@ impl World for SystemWorld {
         let answer =
             answer.map_err(|error| WorldError::new(format!("asking for the AAAA records of {name}"), error))?;
         Ok(self.answers.learn(question, answer))
+    }
+
+    async fn advertised_prefixes(&self, device: &str) -> Result<Vec<Fact<Pref64>>, WorldError> {
+        let snapshot = self.advertised(device).await.unwrap_or_default();
+        let facts = snapshot.pref64s.into_iter().map(|learned| Fact {
+            value: learned.value,
+            source: Source::RouterAdvertisement(learned.router),
+            lifetime_s: learned.lifetime_s,
+        });
+        Ok(facts.collect())
+    }
+
+    async fn advertised_servers(&self, device: &str) -> Result<Vec<DnsServer>, WorldError> {
+        let snapshot = self.advertised(device).await.unwrap_or_default();
+        let servers = snapshot.rdnss.into_iter().map(|learned| DnsServer {
+            address: learned.value.into(),
+            device: learned.value.is_unicast_link_local().then(|| device.to_owned()),
+        });
+        Ok(servers.collect())
+    }
+
+    async fn answers(&self, device: &str, target: Ipv6Addr, port: Option<u16>) -> Result<bool, WorldError> {
+        let how = port.map_or(probe::How::Echo, probe::How::Tcp);
+        let answers = probe::answers(device, None, target, how, 3).await;
+        answers.map_err(|error| WorldError::new(format!("checking whether {target} answers through {device}"), error))
+    }
+
+    async fn duplicate_of(&self, device: &str, address: Ipv6Addr) -> Result<Option<String>, WorldError> {
+        let Some(claims) = &self.claims else { return Ok(None) };
+        let duplicate = claims.duplicate_of(device, address, &self.notify).await;
+        duplicate.map_err(|error| WorldError::new(format!("looking for duplicates of {address} on {device}"), error))
+    }
+
+    async fn secret(&self) -> Result<Vec<u8>, WorldError> {
+        // Without one, identifiers depend on network, device and instance alone.
+        Ok(std::fs::read(MACHINE_ID).unwrap_or_default())
     }
 
     async fn undone(&self, ops: &[&Op]) -> Result<Vec<usize>, WorldError> {
