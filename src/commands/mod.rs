@@ -1,6 +1,7 @@
 //! What each command of the command line does.
 
 mod daemon;
+mod discover;
 mod translate;
 
 use std::error::Error;
@@ -48,9 +49,7 @@ pub fn execute(command: Command) -> Result<bool, Failure> {
             input,
             output,
         } => translate::run(&options, translate::Mtus { mtu4, mtu6 }, &input, &output),
-        Command::Discover { .. } => {
-            Err("`clatd discover` is not available in this version; `clatd plan` shows the PLAT prefix".into())
-        }
+        Command::Discover { options, json, device } => discover::run(&options, json, device.as_deref()),
     }
 }
 

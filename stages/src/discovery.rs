@@ -128,6 +128,19 @@ async fn find_prefixes(instance: &Instance, world: &dyn World) -> Result<Found, 
     Ok(found)
 }
 
+/// Everything that any way reveals on an uplink, whatever `discovery` says, and why the others reveal nothing: what
+/// `clatd discover` prints.
+pub async fn survey(instance: &Instance, uplink: &str, world: &dyn World) -> Result<(Vec<Fact<Pref64>>, Vec<String>), WorldError> {
+    let mut on_uplink = instance.clone();
+    on_uplink.settings.plat_dev = Some(uplink.to_owned());
+    let (mut heard, mut asked) = (Found::default(), Found::default());
+    advertised(uplink, world, &mut heard).await?;
+    ask(&on_uplink, Some(uplink), world, &mut asked).await?;
+    heard.prefixes.extend(asked.prefixes);
+    heard.failures.extend(asked.failures);
+    Ok((heard.prefixes, heard.failures))
+}
+
 /// The device of the best IPv6 default route.
 async fn first_uplink(world: &dyn World) -> Result<Option<String>, WorldError> {
     let mut defaults: Vec<_> = world

@@ -1,0 +1,86 @@
+//! `clatd discover`: the PLAT prefixes of each uplink, by every way.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use clatd_stages::discovery;
+use clatd_stages::settings::PlatCheck;
+use clatd_stages::stage::Instance;
+use clatd_stages::world::World;
+use serde_json::{Value, json};
+
+use super::{Failure, load, print, runtime};
+use crate::cli::Options;
+use crate::kernel::Netlink;
+use crate::uplinks;
+use crate::world::SystemWorld;
+
+/// Version of the JSON document; fields are only ever added.
+const VERSION: u32 = 1;
+
+/// Surveys one device or all uplinks; false = there is no uplink.
+pub fn run(options: &Options, json: bool, device: Option<&str>) -> Result<bool, Failure> {
+    let Some(loaded) = load(options)? else { return Ok(false) };
+    let configured = loaded.instances.first().or(loaded.templates.first().map(|template| &template.configured));
+    let instance = &configured.ok_or("no instance can run")?.instance;
+    let uplinks = runtime()?.block_on(survey(instance, device))?;
+    let text = if json {
+        serde_json::to_string_pretty(&json!({ "version": VERSION, "uplinks": uplinks }))? + "\n"
+    } else {
+        table(&uplinks)
+    };
+    Ok(print(&text)? && !uplinks.is_empty())
+}
+
+async fn survey(instance: &Instance, device: Option<&str>) -> Result<Vec<Value>, Failure> {
+    let world = SystemWorld::for_dry_run(Netlink::open()?);
+    let devices: BTreeSet<String> = match device {
+        Some(device) if world.link(device).await?.is_none() => return Err(format!("there is no device {device}").into()),
+        Some(device) => BTreeSet::from([device.to_owned()]),
+        None => uplinks::find(&world).await?,
+    };
+    let mut surveyed = Vec::new();
+    for device in devices {
+        let (facts, failures) = discovery::survey(instance, &device, &world).await?;
+        let mut prefixes = Vec::new();
+        for fact in facts {
+            prefixes.push(json!({
+                "prefix": fact.value.to_string(),
+                "source": fact.source,
+                "lifetime_s": fact.lifetime_s,
+                "route": world.route_to(fact.value.address(), Some(&device)).await?.is_some(),
+                "reachable": match instance.settings.plat_check {
+                    PlatCheck::No => None,
+                    PlatCheck::Address { address, port } => Some(world.answers(&device, fact.value.embed(address), port).await?),
+                },
+            }));
+        }
+        surveyed.push(json!({ "device": device, "prefixes": prefixes, "failures": failures }));
+    }
+    Ok(surveyed)
+}
+
+fn table(uplinks: &[Value]) -> String {
+    let mut text = String::new();
+    for uplink in uplinks {
+        let _ = writeln!(text, "{}:", uplink["device"].as_str().unwrap_or_default());
+        for prefix in uplink["prefixes"].as_array().into_iter().flatten() {
+            let word = |key: &str| prefix[key].as_str().unwrap_or_default();
+            let lifetime = prefix["lifetime_s"].as_u64().map(|seconds| format!(", for {seconds} s")).unwrap_or_default();
+            let route = if prefix["route"] == true { "" } else { ", no route to it" };
+            let reachable = match prefix["reachable"].as_bool() {
+                Some(true) => ", answers",
+                Some(false) => ", does not answer",
+                None => "",
+            };
+            let _ = writeln!(text, "  {} ({}{lifetime}){route}{reachable}", word("prefix"), word("source"));
+        }
+        for failure in uplink["failures"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            let _ = writeln!(text, "  - {failure}");
+        }
+    }
+    if text.is_empty() {
+        text.push_str("no uplink: no device has an IPv6 default route\n");
+    }
+    text
+}
