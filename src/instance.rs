@@ -344,6 +344,11 @@ impl Runner {
                 Ok(())
             }
             Err(ApplyError::Stopped) => Err(Why::Stopped),
+            // A script-up that was ended because of the stop.
+            Err(failure) if self.stop.is_cancelled() => {
+                debug!("{}", chain(&failure));
+                Err(Why::Stopped)
+            }
             Err(failure) => Err(Why::Failed(self.report(&chain(&failure)))),
         }
     }

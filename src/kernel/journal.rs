@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use clatd_stages::journal::{Event, Journal, JournalError, Ledger, Outcome, Pending, encode};
@@ -192,6 +193,13 @@ pub enum LockError {
     },
 }
 
+/// How long the lock of a dead daemon may linger.
+const LINGERING: Duration = Duration::from_secs(3);
+
+fn is_alive(pid: u32) -> bool {
+    Path::new("/proc").join(pid.to_string()).exists()
+}
+
 /// Keeps other daemons out of the runtime directory until it is dropped.
 #[derive(Debug)]
 pub struct RuntimeLock {
@@ -225,7 +233,25 @@ impl RuntimeLock {
             .truncate(false)
             .mode(0o600)
             .custom_flags(libc::O_NOFOLLOW);
-        let file = options.open(runtime.join(LOCK)).map_err(io_error)?;
+        let begun = Instant::now();
+        loop {
+            let file = options.open(runtime.join(LOCK)).map_err(io_error)?;
+            match Self::lock(file, &directory) {
+                // A daemon that was killed while it started a program has a child that still holds the lock, until it
+                // becomes that program.
+                Err(LockError::Taken { pid: Some(pid), .. }) if !is_alive(pid) && begun.elapsed() < LINGERING => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                locked => return locked,
+            }
+        }
+    }
+
+    fn lock(file: File, directory: &str) -> Result<Self, LockError> {
+        let io_error = |source| LockError::Io {
+            directory: directory.to_owned(),
+            source,
+        };
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(mut lock) => {
                 let pid = format!("{}\n", std::process::id());
@@ -240,7 +266,10 @@ impl RuntimeLock {
                     .read_to_string(&mut text)
                     .ok()
                     .and_then(|_| text.trim().parse().ok());
-                Err(LockError::Taken { directory, pid })
+                Err(LockError::Taken {
+                    directory: directory.to_owned(),
+                    pid,
+                })
             }
             Err((_, errno)) => Err(io_error(errno.into())),
         }

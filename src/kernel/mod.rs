@@ -11,6 +11,7 @@ use clatd_stages::journal::Outcome;
 use clatd_stages::net::Route;
 use clatd_stages::op::Op;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio_util::sync::CancellationToken;
 
 mod addresses;
 pub mod cleanup;
@@ -50,6 +51,7 @@ pub struct Kernel {
     netlink: Netlink,
     holds: Holds,
     exits: UnboundedSender<TranslatorExit>,
+    stop: Option<CancellationToken>,
     statistics: Statistics,
     tuns: BTreeMap<String, Tun>,
     translators: BTreeMap<String, Running>,
@@ -71,11 +73,18 @@ impl Kernel {
             netlink,
             holds,
             exits,
+            stop: None,
             statistics: Statistics::default(),
             tuns: BTreeMap::new(),
             translators: BTreeMap::new(),
             waiting: Vec::new(),
         }
+    }
+
+    /// Ends a running script-up when `stop` is asked for.
+    pub fn stopped_by(mut self, stop: CancellationToken) -> Self {
+        self.stop = Some(stop);
+        self
     }
 
     /// The counters of the userspace translator; the handle stays good for as long as the daemon runs.
@@ -152,7 +161,11 @@ impl Kernel {
                 event,
                 command,
                 environment,
-            } => scripts::run(event, command, environment).await,
+            } => {
+                // A script-down is part of stopping.
+                let stop = self.stop.as_ref().filter(|_| event == "script-up");
+                scripts::run(event, command, environment, stop).await
+            }
             Op::HoldLocalRule {} => self.holds.local_rule.hold(netlink, &self.instance).await,
             Op::ReleaseLocalRule {} => self.holds.local_rule.release(netlink, &self.instance).await,
             Op::Nothing { .. } => Ok(NOTHING),
