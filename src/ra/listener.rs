@@ -216,7 +216,9 @@ impl Listener {
             Err(error) => {
                 let hint = match error.raw_os_error() {
                     Some(libc::EPERM | libc::EACCES) => Some("clatd needs CAP_NET_RAW to hear them"),
-                    Some(libc::ENODEV) => Some("the device has no IPv6 (disable_ipv6, or its MTU is below 1280)"),
+                    Some(libc::ENODEV | libc::EINVAL) => {
+                        Some("the device has no IPv6 (disable_ipv6, or its MTU is below 1280)")
+                    }
                     _ => None,
                 };
                 let doing = format!("opening a socket for router advertisements on {}", self.device);
