@@ -5,6 +5,9 @@
   lab-net.py udp ADDRESS SIZE...       UDP echo of SIZE bytes of payload each; exit 1 if an answer is missing or differs
                                        (--source ADDRESS, --device NAME, --tries N, --no-checksum)
 
+  lab-net.py advertise DEVICE          one router advertisement (RFC 4861) to all nodes, as no packaged router sends it
+                                       (--pref64 PREFIX=LIFETIME, --rdnss ADDRESS=LIFETIME, --router-lifetime N)
+
 HTTP: GET /blob?size=N    N bytes, never the same block twice; header X-SHA256 tells their hash
       PUT /upload         answers the SHA-256 of the body
       GET /whoami         answers the address the request came from
@@ -13,10 +16,12 @@ HTTP: GET /blob?size=N    N bytes, never the same block twice; header X-SHA256 t
 import argparse
 import functools
 import hashlib
+import ipaddress
 import os
 import random
 import socket
 import socketserver
+import struct
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -128,9 +133,33 @@ def udp_client(options):
     sys.exit(failed)
 
 
+def advertise(arguments):
+    """Sends one router advertisement with PREF64 (RFC 8781) and RDNSS (RFC 8106) options from the device's own address."""
+    lengths = {96: 0, 64: 1, 56: 2, 48: 3, 40: 4, 32: 5}
+    packet = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, arguments.router_lifetime, 0, 0)
+    for option in arguments.pref64:
+        text, lifetime = option.rsplit("=", 1)
+        prefix = ipaddress.IPv6Network(text)
+        scaled = (int(lifetime) + 7) // 8
+        packet += struct.pack("!BBH", 38, 2, scaled << 3 | lengths[prefix.prefixlen]) + prefix.network_address.packed[:12]
+    for option in arguments.rdnss:
+        text, lifetime = option.rsplit("=", 1)
+        packet += struct.pack("!BBHI", 25, 3, 0, int(lifetime)) + ipaddress.IPv6Address(text).packed
+    index = socket.if_nametoindex(arguments.device)
+    with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as raw:
+        raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+        raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
+        raw.sendto(packet, ("ff02::1", 0, 0, index))
+
+
 def main():
     parser = argparse.ArgumentParser()
     modes = parser.add_subparsers(dest="mode", required=True)
+    router = modes.add_parser("advertise")
+    router.add_argument("device")
+    router.add_argument("--pref64", action="append", default=[])
+    router.add_argument("--rdnss", action="append", default=[])
+    router.add_argument("--router-lifetime", type=int, default=1800)
     server = modes.add_parser("serve")
     server.add_argument("address")
     client = modes.add_parser("udp")
@@ -143,6 +172,8 @@ def main():
     options = parser.parse_args()
     if options.mode == "serve":
         serve(options.address)
+    elif options.mode == "advertise":
+        advertise(options)
     else:
         udp_client(options)
 

@@ -1,0 +1,48 @@
+//! Links that other CLATs fail on, in the lab: the prefix in router advertisements only, single addresses, neighbours
+//! that have the address, prefixes that change. Needs what tests/lab.rs needs.
+#![allow(
+    missing_docs,
+    dead_code,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that cannot go on panics; the lab's modules are shared with tests/lab.rs"
+)]
+
+#[path = "lab/bed.rs"]
+mod bed;
+#[path = "lab/daemon.rs"]
+mod daemon;
+#[path = "lab/traffic.rs"]
+mod traffic;
+
+#[path = "links/addresses.rs"]
+mod addresses;
+#[path = "links/advertisements.rs"]
+mod advertisements;
+#[path = "links/plat.rs"]
+mod plat;
+
+use bed::Lab;
+use serde_json::Value;
+
+/// The only instance, as `clatd status --json` tells of it.
+fn status(lab: &Lab) -> Value {
+    let text = daemon::clatd(lab, &["status", "--json"]).ok("clatd status --json");
+    let document: Value = serde_json::from_str(&text).unwrap();
+    document["instances"][0].clone()
+}
+
+/// A fact's value.
+fn fact(lab: &Lab, name: &str) -> String {
+    match &status(lab)["facts"][name]["value"] {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// The ISP's router says something that radvd cannot say.
+fn advertise(lab: &Lab, words: &str) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lab-net.py");
+    lab.run("isp0", &format!("{script} advertise cust {words}"))
+        .ok("the advertisement is sent");
+}

@@ -1,0 +1,85 @@
+//! Is the PLAT there, and how large may packets be?
+
+use crate::bed::{Lab, Uplink, poll};
+use crate::daemon::{Daemon, around, clatd};
+use crate::{advertise, fact, traffic};
+use nix::sys::signal::Signal;
+use std::time::Duration;
+
+/// Two prefixes, the first of which leads nowhere: the second is used.
+#[test]
+fn a_prefix_that_leads_nowhere_is_passed_over() {
+    let lab = Lab::raise(&Uplink::new().without_dns64());
+    let before = lab.state();
+    let mut daemon = Daemon::start(&lab, &["when-idle=wait", "discovery=ra", "plat-check=192.88.99.10"]);
+    daemon.wait_for("it waits", || daemon_is(&lab, "idle"));
+    advertise(&lab, "--pref64 2001:db8:dead::/96=600 --pref64 64:ff9b::/96=600");
+    daemon.wait_until_running(&lab);
+    assert_eq!(fact(&lab, "plat_prefix"), "64:ff9b::/96");
+    traffic::ping(&lab);
+    daemon.stop(Signal::SIGTERM);
+    lab.assert_state_is(&before, "after the stop");
+}
+
+fn daemon_is(lab: &Lab, state: &str) -> bool {
+    clatd(lab, &["status"]).out.contains(state)
+}
+
+/// The PLAT stops answering while the CLAT runs: it gives way, and comes back with it.
+#[test]
+fn a_plat_that_dies_is_left() {
+    let lab = Lab::raise(&Uplink::new());
+    let mut daemon = Daemon::up(&lab, &["when-idle=wait", "plat-check=192.88.99.10"]);
+    lab.run("isp0", "ip link set nat64-0 down").ok("the PLAT is gone");
+    assert!(
+        poll(Duration::from_secs(60), || daemon_is(&lab, "idle")),
+        "{}",
+        daemon.output()
+    );
+    assert!(daemon.output().contains("does not answer"), "{}", daemon.output());
+    daemon.stop(Signal::SIGTERM);
+}
+
+#[test]
+fn the_mtu_follows_the_uplink() {
+    let lab = Lab::raise(&Uplink::new());
+    around(&lab, &["v4-defaultroute-mtu=auto"], |_| {
+        assert!(lab.host("ip -4 route show default").contains("mtu 1480 advmss 1440"));
+        traffic::works(&lab);
+    });
+    let lab = Lab::raise(&Uplink::new().mtu(1400));
+    around(&lab, &["v4-defaultroute-mtu=auto"], |_| {
+        assert!(lab.host("ip -4 route show default").contains("mtu 1380 advmss 1340"));
+        traffic::works(&lab);
+    });
+}
+
+#[test]
+fn discover_shows_every_way() {
+    let lab = Lab::raise(&Uplink::new());
+    // A router speaks while the survey listens.
+    let shown = std::thread::scope(|scope| {
+        let survey = scope.spawn(|| clatd(&lab, &["discover", "--json", "plat-check=192.88.99.10"]));
+        for _ in 0..6 {
+            std::thread::sleep(Duration::from_millis(200));
+            advertise(&lab, "--pref64 2001:db8:64::/96=600");
+        }
+        survey.join().unwrap()
+    });
+    let document: serde_json::Value = serde_json::from_str(&shown.ok("clatd discover")).unwrap();
+    let uplink = &document["uplinks"][0];
+    assert_eq!(uplink["device"], "up0");
+    let of = |prefix: &str| {
+        let all = uplink["prefixes"].as_array().unwrap();
+        all.iter()
+            .find(|found| found["prefix"] == prefix)
+            .cloned()
+            .unwrap_or_default()
+    };
+    assert_eq!(of("64:ff9b::/96")["reachable"], true, "{document}");
+    assert_eq!(of("64:ff9b::/96")["route"], true, "{document}");
+    assert!(
+        of("64:ff9b::/96")["source"].as_str().unwrap().contains("DNS64"),
+        "{document}"
+    );
+}
