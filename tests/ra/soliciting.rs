@@ -136,3 +136,35 @@ fn without_ipv6_the_problem_is_told_until_it_is_over() {
         bed.until_known("up0", &["64:ff9b::/96 fe80::1:1"]).await;
     });
 }
+
+#[test]
+fn without_the_capability_the_problem_is_told() {
+    in_namespace(|bed| async move {
+        drop_net_raw();
+        bed.watch.watch("up0");
+        let state = bed.watch.wait_first("up0", Duration::from_secs(60)).await;
+        let problem = state.problem.unwrap();
+        assert_eq!(
+            clatd::report::chain(&*problem),
+            "opening a socket for router advertisements on up0: Operation not permitted (os error 1)"
+        );
+        assert_eq!(problem.hint, Some("clatd needs CAP_NET_RAW to hear them"));
+    });
+}
+
+/// Takes CAP_NET_RAW from this thread alone.
+#[allow(unsafe_code, reason = "no safe interface to capabilities among the dependencies")]
+fn drop_net_raw() {
+    const VERSION_3: u32 = 0x2008_0522;
+    const CAP_NET_RAW: u32 = 13;
+    let header = [VERSION_3, 0];
+    // Effective, permitted, inheritable; the lower and the upper 32 capabilities.
+    let mut sets = [[0u32; 3]; 2];
+    // SAFETY: both calls take a header of two words and two times three words of sets, which they are given.
+    let (got, set) = unsafe {
+        let got = libc::syscall(libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr());
+        sets[0][0] &= !(1 << CAP_NET_RAW);
+        (got, libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()))
+    };
+    assert_eq!((got, set), (0, 0));
+}
