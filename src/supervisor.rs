@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use clatd_stages::apply;
 use clatd_stages::settings::{Settings, WhenIdle};
-use clatd_stages::stage::Instance;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
@@ -23,6 +22,9 @@ use crate::status::{Board, Entry};
 use crate::uplinks;
 use crate::watch as network;
 use crate::world::SystemWorld;
+
+mod allotments;
+mod reload;
 
 /// Why the daemon could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -224,7 +226,7 @@ impl Supervisor {
             instance: configured.instance.clone(),
             waits: configured.instance.settings.when_idle == Some(WhenIdle::Wait),
             world: self.world.clone(),
-            system: Box::new(kernel),
+            system: Box::new(kernel.stopped_by(stop.clone())),
             journal: Box::new(journal),
             exits,
             changes: self.changes.clone(),
@@ -417,81 +419,6 @@ impl Supervisor {
             }
         }
     }
-
-    /// Takes up added, changed and removed instances; untouched ones keep running. An error in the configuration
-    /// leaves everything as it is.
-    async fn reload(&mut self) -> Result<(), String> {
-        let loaded = match config::load(&self.options) {
-            Ok(loaded) => loaded,
-            Err(errors) => {
-                let text = format!("the configuration has errors, so everything stays as it is:\n{errors}");
-                error!("{text}");
-                return Err(text);
-            }
-        };
-        for warning in &loaded.warnings {
-            warn!("{warning}");
-        }
-        self.refuse(&loaded);
-        self.waiting.clear();
-        let mut wanted: BTreeMap<&str, &Instance> = BTreeMap::new();
-        for configured in loaded
-            .instances
-            .iter()
-            .chain(loaded.templates.iter().map(|template| &template.configured))
-        {
-            wanted.insert(&configured.instance.name, &configured.instance);
-        }
-        let before: BTreeMap<&str, &Instance> = self
-            .templates
-            .iter()
-            .map(|template| {
-                (
-                    template.configured.instance.name.as_str(),
-                    &template.configured.instance,
-                )
-            })
-            .collect();
-        for (name, started) in &self.started {
-            let (source, is) = match &started.template {
-                Some(template) => (template.as_str(), before.get(template.as_str()).copied()),
-                None => (name.as_str(), Some(&started.configured.instance)),
-            };
-            let stays = match (wanted.get(source), is) {
-                (Some(wanted), Some(is)) => same(wanted, is),
-                _ => false,
-            };
-            if !stays {
-                info!(
-                    "instance {name} was {}",
-                    if wanted.contains_key(source) {
-                        "changed"
-                    } else {
-                        "removed"
-                    }
-                );
-                started.stop.cancel();
-            }
-        }
-        self.templates = loaded.templates;
-        for configured in loaded.instances {
-            let name = &configured.instance.name;
-            let runs_on = self
-                .started
-                .get(name)
-                .is_some_and(|started| !started.stop.is_cancelled());
-            if !runs_on {
-                self.start_when_free(configured);
-            }
-        }
-        self.follow_uplinks().await;
-        Ok(())
-    }
-}
-
-/// Whether two readings of the configuration mean the same instance; the seed is drawn anew at each.
-fn same(a: &Instance, b: &Instance) -> bool {
-    a.name == b.name && a.settings == b.settings
 }
 
 /// Whether two instances cannot be there at once.

@@ -1,0 +1,97 @@
+//! Reading the configuration again while instances run.
+
+use std::collections::BTreeMap;
+
+use clatd_stages::stage::Instance;
+use tracing::{error, info, warn};
+
+use super::{Supervisor, allotments};
+use crate::config;
+
+impl Supervisor {
+    /// Takes up added, changed and removed instances; untouched ones keep running. An error in the configuration
+    /// leaves everything as it is.
+    pub(super) async fn reload(&mut self) -> Result<(), String> {
+        let mut loaded = match config::load(&self.options) {
+            Ok(loaded) => loaded,
+            Err(errors) => {
+                let text = format!("the configuration has errors, so everything stays as it is:\n{errors}");
+                error!("{text}");
+                return Err(text);
+            }
+        };
+        for warning in &loaded.warnings {
+            warn!("{warning}");
+        }
+        let (of_templates, of_files): (Vec<_>, Vec<_>) =
+            self.started.values().partition(|started| started.template.is_some());
+        let [of_templates, of_files] = [of_templates, of_files].map(|started| {
+            started
+                .into_iter()
+                .map(|started| &started.configured)
+                .collect::<Vec<_>>()
+        });
+        let (instances, unable) = allotments::keep(loaded.instances, &of_files, &of_templates);
+        loaded.instances = instances;
+        loaded.unable.extend(unable);
+        self.refuse(&loaded);
+        self.waiting.clear();
+        let mut wanted: BTreeMap<&str, &Instance> = BTreeMap::new();
+        for configured in loaded
+            .instances
+            .iter()
+            .chain(loaded.templates.iter().map(|template| &template.configured))
+        {
+            wanted.insert(&configured.instance.name, &configured.instance);
+        }
+        let before: BTreeMap<&str, &Instance> = self
+            .templates
+            .iter()
+            .map(|template| {
+                (
+                    template.configured.instance.name.as_str(),
+                    &template.configured.instance,
+                )
+            })
+            .collect();
+        for (name, started) in &self.started {
+            let (source, is) = match &started.template {
+                Some(template) => (template.as_str(), before.get(template.as_str()).copied()),
+                None => (name.as_str(), Some(&started.configured.instance)),
+            };
+            let stays = match (wanted.get(source), is) {
+                (Some(wanted), Some(is)) => same(wanted, is),
+                _ => false,
+            };
+            if !stays {
+                info!(
+                    "instance {name} was {}",
+                    if wanted.contains_key(source) {
+                        "changed"
+                    } else {
+                        "removed"
+                    }
+                );
+                started.stop.cancel();
+            }
+        }
+        self.templates = loaded.templates;
+        for configured in loaded.instances {
+            let name = &configured.instance.name;
+            let runs_on = self
+                .started
+                .get(name)
+                .is_some_and(|started| !started.stop.is_cancelled());
+            if !runs_on {
+                self.start_when_free(configured);
+            }
+        }
+        self.follow_uplinks().await;
+        Ok(())
+    }
+}
+
+/// Whether two readings of the configuration mean the same instance; the seed is drawn anew at each.
+fn same(a: &Instance, b: &Instance) -> bool {
+    a.name == b.name && a.settings == b.settings
+}
