@@ -268,8 +268,13 @@ impl Runner {
         };
         let why = match self.apply(&plan, 0).await {
             Ok(()) => {
-                *back_off = BACK_OFF.0;
-                self.live(plan).await
+                let begun = Instant::now();
+                let why = self.live(plan).await;
+                // A translator that dies soon after each start is no success.
+                if begun.elapsed() >= BACK_OFF.1 {
+                    *back_off = BACK_OFF.0;
+                }
+                why
             }
             Err(why) => why,
         };
