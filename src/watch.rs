@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream, select};
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::neighbour::{NeighbourFlags, NeighbourState};
+use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourState};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{AsyncSocket, AsyncSocketExt, TokioSocket};
 use rtnetlink::MulticastGroup;
@@ -59,14 +59,18 @@ impl Teller {
     }
 }
 
-/// Neighbours come and go all the time, and matter when a router stops answering: the kernel turns to another one
-/// then, without any event of a route.
+/// Neighbours come and go all the time, and matter when a router does not answer: the kernel turns to another one then,
+/// without any event of a route. An entry made anew does not know yet whether it is a router, but those are link-local.
 fn tells_something(message: &NetlinkMessage<RouteNetlinkMessage>) -> bool {
     match &message.payload {
         NetlinkPayload::InnerMessage(
             RouteNetlinkMessage::NewNeighbour(neighbour) | RouteNetlinkMessage::DelNeighbour(neighbour),
         ) => {
-            neighbour.header.state == NeighbourState::Failed && neighbour.header.flags.contains(NeighbourFlags::Router)
+            let link_local = neighbour.attributes.iter().any(|attribute| {
+                matches!(attribute, NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) if address.is_unicast_link_local())
+            });
+            let may_be_router = link_local || neighbour.header.flags.contains(NeighbourFlags::Router);
+            neighbour.header.state == NeighbourState::Failed && may_be_router
         }
         _ => true,
     }
