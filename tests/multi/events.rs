@@ -30,7 +30,11 @@ fn an_uplink_that_fails_leaves_the_way_to_the_next() {
 
     let failures: [(&str, &str, &str); 3] = [
         ("host", "ip link set up0 down", "ip link set up0 up"),
-        ("isp0", "ip link set cust down", "ip link set cust up"),
+        (
+            "isp0",
+            "sysctl -qw net.ipv6.conf.cust.keep_addr_on_down=1; ip link set cust down",
+            "ip link set cust up",
+        ),
         ("host", "ip -6 route del default dev up1", ""),
     ];
     for (node, down, up) in failures {
@@ -77,8 +81,12 @@ fn a_download_survives_another_uplink_that_flaps() {
     for _ in 0..2 {
         lab.host("ip link set up0 down");
         fails_over(&lab, &device(1), FAIL_OVER + SLACK);
+        daemon.wait_for("the end of the other", || {
+            lab.run("host", "ip link show clat-up0").code != Some(0)
+        });
         lab.host("ip link set up0 up");
         running(&lab, &mut daemon, 2);
+        leaves_by(&lab, Some(&device(0)), 0);
     }
     download.is_whole();
     stop(&lab, &mut daemon, &before, &[]);
