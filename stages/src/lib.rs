@@ -17,6 +17,7 @@ pub mod world;
 pub mod address;
 pub mod conncheck;
 pub mod device;
+pub mod dhcp6;
 pub mod discovery;
 pub mod firewall;
 pub mod nd;
