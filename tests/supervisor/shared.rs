@@ -1,0 +1,320 @@
+//! A system that several instances share: the model, and the holds on what belongs to no single one, counted as
+//! `src/kernel/sysctl.rs` counts them (which writes /proc). It is read back, so instances see what others did.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use clatd_stages::apply::{OpError, System};
+use clatd_stages::fixed_world::FixedWorld;
+use clatd_stages::journal::{Journal, JournalError, MemoryJournal, Outcome, Pending};
+use clatd_stages::net::{Address6, Link, Route};
+use clatd_stages::op::Op;
+use clatd_stages::plan::Step;
+use clatd_stages::settings::DnsServer;
+use clatd_stages::world::{DnsAnswer, RouteAnswer, World, WorldError};
+
+use crate::support::model::{Model, State};
+
+/// Called before each operation with the instance and the operation; an error makes it fail.
+pub type Interference = Box<dyn FnMut(&str, &Op) -> Result<(), String> + Send>;
+
+struct Hold {
+    value: String,
+    before: String,
+    holders: BTreeSet<String>,
+}
+
+struct Inside {
+    world: FixedWorld,
+    model: Model,
+    holds: BTreeMap<String, Hold>,
+    /// IPv4 routes and devices of instances, which the others see.
+    routes: Vec<Route>,
+    links: Vec<Link>,
+    interference: Interference,
+}
+
+/// The system; clones are the same one.
+#[derive(Clone)]
+pub struct SharedSystem(Arc<Mutex<Inside>>);
+
+impl SharedSystem {
+    pub fn new(world: FixedWorld, interference: Interference) -> Self {
+        let model = Model::of(&world);
+        Self(Arc::new(Mutex::new(Inside {
+            world,
+            model,
+            holds: BTreeMap::new(),
+            routes: Vec::new(),
+            links: Vec::new(),
+            interference,
+        })))
+    }
+
+    pub fn state(&self) -> State {
+        self.lock().model.state.clone()
+    }
+
+    /// Whether nobody holds anything.
+    pub fn is_free(&self) -> bool {
+        self.lock().holds.is_empty()
+    }
+
+    /// Changes the world around the instances.
+    pub fn change(&self, change: impl FnOnce(&mut FixedWorld)) {
+        change(&mut self.lock().world);
+    }
+
+    /// Changes the system behind the instances' backs: what operations with this text in them did is undone.
+    pub fn undo(&self, text: &str) {
+        let mut inside = self.lock();
+        let undone = match text.strip_prefix("make TUN device ") {
+            Some(device) => inside.delete(device),
+            None => {
+                let before = inside.model.state.objects.len();
+                inside.model.state.objects.retain(|(_, object)| !object.contains(text));
+                inside.model.state.objects.len() < before
+            }
+        };
+        if undone {
+            inside.world.undone_by_others.insert(text.to_owned());
+        }
+    }
+
+    /// A panic of one instance must not spoil what the others share.
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The side of one instance.
+    pub fn of(&self, name: &str) -> Side {
+        Side {
+            name: name.to_owned(),
+            shared: self.clone(),
+        }
+    }
+
+    fn now(&self) -> FixedWorld {
+        let inside = self.lock();
+        let mut world = inside.world.clone();
+        world.links.extend(inside.links.iter().cloned());
+        world
+            .routes4
+            .entry(clatd_stages::net::MAIN_TABLE)
+            .or_default()
+            .extend(inside.routes.iter().cloned());
+        world.sysctls.clone_from(&inside.model.state.sysctls);
+        for (key, hold) in &inside.holds {
+            world.sysctls.insert(key.clone(), hold.before.clone());
+        }
+        world
+    }
+}
+
+/// One instance's hands on the system.
+pub struct Side {
+    name: String,
+    shared: SharedSystem,
+}
+
+#[async_trait]
+impl System for Side {
+    async fn apply(&mut self, op: &Op, outcome: Option<&Outcome>) -> Result<Outcome, OpError> {
+        // Instances take turns between steps, as they do when each step waits for the kernel.
+        tokio::task::yield_now().await;
+        let failed = {
+            let mut inside = self.shared.lock();
+            (inside.interference)(&self.name, op)
+        };
+        failed.map_err(|cause| OpError::new(op, cause))?;
+        let (model_op, answer) = {
+            let mut inside = self.shared.lock();
+            inside.hold(&self.name, op).map_err(|cause| OpError::new(op, cause))?
+        };
+        let Some(model_op) = model_op else { return Ok(answer) };
+        let mut model = self.shared.lock().model.clone();
+        // The model does not wait for anything, so nobody else can come in between.
+        model.apply(&model_op, outcome).await?;
+        let mut inside = self.shared.lock();
+        inside.model = model;
+        inside.remember(&self.name, &model_op);
+        Ok(answer)
+    }
+}
+
+impl Inside {
+    /// Counts holds; what is left to be done to the model, and the outcome.
+    fn hold(&mut self, name: &str, op: &Op) -> Result<(Option<Op>, Outcome), String> {
+        match op {
+            Op::HoldSysctl { key, value, before } => {
+                if let Some(hold) = self.holds.get_mut(key) {
+                    if hold.value != *value {
+                        return Err(format!("{key} is held at {}", hold.value));
+                    }
+                    hold.holders.insert(name.to_owned());
+                    return Ok((None, serde_json::json!({ "before": hold.before })));
+                }
+                let before = self.model.state.sysctls.get(key).unwrap_or(before).clone();
+                let hold = Hold {
+                    value: value.clone(),
+                    before: before.clone(),
+                    holders: [name.to_owned()].into(),
+                };
+                self.holds.insert(key.clone(), hold);
+                let (key, value) = (key.clone(), value.clone());
+                let outcome = serde_json::json!({ "before": before });
+                Ok((Some(Op::HoldSysctl { key, value, before }), outcome))
+            }
+            Op::ReleaseSysctl {
+                key, value, give_back, ..
+            } => {
+                let Some(hold) = self.holds.get_mut(key) else {
+                    // One that failed, or that is released already.
+                    return Ok((None, Outcome::Null));
+                };
+                hold.holders.remove(name);
+                if !hold.holders.is_empty() {
+                    return Ok((None, Outcome::Null));
+                }
+                let before = hold.before.clone();
+                self.holds.remove(key);
+                if before == *value {
+                    return Ok((None, Outcome::Null));
+                }
+                let release = Op::ReleaseSysctl {
+                    key: key.clone(),
+                    value: value.clone(),
+                    before,
+                    give_back: give_back.clone(),
+                };
+                Ok((Some(release), Outcome::Null))
+            }
+            other => Ok((Some(other.clone()), Outcome::Null)),
+        }
+    }
+
+    /// What other instances see of it.
+    fn remember(&mut self, name: &str, op: &Op) {
+        match op {
+            Op::CreateTun { device, .. } => self.links.push(Link {
+                alias: Some(format!("clatd:{name}")),
+                ..crate::support::cases::link(1000, device, 1500)
+            }),
+            Op::DeleteTun { device, .. } => self.forget(device),
+            Op::AddRoute { route } if route.table == clatd_stages::net::MAIN_TABLE => self.routes.push(route.clone()),
+            Op::RemoveRoute { route } => self.routes.retain(|there| there != route),
+            _ => {}
+        }
+    }
+
+    /// Deletes a device with all that goes with it; false = there was none.
+    fn delete(&mut self, device: &str) -> bool {
+        self.forget(device);
+        self.model.state.objects.retain(|(owner, _)| owner != device);
+        self.model.state.devices.remove(device)
+    }
+
+    fn forget(&mut self, device: &str) {
+        self.links.retain(|link| link.name != device);
+        self.routes.retain(|route| route.device.as_deref() != Some(device));
+    }
+}
+
+impl Side {
+    /// The process died with its device: what goes with the device is gone.
+    pub fn device_is_gone(&self, device: &str) {
+        self.shared.lock().delete(device);
+    }
+}
+
+#[async_trait]
+impl World for SharedSystem {
+    async fn links(&self) -> Result<Vec<Link>, WorldError> {
+        tokio::task::yield_now().await;
+        self.now().links().await
+    }
+    async fn addresses6(&self, device: &str) -> Result<Vec<Address6>, WorldError> {
+        self.now().addresses6(device).await
+    }
+    async fn routes4(&self, table: u32) -> Result<Vec<Route>, WorldError> {
+        self.now().routes4(table).await
+    }
+    async fn routes6(&self, table: u32) -> Result<Vec<Route>, WorldError> {
+        self.now().routes6(table).await
+    }
+    async fn route_to(&self, destination: Ipv6Addr, device: Option<&str>) -> Result<Option<RouteAnswer>, WorldError> {
+        tokio::task::yield_now().await;
+        self.now().route_to(destination, device).await
+    }
+    async fn sysctl(&self, key: &str) -> Result<Option<String>, WorldError> {
+        tokio::task::yield_now().await;
+        self.now().sysctl(key).await
+    }
+    async fn nft_ruleset(&self, command: &str) -> Result<Option<serde_json::Value>, WorldError> {
+        self.now().nft_ruleset(command).await
+    }
+    async fn ip6tables_filter(&self, command: &str) -> Result<Option<String>, WorldError> {
+        self.now().ip6tables_filter(command).await
+    }
+    async fn aaaa(
+        &self,
+        name: &str,
+        server: Option<&DnsServer>,
+        device: Option<&str>,
+    ) -> Result<DnsAnswer, WorldError> {
+        self.now().aaaa(name, server, device).await
+    }
+    async fn undone(&self, done: &[&Op]) -> Result<Vec<usize>, WorldError> {
+        let now = self.now();
+        let undone = now.undone(done).await;
+        // Each text is put back by the instance that it belongs to.
+        let texts: Vec<String> = done.iter().map(ToString::to_string).collect();
+        self.change(|world| {
+            world
+                .undone_by_others
+                .retain(|undone| !texts.iter().any(|text| text.contains(undone)));
+        });
+        undone
+    }
+    async fn program(&self, command: &str) -> Result<Option<String>, WorldError> {
+        self.now().program(command).await
+    }
+}
+
+/// A journal that outlives its instance.
+#[derive(Clone, Default)]
+pub struct SharedJournal(Arc<Mutex<MemoryJournal>>);
+
+impl SharedJournal {
+    /// The journal as it would be read from its file.
+    fn run<T>(&self, with: impl FnOnce(&mut MemoryJournal) -> T) -> T {
+        with(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[async_trait]
+impl Journal for SharedJournal {
+    async fn intend(&mut self, step: &Step) -> Result<u64, JournalError> {
+        let mut journal = self.run(std::mem::take);
+        let result = journal.intend(step).await;
+        self.run(|inside| *inside = journal);
+        result
+    }
+    async fn done(&mut self, seq: u64, outcome: &Outcome) -> Result<(), JournalError> {
+        let mut journal = self.run(std::mem::take);
+        let result = journal.done(seq, outcome).await;
+        self.run(|inside| *inside = journal);
+        result
+    }
+    async fn undone(&mut self, seq: u64) -> Result<(), JournalError> {
+        let mut journal = self.run(std::mem::take);
+        let result = journal.undone(seq).await;
+        self.run(|inside| *inside = journal);
+        result
+    }
+    fn pending(&self) -> Vec<Pending> {
+        self.run(|journal| journal.pending())
+    }
+}
