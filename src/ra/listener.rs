@@ -272,7 +272,6 @@ impl Listener {
         });
         self.doubt_ends = Some(now + NONE_ANSWERED);
         self.solicitor.start(now);
-        self.solicit(now);
     }
 
     fn solicit(&mut self, now: u64) {

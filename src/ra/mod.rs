@@ -70,7 +70,7 @@ pub struct Snapshot {
     pub rdnss: Vec<Learned<Ipv6Addr>>,
     /// The routers that say anything of use, in order of their addresses.
     pub routers: Vec<RouterState>,
-    /// The smallest MTU that a router gives for the link.
+    /// The smallest MTU that a router gives for the link, 1280 or more; it may exceed what the device can do.
     pub mtu: Option<u32>,
     /// Whether a router was heard since the link last got its carrier.
     pub heard: bool,

@@ -4,6 +4,8 @@
 const MOST: u8 = 3;
 /// `RTR_SOLICITATION_INTERVAL` of RFC 4861 section 10, in milliseconds.
 pub(super) const INTERVAL: u64 = 4_000;
+/// Between two solicitations at least, however often the carrier comes and goes, in milliseconds.
+const APART: u64 = 1_000;
 /// How soon to try again what could not be sent, first and at most, in milliseconds.
 const RETRY: (u64, u64) = (250, 60_000);
 
@@ -12,6 +14,8 @@ const RETRY: (u64, u64) = (250, 60_000);
 pub(super) struct Solicitor {
     sent: u8,
     next: Option<u64>,
+    /// When the last one was sent.
+    last: Option<u64>,
     /// What to wait after the next failure, if the last attempt failed.
     retry: Option<u64>,
 }
@@ -20,14 +24,15 @@ impl Solicitor {
     /// Begins anew, without the random delay of RFC 4861: it serves hosts that all come up at once, and the kernel or
     /// the network manager of this one has waited it out before the link had an address.
     pub(super) fn start(&mut self, now: u64) {
-        *self = Self {
-            next: Some(now),
-            ..Self::default()
-        };
+        self.stop();
+        self.next = Some(self.last.map_or(now, |last| now.max(last + APART)));
     }
 
     pub(super) fn stop(&mut self) {
-        *self = Self::default();
+        *self = Self {
+            last: self.last,
+            ..Self::default()
+        };
     }
 
     /// When the next one is due.
@@ -37,6 +42,7 @@ impl Solicitor {
 
     pub(super) fn sent(&mut self, now: u64) {
         self.sent += 1;
+        self.last = Some(now);
         self.retry = None;
         self.next = (self.sent < MOST).then_some(now + INTERVAL);
     }
@@ -75,6 +81,21 @@ mod tests {
         solicitor.start(20_000);
         solicitor.stop();
         assert_eq!(solicitor.next(), None);
+    }
+
+    #[test]
+    fn a_carrier_that_flaps_does_not_make_a_flood() {
+        let mut solicitor = Solicitor::default();
+        let mut sent = Vec::new();
+        for now in (0..3_000).step_by(100) {
+            solicitor.start(now);
+            if solicitor.next().unwrap() <= now {
+                sent.push(now);
+                solicitor.sent(now);
+            }
+            solicitor.stop();
+        }
+        assert_eq!(sent, [0, 1_000, 2_000]);
     }
 
     #[test]

@@ -179,7 +179,7 @@ impl Advertisements {
         routers
     }
 
-    /// The smallest MTU that a router gives for the link.
+    /// The smallest MTU that a router gives for the link, 1280 or more; it may exceed what the device can do.
     pub fn mtu(&self) -> Option<u32> {
         self.routers.iter().filter_map(|router| router.mtu).min()
     }
