@@ -7,6 +7,7 @@ pub mod control;
 pub mod instance;
 pub mod kernel;
 pub mod logging;
+pub mod probe;
 pub mod ra;
 pub mod report;
 pub mod status;

@@ -179,6 +179,7 @@ impl Message {
         if header[7] != HOP_LIMIT {
             return Err(Invalid::HopLimit);
         }
+        let (fixed, options) = icmp.split_first_chunk::<FIXED>().ok_or(Invalid::Truncated)?;
         let (source, destination) = (address(&header[8..24]), address(&header[24..40]));
         if source.is_multicast() {
             return Err(Invalid::MulticastSource);
@@ -186,7 +187,6 @@ impl Message {
         if checksum(source, destination, icmp) != 0 {
             return Err(Invalid::Checksum);
         }
-        let (fixed, options) = icmp.split_first_chunk::<FIXED>().ok_or(Invalid::Truncated)?;
         if fixed[1] != 0 {
             return Err(Invalid::Code);
         }

@@ -1,0 +1,141 @@
+//! Whether another node takes an address that is in use here.
+//!
+//! The kernel defends the address: as a proxy it answers the duplicate address detection of others. What it does not do
+//! is to tell anybody, nor is there an answer to a node that takes the address all the same.
+
+use std::collections::HashMap;
+use std::net::Ipv6Addr;
+use std::time::{Duration, Instant};
+
+use clatd_stages::nd::{Conflict, How, LinkAddress, Message, claim};
+use tokio::sync::mpsc::Sender;
+use tokio::task::JoinHandle;
+use tracing::{debug, warn};
+
+use super::ProbeError;
+use super::dad::{Listening, listen};
+
+/// The same neighbour in the same manner is reported once in this time.
+const QUIET: Duration = Duration::from_secs(10);
+/// Neighbours whose reports are remembered; a link with more of them is being flooded.
+const REMEMBERED: usize = 64;
+/// After an error of the socket (its device went down), so that a lasting one does not keep the processor busy.
+const AFTER_ERROR: Duration = Duration::from_secs(1);
+
+/// Listens on one device for others that use one address, until it is dropped.
+#[derive(Debug)]
+pub struct ConflictWatch {
+    task: Option<JoinHandle<()>>,
+}
+
+impl ConflictWatch {
+    /// Starts to listen for neighbours of `device` that advertise `address` ([`How::Advertisement`]) or do duplicate
+    /// address detection for it ([`How::Detection`], to which the kernel's proxy answers). Reports that nobody takes
+    /// from a full channel are lost. On a device without neighbours it hears nothing. Needs a tokio runtime.
+    pub fn start(device: &str, address: Ipv6Addr, reports: Sender<Conflict>) -> Result<Self, ProbeError> {
+        match listen(device, address)? {
+            Ok(listening) => {
+                let watch = watch(device.to_owned(), address, listening, reports);
+                Ok(Self {
+                    task: Some(tokio::spawn(watch)),
+                })
+            }
+            Err(why) => {
+                debug!("no watch for address conflicts on {device}: {why}");
+                Ok(Self { task: None })
+            }
+        }
+    }
+
+    /// False = there is nothing to hear on the device, or nobody takes the reports any more.
+    pub fn is_listening(&self) -> bool {
+        self.task.as_ref().is_some_and(|task| !task.is_finished())
+    }
+}
+
+impl Drop for ConflictWatch {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+async fn watch(device: String, address: Ipv6Addr, listening: Listening, reports: Sender<Conflict>) {
+    let mut silence = Silence::default();
+    loop {
+        let received = tokio::select! {
+            () = reports.closed() => return,
+            received = listening.socket.receive() => received,
+        };
+        let (packet, from) = match received {
+            Ok(received) => received,
+            Err(error) => {
+                debug!("watching {device} for address conflicts: {error}");
+                tokio::time::sleep(AFTER_ERROR).await;
+                continue;
+            }
+        };
+        let Ok(message) = Message::parse(&packet) else { continue };
+        // Asked each time, for it may be changed while the device is in use.
+        let own = listening.socket.device().ok().map(|device| device.address);
+        let Some(conflict) = claim(address, &message, from.as_ref(), own.as_ref(), &[]) else {
+            continue;
+        };
+        if silence.lets(&conflict, Instant::now()) && reports.try_send(conflict).is_err() {
+            warn!("{device}: a conflict about {address} went unreported, for the ones before it were not taken");
+        }
+    }
+}
+
+/// Keeps a neighbour that repeats itself from being reported each time.
+#[derive(Debug, Default)]
+struct Silence {
+    last: HashMap<(Option<LinkAddress>, How), Instant>,
+}
+
+impl Silence {
+    fn lets(&mut self, conflict: &Conflict, now: Instant) -> bool {
+        self.last.retain(|_, at| now.duration_since(*at) < QUIET);
+        let key = (conflict.by.clone(), conflict.how);
+        if self.last.contains_key(&key) || self.last.len() >= REMEMBERED {
+            return false;
+        }
+        self.last.insert(key, now);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conflict(by: u8, how: How) -> Conflict {
+        Conflict {
+            address: Ipv6Addr::LOCALHOST,
+            by: Some(LinkAddress::new(&[2, 0, 0, 0, 0, by])),
+            source: Ipv6Addr::UNSPECIFIED,
+            how,
+        }
+    }
+
+    #[test]
+    fn repetitions_are_not_reported() {
+        let (mut silence, now) = (Silence::default(), Instant::now());
+        assert!(silence.lets(&conflict(1, How::Detection), now));
+        assert!(!silence.lets(&conflict(1, How::Detection), now));
+        assert!(silence.lets(&conflict(1, How::Advertisement), now));
+        assert!(silence.lets(&conflict(2, How::Detection), now));
+        assert!(silence.lets(&conflict(1, How::Detection), now + QUIET));
+    }
+
+    #[test]
+    fn a_flood_fills_no_memory() {
+        let (mut silence, now) = (Silence::default(), Instant::now());
+        let reported = (0..=255)
+            .filter(|by| silence.lets(&conflict(*by, How::Detection), now))
+            .count();
+        assert_eq!(reported, REMEMBERED);
+        assert_eq!(silence.last.len(), REMEMBERED);
+    }
+}

@@ -1,0 +1,119 @@
+//! Duplicate address detection of an address that is on no device (RFC 4862 section 5.4).
+//!
+//! The random delay of section 5.4.2 is left out: it is for addresses that all hosts of a link make from one
+//! advertisement at the same moment, and the kernel's own address came before ours.
+
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use clatd_stages::nd::{Conflict, Detector, Event, Message, Next, Nonce, Parameters, Verdict, solicited_node};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::time::{Instant, timeout_at};
+use tracing::debug;
+
+use super::packet::PacketSocket;
+use super::{ProbeError, random};
+
+/// The outcome of duplicate address detection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nobody else on the link has the address.
+    Free,
+    /// Somebody has it, or wants it at the same time.
+    Duplicate(Conflict),
+    /// There is nothing to detect on such a device, and why.
+    Skipped(&'static str),
+}
+
+/// Whether another node on the link of `device` has `address`, after `transmits` solicitations a second apart.
+/// `None` also where the device has no neighbours to ask: [`detect`] tells these apart.
+pub async fn is_duplicate(device: &str, address: Ipv6Addr, transmits: u32) -> Result<Option<Conflict>, ProbeError> {
+    let parameters = Parameters {
+        transmits,
+        ..Parameters::default()
+    };
+    match detect(device, address, parameters).await? {
+        Outcome::Free => Ok(None),
+        Outcome::Duplicate(conflict) => Ok(Some(conflict)),
+        Outcome::Skipped(why) => {
+            debug!("no duplicate address detection on {device}: {why}");
+            Ok(None)
+        }
+    }
+}
+
+/// Duplicate address detection of `address` on the link of `device`.
+pub async fn detect(device: &str, address: Ipv6Addr, parameters: Parameters) -> Result<Outcome, ProbeError> {
+    let Listening { socket, _group, index } = match listen(device, address)? {
+        Ok(listening) => listening,
+        Err(why) => return Ok(Outcome::Skipped(why)),
+    };
+    let own = socket.device().map_err(ProbeError::on(device, "looking"))?;
+    if let Some(problem) = own.problem() {
+        return Err(ProbeError::device(device, problem));
+    }
+    let [_, _, nonce @ ..] = random().to_be_bytes();
+    let mut detector = Detector::new(address, Some(own.address), parameters, Nonce(nonce));
+    let began = Instant::now();
+    let mut output = detector.handle(Duration::ZERO, Event::Start);
+    loop {
+        if let Some(solicitation) = output.send.take() {
+            let group = solicitation.destination;
+            let packet = Message::Solicitation(solicitation).packet();
+            let sent = socket.send_multicast(index, group, &packet).await;
+            sent.map_err(ProbeError::on(device, "sending a neighbour solicitation"))?;
+        }
+        let due = match output.next {
+            Next::Done(Verdict::Free) => return Ok(Outcome::Free),
+            Next::Done(Verdict::Duplicate(conflict)) => return Ok(Outcome::Duplicate(conflict)),
+            Next::Wait(due) => began + due,
+            Next::Idle => began,
+        };
+        output = match timeout_at(due, socket.receive()).await {
+            Err(_) => detector.handle(began.elapsed(), Event::Timer),
+            Ok(received) => {
+                let (packet, from) = received.map_err(ProbeError::on(device, "receiving"))?;
+                match Message::parse(&packet) {
+                    Ok(message) => {
+                        let link_source = from.as_ref();
+                        let event = Event::Received {
+                            message: &message,
+                            link_source,
+                        };
+                        detector.handle(began.elapsed(), event)
+                    }
+                    Err(invalid) => {
+                        debug!("{device}: a message about {address} is ignored: {invalid}");
+                        continue;
+                    }
+                }
+            }
+        };
+    }
+}
+
+/// A socket that hears what is said about an address.
+pub(super) struct Listening {
+    pub(super) socket: PacketSocket,
+    /// Is in the solicited-node group as long as it is open, so that device and switches let its packets through.
+    pub(super) _group: Socket,
+    pub(super) index: u32,
+}
+
+/// Listens on a device; the inner error says why there is nothing to hear on it.
+pub(super) fn listen(device: &str, address: Ipv6Addr) -> Result<Result<Listening, &'static str>, ProbeError> {
+    let socket =
+        PacketSocket::open(device, address).map_err(ProbeError::on(device, "listening for neighbour discovery"))?;
+    let own = socket.device().map_err(ProbeError::on(device, "looking"))?;
+    if let Some(why) = own.without_neighbours() {
+        return Ok(Err(why));
+    }
+    let index = own.index;
+    let join = || {
+        let member = Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP))?;
+        member.join_multicast_v6(&solicited_node(address), index)?;
+        Ok(member)
+    };
+    let _group = join().map_err(ProbeError::on(device, "joining the solicited-node group"))?;
+    Ok(Ok(Listening { socket, _group, index }))
+}
