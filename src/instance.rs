@@ -20,7 +20,9 @@
 //! Idle leaves nothing of the instance in the system; Stuck leaves the steps that are still in the journal.
 //! The stop token is looked at between steps only, so that no step is ever cut in half.
 
-use std::collections::VecDeque;
+mod repairs;
+mod status;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -39,6 +41,8 @@ use tracing::{debug, error, info, warn};
 
 use crate::kernel::TranslatorExit;
 use crate::report::chain;
+pub use repairs::Repairs;
+pub use status::{State, Status};
 
 /// How long something that is on its way (duplicate address detection) is waited for.
 const NOT_YET_LIMIT: Duration = Duration::from_secs(15);
@@ -56,51 +60,6 @@ const SHORTEST_REFRESH: Duration = Duration::from_secs(5);
 /// How often a PLAT that is to be checked is.
 const CHECK_AGAIN: Duration = Duration::from_secs(30);
 const LONGEST_REFRESH: Duration = Duration::from_secs(24 * 3600);
-
-/// Where an instance is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// Reading the system.
-    Observing,
-    /// Nothing to do here now.
-    Idle,
-    /// Carrying out its plan.
-    Applying,
-    /// Translating.
-    Running,
-    /// Taking its plan back.
-    Unwinding,
-    /// An undo failed; its journal is kept.
-    Stuck,
-}
-
-/// What others may know of an instance.
-#[derive(Debug, Clone)]
-pub struct Status {
-    /// Its state.
-    pub state: State,
-    /// Since when.
-    pub since: SystemTime,
-    /// Why, for people; empty where there is nothing to say.
-    pub reason: String,
-    /// What it observed last.
-    pub facts: Facts,
-    /// Its last error, if there ever was one.
-    pub last_error: Option<String>,
-}
-
-impl Default for Status {
-    fn default() -> Self {
-        Self {
-            state: State::Observing,
-            since: SystemTime::now(),
-            reason: String::new(),
-            facts: Facts::default(),
-            last_error: None,
-        }
-    }
-}
 
 /// How the life of an instance ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,38 +94,6 @@ pub struct Runner {
     pub repairs: Repairs,
     /// Warnings of the last observation, which are not repeated.
     pub said: Vec<String>,
-}
-
-/// A limit on putting back what others undo.
-#[derive(Debug, Default)]
-pub struct Repairs {
-    recent: VecDeque<Instant>,
-    silenced: bool,
-}
-
-impl Repairs {
-    /// Repairs in [`Repairs::WINDOW`] after which it is somebody else's turn.
-    const MOST: usize = 32;
-    const WINDOW: Duration = Duration::from_secs(60);
-
-    fn allow(&mut self) -> bool {
-        let now = Instant::now();
-        self.recent.retain(|at| now.duration_since(*at) < Self::WINDOW);
-        if self.recent.len() < Self::MOST {
-            self.silenced = false;
-            self.recent.push_back(now);
-            return true;
-        }
-        if !self.silenced {
-            self.silenced = true;
-            error!(
-                "somebody keeps undoing what clatd does; it is left undone for now ({} repairs in {} s)",
-                Self::MOST,
-                Self::WINDOW.as_secs()
-            );
-        }
-        false
-    }
 }
 
 /// What an observation came to.

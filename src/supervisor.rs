@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clatd_stages::apply;
 use clatd_stages::settings::{Settings, WhenIdle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 
@@ -52,6 +54,9 @@ pub enum StartError {
 fn system(doing: &'static str) -> impl FnOnce(std::io::Error) -> StartError {
     move |source| StartError::System { doing, source }
 }
+
+/// How long instances may take to stop; service managers lose their patience after 90 s.
+const STOP_DEADLINE: Duration = Duration::from_secs(75);
 
 /// An instance that was started.
 struct Started {
@@ -272,7 +277,11 @@ impl Supervisor {
 
     async fn supervise(&mut self, mut signals: Signals) -> bool {
         let mut changes = self.changes.clone();
+        let mut deadline = None;
         while !self.is_over() {
+            if self.stop.is_cancelled() {
+                deadline.get_or_insert_with(|| Instant::now() + STOP_DEADLINE);
+            }
             tokio::select! {
                 Some(ended) = self.tasks.join_next_with_id() => self.ended(ended).await,
                 _ = signals.interrupt.recv() => self.stop_all("SIGINT"),
@@ -284,6 +293,11 @@ impl Supervisor {
                 Some(reply) = self.reloads.recv() => {
                     info!("reload: reading the configuration again");
                     let _ = reply.send(self.reload().await);
+                }
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    let late: Vec<&str> = self.started.keys().map(String::as_str).collect();
+                    error!("not stopped in {} s: {}; `clatd cleanup` undoes what is left", STOP_DEADLINE.as_secs(), late.join(", "));
+                    return false;
                 }
                 Ok(()) = changes.changed(), if !self.templates.is_empty() => self.follow_uplinks().await,
             }

@@ -21,7 +21,10 @@ const VERSION: u32 = 1;
 /// Surveys one device or all uplinks; false = there is no uplink.
 pub fn run(options: &Options, json: bool, device: Option<&str>) -> Result<bool, Failure> {
     let Some(loaded) = load(options)? else { return Ok(false) };
-    let configured = loaded.instances.first().or(loaded.templates.first().map(|template| &template.configured));
+    let configured = loaded
+        .instances
+        .first()
+        .or(loaded.templates.first().map(|template| &template.configured));
     let instance = &configured.ok_or("no instance can run")?.instance;
     let uplinks = runtime()?.block_on(survey(instance, device))?;
     let text = if json {
@@ -35,7 +38,9 @@ pub fn run(options: &Options, json: bool, device: Option<&str>) -> Result<bool, 
 async fn survey(instance: &Instance, device: Option<&str>) -> Result<Vec<Value>, Failure> {
     let world = SystemWorld::for_dry_run(Netlink::open()?);
     let devices: BTreeSet<String> = match device {
-        Some(device) if world.link(device).await?.is_none() => return Err(format!("there is no device {device}").into()),
+        Some(device) if world.link(device).await?.is_none() => {
+            return Err(format!("there is no device {device}").into());
+        }
         Some(device) => BTreeSet::from([device.to_owned()]),
         None => uplinks::find(&world).await?,
     };
@@ -66,16 +71,33 @@ fn table(uplinks: &[Value]) -> String {
         let _ = writeln!(text, "{}:", uplink["device"].as_str().unwrap_or_default());
         for prefix in uplink["prefixes"].as_array().into_iter().flatten() {
             let word = |key: &str| prefix[key].as_str().unwrap_or_default();
-            let lifetime = prefix["lifetime_s"].as_u64().map(|seconds| format!(", for {seconds} s")).unwrap_or_default();
-            let route = if prefix["route"] == true { "" } else { ", no route to it" };
+            let lifetime = prefix["lifetime_s"]
+                .as_u64()
+                .map(|seconds| format!(", for {seconds} s"))
+                .unwrap_or_default();
+            let route = if prefix["route"] == true {
+                ""
+            } else {
+                ", no route to it"
+            };
             let reachable = match prefix["reachable"].as_bool() {
                 Some(true) => ", answers",
                 Some(false) => ", does not answer",
                 None => "",
             };
-            let _ = writeln!(text, "  {} ({}{lifetime}){route}{reachable}", word("prefix"), word("source"));
+            let _ = writeln!(
+                text,
+                "  {} ({}{lifetime}){route}{reachable}",
+                word("prefix"),
+                word("source")
+            );
         }
-        for failure in uplink["failures"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        for failure in uplink["failures"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+        {
             let _ = writeln!(text, "  - {failure}");
         }
     }

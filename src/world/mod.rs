@@ -197,12 +197,19 @@ impl World for SystemWorld {
 
     async fn advertised_prefixes(&self, device: &str) -> Result<Vec<Fact<Pref64>>, WorldError> {
         let snapshot = self.advertised(device).await.unwrap_or_default();
-        let facts = snapshot.pref64s.into_iter().map(|learned| Fact {
-            value: learned.value,
-            source: Source::RouterAdvertisement(learned.router),
-            lifetime_s: learned.lifetime_s,
-        });
-        Ok(facts.collect())
+        let mut facts: Vec<Fact<Pref64>> = Vec::new();
+        for learned in snapshot.pref64s {
+            // Several routers may offer the same; the most preferred one stands for all.
+            if !facts.iter().any(|fact| fact.value == learned.value) {
+                let source = Source::RouterAdvertisement(learned.router);
+                facts.push(Fact {
+                    value: learned.value,
+                    source,
+                    lifetime_s: learned.lifetime_s,
+                });
+            }
+        }
+        Ok(facts)
     }
 
     async fn advertised_servers(&self, device: &str) -> Result<Vec<DnsServer>, WorldError> {
