@@ -7,15 +7,16 @@ use std::thread::{self, JoinHandle};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clatd_stages::translator::UserspaceSpec;
-use clatd_translator::Translator;
+use clatd_translator::{IcmpErrors, Translator};
 
 use super::failure::Failure;
 use super::tun::Tun;
 
+mod join;
 mod queue;
 mod statistics;
 
-use queue::Queue;
+use queue::{Port, Queue};
 pub use statistics::{Snapshot, Statistics};
 
 /// A userspace translator at work.
@@ -36,7 +37,9 @@ impl Engine {
         statistics: &Statistics,
         on_exit: impl Fn(String) + Clone + Send + 'static,
     ) -> Result<Self, Failure> {
-        let translator = Arc::new(Translator::new(spec.config(seed()))?);
+        let mut config = spec.config(seed());
+        config.icmp_errors = share(config.icmp_errors, tun.queues.len());
+        let translator = Arc::new(Translator::new(config)?);
         for warning in translator.warnings() {
             tracing::warn!(device = %spec.device, "{warning}");
         }
@@ -51,13 +54,14 @@ impl Engine {
             let queue = Queue {
                 translator: Arc::clone(&translator),
                 worker: translator.worker(number),
-                device: Arc::clone(device),
-                offload: tun.offload,
+                port: Port::new(device, tun.offload),
                 woken: woken.try_clone()?,
                 stopping: Arc::clone(&engine.stopping),
-                write_errors: Arc::default(),
             };
-            statistics.add(Arc::clone(queue.worker.counters()), Arc::clone(&queue.write_errors));
+            statistics.add(
+                Arc::clone(queue.worker.counters()),
+                Arc::clone(queue.port.write_errors()),
+            );
             let on_exit = on_exit.clone();
             let name = format!("{}-{number}", spec.device);
             engine
@@ -88,6 +92,18 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.release();
+    }
+}
+
+/// What one of `threads` may send of the ICMP errors that all of them may. Each can answer a traceroute by itself.
+fn share(errors: IcmpErrors, threads: usize) -> IcmpErrors {
+    let threads = u32::try_from(threads.max(1)).unwrap_or(u32::MAX);
+    match errors {
+        IcmpErrors::Limited { per_second, burst } => IcmpErrors::Limited {
+            per_second: (per_second / threads).max(1),
+            burst: (burst / threads).max(6),
+        },
+        other => other,
     }
 }
 

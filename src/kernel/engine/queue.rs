@@ -1,34 +1,43 @@
-//! The thread of one queue: read a packet, translate it, write what comes out.
+//! The thread of one queue: read packets, translate them, write what comes out.
 //!
 //! With offloads each packet has a virtio-net header and may be a super-packet of up to 64 KiB. It is read, translated
 //! and written whole: its header is rewritten once for all of its segments, and the kernel cuts it up, if ever, on the
-//! way out.
+//! way out. Small packets are read one behind the other into the same buffer as long as there are any, and then written
+//! together: see [`super::join`].
 
 use std::any::Any;
-use std::io::{self, PipeReader};
+use std::io::{self, IoSlice, PipeReader};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use clatd_translator::{Frame, HEADROOM, Kind, Offload, PacketBuf, Translator, Worker};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tun_rs::SyncDevice;
 
+use super::join::{self, MOST, Waiting};
+
 /// The largest packet: an IPv6 header and the largest payload.
 const LARGEST: usize = 40 + 0xffff;
+/// Room for one of those behind many small ones. Pages that are not used cost nothing.
+const BUFFER: usize = 2 * (HEADROOM + LARGEST);
+
+/// How long a thread goes on asking for packets before it sleeps, letting everybody else run in between. Falling asleep
+/// and being woken cost more than a small packet does: a sender that had to wake us for each of them would be slowed down
+/// to a fraction, and so would an answer that is on its way already.
+const PATIENCE: Duration = Duration::from_micros(50);
 
 /// One queue with its thread's belongings.
 pub(super) struct Queue {
     pub(super) translator: Arc<Translator>,
     pub(super) worker: Worker,
-    pub(super) device: Arc<SyncDevice>,
-    pub(super) offload: bool,
+    pub(super) port: Port,
     pub(super) woken: PipeReader,
     pub(super) stopping: Arc<AtomicBool>,
-    pub(super) write_errors: Arc<AtomicU64>,
 }
 
 impl Queue {
@@ -43,61 +52,74 @@ impl Queue {
     }
 
     fn translate_until_stopped(&mut self) -> io::Result<()> {
-        self.device.set_nonblocking(true)?;
-        let header = if self.offload { Offload::LENGTH } else { 0 };
-        let start = HEADROOM - header;
-        let mut buffer = vec![0; HEADROOM + LARGEST];
+        self.port.device.set_nonblocking(true)?;
+        let mut buffer = vec![0; BUFFER];
+        let mut waiting = Vec::with_capacity(MOST);
         let begin = Instant::now();
+        let (mut now, mut last_packet) = (begin, begin);
         while !self.stopping.load(Ordering::Relaxed) {
-            let length = match self.device.recv(&mut buffer[start..]) {
-                Ok(length) => length,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if self.wait()? {
-                        continue;
-                    }
-                    return Ok(());
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            let offload = match buffer.get(start..HEADROOM).and_then(|bytes| bytes.try_into().ok()) {
-                Some(bytes) if self.offload => Offload::decode(bytes),
-                _ => Offload::NONE,
-            };
-            let Some(mut packet) = PacketBuf::new(&mut buffer, HEADROOM, length.saturating_sub(header)) else {
-                continue;
-            };
-            let now_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
-            let (device, with_header, write_errors) = (&self.device, self.offload, &self.write_errors);
-            let mut gone = None;
-            let mut write = |_: Kind, offload: &Offload, mut frame: Frame<'_>| {
-                let written = if with_header {
-                    frame
-                        .with_header(&offload.encode())
-                        .map_or(Ok(0), |bytes| device.send(bytes))
-                } else {
-                    device.send(frame.bytes())
-                };
-                let Err(error) = written else { return };
-                write_errors.store(write_errors.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-                tracing::trace!(%error, ?offload, "the kernel did not take a packet");
-                if error.raw_os_error() == Some(libc::EBADFD) {
-                    gone = Some(error);
-                }
-            };
-            self.translator
-                .translate(&mut self.worker, now_ms, offload, &mut packet, &mut write);
-            if let Some(error) = gone {
-                return Err(error);
+            let now_ms = u64::try_from((now - begin).as_millis()).unwrap_or(u64::MAX);
+            let moved = self.translate_what_is_there(&mut buffer, &mut waiting, now_ms)?;
+            now = Instant::now();
+            if moved {
+                last_packet = now;
+            }
+            if now - last_packet < PATIENCE {
+                thread::yield_now();
+            } else if self.wait()? {
+                now = Instant::now();
+                last_packet = now;
+            } else {
+                break;
             }
         }
         Ok(())
     }
 
+    /// Moves packets until there are no more, or so many that they should be written; whether there were any.
+    fn translate_what_is_there(
+        &mut self,
+        buffer: &mut [u8],
+        waiting: &mut Vec<Waiting>,
+        now_ms: u64,
+    ) -> io::Result<bool> {
+        let mut end = 0;
+        while waiting.len() < MOST && end + HEADROOM + LARGEST <= buffer.len() {
+            let (before, room) = buffer.split_at_mut(end);
+            let Some((offload, length)) = self.port.read(room)? else {
+                break;
+            };
+            let Some(mut packet) = PacketBuf::new(room, HEADROOM, length) else {
+                break;
+            };
+            let port = &mut self.port;
+            let mut write = |_: Kind, offload: &Offload, frame: Frame<'_>| match frame.in_place() {
+                Some(range) => waiting.push(Waiting {
+                    range: end + range.start..end + range.end,
+                    offload: *offload,
+                }),
+                None => {
+                    // In its turn: behind what came before it.
+                    port.write_all(before, waiting);
+                    port.write(offload, frame);
+                }
+            };
+            self.translator
+                .translate(&mut self.worker, now_ms, offload, &mut packet, &mut write);
+            end = (end + HEADROOM + length).next_multiple_of(64);
+            if offload.is_gso() {
+                // Large already; the sooner it goes on, the sooner the other end can work on it.
+                break;
+            }
+        }
+        self.port.write_all(buffer, waiting);
+        self.port.gone.take().map_or(Ok(end > 0), Err)
+    }
+
     /// Waits for a packet; `false` = for the end.
     fn wait(&self) -> io::Result<bool> {
         let mut fds = [
-            PollFd::new(self.device.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.port.device.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.woken.as_fd(), PollFlags::POLLIN),
         ];
         match poll(&mut fds, PollTimeout::NONE) {
@@ -113,6 +135,117 @@ impl Queue {
             return Err(io::Error::other("it was deleted"));
         }
         Ok(true)
+    }
+}
+
+/// One queue of the device.
+pub(super) struct Port {
+    device: Arc<SyncDevice>,
+    /// Packets have a virtio-net header.
+    offload: bool,
+    /// UDP super-packets are taken.
+    joins: bool,
+    write_errors: Arc<AtomicU64>,
+    gone: Option<io::Error>,
+}
+
+impl Port {
+    pub(super) fn new(device: &Arc<SyncDevice>, offload: bool) -> Self {
+        Self {
+            device: Arc::clone(device),
+            offload,
+            joins: offload && device.udp_gso(),
+            write_errors: Arc::default(),
+            gone: None,
+        }
+    }
+
+    pub(super) fn write_errors(&self) -> &Arc<AtomicU64> {
+        &self.write_errors
+    }
+
+    /// Reads a packet to `room[HEADROOM..]`: what the device says about it, and its length; `None` = there is none.
+    fn read(&self, room: &mut [u8]) -> io::Result<Option<(Offload, usize)>> {
+        let start = HEADROOM - self.header();
+        loop {
+            return match self.device.recv(&mut room[start..]) {
+                Ok(length) => {
+                    let header = room[start..HEADROOM]
+                        .first_chunk()
+                        .map_or(Offload::NONE, Offload::decode);
+                    Ok(Some((header, length.saturating_sub(self.header()))))
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => Err(error),
+            };
+        }
+    }
+
+    fn header(&self) -> usize {
+        if self.offload { Offload::LENGTH } else { 0 }
+    }
+
+    /// Writes one packet that lies in scratch space.
+    fn write(&mut self, offload: &Offload, mut frame: Frame<'_>) {
+        let written = match frame.with_header(&offload.encode()) {
+            Some(bytes) if self.offload => self.device.send(bytes),
+            _ => self.device.send(frame.bytes()),
+        };
+        self.look_at(written, 1, offload);
+    }
+
+    /// Writes all packets that wait; those of one flow together. They lie in `buffer`.
+    fn write_all(&mut self, buffer: &mut [u8], waiting: &mut Vec<Waiting>) {
+        let mut rest = waiting.as_mut_slice();
+        while !rest.is_empty() {
+            let count = if self.joins && rest.len() > 1 {
+                join::run(buffer, rest)
+            } else {
+                1
+            };
+            let (packets, others) = rest.split_at_mut(count);
+            rest = others;
+            if count > 1
+                && let Some(offload) = join::join(buffer, packets)
+            {
+                packets[0].offload = offload;
+            }
+            let offload = packets[0].offload;
+            let head = packets[0].range.clone();
+            let start = head.start - self.header();
+            if self.offload {
+                buffer[start..head.start].copy_from_slice(&offload.encode());
+            }
+            let written = if count == 1 {
+                self.device.send(&buffer[start..head.end])
+            } else {
+                let ip_and_udp = usize::from(offload.hdr_len);
+                let mut pieces = [IoSlice::new(&[]); MOST];
+                pieces[0] = IoSlice::new(&buffer[start..head.end]);
+                for (piece, packet) in pieces[1..].iter_mut().zip(&packets[1..]) {
+                    *piece = IoSlice::new(&buffer[packet.range.start + ip_and_udp..packet.range.end]);
+                }
+                self.device.send_vectored(&pieces[..count])
+            };
+            self.look_at(written, count, &offload);
+        }
+        waiting.clear();
+    }
+
+    fn look_at(&mut self, written: io::Result<usize>, packets: usize, offload: &Offload) {
+        let Err(error) = written else { return };
+        let count = self.write_errors.load(Ordering::Relaxed) + packets as u64;
+        self.write_errors.store(count, Ordering::Relaxed);
+        tracing::trace!(%error, ?offload, "the kernel did not take a packet");
+        match error.raw_os_error() {
+            Some(libc::EBADFD) => self.gone = Some(error),
+            Some(libc::EINVAL) if packets > 1 => {
+                tracing::info!(%error, "the kernel takes no UDP super-packets; small packets will be slower");
+                self.joins = false;
+            }
+            _ => {}
+        }
     }
 }
 

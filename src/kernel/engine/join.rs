@@ -1,0 +1,149 @@
+//! UDP packets of one flow that were read in a row become one super-packet for the kernel (as its own GRO does), so
+//! that the way through it, by far the dearest part of a small packet, is gone once for all of them.
+//!
+//! Nothing is lost by it: the kernel cuts the super-packet into the very same datagrams, at the latest where it leaves
+//! the host or reaches a socket. Nothing waits for it either: only what is there already is joined.
+
+use std::ops::Range;
+
+use clatd_translator::{Offload, internet_checksum};
+
+/// Most packets in one super-packet: what older kernels allow (`UDP_MAX_SEGMENTS`).
+pub(super) const MOST: usize = 64;
+const UDP: u8 = 17;
+const UDP_HEADER: usize = 8;
+/// Where the checksum is in a UDP header.
+const CHECKSUM: usize = 6;
+
+/// A translated packet that waits to be written.
+#[derive(Debug, Clone)]
+pub(super) struct Waiting {
+    /// Where it lies in the buffer, from its IP header on.
+    pub(super) range: Range<usize>,
+    /// What its device header is to say.
+    pub(super) offload: Offload,
+}
+
+/// How many of these packets, from the first on, can be joined; 1 = it must be written as it is.
+pub(super) fn run(buffer: &[u8], waiting: &[Waiting]) -> usize {
+    let Some(((head, first), followers)) = waiting
+        .split_first()
+        .and_then(|(first, followers)| Some(((Datagram::read(buffer, first)?, first), followers)))
+    else {
+        return 1;
+    };
+    let mut count = 1;
+    let mut total = first.range.len();
+    for packet in followers.iter().take(MOST - 1) {
+        let Some(next) = Datagram::read(buffer, packet) else {
+            break;
+        };
+        if !head.is_followed_by(&next, count) || total + next.payload() > usize::from(u16::MAX) {
+            break;
+        }
+        count += 1;
+        total += next.payload();
+        // Only the last one may be shorter.
+        if next.payload() < head.payload() {
+            break;
+        }
+    }
+    count
+}
+
+/// Makes the first packet's headers those of a super-packet with all of their payloads, which are to be written behind
+/// it in this order; returns what the device header is to say. `packets` is what [`run`] counted, two or more.
+pub(super) fn join(buffer: &mut [u8], packets: &[Waiting]) -> Option<Offload> {
+    let head = Datagram::read(buffer, packets.first()?)?;
+    let (ip, segment) = (head.ip, head.payload());
+    let payload = packets
+        .iter()
+        .map(|packet| packet.range.len() - ip - UDP_HEADER)
+        .sum::<usize>();
+    let packet = buffer.get_mut(packets.first()?.range.clone())?;
+    let length = u16::try_from(UDP_HEADER + payload).ok()?;
+    let mut put = |at: usize, value: u16| packet[at..at + 2].copy_from_slice(&value.to_be_bytes());
+    put(ip + 4, length);
+    if ip == 40 {
+        put(4, length);
+    } else {
+        put(2, length.checked_add(20)?);
+        put(10, 0);
+        let checksum = internet_checksum(&packet[..20]);
+        packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+    }
+    // The kernel finishes the checksum of each segment; the field holds the sum of the pseudo-header until then.
+    let addresses = if ip == 40 { 8..40 } else { 12..20 };
+    let mut sum = u32::from(length) + u32::from(UDP) + u32::from(!internet_checksum(&packet[addresses]));
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    packet[ip + CHECKSUM..ip + UDP_HEADER].copy_from_slice(&(sum as u16).to_be_bytes());
+    Some(Offload {
+        flags: Offload::NEEDS_CSUM,
+        gso_type: Offload::GSO_UDP_L4,
+        hdr_len: (ip + UDP_HEADER) as u16,
+        gso_size: segment as u16,
+        csum_start: ip as u16,
+        csum_offset: CHECKSUM as u16,
+    })
+}
+
+/// A whole UDP packet with nothing unusual about it, whose checksum is known to be right.
+struct Datagram<'a> {
+    bytes: &'a [u8],
+    /// Length of its IP header.
+    ip: usize,
+}
+
+impl<'a> Datagram<'a> {
+    fn read(buffer: &'a [u8], waiting: &Waiting) -> Option<Self> {
+        let (bytes, offload) = (buffer.get(waiting.range.clone())?, &waiting.offload);
+        let word = |at: usize| {
+            bytes
+                .get(at..at + 2)
+                .map(|b| usize::from(u16::from_be_bytes([b[0], b[1]])))
+        };
+        let ip = match *bytes.first()? {
+            // No options, no fragment.
+            0x45 if bytes.get(9) == Some(&UDP) && word(6)? & 0x3fff == 0 && word(2)? == bytes.len() => 20,
+            // No extension headers.
+            first if first >> 4 == 6 && bytes.get(6) == Some(&UDP) && word(4)? + 40 == bytes.len() => 40,
+            _ => return None,
+        };
+        // The kernel makes the checksums anew. They must be right, or a damaged packet would become a good one.
+        let right = if offload.flags & Offload::NEEDS_CSUM != 0 {
+            usize::from(offload.csum_start) == ip && usize::from(offload.csum_offset) == CHECKSUM
+        } else {
+            offload.flags & Offload::DATA_VALID != 0 && word(ip + CHECKSUM)? != 0
+        };
+        let fits = word(ip + 4)? == bytes.len() - ip && bytes.len() > ip + UDP_HEADER;
+        (right && fits && !offload.is_gso()).then_some(Self { bytes, ip })
+    }
+
+    fn payload(&self) -> usize {
+        self.bytes.len() - self.ip - UDP_HEADER
+    }
+
+    /// Whether `next` can be the segment number `position` of a super-packet that begins with this one.
+    fn is_followed_by(&self, next: &Self, position: usize) -> bool {
+        let same = |range: Range<usize>| self.bytes[range.clone()] == next.bytes[range];
+        if self.ip != next.ip || next.payload() > self.payload() || !same(self.ip..self.ip + 4) {
+            return false;
+        }
+        if self.ip == 40 {
+            return same(0..4) && same(6..40);
+        }
+        // The kernel counts identifications up, which is of no interest where nothing can be fragmented.
+        let id = |bytes: &[u8]| u16::from_be_bytes([bytes[4], bytes[5]]);
+        let do_not_fragment = self.bytes[6] & 0x40 != 0;
+        same(0..2)
+            && same(6..10)
+            && same(12..20)
+            && (do_not_fragment || id(next.bytes) == id(self.bytes).wrapping_add(position as u16))
+    }
+}
+
+#[cfg(test)]
+#[path = "join_tests.rs"]
+mod tests;
