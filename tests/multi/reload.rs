@@ -62,7 +62,7 @@ impl Download {
     }
 
     /// Waits for its end: no byte may differ. It must have run all the time until now.
-    pub fn is_whole(mut self) {
+    pub fn arrives_whole(mut self) {
         let mut child = self.child.take().unwrap();
         assert!(child.wait().unwrap().success(), "the download was interrupted");
         let sum = std::process::Command::new("sha256sum")
@@ -124,7 +124,7 @@ fn a_reload_touches_only_what_changed() {
     assert!(ran.err.contains("v4-defaultroute-mtu"), "{ran}");
     running(&lab, &mut daemon, 2);
 
-    download.is_whole();
+    download.arrives_whole();
     assert_eq!(status_of(&lab, "up0")["since"], since, "it was never restarted");
     stop(&lab, &mut daemon, &before, &[]);
 }
@@ -142,7 +142,7 @@ fn an_instance_added_in_front_interrupts_nobody() {
     tool(&lab, &["reload"]).ok("clatd reload");
     running(&lab, &mut daemon, 2);
     leaves_by(&lab, Some(&device(0)), 0);
-    download.is_whole();
+    download.arrives_whole();
     assert_eq!(status_of(&lab, "up1")["since"], since, "it was never restarted");
     stop(&lab, &mut daemon, &before, &[]);
 }

@@ -182,7 +182,7 @@ impl Host {
             system: SharedSystem::new(world, interference),
             trouble,
             changes: watch::channel(0).0,
-            journals: vec![SharedJournal::default(); 0],
+            journals: Vec::new(),
             live: Vec::new(),
         };
         for number in 0..count {

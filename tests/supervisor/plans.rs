@@ -8,8 +8,11 @@ use clatd_stages::stage::{self, Instance, Verdict};
 
 use crate::events::{happens, sysctls_of, two_uplinks};
 
+/// Instance files: name and text.
+type Files<'a> = &'a [(&'a str, &'a str)];
+
 /// The instances of these files, templates unfolded over the world's uplinks.
-async fn instances(files: &[(&str, &str)], world: &FixedWorld) -> Vec<Instance> {
+async fn instances(files: Files<'_>, world: &FixedWorld) -> Vec<Instance> {
     let dir = tempfile::tempdir().unwrap();
     let instances_dir = dir.path().join("instances.d");
     std::fs::create_dir(&instances_dir).unwrap();
@@ -37,7 +40,7 @@ async fn instances(files: &[(&str, &str)], world: &FixedWorld) -> Vec<Instance> 
     instances
 }
 
-async fn document(files: &[(&str, &str)], world: &FixedWorld) -> PlanDocument {
+async fn document(files: Files<'_>, world: &FixedWorld) -> PlanDocument {
     let mut document = PlanDocument {
         version: PlanDocument::VERSION,
         instances: Vec::new(),
@@ -96,7 +99,7 @@ async fn several_instances_plan_together() {
         ("a.conf", "plat-dev=wan0\nv4-conncheck-scope=uplink\n"),
         ("b.conf", "plat-dev=wan1\nv4-conncheck-scope=uplink\n"),
     ];
-    let cases: [(&str, &[(&str, &str)], FixedWorld); 8] = [
+    let cases: [(&str, Files<'_>, FixedWorld); 8] = [
         ("same-prefix", &two, two_uplinks()),
         ("different-prefixes", &other_prefix, two_uplinks()),
         ("other-order-of-uplinks", &two, reversed),
