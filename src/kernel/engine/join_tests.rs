@@ -108,7 +108,7 @@ fn the_unusual_and_the_unverified_go_alone() {
             for packet in &mut waiting {
                 packet.offload.flags = flags;
                 packet.offload.gso_type = gso_type;
-                packet.offload.csum_start = csum_start;
+                packet.offload.csum_start = csum_start as u16;
             }
             assert_eq!(run(&buffer, &waiting), joined, "{flags} {gso_type} {csum_start}");
         }
