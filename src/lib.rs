@@ -4,6 +4,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod control;
+pub mod dhcp6;
 pub mod instance;
 pub mod kernel;
 pub mod logging;

@@ -154,9 +154,9 @@ impl Client {
         }
     }
 
-    /// What is delegated now.
+    /// What is delegated now; nothing while it is being given back.
     pub fn lease(&self) -> Option<&Lease> {
-        self.lease.as_ref()
+        self.lease.as_ref().filter(|_| self.phase != Phase::Releasing)
     }
 
     /// Where it stands.

@@ -113,13 +113,14 @@ impl Lease {
         !self.prefixes.is_empty()
     }
 
-    /// Whether this can be ours, for leases that were kept in a file.
-    pub(super) fn is_sound(&self, iaid: u32, now: Duration) -> bool {
+    /// Whether this can be ours and has not ended, for leases that were kept in a file.
+    pub fn is_sound(&self, iaid: u32, now: Duration) -> bool {
         let sound = |prefix: &Delegated| could_be_ours(&prefix.prefix) && prefix.obtained <= now;
         self.iaid == iaid
             && self.obtained <= now
             && self.prefixes.len() <= MOST_PREFIXES
             && self.prefixes.iter().all(sound)
+            && self.in_use().is_some_and(|prefix| prefix.valid_left(now) > 0)
     }
 
     /// When to Renew; `None` = never.

@@ -1,0 +1,144 @@
+//! Prefixes delegated by DHCPv6 (RFC 8415, IA_PD), asked for on an uplink: for `clat-v6-addr=pd`. What is said to whom
+//! and when is in [`clatd_stages::dhcp6`]; here are the socket, the clock and the file that keeps the lease.
+//!
+//! ```text
+//!  netlink events --+
+//!  socket ----------+--> task (one per uplink) --state--> PdClient::state
+//!  timer, release --+      |  `---notify---> whoever made the PdClient
+//!                          `--> <runtime>/pd-<device>.json
+//! ```
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clatd_stages::dhcp6::{Lease, Phase};
+use ipnet::Ipv6Net;
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
+
+mod file;
+mod machine;
+mod socket;
+mod system;
+mod task;
+
+pub use clatd_stages::dhcp6::{choose_address, stable_seed};
+pub use machine::machine_identity;
+
+/// A release takes a second at most; this is for a task that does not come to it.
+const RELEASE_LIMIT: Duration = Duration::from_millis(1500);
+
+/// Asks for a prefix on one uplink, for as long as it lives. There is one of them per uplink at most; instances that
+/// share an uplink share it.
+///
+/// Dropped without [`PdClient::release`] it leaves the lease at the server and in its file, and the next one on this
+/// uplink takes it up again.
+#[derive(Debug)]
+pub struct PdClient {
+    device: String,
+    state: watch::Receiver<task::State>,
+    stop: CancellationToken,
+    task: AbortHandle,
+}
+
+/// What is known of a delegated prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PdState {
+    /// What is delegated; `None` = nothing now.
+    pub lease: Option<PdLease>,
+    /// Where the client stands.
+    pub phase: Phase,
+    /// Why there is no prefix, or why it is not prolonged.
+    pub last_error: Option<String>,
+}
+
+/// A delegated prefix.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PdLease {
+    /// The prefix.
+    pub prefix: Ipv6Net,
+    /// Seconds for which it is still preferred; `u32::MAX` = for ever.
+    pub preferred_s: u32,
+    /// Seconds for which it is still valid; `u32::MAX` = for ever.
+    pub valid_s: u32,
+    /// The DUID of the server, in hex.
+    pub server: String,
+}
+
+impl PdLease {
+    fn of(lease: &Lease, now: Duration) -> Option<Self> {
+        let prefix = lease.in_use()?;
+        let valid_s = prefix.valid_left(now);
+        (valid_s > 0).then(|| Self {
+            prefix: prefix.prefix,
+            preferred_s: prefix.preferred_left(now),
+            valid_s,
+            server: lease.server.to_string(),
+        })
+    }
+}
+
+impl PdClient {
+    /// Begins to ask on `device`, as soon as that has a link-local address and a carrier; needs a runtime, and works in
+    /// the network namespace of the calling thread. `notify` is called whenever the lease or the error is another one;
+    /// it must not block.
+    pub fn start(device: &str, runtime_dir: &Path, notify: impl Fn() + Send + Sync + 'static) -> io::Result<Self> {
+        let stop = CancellationToken::new();
+        let (task, state) = task::Task::new(device, lease_file(runtime_dir, device), Box::new(notify), stop.clone())?;
+        Ok(Self {
+            device: device.to_owned(),
+            state,
+            stop,
+            task: tokio::spawn(task.run()).abort_handle(),
+        })
+    }
+
+    /// The uplink.
+    pub fn device(&self) -> &str {
+        &self.device
+    }
+
+    /// What is known now.
+    pub fn state(&self) -> PdState {
+        self.state.borrow().snapshot(system::now())
+    }
+
+    /// As [`PdClient::state`], but where there is no lease yet it waits for one, for `longest` at most.
+    pub async fn wait_first(&self, longest: Duration) -> PdState {
+        let mut state = self.state.clone();
+        let settled = state.wait_for(|state| state.lease.is_some() || state.phase == Phase::Ended);
+        // Whichever way that ends, what is known then is the answer.
+        let _ = tokio::time::timeout(longest, settled).await;
+        self.state()
+    }
+
+    /// Gives the prefix back (RFC 8415 section 18.2.7) and ends; takes a second at most where no server answers.
+    /// Nothing may use the prefix any more when this is called.
+    pub async fn release(self) {
+        self.stop.cancel();
+        let mut state = self.state.clone();
+        let ended = state.wait_for(|state| state.phase == Phase::Ended);
+        let _ = tokio::time::timeout(RELEASE_LIMIT, ended).await;
+    }
+}
+
+impl Drop for PdClient {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The lease that an earlier run left for `device`, where it still holds: what a dry run can tell.
+pub fn kept(device: &str, runtime_dir: &Path) -> Option<PdLease> {
+    let (duid, iaid) = machine::client(device);
+    let now = system::now();
+    let lease = file::load(&lease_file(runtime_dir, device), &duid)?;
+    PdLease::of(&lease, now).filter(|_| lease.is_sound(iaid, now))
+}
+
+fn lease_file(runtime_dir: &Path, device: &str) -> PathBuf {
+    runtime_dir.join(format!("pd-{device}.json"))
+}

@@ -1,0 +1,48 @@
+//! Calls that have no safe wrapper among our dependencies.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::size_of;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use socket2::Socket;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Offset of the checksum in a UDP header.
+const UDP_CHECKSUM: libc::c_int = 6;
+/// `IPV6_CHECKSUM` of `linux/in6.h`.
+const IPV6_CHECKSUM: libc::c_int = 7;
+
+/// Time since the computer was started, also while it slept, so that lifetimes end when they do.
+pub(super) fn now() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a `timespec` of ours. Linux has had this clock since 2.6.39, so it cannot fail.
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
+    #[allow(clippy::useless_conversion, reason = "both are 32 bits long on some targets")]
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or_default(),
+        u32::try_from(time.tv_nsec).unwrap_or_default(),
+    )
+}
+
+/// Lets the kernel write the UDP checksum of what a raw socket sends, and check that of what comes in.
+pub(super) fn checksum_udp(socket: &Socket) -> io::Result<()> {
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    let offset = std::ptr::from_ref(&UDP_CHECKSUM).cast();
+    // SAFETY: the descriptor is open, and the kernel reads `length` bytes of a constant of that size.
+    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_IPV6, IPV6_CHECKSUM, offset, length) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Lets the runtime wait for what the socket hears.
+pub(super) fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
+    // SAFETY: the descriptor is owned by the socket, which the `AsyncFd` keeps until it is dropped.
+    let registered = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
+    Ok(registered?)
+}

@@ -1,0 +1,315 @@
+//! The task that asks on one uplink: joins the client of [`clatd_stages::dhcp6`] to the socket, clock and file.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::Ipv6Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clatd_stages::dhcp6::{CLIENT_PORT, Client, Config, Duid, Event, Lease, Output, Phase};
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, StreamExt};
+use netlink_packet_core::NetlinkPayload;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::LinkFlags;
+use rtnetlink::MulticastGroup;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::socket::PdSocket;
+use super::{PdLease, PdState, file, machine, system};
+use crate::kernel::Netlink;
+
+/// A quarter of what RFC 8415 section 7.6 allows for: hosts that begin together are told apart by less, and the user
+/// waits for the first packet.
+const FIRST_DELAY: Duration = Duration::from_millis(250);
+/// Timers of the runtime stand still while the computer sleeps, so the clock is looked at this often.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// How often a link is looked at that cannot be asked on.
+const RETRY: Duration = Duration::from_secs(2);
+/// Keeps a socket that only gives errors from becoming a busy loop.
+const PAUSE: Duration = Duration::from_millis(150);
+
+pub(super) type Notify = Box<dyn Fn() + Send + Sync>;
+
+/// What the task tells.
+#[derive(Debug, Clone)]
+pub(super) struct State {
+    pub(super) lease: Option<Lease>,
+    pub(super) phase: Phase,
+    error: Option<String>,
+}
+
+impl State {
+    pub(super) fn snapshot(&self, now: Duration) -> PdState {
+        PdState {
+            lease: self.lease.as_ref().and_then(|lease| PdLease::of(lease, now)),
+            phase: self.phase,
+            last_error: self.error.clone(),
+        }
+    }
+}
+
+/// The uplink, as far as we care.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Usable {
+    index: u32,
+    address: Ipv6Addr,
+}
+
+pub(super) struct Task {
+    device: String,
+    duid: Duid,
+    path: PathBuf,
+    netlink: Netlink,
+    events: BoxStream<'static, Changed>,
+    client: Client,
+    socket: Option<PdSocket>,
+    /// The carrier went, however short.
+    detached: bool,
+    /// Why the link cannot be asked on.
+    obstacle: Option<String>,
+    timer: Option<Duration>,
+    state: watch::Sender<State>,
+    notify: Notify,
+    stop: CancellationToken,
+}
+
+/// A netlink event: the device whose carrier is gone, if that is what happened.
+struct Changed {
+    lost_carrier: Option<u32>,
+}
+
+impl Task {
+    pub(super) fn new(
+        device: &str,
+        path: PathBuf,
+        notify: Notify,
+        stop: CancellationToken,
+    ) -> io::Result<(Self, watch::Receiver<State>)> {
+        let groups = [MulticastGroup::Link, MulticastGroup::Ipv6Ifaddr];
+        let (connection, _handle, messages) = rtnetlink::new_multicast_connection(&groups)?;
+        tokio::spawn(connection);
+        let (duid, iaid) = machine::client(device);
+        let config = Config {
+            duid: duid.clone(),
+            iaid,
+            seed: RandomState::new().hash_one(device),
+            first_delay: FIRST_DELAY,
+        };
+        let (state, receiver) = watch::channel(State {
+            lease: None,
+            phase: Phase::Idle,
+            error: None,
+        });
+        let task = Self {
+            device: device.to_owned(),
+            duid,
+            path,
+            netlink: Netlink::open()?,
+            events: messages.map(|(message, _)| changed(&message.payload)).boxed(),
+            client: Client::new(config),
+            socket: None,
+            detached: false,
+            obstacle: None,
+            timer: None,
+            state,
+            notify,
+            stop,
+        };
+        Ok((task, receiver))
+    }
+
+    pub(super) async fn run(mut self) {
+        self.look().await;
+        let mut stopping = false;
+        while self.client.phase() != Phase::Ended {
+            let wake = self.sleep();
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled(), if !stopping => {
+                    stopping = true;
+                    self.handle(Event::Stop);
+                }
+                Some(changed) = self.events.next() => {
+                    self.note(&changed);
+                    while let Some(Some(changed)) = self.events.next().now_or_never() {
+                        self.note(&changed);
+                    }
+                    self.look().await;
+                }
+                received = receive(self.socket.as_ref()) => match received {
+                    Ok(payload) => self.handle(Event::Received(&payload)),
+                    Err(error) => {
+                        debug!("hearing DHCPv6 on {}: {error}", self.device);
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                },
+                () = tokio::time::sleep(wake) => {
+                    if self.socket.is_none() {
+                        self.look().await;
+                    }
+                    self.handle(Event::Timer);
+                }
+            }
+        }
+    }
+
+    fn sleep(&self) -> Duration {
+        let longest = if self.socket.is_none() { RETRY } else { LONGEST_SLEEP };
+        let until = self.timer.map(|timer| timer.saturating_sub(system::now()));
+        // The runtime's timers are of whole milliseconds, and nothing is due a fraction too early.
+        until.map_or(longest, |until| (until + Duration::from_millis(1)).min(longest))
+    }
+
+    fn note(&mut self, changed: &Changed) {
+        if let (Some(lost), Some(socket)) = (changed.lost_carrier, &self.socket) {
+            self.detached |= socket.index() == lost;
+        }
+    }
+
+    /// Looks at the link: opens the socket where it can be asked on, closes it where not.
+    async fn look(&mut self) {
+        let usable = match usable(&self.netlink, &self.device).await {
+            Ok(usable) => usable,
+            Err(why) => {
+                self.detached |= self.socket.take().is_some();
+                return self.obstructed(why);
+            }
+        };
+        let same = self
+            .socket
+            .as_ref()
+            .is_some_and(|socket| socket.is_on(usable.index, usable.address));
+        if !same {
+            self.socket = None;
+            match PdSocket::open(usable.index, usable.address) {
+                Ok(socket) => self.socket = Some(socket),
+                Err(error) => {
+                    let hint = match error.kind() {
+                        io::ErrorKind::PermissionDenied => " (it takes the capability CAP_NET_RAW)",
+                        _ => "",
+                    };
+                    return self.obstructed(format!(
+                        "cannot open a socket for DHCPv6 on {}, port {CLIENT_PORT}: {error}{hint}",
+                        self.device
+                    ));
+                }
+            }
+        }
+        self.obstacle = None;
+        if self.client.phase() == Phase::Idle {
+            let kept = file::load(&self.path, &self.duid);
+            self.handle(Event::Start(kept));
+        } else if self.detached || !same {
+            debug!("{} is back, or another one", self.device);
+            self.handle(Event::Relinked);
+        }
+        self.detached = false;
+    }
+
+    fn obstructed(&mut self, why: String) {
+        debug!("{why}");
+        self.obstacle = Some(why);
+        self.tell(false);
+    }
+
+    fn handle(&mut self, event: Event<'_>) {
+        let Output {
+            send,
+            timer,
+            lease_changed,
+        } = self.client.handle(system::now(), event);
+        self.timer = timer;
+        for message in &send {
+            let sent = self.socket.as_ref().map_or(Ok(()), |socket| socket.send(message));
+            if let Err(error) = sent {
+                // Said again at the usual times.
+                warn!("sending DHCPv6 on {}: {error}", self.device);
+            }
+        }
+        if lease_changed {
+            self.keep();
+        }
+        self.tell(lease_changed);
+    }
+
+    /// Takes the lease over into its file.
+    fn keep(&self) {
+        let done = match self.client.lease() {
+            Some(lease) => file::save(&self.path, &self.duid, lease),
+            None => file::remove(&self.path),
+        };
+        if let Err(error) = done {
+            warn!("keeping the DHCPv6 lease in {}: {error}", self.path.display());
+        }
+    }
+
+    fn tell(&self, lease_changed: bool) {
+        let state = State {
+            lease: self.client.lease().cloned(),
+            phase: self.client.phase(),
+            error: self
+                .obstacle
+                .clone()
+                .or_else(|| self.client.problem().map(str::to_owned)),
+        };
+        let before = self.state.send_replace(state.clone());
+        let prefix = |state: &State| state.lease.as_ref().and_then(Lease::in_use).map(|known| known.prefix);
+        match (prefix(&before), prefix(&state)) {
+            (old, Some(new)) if old != Some(new) => info!("{new} is delegated to us on {}", self.device),
+            (Some(old), None) => info!("{old} is not delegated to us any more on {}", self.device),
+            _ => {}
+        }
+        if lease_changed || before.error != state.error {
+            if let Some(error) = state.error.filter(|error| before.error.as_ref() != Some(error)) {
+                warn!("{}: {error}", self.device);
+            }
+            (self.notify)();
+        }
+    }
+}
+
+/// The device with its link-local address, or why there is none to ask from.
+async fn usable(netlink: &Netlink, device: &str) -> Result<Usable, String> {
+    let failed =
+        |what: &str, error: &dyn std::error::Error| format!("reading {what} {device}: {}", crate::report::chain(error));
+    let link = netlink.link(device).await;
+    let Some(link) = link.map_err(|error| failed("the device", &error))? else {
+        return Err(format!("there is no device {device}"));
+    };
+    if !link.up || !link.carrier {
+        return Err(format!("{device} is down or has no carrier"));
+    }
+    let addresses = netlink.addresses6(link.index).await;
+    let addresses = addresses.map_err(|error| failed("the addresses of", &error))?;
+    let mut local = addresses
+        .iter()
+        .filter(|address| address.address.is_unicast_link_local());
+    match local.clone().find(|address| !address.tentative) {
+        Some(address) => Ok(Usable {
+            index: link.index,
+            address: address.address,
+        }),
+        None if local.next().is_some() => Err(format!("the link-local address of {device} is still tentative")),
+        None => Err(format!("{device} has no link-local address")),
+    }
+}
+
+async fn receive(socket: Option<&PdSocket>) -> io::Result<Vec<u8>> {
+    match socket {
+        Some(socket) => socket.receive().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn changed(payload: &NetlinkPayload<RouteNetlinkMessage>) -> Changed {
+    let lost_carrier = match payload {
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link)) => {
+            (!link.header.flags.contains(LinkFlags::Running)).then_some(link.header.index)
+        }
+        _ => None,
+    };
+    Changed { lost_carrier }
+}
