@@ -52,6 +52,8 @@ impl ProbeError {
         move |source| match source.raw_os_error() {
             Some(libc::ENODEV | libc::ENXIO) => Self::device(device, "does not exist"),
             Some(libc::ENETDOWN) => Self::device(device, "is down"),
+            // Its queue is full, or shut because the carrier has just gone.
+            Some(libc::ENOBUFS) => Self::device(device, "takes no packets"),
             _ => Self::System {
                 doing: format!("{doing} on {device}"),
                 source,

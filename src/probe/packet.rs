@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use clatd_stages::nd::LinkAddress;
 use socket2::{Domain, SockAddr, SockAddrStorage, SockFilter, Socket, Type};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 const ETHERTYPE_IPV6: u16 = 0x86dd;
@@ -101,7 +102,7 @@ impl PacketSocket {
         let [.., a, b, c, d] = group.octets();
         let to = link_level(index, &[0x33, 0x33, a, b, c, d])?;
         let send = |socket: &Socket| socket.send_to(packet, &to);
-        let sent = self.socket.async_io(tokio::io::Interest::WRITABLE, send).await?;
+        let sent = self.socket.async_io(Interest::WRITABLE, send).await?;
         if sent == packet.len() {
             Ok(())
         } else {
@@ -114,7 +115,9 @@ impl PacketSocket {
         // A message of neighbour discovery that is longer is not worth reading to its end.
         let mut buffer = [MaybeUninit::<u8>::uninit(); 2048];
         let receive = |socket: &Socket| socket.recv_from(&mut buffer);
-        let (length, from) = self.socket.async_io(tokio::io::Interest::READABLE, receive).await?;
+        // That its device goes down makes the socket ready for nothing but to tell it.
+        let interest = Interest::READABLE | Interest::ERROR;
+        let (length, from) = self.socket.async_io(interest, receive).await?;
         // SAFETY: recv_from has initialised the first `length` bytes, which are never more than the buffer has.
         let bytes = buffer[..length]
             .iter()

@@ -102,7 +102,8 @@ async fn echo(device: &str, source: Option<Ipv6Addr>, target: Ipv6Addr, tries: u
 async fn receive(socket: &AsyncFd<Socket>) -> io::Result<Vec<u8>> {
     let mut buffer = [0; 2048];
     let read = |mut socket: &Socket| socket.read(&mut buffer);
-    let length = socket.async_io(Interest::READABLE, read).await?;
+    // An ICMPv6 error makes the socket ready for nothing but to tell it.
+    let length = socket.async_io(Interest::READABLE | Interest::ERROR, read).await?;
     Ok(buffer.get(..length).unwrap_or_default().to_vec())
 }
 
