@@ -99,6 +99,7 @@ pub async fn run(options: Options, loaded: Loaded) -> Result<bool, StartError> {
     supervisor.undo_leftovers().await;
     supervisor.start_all(loaded).await;
     let clean = supervisor.supervise(signals).await;
+    supervisor.world.release_delegations().await;
     Ok(clean)
 }
 
@@ -133,7 +134,8 @@ impl Supervisor {
         let control =
             control::open(&runtime_dir, board.clone(), reload_sender).map_err(|source| unusable(source.into()))?;
         let (teller, changes) = network::start().map_err(system("watch the network by netlink"))?;
-        let world = Arc::new(SystemWorld::new(netlink.clone(), holds.clone(), move || teller.tell()));
+        let world = SystemWorld::new(netlink.clone(), holds.clone(), move || teller.tell());
+        let world = Arc::new(world.keeping_leases_in(&runtime_dir));
         Ok(Self {
             options,
             runtime_dir,

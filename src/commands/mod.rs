@@ -130,7 +130,7 @@ fn plan(options: &Options, json: bool, wanted: Option<&str>) -> Result<bool, Fai
 
 /// The plans of all instances; false = some could not be made, which was reported.
 async fn observe_all(loaded: &Loaded, wanted: Option<&str>) -> Result<(PlanDocument, bool), Failure> {
-    let world = SystemWorld::for_dry_run(Netlink::open()?);
+    let world = SystemWorld::for_dry_run(Netlink::open()?).keeping_leases_in(&loaded.runtime_dir);
     let mut document = PlanDocument {
         version: PlanDocument::VERSION,
         instances: Vec::new(),

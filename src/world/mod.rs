@@ -1,6 +1,7 @@
 //! All reads from the running system.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use clatd_stages::settings::DnsServer;
 use clatd_stages::world::{DnsAnswer, RouteAnswer, World, WorldError};
 
 use clatd_translator::Pref64;
+use ipnet::Ipv6Net;
 
 use crate::kernel::{Holds, Netlink, command, ip6tables, nft, sysctl};
 use crate::probe;
@@ -19,6 +21,7 @@ use crate::ra::{RaWatch, Snapshot};
 
 mod cache;
 mod claims;
+mod delegations;
 mod dns;
 mod drift;
 
@@ -39,6 +42,7 @@ pub struct SystemWorld {
     answers: cache::Cache,
     advertisements: Option<RaWatch>,
     claims: Option<claims::Claims>,
+    delegations: delegations::Delegations,
     notify: Notify,
 }
 
@@ -58,6 +62,7 @@ impl SystemWorld {
             answers: cache::Cache::default(),
             advertisements,
             claims: Some(claims::Claims::default()),
+            delegations: delegations::Delegations::default(),
             notify,
         }
     }
@@ -68,6 +73,17 @@ impl SystemWorld {
             claims: None,
             ..Self::new(netlink, Holds::default(), || {})
         }
+    }
+
+    /// Keeps the leases of delegated prefixes in this directory.
+    pub fn keeping_leases_in(mut self, runtime_dir: &Path) -> Self {
+        self.delegations = delegations::Delegations::in_directory(runtime_dir);
+        self
+    }
+
+    /// Gives delegated prefixes back; nothing may use them any more.
+    pub async fn release_delegations(&self) {
+        self.delegations.release().await;
     }
 
     /// What routers say on a device, the first of them shortly waited for.
@@ -231,6 +247,15 @@ impl World for SystemWorld {
         let Some(claims) = &self.claims else { return Ok(None) };
         let duplicate = claims.duplicate_of(device, address, &self.notify).await;
         duplicate.map_err(|error| WorldError::new(format!("looking for duplicates of {address} on {device}"), error))
+    }
+
+    async fn delegated_prefix(&self, device: &str) -> Result<Option<Fact<Ipv6Net>>, WorldError> {
+        // A dry run asks nobody for a prefix; it knows what an earlier run was given.
+        if self.claims.is_none() {
+            return Ok(self.delegations.kept(device));
+        }
+        let delegated = self.delegations.prefix(device, &self.notify).await;
+        delegated.map_err(|error| WorldError::new(format!("asking for a prefix on {device} by DHCPv6"), error))
     }
 
     async fn secret(&self) -> Result<Vec<u8>, WorldError> {

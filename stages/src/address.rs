@@ -108,9 +108,10 @@ async fn delegate(instance: &Instance, world: &dyn World, facts: &mut Facts) -> 
     let address = identifier.address(0);
     facts.clat_v6_addr = Some(Fact {
         value: address,
-        source: delegated.source,
+        source: delegated.source.clone(),
         lifetime_s: delegated.lifetime_s,
     });
+    facts.delegated_prefix = Some(delegated);
     Ok(())
 }
 

@@ -130,7 +130,11 @@ async fn find_prefixes(instance: &Instance, world: &dyn World) -> Result<Found, 
 
 /// Everything that any way reveals on an uplink, whatever `discovery` says, and why the others reveal nothing: what
 /// `clatd discover` prints.
-pub async fn survey(instance: &Instance, uplink: &str, world: &dyn World) -> Result<(Vec<Fact<Pref64>>, Vec<String>), WorldError> {
+pub async fn survey(
+    instance: &Instance,
+    uplink: &str,
+    world: &dyn World,
+) -> Result<(Vec<Fact<Pref64>>, Vec<String>), WorldError> {
     let mut on_uplink = instance.clone();
     on_uplink.settings.plat_dev = Some(uplink.to_owned());
     let (mut heard, mut asked) = (Found::default(), Found::default());

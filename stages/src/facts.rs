@@ -108,6 +108,9 @@ pub struct Facts {
     /// The CLAT's IPv6 address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clat_v6_addr: Option<Fact<Ipv6Addr>>,
+    /// The prefix that DHCPv6 delegated, in which that address is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delegated_prefix: Option<Fact<ipnet::Ipv6Net>>,
     /// That address is the host's own, so that the CLAT's flows are told by marks.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub shared: bool,

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 
 use async_trait::async_trait;
+use clatd_translator::Pref64;
 
+use crate::facts::Fact;
 use crate::net::{Address6, Link, Route};
 use crate::op::Op;
 use crate::settings::DnsServer;
@@ -33,6 +35,14 @@ pub struct FixedWorld {
     pub dns: BTreeMap<String, DnsAnswer>,
     /// The programs that exist.
     pub programs: BTreeSet<String>,
+    /// PLAT prefixes that routers advertise, by device.
+    pub advertised: BTreeMap<String, Vec<Fact<Pref64>>>,
+    /// Prefixes delegated by DHCPv6, by device.
+    pub delegated: BTreeMap<String, Fact<ipnet::Ipv6Net>>,
+    /// Who has addresses already.
+    pub duplicates: BTreeMap<Ipv6Addr, String>,
+    /// Addresses that do not answer.
+    pub silent: BTreeSet<Ipv6Addr>,
     /// What others undid: texts that stand in the operations that did it.
     pub undone_by_others: BTreeSet<String>,
     /// What cannot be read: names of methods.
@@ -93,6 +103,18 @@ impl World for FixedWorld {
             .get(&server)
             .cloned()
             .unwrap_or_else(|| DnsAnswer::Failed("timed out".into())))
+    }
+    async fn advertised_prefixes(&self, device: &str) -> Result<Vec<Fact<Pref64>>, WorldError> {
+        Ok(self.advertised.get(device).cloned().unwrap_or_default())
+    }
+    async fn delegated_prefix(&self, device: &str) -> Result<Option<Fact<ipnet::Ipv6Net>>, WorldError> {
+        Ok(self.delegated.get(device).cloned())
+    }
+    async fn duplicate_of(&self, _: &str, address: Ipv6Addr) -> Result<Option<String>, WorldError> {
+        Ok(self.duplicates.get(&address).cloned())
+    }
+    async fn answers(&self, _: &str, target: Ipv6Addr, _: Option<u16>) -> Result<bool, WorldError> {
+        Ok(!self.silent.contains(&target))
     }
     async fn undone(&self, done: &[&Op]) -> Result<Vec<usize>, WorldError> {
         self.check("undone")?;

@@ -9,9 +9,10 @@ use crate::settings::Settings;
 use crate::stage::{Instance, PlanError, Stage};
 use crate::translator::mappings;
 
-/// Whether the kernel is to answer for the CLAT's address; for the host's own it does anyway.
+/// Whether the kernel is to answer for the CLAT's address: not for the host's own, for which it does anyway, nor in a
+/// delegated prefix, which is routed to this host.
 pub(crate) fn answers_neighbours(settings: &Settings, facts: &Facts) -> bool {
-    settings.proxynd_enable && !facts.shared
+    settings.proxynd_enable && !facts.shared && facts.delegated_prefix.is_none()
 }
 
 /// The stage.

@@ -11,7 +11,7 @@
 //!
 //! The main table gets the IPv4 default route, with a metric in the order of the uplinks' IPv6 default routes.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use async_trait::async_trait;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -94,10 +94,7 @@ impl Stage for Route {
             settings: &instance.settings,
             facts,
             uplink: &uplink.value.name,
-            v6_networks: mappings(&instance.settings, clat_v6.value)
-                .iter()
-                .map(|map| map.v6)
-                .collect(),
+            v6_networks: v6_networks(&instance.settings, facts, clat_v6.value),
         };
         let mut steps = planner.v6_in();
         steps.extend(planner.v6_out());
@@ -105,6 +102,15 @@ impl Stage for Route {
         steps.extend(planner.v4_default());
         Ok(steps)
     }
+}
+
+/// The IPv6 networks that lead to the translator: the CLAT's own and the mapped ones. Of a delegated prefix all of it
+/// does, since what is sent to the rest of it would go round between this host and its router (RFC 7084 WPD-5).
+fn v6_networks(settings: &Settings, facts: &Facts, clat_v6: Ipv6Addr) -> Vec<Ipv6Net> {
+    let delegated = facts.delegated_prefix.as_ref().map(|prefix| prefix.value);
+    let mapped = mappings(settings, clat_v6).into_iter().map(|map| map.v6);
+    let outside = mapped.filter(|network| !delegated.is_some_and(|prefix| prefix.contains(network)));
+    delegated.into_iter().chain(outside).collect()
 }
 
 /// The VRF that the uplink is in. Packets that come in by it bear the VRF as their input device.

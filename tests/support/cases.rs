@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use clatd_stages::facts::{Fact, Source};
 use clatd_stages::fixed_world::FixedWorld;
 use clatd_stages::net::{Address6, Link, MAIN_TABLE, Route};
 use clatd_stages::settings::Settings;
@@ -163,6 +164,21 @@ fn with_routes(routes: Vec<Route>) -> FixedWorld {
 fn with_addresses(addresses: Vec<Address6>) -> FixedWorld {
     FixedWorld {
         addresses6: [("wan0".to_owned(), addresses)].into(),
+        ..world()
+    }
+}
+
+fn advertised(prefixes: &[&str]) -> Vec<Fact<clatd_translator::Pref64>> {
+    let source = || Source::RouterAdvertisement("fe80::1".parse().unwrap());
+    prefixes
+        .iter()
+        .map(|prefix| Fact::lasting(prefix.parse().unwrap(), source(), 1800))
+        .collect()
+}
+
+fn with_default_route() -> FixedWorld {
+    FixedWorld {
+        routes6: [(MAIN_TABLE, vec![Route::ours("::/0".parse().unwrap(), "wan0")])].into(),
         ..world()
     }
 }
@@ -601,6 +617,59 @@ fn discovery_and_addresses() -> Vec<Case> {
                 ("plat-prefix", json!("2001:db8:64::/64")),
             ],
             world(),
+        ),
+        case(
+            "pd",
+            &[("clat-v6-addr", json!("pd")), ("map", json!(["198.51.100.7/32 2001:db8:9::7/128"]))],
+            FixedWorld {
+                delegated: [(
+                    "wan0".to_owned(),
+                    Fact::lasting("2001:db8:f00::/56".parse().unwrap(), Source::Dhcp6("000300".into()), 3600),
+                )]
+                .into(),
+                ..world()
+            },
+        ),
+        case(
+            "prefixes-advertised",
+            &[],
+            FixedWorld {
+                advertised: [("wan0".to_owned(), advertised(&["2001:db8:64::/96", "2001:db8:65::/96"]))].into(),
+                ..with_default_route()
+            },
+        ),
+        case(
+            "prefix-by-dns-before-advertisements",
+            &[("discovery", json!(["dns", "ra"]))],
+            FixedWorld {
+                advertised: [("wan0".to_owned(), advertised(&["2001:db8:64::/96"]))].into(),
+                ..with_default_route()
+            },
+        ),
+        case(
+            "first-plat-does-not-answer",
+            &[("plat-check", json!("198.51.100.1"))],
+            FixedWorld {
+                advertised: [("wan0".to_owned(), advertised(&["2001:db8:64::/96", "2001:db8:65::/96"]))].into(),
+                silent: ["2001:db8:64::198.51.100.1".parse().unwrap()].into(),
+                ..with_default_route()
+            },
+        ),
+        case(
+            "no-plat-answers",
+            &[("plat-check", json!("198.51.100.1:443"))],
+            FixedWorld {
+                silent: ["64:ff9b::198.51.100.1".parse().unwrap()].into(),
+                ..world()
+            },
+        ),
+        case(
+            "address-taken",
+            &[],
+            FixedWorld {
+                duplicates: [("2001:db8:1::211:22c1:a733:4455".parse().unwrap(), "02:00:5e:00:00:01".to_owned())].into(),
+                ..world()
+            },
         ),
         case("pd-without-lease", &[("clat-v6-addr", json!("pd"))], world()),
         case(

@@ -4,6 +4,8 @@ use std::net::Ipv6Addr;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use clatd_translator::Pref64;
+use clatd_stages::facts::Fact;
 use clatd_stages::fixed_world::FixedWorld;
 use clatd_stages::net::{Address6, Link, Route};
 use clatd_stages::op::Op;
@@ -63,6 +65,18 @@ impl World for ChangingWorld {
         device: Option<&str>,
     ) -> Result<DnsAnswer, WorldError> {
         self.now().aaaa(name, server, device).await
+    }
+    async fn advertised_prefixes(&self, device: &str) -> Result<Vec<Fact<Pref64>>, WorldError> {
+        self.now().advertised_prefixes(device).await
+    }
+    async fn delegated_prefix(&self, device: &str) -> Result<Option<Fact<ipnet::Ipv6Net>>, WorldError> {
+        self.now().delegated_prefix(device).await
+    }
+    async fn duplicate_of(&self, device: &str, address: Ipv6Addr) -> Result<Option<String>, WorldError> {
+        self.now().duplicate_of(device, address).await
+    }
+    async fn answers(&self, device: &str, target: Ipv6Addr, port: Option<u16>) -> Result<bool, WorldError> {
+        self.now().answers(device, target, port).await
     }
     async fn undone(&self, done: &[&Op]) -> Result<Vec<usize>, WorldError> {
         let undone = self.now().undone(done).await;
