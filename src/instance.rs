@@ -51,7 +51,7 @@ const NOT_YET_POLL: Duration = Duration::from_millis(250);
 /// First and longest pause after a failure.
 const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// An idle instance looks again at least this often: a DNS64 may appear without any event of the kernel's.
-const IDLE_POLL: Duration = Duration::from_secs(60);
+const IDLE_POLL: Duration = Duration::from_secs(20);
 
 /// How long before its end a fact is looked at again.
 const REFRESH_MARGIN: Duration = Duration::from_secs(10);
@@ -241,6 +241,7 @@ impl Runner {
             match verdict {
                 Ok(Verdict::Ready) => {}
                 Ok(Verdict::Idle { reason }) => return Seen::Idle(reason),
+                Err(ObserveError::NotYet { what, .. }) if self.waits => return Seen::Idle(what),
                 Err(failure) => return Seen::Failed(self.report(&chain(&failure))),
             }
         }
@@ -319,6 +320,7 @@ impl Runner {
             Seen::Ready(plan) => *plan,
             Seen::Idle(reason) => return Err(Why::Idle(reason)),
             Seen::Stopped => return Err(Why::Stopped),
+            Seen::Failed(reason) if self.uplink_is_bare(old).await => return Err(Why::Failed(reason)),
             Seen::Failed(_) => return Ok(old.clone()),
         };
         keep_what_we_changed(&mut new, old, &self.instance);
@@ -333,6 +335,13 @@ impl Runner {
         }
         self.put_back(&new).await?;
         Ok(new)
+    }
+
+    /// Whether the uplink has lost all its addresses: nothing can leave by it any more.
+    async fn uplink_is_bare(&mut self, plan: &Plan) -> bool {
+        let Some(uplink) = &plan.facts.uplink else { return false };
+        let addresses = self.world.addresses6(&uplink.value.name).await;
+        addresses.is_ok_and(|addresses| !addresses.iter().any(|address| address.global))
     }
 
     /// Does again what somebody undid. Not for ever: two managers that fight help nobody.

@@ -446,7 +446,7 @@ async fn what_somebody_undoes_is_put_back_but_not_for_ever() {
         life.change(|world| {
             _ = world
                 .undone_by_others
-                .insert("route default dev clat metric 2048".into())
+                .insert("route default dev clat metric 16384".into())
         });
     };
     undo(&life);

@@ -82,6 +82,21 @@ pub struct Holds {
     pub(crate) local_rule: LocalRule,
 }
 
+/// Writing it sets every device's `forwarding`.
+const ALL_FORWARDING: &str = "net/ipv6/conf/all/forwarding";
+
+/// Every device's `forwarding`, and that of devices to come.
+fn forwarding_of_devices() -> BTreeMap<String, String> {
+    let devices = std::fs::read_dir("/proc/sys/net/ipv6/conf")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let keys = devices.filter_map(|device| Some(format!("net/ipv6/conf/{}/forwarding", device.file_name().to_str()?)));
+    keys.filter(|key| key != ALL_FORWARDING)
+        .filter_map(|key| Some((key.clone(), read(&key).ok()??)))
+        .collect()
+}
+
 /// What giving a hold back restores.
 pub(crate) struct Release<'a> {
     pub(crate) key: &'a str,
@@ -95,13 +110,17 @@ pub(crate) struct Release<'a> {
 struct Hold {
     value: String,
     before: String,
+    /// What else writing it changed, with the values from before.
+    reset: BTreeMap<String, String>,
     holders: BTreeSet<String>,
 }
 
 impl Holds {
     /// The value that a held sysctl had before its first holder; `None` = nobody holds it.
     pub fn before(&self, key: &str) -> Option<String> {
-        self.lock().get(key).map(|hold| hold.before.clone())
+        let table = self.lock();
+        let reset = || table.values().find_map(|hold| hold.reset.get(key).cloned());
+        table.get(key).map(|hold| hold.before.clone()).or_else(reset)
     }
 
     /// Adds a holder; the first writes the value.
@@ -122,6 +141,11 @@ impl Holds {
         }
         // What counts is the value found now; the one in the plan is from a moment ago.
         let before = read(key)?.unwrap_or_else(|| before.to_owned());
+        let reset = if key == ALL_FORWARDING {
+            forwarding_of_devices()
+        } else {
+            BTreeMap::new()
+        };
         if before != value {
             write(key, value)?;
         }
@@ -132,6 +156,7 @@ impl Holds {
             Hold {
                 value: value.to_owned(),
                 before,
+                reset,
                 holders,
             },
         );

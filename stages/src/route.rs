@@ -38,10 +38,10 @@ mod priority {
     pub(super) const V6_OUT: u32 = 467;
 }
 
-/// Metric of the first instance's default route where none is set.
-const FIRST_METRIC: u32 = 2048;
-/// Instances that an uplink's place in the order has room for.
-const METRIC_ROOM: u32 = 32;
+/// The kernel's metric of an IPv6 default route where none is given.
+const USUAL_METRIC6: u32 = 1024;
+/// Instances that each metric of an uplink has room for.
+const METRIC_ROOM: u32 = 16;
 
 /// By how much an IPv6 header is larger than an IPv4 one, in bytes.
 const HEADER_DIFFERENCE: u32 = 20;
@@ -133,26 +133,28 @@ async fn ipv6_mtu(uplink: &Link, world: &dyn World) -> Result<Fact<u32>, WorldEr
     })
 }
 
-/// Default routes of CLATs stand in the order of their uplinks' IPv6 default routes.
+/// Default routes of CLATs stand in the order of their uplinks' IPv6 default routes. An uplink's place depends on nothing
+/// but its own route, so that uplinks that come and go leave the others alone.
 async fn ranked_metric(instance: &Instance, uplink: &Link, world: &dyn World) -> Result<Fact<u32>, WorldError> {
-    let mut defaults: Vec<NetRoute> = world
-        .routes6(MAIN_TABLE)
-        .await?
-        .into_iter()
-        .filter(NetRoute::is_default)
-        .collect();
-    defaults.sort_by_key(|route| route.metric);
-    let mut devices: Vec<String> = defaults.into_iter().filter_map(|route| route.device).collect();
-    devices.dedup();
-    let rank = devices
-        .iter()
-        .position(|device| *device == uplink.name)
-        .unwrap_or(devices.len());
-    let rank = u32::try_from(rank).unwrap_or(u32::MAX / METRIC_ROOM / 2);
-    let metric = FIRST_METRIC + rank.saturating_mul(METRIC_ROOM) + instance.ordinal % METRIC_ROOM;
+    let table = match uplink.master {
+        Some(_) => vrf_of(uplink, world)
+            .await?
+            .and_then(|vrf| vrf.value.vrf_table)
+            .unwrap_or(MAIN_TABLE),
+        None => MAIN_TABLE,
+    };
+    let defaults = world.routes6(table).await?.into_iter().filter(NetRoute::is_default);
+    let own = defaults
+        .filter(|route| route.device.as_ref() == Some(&uplink.name))
+        .map(|route| route.metric)
+        .min();
+    let metric = own
+        .unwrap_or(USUAL_METRIC6)
+        .saturating_mul(METRIC_ROOM)
+        .saturating_add(instance.ordinal);
     Ok(Fact::new(
         metric,
-        Source::Derived("place of the uplink among the IPv6 default routes"),
+        Source::Derived("metric of the uplink's IPv6 default route"),
     ))
 }
 

@@ -620,11 +620,18 @@ fn discovery_and_addresses() -> Vec<Case> {
         ),
         case(
             "pd",
-            &[("clat-v6-addr", json!("pd")), ("map", json!(["198.51.100.7/32 2001:db8:9::7/128"]))],
+            &[
+                ("clat-v6-addr", json!("pd")),
+                ("map", json!(["198.51.100.7/32 2001:db8:9::7/128"])),
+            ],
             FixedWorld {
                 delegated: [(
                     "wan0".to_owned(),
-                    Fact::lasting("2001:db8:f00::/56".parse().unwrap(), Source::Dhcp6("000300".into()), 3600),
+                    Fact::lasting(
+                        "2001:db8:f00::/56".parse().unwrap(),
+                        Source::Dhcp6("000300".into()),
+                        3600,
+                    ),
                 )]
                 .into(),
                 ..world()
@@ -667,7 +674,11 @@ fn discovery_and_addresses() -> Vec<Case> {
             "address-taken",
             &[],
             FixedWorld {
-                duplicates: [("2001:db8:1::211:22c1:a733:4455".parse().unwrap(), "02:00:5e:00:00:01".to_owned())].into(),
+                duplicates: [(
+                    "2001:db8:1::211:22c1:a733:4455".parse().unwrap(),
+                    "02:00:5e:00:00:01".to_owned(),
+                )]
+                .into(),
                 ..world()
             },
         ),

@@ -4,13 +4,13 @@ use std::net::Ipv6Addr;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use clatd_translator::Pref64;
 use clatd_stages::facts::Fact;
 use clatd_stages::fixed_world::FixedWorld;
 use clatd_stages::net::{Address6, Link, Route};
 use clatd_stages::op::Op;
 use clatd_stages::settings::DnsServer;
 use clatd_stages::world::{DnsAnswer, RouteAnswer, World, WorldError};
+use clatd_translator::Pref64;
 
 /// Answers from whatever the fixed world inside is at the moment.
 #[derive(Clone)]

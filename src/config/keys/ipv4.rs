@@ -63,19 +63,19 @@ pub(super) const KEYS: &[Key] = &[
             max: u32::MAX,
         },
         optional: true,
-        unset: "2048, or more with several instances",
+        unset: "2048; by the uplinks with several instances",
         brief: "metric of the IPv4 default route; 0 = the kernel's default",
         full: "The metric of the IPv4 default route to the CLAT; with 0 none is given and the kernel's default holds.\n\
                If unset it is 2048 for an instance without instance files.\n\
-               With them, or with a pattern in `plat-dev`, each instance gets a metric of its own from 2048 upwards, \
-               in the order of the uplinks' IPv6 default routes.",
+               With them, or with a pattern in `plat-dev`, it is sixteen times the metric of the uplink's IPv6 default route, \
+               and the instance's number among its like is added: the CLATs stand in the order of their uplinks.",
         ..PLAIN
     },
     Key {
         name: "v4-defaultroute-mtu",
         kind: Kind::Mtu,
         default: "1260",
-        brief: "MTU of the IPv4 default route in bytes; 0 = none, auto = what fits the uplink",
+        brief: "MTU of the IPv4 default route in bytes; 0 = none, auto = fits the uplink",
         full: "The MTU of the IPv4 default route to the CLAT in bytes; with 0 none is given.\n\
                The default is the smallest MTU of IPv6, less 20 for the larger header, which fits every path.\n\
                With `auto` it is the IPv6 MTU of the uplink, which routers may lower, less 20: it follows changes, \
