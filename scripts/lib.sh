@@ -12,6 +12,7 @@ LAB_COMMANDS=(
     ip:iproute2 ping:iputils-ping traceroute:traceroute pgrep:procps flock:util-linux
     nft:nftables ip6tables:iptables iptables-save:iptables
     tayga:tayga radvd:radvd named:bind9 dig:bind9-dnsutils
+    kea-dhcp6:kea-dhcp6-server
     curl:curl jq:jq python3:python3 sysctl:procps sha256sum:coreutils
 )
 # What only building and checking need.

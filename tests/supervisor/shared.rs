@@ -23,6 +23,8 @@ pub type Interference = Box<dyn FnMut(&str, &Op) -> Result<(), String> + Send>;
 struct Hold {
     value: String,
     before: String,
+    /// What else writing it changed, with the values from before.
+    reset: BTreeMap<String, String>,
     holders: BTreeSet<String>,
 }
 
@@ -107,6 +109,7 @@ impl SharedSystem {
             .extend(inside.routes.iter().cloned());
         world.sysctls.clone_from(&inside.model.state.sysctls);
         for (key, hold) in &inside.holds {
+            world.sysctls.extend(hold.reset.clone());
             world.sysctls.insert(key.clone(), hold.before.clone());
         }
         world
@@ -157,9 +160,16 @@ impl Inside {
                     return Ok((None, serde_json::json!({ "before": hold.before })));
                 }
                 let before = self.model.state.sysctls.get(key).unwrap_or(before).clone();
+                let of_devices = self.model.state.sysctls.iter();
+                let of_devices = of_devices.filter(|(other, _)| other.ends_with("/forwarding") && *other != key);
+                let resets = key == "net/ipv6/conf/all/forwarding";
                 let hold = Hold {
                     value: value.clone(),
                     before: before.clone(),
+                    reset: of_devices
+                        .filter(|_| resets)
+                        .map(|(other, value)| (other.clone(), value.clone()))
+                        .collect(),
                     holders: [name.to_owned()].into(),
                 };
                 self.holds.insert(key.clone(), hold);
