@@ -31,7 +31,10 @@ impl Default for Delegations {
 
 impl Delegations {
     pub(super) fn in_directory(runtime_dir: &Path) -> Self {
-        Self { runtime_dir: runtime_dir.to_owned(), clients: Arc::default() }
+        Self {
+            runtime_dir: runtime_dir.to_owned(),
+            clients: Arc::default(),
+        }
     }
 
     /// The prefix that an earlier run was given and that still holds.
@@ -64,5 +67,9 @@ impl Delegations {
 
 fn fact(lease: PdLease) -> Fact<Ipv6Net> {
     let lifetime_s = Some(lease.preferred_s).filter(|seconds| *seconds != u32::MAX);
-    Fact { value: lease.prefix, source: Source::Dhcp6(lease.server), lifetime_s }
+    Fact {
+        value: lease.prefix,
+        source: Source::Dhcp6(lease.server),
+        lifetime_s,
+    }
 }

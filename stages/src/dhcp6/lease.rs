@@ -184,7 +184,7 @@ pub(super) fn usable(ia: &IaPd) -> impl Iterator<Item = &IaPrefix> {
 /// Global unicast or unique local, neither shorter than any provider has nor too long to hold an address of ours.
 fn could_be_ours(prefix: &Ipv6Net) -> bool {
     let first = prefix.addr().segments()[0];
-    let unicast = first >= 0x0100 && (first < 0xfe00);
+    let unicast = (0x0100..0xfe00).contains(&first);
     unicast && (16..=LONGEST_PREFIX).contains(&prefix.prefix_len())
 }
 

@@ -259,7 +259,7 @@ impl DhcpOption {
         Ok(match (code, data) {
             (CLIENT_ID, _) => Self::ClientId(Duid::new(data).ok_or(wrong_length)?),
             (SERVER_ID, _) => Self::ServerId(Duid::new(data).ok_or(wrong_length)?),
-            (ORO, _) if data.len() % 2 == 0 => {
+            (ORO, _) if data.len().is_multiple_of(2) => {
                 let codes = data.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
                 Self::OptionRequest(codes.collect())
             }
