@@ -11,7 +11,7 @@ use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use netlink_packet_core::NetlinkPayload;
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::LinkFlags;
+use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use rtnetlink::MulticastGroup;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -63,11 +63,14 @@ pub(super) struct Task {
     duid: Duid,
     path: PathBuf,
     netlink: Netlink,
+    links: rtnetlink::Handle,
     events: BoxStream<'static, Changed>,
     client: Client,
     socket: Option<PdSocket>,
     /// The carrier went, however short.
     detached: bool,
+    /// How often it had gone before, as the kernel counts.
+    losses: Option<u32>,
     /// Why the link cannot be asked on.
     obstacle: Option<String>,
     timer: Option<Duration>,
@@ -76,9 +79,12 @@ pub(super) struct Task {
     stop: CancellationToken,
 }
 
-/// A netlink event: the device whose carrier is gone, if that is what happened.
+/// A netlink event.
+#[derive(Default)]
 struct Changed {
-    lost_carrier: Option<u32>,
+    /// Index of a device, and how often its carrier has gone: a loss that is over within an instant is told by nothing
+    /// else, and behind it there may be another network now.
+    carrier: Option<(u32, u32)>,
 }
 
 impl Task {
@@ -89,7 +95,7 @@ impl Task {
         stop: CancellationToken,
     ) -> io::Result<(Self, watch::Receiver<State>)> {
         let groups = [MulticastGroup::Link, MulticastGroup::Ipv6Ifaddr];
-        let (connection, _handle, messages) = rtnetlink::new_multicast_connection(&groups)?;
+        let (connection, links, messages) = rtnetlink::new_multicast_connection(&groups)?;
         tokio::spawn(connection);
         let (duid, iaid) = machine::client(device);
         let config = Config {
@@ -108,10 +114,12 @@ impl Task {
             duid,
             path,
             netlink: Netlink::open()?,
+            links,
             events: messages.map(|(message, _)| changed(&message.payload)).boxed(),
             client: Client::new(config),
             socket: None,
             detached: false,
+            losses: None,
             obstacle: None,
             timer: None,
             state,
@@ -164,8 +172,10 @@ impl Task {
     }
 
     fn note(&mut self, changed: &Changed) {
-        if let (Some(lost), Some(socket)) = (changed.lost_carrier, &self.socket) {
-            self.detached |= socket.index() == lost;
+        if let (Some((index, losses)), Some(socket)) = (changed.carrier, &self.socket)
+            && socket.index() == index
+        {
+            self.detached |= self.losses.replace(losses).is_some_and(|before| before != losses);
         }
     }
 
@@ -184,6 +194,7 @@ impl Task {
             .is_some_and(|socket| socket.is_on(usable.index, usable.address));
         if !same {
             self.socket = None;
+            self.losses = carrier_losses(&self.links, usable.index).await;
             match PdSocket::open(usable.index, usable.address) {
                 Ok(socket) => self.socket = Some(socket),
                 Err(error) => {
@@ -305,11 +316,22 @@ async fn receive(socket: Option<&PdSocket>) -> io::Result<Vec<u8>> {
 }
 
 fn changed(payload: &NetlinkPayload<RouteNetlinkMessage>) -> Changed {
-    let lost_carrier = match payload {
-        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link)) => {
-            (!link.header.flags.contains(LinkFlags::Running)).then_some(link.header.index)
-        }
-        _ => None,
+    let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) = payload else {
+        return Changed::default();
     };
-    Changed { lost_carrier }
+    Changed {
+        carrier: losses(link).map(|losses| (link.header.index, losses)),
+    }
+}
+
+async fn carrier_losses(links: &rtnetlink::Handle, index: u32) -> Option<u32> {
+    let mut answers = links.link().get().match_index(index).execute();
+    losses(&answers.next().await?.ok()?)
+}
+
+fn losses(link: &LinkMessage) -> Option<u32> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::CarrierDownCount(losses) => Some(*losses),
+        _ => None,
+    })
 }
