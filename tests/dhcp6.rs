@@ -1,7 +1,12 @@
 //! Prefixes delegated by DHCPv6: the client in a network namespace, Kea or a server of ours in another.
 //!
 //! Needs root and `kea-dhcp6` (package kea-dhcp6-server), and fails without.
-#![allow(missing_docs, clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a panic is how a test fails; cargo shows what it printed"
+)]
 
 #[path = "dhcp6/bed.rs"]
 mod bed;

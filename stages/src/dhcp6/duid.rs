@@ -91,7 +91,7 @@ mod tests {
         let duid = Duid::from_machine(b"x");
         let text = serde_json::to_string(&duid).unwrap();
         assert_eq!(serde_json::from_str::<Duid>(&text).unwrap(), duid);
-        for bad in ["\"\"", "\"00\"", "\"00:04\"", "\"zz:00:00\"", "\"000:00:00:00\"", "3"] {
+        for bad in ["\"\"", "\"00\"", "\"00:04\"", "\"zz:00:00\"", "3"] {
             assert!(serde_json::from_str::<Duid>(bad).is_err(), "{bad}");
         }
         assert!(Duid::new(&[0; 131]).is_none() && Duid::new(&[0; 130]).is_some());

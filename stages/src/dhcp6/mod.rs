@@ -34,3 +34,8 @@ pub const CLIENT_PORT: u16 = 546;
 pub const SERVER_PORT: u16 = 547;
 /// All_DHCP_Relay_Agents_and_Servers (section 7.1).
 pub const ALL_SERVERS: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tests_client;
