@@ -37,7 +37,9 @@ fn an_address_that_nobody_has_is_free_after_a_second() {
 #[test]
 fn an_address_that_a_neighbour_has_is_a_duplicate() {
     let (us, them) = pair();
-    them.sh(&format!("ip addr add {ADDRESS}/64 dev isp0 nodad"));
+    them.sh(&format!(
+        "ip addr add {ADDRESS}/64 dev isp0 nodad; until ip -6 route get {ADDRESS} | grep -q ^local; do sleep 0.02; done"
+    ));
     let (found, _) = check(&us, "up0");
     let found = found.expect("a conflict");
     assert_eq!(

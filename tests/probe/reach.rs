@@ -32,7 +32,7 @@ impl Bed {
                 100 + k
             ));
         }
-        other.sh(&format!("ip addr add {SERVER}/128 dev lo nodad"));
+        serve(&other);
         Self { us, main, other }
     }
 
@@ -46,6 +46,14 @@ impl Bed {
             })
             .end()
     }
+}
+
+/// Gives the server's address to a host. The kernel takes it up a little later.
+fn serve(host: &Host) {
+    host.sh(&format!(
+        "ip addr add {SERVER}/128 dev lo nodad
+        until ip -6 route get {SERVER} 2>&1 | grep -q ^local; do sleep 0.02; done"
+    ));
 }
 
 const EARLY: Duration = Duration::from_millis(2500);
@@ -89,12 +97,10 @@ fn error_messages_are_a_no_at_once() {
 #[test]
 fn a_firewalls_refusal_is_no_answer() {
     let bed = Bed::new();
-    bed.main.sh(
-        "nft 'add table ip6 t; add chain ip6 t c { type filter hook prerouting priority 0; }
+    bed.main.sh("nft 'add table ip6 t
             add chain ip6 t f { type filter hook input priority 0; }
-            add rule ip6 t f ip6 daddr 64:ff9b::/96 reject with icmpv6 type port-unreachable'",
-    );
-    bed.main.sh(&format!("ip addr add {SERVER}/128 dev lo nodad"));
+            add rule ip6 t f ip6 daddr 64:ff9b::/96 reject with icmpv6 type port-unreachable'");
+    serve(&bed.main);
     for how in [How::Echo, How::Tcp(7)] {
         let (answered, took) = bed.ask("up0", None, how);
         assert!(!answered && took < EARLY, "{how:?}: {took:?}");
