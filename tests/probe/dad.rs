@@ -38,7 +38,7 @@ fn an_address_that_nobody_has_is_free_after_a_second() {
 fn an_address_that_a_neighbour_has_is_a_duplicate() {
     let (us, them) = pair();
     them.sh(&format!(
-        "ip addr add {ADDRESS}/64 dev isp0 nodad; until ip -6 route get {ADDRESS} | grep -q ^local; do sleep 0.02; done"
+        "ip addr add {ADDRESS}/64 dev isp0 nodad; until ip -6 route get {ADDRESS} 2>&1 | grep -q ^local; do sleep 0.02; done"
     ));
     let (found, _) = check(&us, "up0");
     let found = found.expect("a conflict");
@@ -92,9 +92,10 @@ fn of_two_that_detect_at_once_at_least_one_sees_the_other() {
 #[test]
 fn the_kernels_detection_for_the_same_address_is_seen() {
     let (us, them) = pair();
+    // One solicitation and a long wait: a second one would make the other kernel give up before it sends anything.
     let parameters = Parameters {
-        transmits: 4,
-        ..Parameters::default()
+        transmits: 1,
+        retransmit: Duration::from_secs(8),
     };
     let ours = us.start_async(move || async move { detect("up0", ADDRESS, parameters).await.unwrap() });
     them.sh(&format!(

@@ -24,11 +24,13 @@ impl Bed {
         for (k, isp) in [&main, &other].into_iter().enumerate() {
             us.link(&format!("up{k}"), isp, "isp");
             isp.sh(&format!(
-                "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding; ip addr add 2001:db8:{k}::1/64 dev isp nodad"
+                "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding; ip addr add 2001:db8:{k}::1/64 dev isp nodad
+                until ip -6 route get 2001:db8:{k}::1 2>&1 | grep -q ^local; do sleep 0.02; done"
             ));
             us.sh(&format!(
                 "ip addr add 2001:db8:{k}::2/64 dev up{k} nodad
-                ip route add default via 2001:db8:{k}::1 dev up{k} metric {}",
+                ip route add default via 2001:db8:{k}::1 dev up{k} metric {}
+                until ip -6 route get 2001:db8:{k}::2 2>&1 | grep -q ^local; do sleep 0.02; done",
                 100 + k
             ));
         }

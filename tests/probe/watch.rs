@@ -70,7 +70,8 @@ fn a_neighbour_that_wants_the_address_is_reported_and_the_kernel_defends_it() {
 #[test]
 fn our_own_kernels_answers_are_not_reported_even_if_they_come_back() {
     let (us, them) = pair();
-    them.sh("ip addr add 2001:db8:1::1/64 dev isp0 nodad");
+    them.sh("ip addr add 2001:db8:1::1/64 dev isp0 nodad
+        until ip -6 route get 2001:db8:1::1 2>&1 | grep -q ^local; do sleep 0.02; done");
     let mirror = them.mirror();
     let watch = watching(&us, Duration::from_secs(3));
     // It looks for the owner, and finds it.
