@@ -78,9 +78,9 @@ pub fn dhcp6(mut script: &[u8]) {
             now - begun
         );
         assert!(out.timer.is_none_or(|timer| timer > now), "it would look again at once");
-        assert_eq!(
-            out.timer.is_none(),
-            client.phase() == Phase::Ended || never_changes(&client)
+        assert!(
+            out.timer.is_some() || client.phase() == Phase::Ended || never_changes(&client),
+            "it waits for ever"
         );
         if let Some(lease) = client.lease() {
             assert!(!lease.prefixes.is_empty());

@@ -10,7 +10,9 @@
 //! | `duid` | who we are: DUID and IAID (sections 11, 12) |
 //! | `lease` | what was delegated, and for how long |
 //! | `retransmit` | when to say it again (section 15), and how often at most (section 14.1) |
-//! | `client` | the exchanges (section 18.2) |
+//! | `client` | the exchanges (section 18.2), and all that is sent |
+//! | `reply` | what servers say, and what comes of it (sections 16, 18.2.9, 18.2.10) |
+//! | `address` | the CLAT's address out of the prefix |
 //!
 //! [`Duration`]: std::time::Duration
 
@@ -39,3 +41,5 @@ pub const ALL_SERVERS: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0xff02, 0, 0
 mod tests;
 #[cfg(test)]
 mod tests_client;
+#[cfg(test)]
+mod tests_lease;
