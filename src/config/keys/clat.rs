@@ -57,7 +57,7 @@ pub(super) const KEYS: &[Key] = &[
                With `stable` the interface identifier is a hash (RFC 7217) of the uplink's prefix and name, the instance's name and \
                the host's machine-id: the same after a restart.\n\
                With `checksum-neutral` it is chosen, in addition, so that translation leaves transport checksums as they are; \
-               this needs a PLAT prefix of length 32, 48 or 96.\n\
+               this needs a PLAT prefix of length 32 or 96.\n\
                \n\
                With `shared` the CLAT uses the host's own address towards the PLAT, as clatd 2.x does; its flows are told apart by `ctmark`, \
                for which nft is needed.\n\

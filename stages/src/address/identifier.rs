@@ -65,9 +65,9 @@ impl Identifier {
             return Err("a checksum-neutral address needs 16 bits of the uplink's prefix for itself".into());
         }
         // An IPv4 address that is not aligned to 16 bits in its IPv6 address adds up differently.
-        if !matches!(prefix.length(), 32 | 48 | 96) {
+        if !matches!(prefix.length(), 32 | 96) {
             return Err(format!(
-                "no address is checksum-neutral with {prefix}: only lengths 32, 48 and 96 allow it; use stable"
+                "no address is checksum-neutral with {prefix}: only lengths 32 and 96 allow it; use stable"
             ));
         }
         self.neutral = Some(subtract(sum(&v4.octets()), sum(&prefix.address().octets())));
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn neutral_addresses_leave_the_pseudo_header_sum_as_it_is() {
-        for prefix in ["64:ff9b::/96", "2001:db8::/32", "2001:db8:122::/48"] {
+        for prefix in ["64:ff9b::/96", "2001:db8::/32"] {
             let prefix: Pref64 = prefix.parse().unwrap();
             let clat4 = Ipv4Addr::new(192, 0, 0, 1);
             let stable = Identifier::stable(v6("2001:db8:1::5"), 64, "wan0", "clat", b"secret");
