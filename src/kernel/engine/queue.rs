@@ -31,6 +31,19 @@ const BUFFER: usize = 2 * (HEADROOM + LARGEST);
 /// to a fraction, and so would an answer that is on its way already.
 const PATIENCE: Duration = Duration::from_micros(50);
 
+/// For how long after a super-packet that came in a thread sleeps at once: whoever receives it needs the processor more
+/// than we do. (One that goes out has a sender behind it, which a wake-up would hold up.)
+const BULK: Duration = Duration::from_millis(2);
+
+/// What was moved at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moved {
+    Nothing,
+    Some,
+    /// A super-packet that came in (IPv6) was among it.
+    Bulk,
+}
+
 /// One queue with its thread's belongings.
 pub(super) struct Queue {
     pub(super) translator: Arc<Translator>,
@@ -56,15 +69,19 @@ impl Queue {
         let mut buffer = vec![0; BUFFER];
         let mut waiting = Vec::with_capacity(MOST);
         let begin = Instant::now();
-        let (mut now, mut last_packet) = (begin, begin);
+        let (mut now, mut last_packet, mut last_bulk) = (begin, begin, None);
         while !self.stopping.load(Ordering::Relaxed) {
             let now_ms = u64::try_from((now - begin).as_millis()).unwrap_or(u64::MAX);
             let moved = self.translate_what_is_there(&mut buffer, &mut waiting, now_ms)?;
             now = Instant::now();
-            if moved {
+            if moved != Moved::Nothing {
                 last_packet = now;
             }
-            if now - last_packet < PATIENCE {
+            if moved == Moved::Bulk {
+                last_bulk = Some(now);
+            }
+            let in_bulk = last_bulk.is_some_and(|last| now - last < BULK);
+            if !in_bulk && now - last_packet < PATIENCE {
                 thread::yield_now();
             } else if self.wait()? {
                 now = Instant::now();
@@ -76,19 +93,20 @@ impl Queue {
         Ok(())
     }
 
-    /// Moves packets until there are no more, or so many that they should be written; whether there were any.
+    /// Moves packets until there are no more, or so many that they should be written.
     fn translate_what_is_there(
         &mut self,
         buffer: &mut [u8],
         waiting: &mut Vec<Waiting>,
         now_ms: u64,
-    ) -> io::Result<bool> {
-        let mut end = 0;
+    ) -> io::Result<Moved> {
+        let (mut end, mut moved) = (0, Moved::Nothing);
         while waiting.len() < MOST && end + HEADROOM + LARGEST <= buffer.len() {
             let (before, room) = buffer.split_at_mut(end);
             let Some((offload, length)) = self.port.read(room)? else {
                 break;
             };
+            let comes_in = room.get(HEADROOM).is_some_and(|first| first >> 4 == 6);
             let Some(mut packet) = PacketBuf::new(room, HEADROOM, length) else {
                 break;
             };
@@ -107,13 +125,15 @@ impl Queue {
             self.translator
                 .translate(&mut self.worker, now_ms, offload, &mut packet, &mut write);
             end = (end + HEADROOM + length).next_multiple_of(64);
+            moved = Moved::Some;
             if offload.is_gso() {
+                moved = if comes_in { Moved::Bulk } else { Moved::Some };
                 // Large already; the sooner it goes on, the sooner the other end can work on it.
                 break;
             }
         }
         self.port.write_all(buffer, waiting);
-        self.port.gone.take().map_or(Ok(end > 0), Err)
+        self.port.gone.take().map_or(Ok(moved), Err)
     }
 
     /// Waits for a packet; `false` = for the end.
