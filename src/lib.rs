@@ -1,6 +1,7 @@
 //! clatd: one daemon that gives an IPv6-only host working IPv4 over every uplink it has.
 
 pub mod cli;
+mod clock;
 pub mod commands;
 pub mod config;
 pub mod control;

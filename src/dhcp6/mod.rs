@@ -19,6 +19,8 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::since_boot;
+
 mod file;
 mod machine;
 mod socket;
@@ -103,7 +105,7 @@ impl PdClient {
 
     /// What is known now.
     pub fn state(&self) -> PdState {
-        self.state.borrow().snapshot(system::now())
+        self.state.borrow().snapshot(since_boot())
     }
 
     /// As [`PdClient::state`], but where there is no lease yet it waits for one, for `longest` at most.
@@ -134,7 +136,7 @@ impl Drop for PdClient {
 /// The lease that an earlier run left for `device`, where it still holds: what a dry run can tell.
 pub fn kept(device: &str, runtime_dir: &Path) -> Option<PdLease> {
     let (duid, iaid) = machine::client(device);
-    let now = system::now();
+    let now = since_boot();
     let lease = file::load(&lease_file(runtime_dir, device), &duid)?;
     PdLease::of(&lease, now).filter(|_| lease.is_sound(iaid, now))
 }

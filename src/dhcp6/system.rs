@@ -5,7 +5,6 @@
 use std::io;
 use std::mem::size_of;
 use std::os::fd::AsRawFd;
-use std::time::Duration;
 
 use socket2::Socket;
 use tokio::io::Interest;
@@ -15,18 +14,6 @@ use tokio::io::unix::AsyncFd;
 const UDP_CHECKSUM: libc::c_int = 6;
 /// `IPV6_CHECKSUM` of `linux/in6.h`.
 const IPV6_CHECKSUM: libc::c_int = 7;
-
-/// Time since the computer was started, also while it slept, so that lifetimes end when they do.
-pub(super) fn now() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to a `timespec` of ours. Linux has had this clock since 2.6.39, so it cannot fail.
-    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
-    #[allow(clippy::useless_conversion, reason = "both are 32 bits long on some targets")]
-    Duration::new(
-        u64::try_from(time.tv_sec).unwrap_or_default(),
-        u32::try_from(time.tv_nsec).unwrap_or_default(),
-    )
-}
 
 /// Lets the kernel write the UDP checksum of what a raw socket sends, and check that of what comes in.
 pub(super) fn checksum_udp(socket: &Socket) -> io::Result<()> {

@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::socket::PdSocket;
-use super::{PdLease, PdState, file, machine, system};
+use super::{PdLease, PdState, file, machine};
+use crate::clock::since_boot;
 use crate::kernel::Netlink;
 
 /// A quarter of what RFC 8415 section 7.6 allows for: hosts that begin together are told apart by less, and the user
@@ -166,7 +167,7 @@ impl Task {
 
     fn sleep(&self) -> Duration {
         let longest = if self.socket.is_none() { RETRY } else { LONGEST_SLEEP };
-        let until = self.timer.map(|timer| timer.saturating_sub(system::now()));
+        let until = self.timer.map(|timer| timer.saturating_sub(since_boot()));
         // The runtime's timers are of whole milliseconds, and nothing is due a fraction too early.
         until.map_or(longest, |until| (until + Duration::from_millis(1)).min(longest))
     }
@@ -231,7 +232,7 @@ impl Task {
             send,
             timer,
             lease_changed,
-        } = self.client.handle(system::now(), event);
+        } = self.client.handle(since_boot(), event);
         self.timer = timer;
         for message in &send {
             let sent = self.socket.as_ref().map_or(Ok(()), |socket| socket.send(message));
