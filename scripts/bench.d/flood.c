@@ -1,7 +1,8 @@
 /* Sends UDP packets of one size as fast as one core can, or counts those that arrive: iperf3 needs a core for itself
  * long before a good translator does.
  *
- *   flood send ADDRESS SIZE MILLISECONDS
+ *   flood send ADDRESS SIZE MILLISECONDS [FLOWS]
+ *                                           in turns to as many addresses from this one on, at most 32
  *   flood count MILLISECONDS                thousand packets a second, from the first that comes
  */
 #define _GNU_SOURCE
@@ -21,6 +22,7 @@ static const char PORT[] = "5999";
 static char data[BATCH][LARGEST];
 static struct iovec pieces[BATCH];
 static struct mmsghdr messages[BATCH];
+static struct sockaddr_storage targets[BATCH];
 
 static double now(void)
 {
@@ -29,6 +31,7 @@ static double now(void)
 	return t.tv_sec + t.tv_nsec / 1e9;
 }
 
+/* A connected socket, or a bound one where there is no address. */
 static int open_socket(const char *address)
 {
 	struct addrinfo hints = { .ai_family = address ? AF_UNSPEC : AF_INET6,
@@ -53,6 +56,27 @@ static void prepare(size_t size)
 		pieces[i] = (struct iovec){ data[i], size };
 		messages[i].msg_hdr.msg_iov = &pieces[i];
 		messages[i].msg_hdr.msg_iovlen = 1;
+	}
+}
+
+/* Message number i goes to the address that is i % flows after the one that the socket is connected to. */
+static void spread(int s, int flows)
+{
+	struct sockaddr_storage peer;
+	socklen_t length = sizeof peer;
+	if (getpeername(s, (struct sockaddr *)&peer, &length))
+		err(1, "getpeername");
+	/* To be free again to send anywhere. */
+	if (connect(s, &(struct sockaddr){ .sa_family = AF_UNSPEC }, sizeof(struct sockaddr)))
+		err(1, "disconnect");
+	for (int i = 0; i < BATCH; i++) {
+		targets[i] = peer;
+		unsigned char *last = peer.ss_family == AF_INET6 ?
+			&((struct sockaddr_in6 *)&targets[i])->sin6_addr.s6_addr[15] :
+			(unsigned char *)&((struct sockaddr_in *)&targets[i])->sin_addr + 3;
+		*last += i % flows;
+		messages[i].msg_hdr.msg_name = &targets[i];
+		messages[i].msg_hdr.msg_namelen = length;
 	}
 }
 
@@ -86,17 +110,22 @@ static void count_for(int s, double seconds)
 
 int main(int argc, char **argv)
 {
-	if (argc == 5 && !strcmp(argv[1], "send")) {
+	if ((argc == 5 || argc == 6) && !strcmp(argv[1], "send")) {
 		size_t size = strtoul(argv[3], NULL, 10);
+		int flows = argc == 6 ? atoi(argv[5]) : 1, s = open_socket(argv[2]);
 		if (size > LARGEST)
 			errx(1, "at most %d octets", LARGEST);
+		if (flows < 1 || flows > BATCH)
+			errx(1, "1 to %d flows", BATCH);
 		prepare(size);
-		send_for(open_socket(argv[2]), strtod(argv[4], NULL) / 1000);
+		if (flows > 1)
+			spread(s, flows);
+		send_for(s, strtod(argv[4], NULL) / 1000);
 	} else if (argc == 3 && !strcmp(argv[1], "count")) {
 		prepare(LARGEST);
 		count_for(open_socket(NULL), strtod(argv[2], NULL) / 1000);
 	} else {
-		errx(1, "usage: flood send ADDRESS SIZE MILLISECONDS | flood count MILLISECONDS");
+		errx(1, "usage: flood send ADDRESS SIZE MILLISECONDS [FLOWS] | flood count MILLISECONDS");
 	}
 	return 0;
 }

@@ -1,4 +1,4 @@
-//! UDP packets of one flow that were read in a row become one super-packet for the kernel (as its own GRO does), so
+//! UDP packets of one flow that were read together become one super-packet for the kernel (as its own GRO does), so
 //! that the way through it, by far the dearest part of a small packet, is gone once for all of them.
 //!
 //! Nothing is lost by it: the kernel cuts the super-packet into the very same datagrams, at the latest where it leaves
@@ -11,6 +11,8 @@ use clatd_translator::{Offload, internet_checksum};
 /// Most packets in one super-packet: what older kernels allow (`UDP_MAX_SEGMENTS`).
 pub(super) const MOST: usize = 64;
 const UDP: u8 = 17;
+/// Next header of an IPv6 fragment.
+const FRAGMENT: u8 = 44;
 const UDP_HEADER: usize = 8;
 /// Where the checksum is in a UDP header.
 const CHECKSUM: usize = 6;
@@ -22,6 +24,58 @@ pub(super) struct Waiting {
     pub(super) range: Range<usize>,
     /// What its device header is to say.
     pub(super) offload: Offload,
+    /// Its flow's turn among the flows of the batch, and its own in it.
+    turn: (u8, u8),
+}
+
+impl Waiting {
+    pub(super) fn new(range: Range<usize>, offload: Offload) -> Self {
+        Self {
+            range,
+            offload,
+            turn: (0, 0),
+        }
+    }
+}
+
+/// Brings packets of one flow next to each other; the order within each flow stays (RFC 7915 section 4 asks for it, and
+/// no more). A fragment does not tell its flow, so a batch with one stays as it is.
+pub(super) fn gather(buffer: &[u8], waiting: &mut [Waiting]) {
+    let mut flows = [0; MOST];
+    let mut known = 0;
+    for (place, packet) in waiting.iter_mut().enumerate() {
+        let Some(flow) = buffer.get(packet.range.clone()).and_then(flow) else {
+            return;
+        };
+        let turn = flows[..known].iter().position(|&other| other == flow).unwrap_or(known);
+        if turn == known {
+            let Some(free) = flows.get_mut(known) else { return };
+            *free = flow;
+            known += 1;
+        }
+        packet.turn = (turn as u8, place as u8);
+    }
+    if known > 1 && known < waiting.len() {
+        waiting.sort_unstable_by_key(|packet| packet.turn);
+    }
+}
+
+/// A number that is the same for all packets of a flow; `None` = a fragment, or nothing that can be told.
+fn flow(packet: &[u8]) -> Option<u64> {
+    let (protocol, addresses, payload) = match *packet.first()? {
+        0x45 if packet.get(6..8)? == [0, 0] || packet.get(6..8)? == [0x40, 0] => (packet[9], 12..20, 20),
+        first if first >> 4 == 6 && *packet.get(6)? != FRAGMENT => (packet[6], 8..40, 40),
+        _ => return None,
+    };
+    let mut mixed = u64::from(protocol);
+    let mut mix = |word: u64| mixed = (mixed ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    for word in packet.get(addresses)?.as_chunks().0 {
+        mix(u64::from_ne_bytes(*word));
+    }
+    if protocol == UDP {
+        mix(u64::from(u32::from_ne_bytes(*packet.get(payload..)?.first_chunk()?)));
+    }
+    Some(mixed)
 }
 
 /// How many of these packets, from the first on, can be joined; 1 = it must be written as it is.

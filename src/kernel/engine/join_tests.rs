@@ -31,7 +31,7 @@ fn packets(v6: bool, payloads: &[usize], change: impl Fn(usize, &mut [u8])) -> (
             ..Offload::NONE
         };
         let range = start..buffer.len();
-        waiting.push(Waiting { range, offload });
+        waiting.push(Waiting::new(range, offload));
     }
     (buffer, waiting)
 }
@@ -123,13 +123,7 @@ fn the_unusual_and_the_unverified_go_alone() {
         );
         // Lies about lengths.
         for cut in 0..ip + 9 {
-            let waiting = [
-                Waiting {
-                    range: 10..10 + cut,
-                    offload: waiting[0].offload,
-                },
-                waiting[1].clone(),
-            ];
+            let waiting = [Waiting::new(10..10 + cut, waiting[0].offload), waiting[1].clone()];
             assert_eq!(run(&buffer, &waiting), 1);
             assert!(join(&mut buffer, &waiting).is_none());
         }
@@ -159,5 +153,73 @@ fn the_head_speaks_for_all() {
         }
         let pseudo = [&head[if v6 { 8..40 } else { 12..20 }], &[0, UDP, 1, 2]].concat();
         assert_eq!(word(ip + 6) as u16, !internet_checksum(&pseudo));
+    }
+}
+
+/// The payloads, which number the packets, in the order in which they would be written.
+fn gathered(v6: bool, count: usize, change: impl Fn(usize, &mut [u8])) -> Vec<u8> {
+    let (buffer, mut waiting) = packets(v6, &vec![9; count], change);
+    gather(&buffer, &mut waiting);
+    waiting.iter().map(|packet| buffer[packet.range.end - 1]).collect()
+}
+
+#[test]
+fn interleaved_flows_are_gathered_each_in_its_order() {
+    for (v6, destination, port) in [(false, 19, 23), (true, 39, 43)] {
+        for at in [destination, port] {
+            let by_turns = |number: usize, packet: &mut [u8]| packet[at] = number as u8 % 3;
+            assert_eq!(gathered(v6, 7, by_turns), [0, 3, 6, 1, 4, 2, 5], "octet {at}");
+        }
+        assert_eq!(gathered(v6, 5, |_, _| ()), [0, 1, 2, 3, 4]);
+        // Each a flow of its own, and as many as ever wait together.
+        let all_different = |number: usize, packet: &mut [u8]| packet[destination] = number as u8;
+        assert_eq!(gathered(v6, MOST, all_different), (0..MOST as u8).collect::<Vec<_>>());
+        assert_eq!(
+            gathered(v6, MOST + 5, all_different),
+            (0..MOST as u8 + 5).collect::<Vec<_>>()
+        );
+    }
+}
+
+#[test]
+fn other_protocols_keep_their_order_for_each_pair_of_hosts() {
+    // Ports of TCP, types of ICMP.
+    let tcp = |number: usize, packet: &mut [u8]| (packet[9], packet[23]) = (6, number as u8 % 2);
+    assert_eq!(gathered(false, 4, tcp), [0, 1, 2, 3]);
+    let mixed = |number: usize, packet: &mut [u8]| packet[9] = [UDP, 6][number % 2];
+    assert_eq!(gathered(false, 4, mixed), [0, 2, 1, 3]);
+}
+
+#[test]
+fn a_batch_with_a_fragment_stays_as_it_is() {
+    let by_turns = |at: usize| move |number: usize, packet: &mut [u8]| packet[at] = number as u8 % 2;
+    for word in [[0x20, 0], [0, 7], [0x20, 7]] {
+        let fragment = |number: usize, packet: &mut [u8]| {
+            by_turns(19)(number, packet);
+            if number == 2 {
+                packet[6..8].copy_from_slice(&word);
+            }
+        };
+        assert_eq!(gathered(false, 4, fragment), [0, 1, 2, 3], "{word:?}");
+    }
+    let fragment = |number: usize, packet: &mut [u8]| {
+        by_turns(39)(number, packet);
+        if number == 3 {
+            packet[6] = FRAGMENT;
+        }
+    };
+    assert_eq!(gathered(true, 4, fragment), [0, 1, 2, 3]);
+}
+
+#[test]
+fn nothing_too_short_is_read() {
+    let (buffer, waiting) = packets(true, &[9, 9, 9], |_, _| ());
+    for length in 0..44 {
+        let mut cut = waiting.clone();
+        for packet in &mut cut {
+            packet.range.end = packet.range.start + length;
+        }
+        gather(&buffer, &mut cut);
+        assert!(cut.iter().map(|packet| packet.range.start).is_sorted());
     }
 }

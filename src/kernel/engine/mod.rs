@@ -13,6 +13,7 @@ use super::failure::Failure;
 use super::tun::Tun;
 
 mod join;
+mod priority;
 mod queue;
 mod statistics;
 

@@ -20,6 +20,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tun_rs::SyncDevice;
 
 use super::join::{self, MOST, Waiting};
+use super::priority;
 
 /// The largest packet: an IPv6 header and the largest payload.
 const LARGEST: usize = 40 + 0xffff;
@@ -31,16 +32,16 @@ const BUFFER: usize = 2 * (HEADROOM + LARGEST);
 /// to a fraction, and so would an answer that is on its way already.
 const PATIENCE: Duration = Duration::from_micros(50);
 
-/// For how long after a super-packet that came in a thread sleeps at once: whoever receives it needs the processor more
-/// than we do. (One that goes out has a sender behind it, which a wake-up would hold up.)
+/// For how long after a super-packet a thread sleeps as soon as there is nothing to do: whoever sends or receives those
+/// needs the processor more than we do.
 const BULK: Duration = Duration::from_millis(2);
 
 /// What was moved at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Moved {
     Nothing,
-    Some,
-    /// A super-packet that came in (IPv6) was among it.
+    Small,
+    /// A super-packet was among it.
     Bulk,
 }
 
@@ -68,6 +69,9 @@ impl Queue {
         self.port.device.set_nonblocking(true)?;
         let mut buffer = vec![0; BUFFER];
         let mut waiting = Vec::with_capacity(MOST);
+        if let Err(error) = priority::raise() {
+            tracing::debug!(%error, "the translator runs at everybody's priority; large transfers may be slower");
+        }
         let begin = Instant::now();
         let (mut now, mut last_packet, mut last_bulk) = (begin, begin, None);
         while !self.stopping.load(Ordering::Relaxed) {
@@ -76,9 +80,11 @@ impl Queue {
             now = Instant::now();
             if moved != Moved::Nothing {
                 last_packet = now;
-            }
-            if moved == Moved::Bulk {
-                last_bulk = Some(now);
+                if moved == Moved::Bulk {
+                    last_bulk = Some(now);
+                }
+                // Asking again is cheaper than asking whether to ask.
+                continue;
             }
             let in_bulk = last_bulk.is_some_and(|last| now - last < BULK);
             if !in_bulk && now - last_packet < PATIENCE {
@@ -106,16 +112,12 @@ impl Queue {
             let Some((offload, length)) = self.port.read(room)? else {
                 break;
             };
-            let comes_in = room.get(HEADROOM).is_some_and(|first| first >> 4 == 6);
             let Some(mut packet) = PacketBuf::new(room, HEADROOM, length) else {
                 break;
             };
             let port = &mut self.port;
             let mut write = |_: Kind, offload: &Offload, frame: Frame<'_>| match frame.in_place() {
-                Some(range) => waiting.push(Waiting {
-                    range: end + range.start..end + range.end,
-                    offload: *offload,
-                }),
+                Some(range) => waiting.push(Waiting::new(end + range.start..end + range.end, *offload)),
                 None => {
                     // In its turn: behind what came before it.
                     port.write_all(before, waiting);
@@ -125,9 +127,9 @@ impl Queue {
             self.translator
                 .translate(&mut self.worker, now_ms, offload, &mut packet, &mut write);
             end = (end + HEADROOM + length).next_multiple_of(64);
-            moved = Moved::Some;
+            moved = Moved::Small;
             if offload.is_gso() {
-                moved = if comes_in { Moved::Bulk } else { Moved::Some };
+                moved = Moved::Bulk;
                 // Large already; the sooner it goes on, the sooner the other end can work on it.
                 break;
             }
@@ -217,6 +219,9 @@ impl Port {
 
     /// Writes all packets that wait; those of one flow together. They lie in `buffer`.
     fn write_all(&mut self, buffer: &mut [u8], waiting: &mut Vec<Waiting>) {
+        if self.joins && waiting.len() > 2 {
+            join::gather(buffer, waiting);
+        }
         let mut rest = waiting.as_mut_slice();
         while !rest.is_empty() {
             let count = if self.joins && rest.len() > 1 {
