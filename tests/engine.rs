@@ -7,6 +7,8 @@
 mod bed;
 #[path = "engine/icmp.rs"]
 mod icmp;
+#[path = "engine/soak.rs"]
+mod soak;
 #[allow(dead_code, reason = "it serves another test program too")]
 #[path = "kernel/support.rs"]
 mod support;

@@ -20,9 +20,15 @@ pub const CLAT6: &str = "2001:db8:c1a7::1";
 /// What the client calls the server.
 pub const SERVER4: Ipv4Addr = Ipv4Addr::new(9, 9, 9, 9);
 
+/// The same in its own address family.
+pub const SERVER6: &str = "64:ff9b::909:909";
+
 /// A thread in the server's namespace that does what it is told to, in turn.
 #[derive(Clone)]
-pub struct Server(Sender<Box<dyn FnOnce() + Send>>);
+pub struct Server {
+    jobs: Sender<Box<dyn FnOnce() + Send>>,
+    namespace: String,
+}
 
 impl Server {
     fn new() -> Self {
@@ -35,7 +41,10 @@ impl Server {
         });
         let namespace = format!("/proc/{}/task/{}/ns/net", std::process::id(), name.recv().unwrap());
         sh(&format!("ip link set isp0 netns {namespace}"));
-        let server = Self(sender);
+        let server = Self {
+            jobs: sender,
+            namespace,
+        };
         server.sh(&format!(
             "echo 0 >/proc/sys/net/ipv6/conf/isp0/accept_dad
             ip link set lo up
@@ -43,7 +52,7 @@ impl Server {
             ip addr add 2001:db8:1::1/64 dev isp0 nodad
             ip -6 route add {CLAT6}/128 via 2001:db8:1::2
             ip -6 route add local 64:ff9b::/96 dev lo
-            ip addr add 64:ff9b::909:909/128 dev lo nodad"
+            ip addr add {SERVER6}/128 dev lo nodad"
         ));
         server
     }
@@ -51,8 +60,13 @@ impl Server {
     /// Runs this over there and waits for what it returns.
     pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (done, result) = channel();
-        self.0.send(Box::new(move || drop(done.send(job())))).unwrap();
+        self.jobs.send(Box::new(move || drop(done.send(job())))).unwrap();
         result.recv().expect("the server panicked")
+    }
+
+    /// Runs a command over there beside the jobs; its output.
+    pub fn beside(&self, command: &str) -> String {
+        sh(&format!("nsenter --net={} {command}", self.namespace))
     }
 
     /// Runs a shell script over there.

@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 
 use clatd_translator::Direction;
 
-use crate::bed::{CLAT6, SERVER4, server, translated};
+use crate::bed::{CLAT6, SERVER4, SERVER6, server, translated};
 use crate::support::sh;
 
 #[test]
@@ -19,7 +19,7 @@ fn traceroute_shows_the_translator_first() {
         assert_eq!(hops.first(), Some(&"192.0.0.2"), "{shown}");
         assert_eq!(hops.last(), Some(&"9.9.9.9"), "{shown}");
         // The other way it is the CLAT itself that answers: router, translator's own address, end.
-        let shown = over_there.sh(&format!("traceroute -n -w 2 -q 1 -m 5 -s 64:ff9b::909:909 {CLAT6}"));
+        let shown = over_there.sh(&format!("traceroute -n -w 2 -q 1 -m 5 -s {SERVER6} {CLAT6}"));
         assert!(shown.lines().last().unwrap().contains(CLAT6), "{shown}");
     });
 }
@@ -36,7 +36,7 @@ fn the_path_mtu_is_learned() {
         // The other way: the IPv4 side is too small for what comes.
         sh("ip link set clat mtu 1280");
         let shown = over_there.sh(&format!(
-            "ping -n -c 3 -i 0.2 -W 2 -M do -s 1400 -I 64:ff9b::909:909 {CLAT6} 2>&1 || true"
+            "ping -n -c 3 -i 0.2 -W 2 -M do -s 1400 -I {SERVER6} {CLAT6} 2>&1 || true"
         ));
         assert!(shown.contains("too big") || shown.contains("too long"), "{shown}");
     });

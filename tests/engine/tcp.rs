@@ -10,7 +10,7 @@ use crate::bed::{Server, dropped, pattern, server, translated};
 use crate::support::sh;
 
 /// Sends this many octets either way, both at the same time, and compares them.
-fn exchange(over_there: &Server, octets: usize) {
+pub fn exchange(over_there: &Server, octets: usize) {
     let listener = over_there.run(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, 5000)).unwrap());
     let echoes = thread::spawn(move || both_ways(&listener.accept().unwrap().0, octets));
     both_ways(&TcpStream::connect(server(5000)).unwrap(), octets);

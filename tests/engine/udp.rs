@@ -6,7 +6,7 @@ use std::time::Duration;
 use clatd_translator::Direction;
 use nix::sys::socket::{setsockopt, sockopt};
 
-use crate::bed::{Server, dropped, pattern, server, translated};
+use crate::bed::{SERVER6, Server, dropped, pattern, server, translated};
 use crate::support::sh;
 
 /// A socket of the server and one of the client that have heard of each other, and the client's address over there.
@@ -15,8 +15,7 @@ fn pair(over_there: &Server) -> (UdpSocket, UdpSocket, SocketAddr) {
     // Answers must come from the address that was asked.
     let port = theirs.local_addr().unwrap().port();
     drop(theirs);
-    let theirs =
-        over_there.run(move || UdpSocket::bind(("64:ff9b::909:909".parse::<Ipv6Addr>().unwrap(), port)).unwrap());
+    let theirs = over_there.run(move || UdpSocket::bind((SERVER6, port)).unwrap());
     let ours = UdpSocket::bind("0.0.0.0:0").unwrap();
     ours.connect(server(port)).unwrap();
     for socket in [&theirs, &ours] {
