@@ -34,6 +34,8 @@ mod faults;
 mod firewall;
 #[path = "lab/life.rs"]
 mod life;
+#[path = "lab/older_kernels.rs"]
+mod older_kernels;
 #[path = "lab/plan.rs"]
 mod plan;
 #[path = "lab/routes.rs"]

@@ -15,10 +15,11 @@ pub fn program() -> String {
 }
 
 /// A clatd command line in the host: files of its own, the time-out of the connectivity check at 0 unless `words` say otherwise.
-fn command(lab: &Lab, words: &[&str]) -> Command {
+fn command(lab: &Lab, environment: &[String], words: &[&str]) -> Command {
     let mut command = lab.command("host");
     command
         .arg("env")
+        .args(environment)
         .arg(format!("CLATD_RUNTIME_DIR={}", lab.file("run").display()))
         .arg(program())
         .arg("-c")
@@ -45,8 +46,13 @@ pub struct Daemon {
 
 impl Daemon {
     pub fn start(lab: &Lab, words: &[&str]) -> Self {
+        Self::start_in(lab, &[], words)
+    }
+
+    /// With these variables in its environment.
+    fn start_in(lab: &Lab, environment: &[String], words: &[&str]) -> Self {
         let (out, err) = (lab.file("clatd.out"), lab.file("clatd.err"));
-        let child = command(lab, words)
+        let child = command(lab, environment, words)
             .stdout(File::create(&out).unwrap())
             .stderr(File::create(&err).unwrap())
             .spawn()
@@ -61,7 +67,12 @@ impl Daemon {
 
     /// Starts and waits until the instance runs and IPv4 works.
     pub fn up(lab: &Lab, words: &[&str]) -> Self {
-        let mut daemon = Self::start(lab, words);
+        Self::up_in(lab, &[], words)
+    }
+
+    /// The same with these variables in its environment.
+    pub fn up_in(lab: &Lab, environment: &[String], words: &[&str]) -> Self {
+        let mut daemon = Self::start_in(lab, environment, words);
         daemon.wait_until_running(lab);
         daemon.wait_for("IPv4 over the CLAT", || {
             lab.run("host", &format!("ping -n -c 1 -W 1 {SERVER}")).code == Some(0)
@@ -72,7 +83,7 @@ impl Daemon {
     /// Waits until its status says that the one instance runs.
     pub fn wait_until_running(&mut self, lab: &Lab) {
         self.wait_for("running instance", || {
-            let status = command(lab, &["status", "--json"])
+            let status = command(lab, &[], &["status", "--json"])
                 .output()
                 .expect("clatd status starts");
             let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap_or_default();
