@@ -1,6 +1,7 @@
 //! All reads from the running system.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use clatd_stages::settings::DnsServer;
 use clatd_stages::world::{DnsAnswer, RouteAnswer, World, WorldError};
 
 use clatd_translator::Pref64;
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use ipnet::Ipv6Net;
 
 use crate::kernel::{Holds, Netlink, command, ip6tables, nft, sysctl};
@@ -119,6 +121,31 @@ impl SystemWorld {
         Ok(gateways)
     }
 
+    /// What a name server says, or said not long ago.
+    async fn look_up(
+        &self,
+        name: io::Result<Name>,
+        kind: RecordType,
+        server: Option<&DnsServer>,
+        device: Option<&str>,
+    ) -> Result<DnsAnswer<RData>, WorldError> {
+        let name = name.map_err(|error| WorldError::new(format!("asking for {kind} records"), error))?;
+        let question = cache::Question {
+            name: name.to_ascii(),
+            kind,
+            server: server.map(ToString::to_string).unwrap_or_default(),
+            device: device.unwrap_or_default().to_owned(),
+            gateways: self.gateways(device).await?,
+        };
+        if let Some(answer) = self.answers.fresh(&question) {
+            return Ok(answer);
+        }
+        let answer = dns::look_up(&name, kind, server, device).await;
+        let answer =
+            answer.map_err(|error| WorldError::new(format!("asking for the {kind} records of {name}"), error))?;
+        Ok(self.answers.learn(question, answer))
+    }
+
     async fn index(&self, device: &str) -> Result<Option<u32>, WorldError> {
         Ok(self.link(device).await?.map(|link| link.index))
     }
@@ -196,19 +223,41 @@ impl World for SystemWorld {
         server: Option<&DnsServer>,
         device: Option<&str>,
     ) -> Result<DnsAnswer, WorldError> {
-        let question = cache::Question {
-            name: name.to_owned(),
-            server: server.map(ToString::to_string).unwrap_or_default(),
-            device: device.unwrap_or_default().to_owned(),
-            gateways: self.gateways(device).await?,
-        };
-        if let Some(answer) = self.answers.fresh(&question) {
-            return Ok(answer);
-        }
-        let answer = dns::aaaa(name, server, device).await;
-        let answer =
-            answer.map_err(|error| WorldError::new(format!("asking for the AAAA records of {name}"), error))?;
-        Ok(self.answers.learn(question, answer))
+        let answer = self
+            .look_up(dns::absolute(name), RecordType::AAAA, server, device)
+            .await?;
+        Ok(answer.filter_map(|data| match data {
+            RData::AAAA(address) => Some(address.0),
+            _ => None,
+        }))
+    }
+
+    async fn a(
+        &self,
+        name: &str,
+        server: Option<&DnsServer>,
+        device: Option<&str>,
+    ) -> Result<DnsAnswer<Ipv4Addr>, WorldError> {
+        let answer = self.look_up(dns::absolute(name), RecordType::A, server, device).await?;
+        Ok(answer.filter_map(|data| match data {
+            RData::A(address) => Some(address.0),
+            _ => None,
+        }))
+    }
+
+    async fn ptr(
+        &self,
+        address: Ipv6Addr,
+        server: Option<&DnsServer>,
+        device: Option<&str>,
+    ) -> Result<DnsAnswer<String>, WorldError> {
+        let answer = self
+            .look_up(Ok(address.into()), RecordType::PTR, server, device)
+            .await?;
+        Ok(answer.filter_map(|data| match data {
+            RData::PTR(name) => Some(name.0.to_ascii()),
+            _ => None,
+        }))
     }
 
     async fn advertised_prefixes(&self, device: &str) -> Result<Vec<Fact<Pref64>>, WorldError> {

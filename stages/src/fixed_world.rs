@@ -1,7 +1,7 @@
 //! A world made of data: what tests observe.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use async_trait::async_trait;
 use clatd_translator::Pref64;
@@ -33,6 +33,10 @@ pub struct FixedWorld {
     pub ip6tables: Option<String>,
     /// DNS answers by server; the empty name is the system's resolver. A server without an answer times out.
     pub dns: BTreeMap<String, DnsAnswer>,
+    /// What addresses are called; others have no name.
+    pub names: BTreeMap<Ipv6Addr, DnsAnswer<String>>,
+    /// IPv4 addresses by name; other names have none.
+    pub ipv4_of: BTreeMap<String, DnsAnswer<Ipv4Addr>>,
     /// The programs that exist.
     pub programs: BTreeSet<String>,
     /// PLAT prefixes that routers advertise, by device.
@@ -103,6 +107,24 @@ impl World for FixedWorld {
             .get(&server)
             .cloned()
             .unwrap_or_else(|| DnsAnswer::Failed("timed out".into())))
+    }
+    async fn a(&self, name: &str, _: Option<&DnsServer>, _: Option<&str>) -> Result<DnsAnswer<Ipv4Addr>, WorldError> {
+        Ok(self.ipv4_of.get(name).cloned().unwrap_or(DnsAnswer::NoRecords {
+            nxdomain: true,
+            ttl_s: None,
+        }))
+    }
+    async fn ptr(
+        &self,
+        address: Ipv6Addr,
+        _: Option<&DnsServer>,
+        _: Option<&str>,
+    ) -> Result<DnsAnswer<String>, WorldError> {
+        let none = DnsAnswer::NoRecords {
+            nxdomain: true,
+            ttl_s: None,
+        };
+        Ok(self.names.get(&address).cloned().unwrap_or(none))
     }
     async fn advertised_prefixes(&self, device: &str) -> Result<Vec<Fact<Pref64>>, WorldError> {
         Ok(self.advertised.get(device).cloned().unwrap_or_default())

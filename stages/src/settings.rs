@@ -352,6 +352,8 @@ serde_as_text!(RouteMtu);
 pub enum PlatCheck {
     /// The PLAT is believed in.
     No,
+    /// It must lead to the server that the network itself names.
+    Yes,
     /// It must lead to this IPv4 address: ICMPv6 echo, or TCP to this port.
     Address {
         /// The address probed, embedded in the prefix.
@@ -365,6 +367,7 @@ impl fmt::Display for PlatCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::No => f.write_str("no"),
+            Self::Yes => f.write_str("yes"),
             Self::Address { address, port: None } => address.fmt(f),
             Self::Address {
                 address,
@@ -378,9 +381,11 @@ impl FromStr for PlatCheck {
     type Err = ExpectedValue;
     fn from_str(text: &str) -> Result<Self, ExpectedValue> {
         let expected =
-            || ExpectedValue("no, an IPv4 address to ping through the PLAT, or address:port to connect to".into());
-        if text == "no" {
-            return Ok(Self::No);
+            || ExpectedValue("yes, no, an IPv4 address to ping through the PLAT, or address:port to connect to".into());
+        match text {
+            "no" => return Ok(Self::No),
+            "yes" => return Ok(Self::Yes),
+            _ => {}
         }
         let (address, port) = match text.split_once(':') {
             Some((address, port)) => (address, Some(port.parse().map_err(|_| expected())?)),

@@ -1,7 +1,7 @@
 //! What the stages read. `src/world` answers from the running system, tests from data.
 
 use std::error::Error;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use async_trait::async_trait;
 use clatd_translator::Pref64;
@@ -42,13 +42,13 @@ pub struct RouteAnswer {
     pub source: Option<IpAddr>,
 }
 
-/// What a DNS server said to an AAAA question.
+/// What a DNS server said: to an AAAA question, unless another type of record is named.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DnsAnswer {
-    /// Addresses in the order of the answer, and the smallest TTL in seconds.
+pub enum DnsAnswer<T = Ipv6Addr> {
+    /// What was asked for, in the order of the answer, and the smallest TTL in seconds.
     Addresses {
-        /// The AAAA records.
-        addresses: Vec<Ipv6Addr>,
+        /// The records: addresses, or what addresses are called.
+        addresses: Vec<T>,
         /// Their smallest TTL in seconds.
         ttl_s: u32,
     },
@@ -61,6 +61,26 @@ pub enum DnsAnswer {
     },
     /// No usable answer, and why: time-out, SERVFAIL, refused, ...
     Failed(String),
+}
+
+impl<T> DnsAnswer<T> {
+    /// The same answer with those records that `take` makes something of.
+    pub fn filter_map<U>(self, take: impl FnMut(T) -> Option<U>) -> DnsAnswer<U> {
+        match self {
+            Self::Addresses { addresses, ttl_s } => {
+                let addresses: Vec<U> = addresses.into_iter().filter_map(take).collect();
+                if addresses.is_empty() {
+                    return DnsAnswer::NoRecords {
+                        nxdomain: false,
+                        ttl_s: None,
+                    };
+                }
+                DnsAnswer::Addresses { addresses, ttl_s }
+            }
+            Self::NoRecords { nxdomain, ttl_s } => DnsAnswer::NoRecords { nxdomain, ttl_s },
+            Self::Failed(why) => DnsAnswer::Failed(why),
+        }
+    }
 }
 
 /// All reads. An absent thing is `None` or an empty list; an error means that the read itself failed.
@@ -100,6 +120,32 @@ pub trait World: Send + Sync {
     /// Asks for the AAAA records of `name` (absolute): `server`, or the system's resolvers; through `device` if given.
     async fn aaaa(&self, name: &str, server: Option<&DnsServer>, device: Option<&str>)
     -> Result<DnsAnswer, WorldError>;
+
+    /// The same for A records.
+    async fn a(
+        &self,
+        _name: &str,
+        _server: Option<&DnsServer>,
+        _device: Option<&str>,
+    ) -> Result<DnsAnswer<Ipv4Addr>, WorldError> {
+        Ok(DnsAnswer::NoRecords {
+            nxdomain: true,
+            ttl_s: None,
+        })
+    }
+
+    /// The same for the names of an address: PTR records below ip6.arpa.
+    async fn ptr(
+        &self,
+        _address: Ipv6Addr,
+        _server: Option<&DnsServer>,
+        _device: Option<&str>,
+    ) -> Result<DnsAnswer<String>, WorldError> {
+        Ok(DnsAnswer::NoRecords {
+            nxdomain: true,
+            ttl_s: None,
+        })
+    }
 
     /// The PLAT prefixes that routers advertise on a device (RFC 8781), the most preferred router's first. Where nothing
     /// was heard yet, a router is solicited and shortly waited for.

@@ -1,6 +1,6 @@
 //! Is the PLAT there, and how large may packets be?
 
-use crate::bed::{Lab, Uplink, poll};
+use crate::bed::{Lab, SERVER, Uplink, poll};
 use crate::daemon::{Daemon, around, clatd};
 use crate::{advertise, fact, traffic};
 use nix::sys::signal::Signal;
@@ -19,6 +19,55 @@ fn a_prefix_that_leads_nowhere_is_passed_over() {
     traffic::ping(&lab);
     daemon.stop(Signal::SIGTERM);
     lab.assert_state_is(&before, "after the stop");
+}
+
+/// The operator names servers to check its NAT64s with (RFC 7050 section 3.2): the first prefix's does not answer.
+#[test]
+fn the_networks_own_check_server_is_asked() {
+    let uplink = Uplink::new()
+        .plat("2001:db8:64::/96")
+        .plat("2001:db8:65::/96")
+        .without_dns64();
+    let lab = Lab::raise(&uplink.with(&["--check-server", "192.88.99.77", "--check-server", SERVER]));
+    let before = lab.state();
+    let mut daemon = Daemon::start(&lab, &["when-idle=wait", "discovery=ra", "plat-check=yes"]);
+    daemon.wait_for("it waits", || daemon_is(&lab, "idle"));
+    advertise(&lab, "--pref64 2001:db8:64::/96=600 --pref64 2001:db8:65::/96=600");
+    daemon.wait_until_running(&lab);
+    assert_eq!(fact(&lab, "plat_prefix"), "2001:db8:65::/96");
+    traffic::ping(&lab);
+    assert!(!daemon.output().contains("unchecked"), "{}", daemon.output());
+
+    // The second one's dies too.
+    lab.run("net", &format!("ip address del {SERVER}/32 dev lo"))
+        .ok("the check server is gone");
+    assert!(
+        poll(Duration::from_secs(60), || daemon_is(&lab, "idle")),
+        "{}",
+        daemon.output()
+    );
+    for server in ["192.88.99.77", SERVER] {
+        assert!(
+            daemon.output().contains(&format!("plat-check: {server}")),
+            "{}",
+            daemon.output()
+        );
+    }
+    daemon.stop(Signal::SIGTERM);
+    lab.assert_state_is(&before, "after the stop");
+}
+
+/// A DNS64 makes up names for the addresses in its prefix, also for that of ipv4only.arpa, but they name no server.
+#[test]
+fn a_network_without_check_servers_is_used_unchecked() {
+    let lab = Lab::raise(&Uplink::new());
+    around(&lab, &["when-idle=wait", "plat-check=yes"], |daemon| {
+        assert_eq!(fact(&lab, "plat_prefix"), "64:ff9b::/96");
+        let said = "the network publishes no server to check 64:ff9b::/96 with";
+        assert_eq!(daemon.output().matches(said).count(), 1, "{}", daemon.output());
+    });
+    let seen = clatd(&lab, &["discover", "plat-check=yes"]).ok("clatd discover");
+    assert!(seen.contains("64:ff9b::/96") && seen.contains(", unchecked"), "{seen}");
 }
 
 fn daemon_is(lab: &Lab, state: &str) -> bool {

@@ -128,6 +128,23 @@ fn dns64(a: &str, b: &str) -> DnsAnswer {
     }
 }
 
+fn records<T>(record: T) -> DnsAnswer<T> {
+    DnsAnswer::Addresses {
+        addresses: vec![record],
+        ttl_s: 60,
+    }
+}
+
+/// The operator calls these addresses nat64.example, which has a server to check with.
+fn with_check_servers(addresses: &[&str]) -> FixedWorld {
+    let named = |address: &&str| (address.parse().unwrap(), records("nat64.example.".to_owned()));
+    FixedWorld {
+        names: addresses.iter().map(named).collect(),
+        ipv4_of: [("nat64.example.".to_owned(), records([198, 51, 100, 1].into()))].into(),
+        ..with_default_route()
+    }
+}
+
 /// Linux before 6.17: no force_forwarding; a second device forwards already.
 fn old_kernel() -> FixedWorld {
     let mut world = world();
@@ -667,6 +684,50 @@ fn discovery_and_addresses() -> Vec<Case> {
             &[("plat-check", json!("198.51.100.1:443"))],
             FixedWorld {
                 silent: ["64:ff9b::198.51.100.1".parse().unwrap()].into(),
+                ..world()
+            },
+        ),
+        case(
+            "published-check-server-does-not-answer",
+            &[("plat-check", json!("yes"))],
+            FixedWorld {
+                advertised: [("wan0".to_owned(), advertised(&["2001:db8:64::/96", "2001:db8:65::/96"]))].into(),
+                silent: ["2001:db8:64::198.51.100.1".parse().unwrap()].into(),
+                ..with_check_servers(&["2001:db8:64::192.0.0.170", "2001:db8:65::192.0.0.171"])
+            },
+        ),
+        // What a DNS64 makes of the reverse names of ipv4only.arpa (RFC 8880 section 7.2).
+        case(
+            "no-check-server-published",
+            &[("plat-check", json!("yes"))],
+            FixedWorld {
+                names: [(
+                    "64:ff9b::192.0.0.170".parse().unwrap(),
+                    records("ipv4only.arpa.".into()),
+                )]
+                .into(),
+                ipv4_of: [("ipv4only.arpa.".to_owned(), records([192, 0, 0, 170].into()))].into(),
+                silent: ["64:ff9b::192.0.0.170".parse().unwrap()].into(),
+                ..world()
+            },
+        ),
+        case(
+            "check-server-is-that-of-ipv4only-arpa",
+            &[("plat-check", json!("yes"))],
+            FixedWorld {
+                ipv4_of: [("nat64.example.".to_owned(), records([192, 0, 0, 171].into()))].into(),
+                ..with_check_servers(&["64:ff9b::192.0.0.170"])
+            },
+        ),
+        case(
+            "check-server-unknown-since-dns-fails",
+            &[("plat-check", json!("yes"))],
+            FixedWorld {
+                names: [(
+                    "64:ff9b::192.0.0.170".parse().unwrap(),
+                    DnsAnswer::Failed("timed out".into()),
+                )]
+                .into(),
                 ..world()
             },
         ),

@@ -1,6 +1,6 @@
 //! A world that a test changes while an instance lives in it.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -65,6 +65,22 @@ impl World for ChangingWorld {
         device: Option<&str>,
     ) -> Result<DnsAnswer, WorldError> {
         self.now().aaaa(name, server, device).await
+    }
+    async fn a(
+        &self,
+        name: &str,
+        server: Option<&DnsServer>,
+        device: Option<&str>,
+    ) -> Result<DnsAnswer<Ipv4Addr>, WorldError> {
+        self.now().a(name, server, device).await
+    }
+    async fn ptr(
+        &self,
+        address: Ipv6Addr,
+        server: Option<&DnsServer>,
+        device: Option<&str>,
+    ) -> Result<DnsAnswer<String>, WorldError> {
+        self.now().ptr(address, server, device).await
     }
     async fn advertised_prefixes(&self, device: &str) -> Result<Vec<Fact<Pref64>>, WorldError> {
         self.now().advertised_prefixes(device).await
