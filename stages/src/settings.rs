@@ -63,6 +63,8 @@ pub struct Settings {
     pub plat_fallback_prefix: Option<Pref64Setting>,
     /// Whether a proxy neighbour entry is added for the CLAT's IPv6 address.
     pub proxynd_enable: bool,
+    /// How the uplink answers them.
+    pub nd: NdChoice,
     /// TAYGA's configuration file; none = a temporary one.
     pub tayga_conffile: Option<String>,
     /// The translator's own IPv4 address: source of its ICMPv4 errors.
@@ -133,6 +135,7 @@ impl Default for Settings {
             plat_check: PlatCheck::No,
             plat_fallback_prefix: None,
             proxynd_enable: true,
+            nd: NdChoice::Auto,
             tayga_conffile: None,
             tayga_v4_addr: Ipv4Addr::new(192, 0, 0, 2),
             v4_conncheck_enable: true,
@@ -272,6 +275,19 @@ word_setting! {
         /// ip6tables only.
         Ip6tables = "ip6tables",
         /// Hands off.
+        None = "none",
+    }
+}
+word_setting! {
+    /// `nd`.
+    NdChoice {
+        /// A proxy neighbour entry, unless that cannot work or would harm the uplink; then like `anycast`.
+        Auto = "auto",
+        /// A proxy neighbour entry (RFC 4861 section 7.2.8).
+        Proxy = "proxy",
+        /// The address is joined as an anycast address (RFC 4861 section 7.2.7).
+        Anycast = "anycast",
+        /// Nobody answers.
         None = "none",
     }
 }

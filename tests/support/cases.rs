@@ -200,6 +200,17 @@ fn with_default_route() -> FixedWorld {
     }
 }
 
+/// The default route is of a router advertisement, but no more of them are accepted.
+fn advertised_once(mut world: FixedWorld) -> FixedWorld {
+    let route = Route {
+        protocol: 9,
+        ..Route::ours("::/0".parse().unwrap(), "wan0")
+    };
+    world.routes6.insert(MAIN_TABLE, vec![route]);
+    world.sysctls.insert("net/ipv6/conf/wan0/accept_ra".into(), "0".into());
+    world
+}
+
 fn with_source(mut world: FixedWorld) -> FixedWorld {
     for route in world.route_to.values_mut() {
         route.source = Some("2001:db8:1::5".parse().unwrap());
@@ -511,6 +522,36 @@ fn sysctls() -> Vec<Case> {
             "no-forwarding-no-proxynd",
             &[("forwarding-enable", json!(false)), ("proxynd-enable", json!(false))],
             world(),
+        ),
+        case(
+            "no-forwarding-of-proxied",
+            &[("forwarding-enable", json!(false)), ("nd", json!("proxy"))],
+            world(),
+        ),
+        case(
+            "no-forwarding-address-routed-here",
+            &[
+                ("forwarding-enable", json!(false)),
+                ("clat-v6-addr", json!("2001:db8:9::464")),
+            ],
+            world(),
+        ),
+        case("nd-anycast", &[("nd", json!("anycast"))], world()),
+        case("nd-none", &[("nd", json!("none"))], world()),
+        case(
+            "nd-anycast-shared",
+            &[("nd", json!("anycast")), ("clat-v6-addr", json!("shared"))],
+            with_source(world()),
+        ),
+        case(
+            "advertised-route-that-forwarding-would-take",
+            &[],
+            advertised_once(world()),
+        ),
+        case(
+            "advertised-route-that-forwarding-takes-on-old-kernels",
+            &[],
+            advertised_once(old_kernel()),
         ),
         case("forwarding-on-already", &[], forwarding_on),
         case("advertisements-in-user-space", &[], networkd),
