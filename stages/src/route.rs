@@ -46,6 +46,8 @@ const METRIC_ROOM: u32 = 16;
 
 /// By how much an IPv6 header is larger than an IPv4 one, in bytes.
 const HEADER_DIFFERENCE: u32 = 20;
+/// What a fragment needs more than that: IPv6 has the fields of IPv4's header in a Fragment Header (RFC 7915 section 4.1).
+const FRAGMENT_HEADER: u32 = 8;
 
 /// The stage.
 pub struct Route;
@@ -163,10 +165,12 @@ async fn ranked_metric(instance: &Instance, uplink: &Link, world: &dyn World) ->
 pub(crate) fn default_route_mtu(settings: &Settings, facts: &Facts) -> Option<u32> {
     match settings.v4_defaultroute_mtu {
         RouteMtu::Bytes(bytes) => Some(bytes).filter(|&bytes| bytes > 0),
-        RouteMtu::Auto => facts
-            .uplink_mtu
-            .as_ref()
-            .map(|mtu| mtu.value.max(IPV6_MIN_MTU) - HEADER_DIFFERENCE),
+        RouteMtu::Auto => {
+            let mtu = facts.uplink_mtu.as_ref()?.value.max(IPV6_MIN_MTU);
+            // Below that the translator cuts every fragment to `lowest-ipv6-mtu` anyway, so there is nothing to be gained.
+            let fragments_pass_uncut = settings.lowest_ipv6_mtu >= mtu;
+            Some(mtu - HEADER_DIFFERENCE - if fragments_pass_uncut { FRAGMENT_HEADER } else { 0 })
+        }
     }
 }
 

@@ -336,7 +336,8 @@ word_setting! {
 pub enum RouteMtu {
     /// So many bytes; 0 = none set.
     Bytes(u32),
-    /// The IPv6 MTU of the uplink, less the 20 bytes by which the IPv6 header is larger.
+    /// The IPv6 MTU of the uplink, less the 20 bytes by which the IPv6 header is larger, and 8 more where fragments pass
+    /// the translator uncut.
     Auto,
 }
 

@@ -2,7 +2,7 @@
 
 use crate::bed::{Lab, SERVER, Uplink, poll};
 use crate::daemon::{Daemon, around, clatd};
-use crate::{advertise, fact, traffic};
+use crate::{advertise, fact, status, traffic};
 use nix::sys::signal::Signal;
 use std::time::Duration;
 
@@ -101,6 +101,30 @@ fn the_mtu_follows_the_uplink() {
         assert!(lab.host("ip -4 route show default").contains("mtu 1380 advmss 1340"));
         traffic::works(&lab);
     });
+}
+
+/// What this host fragments goes through as it is where the translator may send packets as large as the uplink's, and in
+/// smaller pieces where it may not; nobody is told to send less either way.
+#[test]
+fn fragments_pass_whatever_the_uplink_carries() {
+    for (mtu, lowest, route) in [
+        (1280, 1280, 1252),
+        (1420, 1280, 1400),
+        (1420, 1420, 1392),
+        (1500, 1280, 1480),
+        (1500, 1500, 1472),
+    ] {
+        let lab = Lab::raise(&Uplink::new().mtu(mtu));
+        let lowest_mtu = format!("lowest-ipv6-mtu={lowest}");
+        around(&lab, &["v4-defaultroute-mtu=auto", &lowest_mtu], |_| {
+            assert!(lab.host("ip -4 route show default").contains(&format!("mtu {route} ")));
+            traffic::udp_at_once(&lab, &[1, route - 28, route - 27, 3000, 9000]);
+            traffic::works(&lab);
+            let seen = &status(&lab)["counters"]["4to6"];
+            assert_eq!(seen["dropped"]["fragmentation-needed"], 0, "MTU {mtu}: {seen}");
+            assert_eq!(seen["fragments"] == 0, lowest == mtu, "MTU {mtu}: {seen}");
+        });
+    }
 }
 
 #[test]

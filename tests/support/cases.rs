@@ -564,6 +564,11 @@ fn discovery_and_addresses() -> Vec<Case> {
     vec![
         case("mtu-auto", &[("v4-defaultroute-mtu", json!("auto"))], world()),
         case(
+            "mtu-auto-with-fragments-uncut",
+            &[("v4-defaultroute-mtu", json!("auto")), ("lowest-ipv6-mtu", json!(1500))],
+            world(),
+        ),
+        case(
             "mtu-auto-lowered-by-a-router",
             &[("v4-defaultroute-mtu", json!("auto"))],
             {

@@ -124,10 +124,11 @@ pub(super) const KEYS: &[Key] = &[
         brief: "how the uplink answers neighbour solicitations for the CLAT",
         full: "How the uplink answers neighbour solicitations for the CLAT's IPv6 address, unless `proxynd-enable=no` says that it does not.\n\
                \n\
-               With `proxy` a proxy neighbour entry is added to it. The kernel minds that only where the uplink's proxy_ndp and forwarding \
+               With `proxy` a proxy neighbour entry is added to it.\n\
+               The kernel minds that only where the uplink's proxy_ndp and forwarding \
                are on, which clatd sees to.\n\
                \n\
-               With `anycast` the address is joined as an anycast address, which needs neither, but must be in a prefix of the uplink. \
+               With `anycast` the address is joined as an anycast address, which needs neither, but must be in a prefix of the uplink.\n\
                It then counts as the host's own, so the rule of the IPv6 local table moves from priority 0 to 1, \
                behind the rule that leads the CLAT's packets to the translator.\n\
                \n\
