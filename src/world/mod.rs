@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use clatd_stages::facts::{Fact, Source};
 use clatd_stages::net::{Address6, Link, MAIN_TABLE, Route};
 use clatd_stages::op::Op;
+use clatd_stages::reservations::Reservations;
 use clatd_stages::settings::DnsServer;
 use clatd_stages::world::{DnsAnswer, RouteAnswer, World, WorldError};
 
@@ -44,6 +45,7 @@ pub struct SystemWorld {
     answers: cache::Cache,
     advertisements: Option<RaWatch>,
     claims: Option<claims::Claims>,
+    reservations: Reservations,
     delegations: delegations::Delegations,
     notify: Notify,
 }
@@ -64,6 +66,7 @@ impl SystemWorld {
             answers: cache::Cache::default(),
             advertisements,
             claims: Some(claims::Claims::default()),
+            reservations: Reservations::default(),
             delegations: delegations::Delegations::default(),
             notify,
         }
@@ -86,6 +89,11 @@ impl SystemWorld {
     /// Gives delegated prefixes back; nothing may use them any more.
     pub async fn release_delegations(&self) {
         self.delegations.release().await;
+    }
+
+    /// An instance has ended: others may have its address.
+    pub fn release_address(&self, instance: &str) {
+        self.reservations.release(instance);
     }
 
     /// What routers say on a device, the first of them shortly waited for.
@@ -290,6 +298,14 @@ impl World for SystemWorld {
         let how = port.map_or(probe::How::Echo, probe::How::Tcp);
         let answers = probe::answers(device, None, target, how, 3).await;
         answers.map_err(|error| WorldError::new(format!("checking whether {target} answers through {device}"), error))
+    }
+
+    async fn reserved(&self, instance: &str, device: &str) -> Result<Option<Ipv6Addr>, WorldError> {
+        Ok(self.reservations.of(instance, device))
+    }
+
+    async fn reserve(&self, instance: &str, device: &str, address: Ipv6Addr) -> Result<Option<String>, WorldError> {
+        Ok(self.reservations.reserve(instance, device, address))
     }
 
     async fn duplicate_of(&self, device: &str, address: Ipv6Addr) -> Result<Option<String>, WorldError> {

@@ -9,6 +9,7 @@ use clatd_translator::Pref64;
 use crate::facts::Fact;
 use crate::net::{Address6, Link, Route};
 use crate::op::Op;
+use crate::reservations::Reservations;
 use crate::settings::DnsServer;
 use crate::world::{DnsAnswer, RouteAnswer, World, WorldError};
 
@@ -45,6 +46,8 @@ pub struct FixedWorld {
     pub delegated: BTreeMap<String, Fact<ipnet::Ipv6Net>>,
     /// Who has addresses already.
     pub duplicates: BTreeMap<Ipv6Addr, String>,
+    /// Which instance has which address; clones of the world share it.
+    pub reservations: Reservations,
     /// Addresses that do not answer.
     pub silent: BTreeSet<Ipv6Addr>,
     /// What others undid: texts that stand in the operations that did it.
@@ -131,6 +134,12 @@ impl World for FixedWorld {
     }
     async fn delegated_prefix(&self, device: &str) -> Result<Option<Fact<ipnet::Ipv6Net>>, WorldError> {
         Ok(self.delegated.get(device).cloned())
+    }
+    async fn reserved(&self, instance: &str, device: &str) -> Result<Option<Ipv6Addr>, WorldError> {
+        Ok(self.reservations.of(instance, device))
+    }
+    async fn reserve(&self, instance: &str, device: &str, address: Ipv6Addr) -> Result<Option<String>, WorldError> {
+        Ok(self.reservations.reserve(instance, device, address))
     }
     async fn duplicate_of(&self, _: &str, address: Ipv6Addr) -> Result<Option<String>, WorldError> {
         Ok(self.duplicates.get(&address).cloned())

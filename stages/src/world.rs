@@ -163,6 +163,16 @@ pub trait World: Send + Sync {
         Ok(true)
     }
 
+    /// The address that an instance has on this device, by an earlier [`Self::reserve`].
+    async fn reserved(&self, _instance: &str, _device: &str) -> Result<Option<Ipv6Addr>, WorldError> {
+        Ok(None)
+    }
+
+    /// Gives this address to an instance in place of what it had; the name of another one of this daemon that has it.
+    async fn reserve(&self, _instance: &str, _device: &str, _address: Ipv6Addr) -> Result<Option<String>, WorldError> {
+        Ok(None)
+    }
+
     /// Who has this address on the device's link already, found by duplicate address detection (RFC 4862 section 5.4);
     /// `None` = nobody, or the link knows no such thing.
     async fn duplicate_of(&self, _device: &str, _address: Ipv6Addr) -> Result<Option<String>, WorldError> {

@@ -88,6 +88,12 @@ impl World for ChangingWorld {
     async fn delegated_prefix(&self, device: &str) -> Result<Option<Fact<ipnet::Ipv6Net>>, WorldError> {
         self.now().delegated_prefix(device).await
     }
+    async fn reserved(&self, instance: &str, device: &str) -> Result<Option<Ipv6Addr>, WorldError> {
+        self.now().reserved(instance, device).await
+    }
+    async fn reserve(&self, instance: &str, device: &str, address: Ipv6Addr) -> Result<Option<String>, WorldError> {
+        self.now().reserve(instance, device, address).await
+    }
     async fn duplicate_of(&self, device: &str, address: Ipv6Addr) -> Result<Option<String>, WorldError> {
         self.now().duplicate_of(device, address).await
     }

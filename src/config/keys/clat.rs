@@ -65,6 +65,7 @@ pub(super) const KEYS: &[Key] = &[
                With `pd` a prefix is asked for on the uplink by DHCPv6 (RFC 8415), and the address is one of its first /64.\n\
                \n\
                Whatever was chosen so is checked for duplicates before it is used; if somebody has it, the next candidate is tried.\n\
+               Several instances on one uplink get different ones.\n\
                \n\
                Else it is an IPv6 address that the network routes to the host, or that `nd` attracts.",
         ..PLAIN
