@@ -99,6 +99,48 @@ fn forwarding_by_hand_needs_none_on_the_uplink() {
     });
 }
 
+/// Network managers switch forwarding of their devices off when they (re)configure them.
+#[test]
+fn what_others_switch_off_is_switched_on_again() {
+    let lab = Lab::raise(&Uplink::new());
+    around(&lab, &["when-idle=wait"], |_| {
+        let meant = lab.host(FORWARDING);
+        assert!(meant.starts_with("1\n1\n"), "{meant}");
+        lab.host(
+            "sysctl -qw net.ipv6.conf.up0.forwarding=0 net.ipv6.conf.up0.proxy_ndp=0 net.ipv6.conf.up0.accept_ra=1",
+        );
+        // Not every kernel tells of it; the next event does.
+        lab.host("ip link add other type bridge && ip link del other");
+        assert!(
+            poll(Duration::from_secs(10), || lab.host(FORWARDING) == meant),
+            "{}",
+            lab.host(FORWARDING)
+        );
+        found_anew(&lab);
+    });
+}
+
+/// Its routes go, the join stays; the CLAT comes back with the uplink.
+#[test]
+fn an_anycast_address_outlives_its_uplinks_pause() {
+    let lab = Lab::raise(&Uplink::new());
+    let mut daemon = Daemon::up(&lab, &["nd=anycast", "when-idle=wait"]);
+    lab.host("ip link set up0 down");
+    std::thread::sleep(Duration::from_secs(1));
+    lab.host("ip link set up0 up");
+    let works = || lab.run("host", "ping -n -c 1 -W 1 192.88.99.10").code == Some(0);
+    assert!(poll(Duration::from_secs(30), works), "{}", daemon.output());
+    found_anew(&lab);
+    assert_eq!(fact(&lab, "clat_v6_addr"), DERIVED_V6);
+    daemon.stop(Signal::SIGTERM);
+    assert_eq!(
+        lab.host("ip -6 route show table local type anycast")
+            .matches(DERIVED_V6)
+            .count(),
+        0
+    );
+}
+
 /// The kernel leaves the address by itself; the rest is cleaned up.
 #[test]
 fn nothing_is_left_of_a_killed_daemon() {
