@@ -484,6 +484,8 @@ fn keep_what_we_changed(new: &mut Plan, old: &Plan, instance: &Instance) {
     let mut facts = new.facts.clone();
     facts.sysctls.clone_from(&old.facts.sysctls);
     facts.replaced_routes.clone_from(&old.facts.replaced_routes);
+    // What spoke for or against it may have gone since, which is no reason to change it under traffic.
+    facts.anycast = old.facts.anycast;
     if let Ok(plan) = stage::plan(instance, facts) {
         *new = plan;
     }

@@ -341,6 +341,7 @@ impl Supervisor {
         }
         self.started.remove(&name);
         self.board.take(&name);
+        self.world.release_address(&name);
         if !self.stop.is_cancelled() {
             self.start_waiting();
             self.follow_uplinks().await;

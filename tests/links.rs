@@ -19,6 +19,8 @@ mod traffic;
 mod addresses;
 #[path = "links/advertisements.rs"]
 mod advertisements;
+#[path = "links/neighbours.rs"]
+mod neighbours;
 #[path = "links/pd.rs"]
 mod pd;
 #[path = "links/plat.rs"]

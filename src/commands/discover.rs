@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use clatd_stages::discovery;
-use clatd_stages::settings::PlatCheck;
+use clatd_stages::discovery::{self, Checked};
 use clatd_stages::stage::Instance;
 use clatd_stages::world::World;
 use serde_json::{Value, json};
@@ -46,17 +45,29 @@ async fn survey(instance: &Instance, device: Option<&str>) -> Result<Vec<Value>,
     };
     let mut surveyed = Vec::new();
     for device in devices {
-        let (facts, failures) = discovery::survey(instance, &device, &world).await?;
+        let mut instance = instance.clone();
+        instance.settings.plat_dev = Some(device.clone());
+        let (facts, failures) = discovery::survey(&instance, &device, &world).await?;
         let mut prefixes = Vec::new();
         for fact in facts {
+            let checked = discovery::check(&instance, &fact, &device, &world).await?;
             prefixes.push(json!({
                 "prefix": fact.value.to_string(),
                 "source": fact.source,
                 "lifetime_s": fact.lifetime_s,
                 "route": world.route_to(fact.value.address(), Some(&device)).await?.is_some(),
-                "reachable": match instance.settings.plat_check {
-                    PlatCheck::No => None,
-                    PlatCheck::Address { address, port } => Some(world.answers(&device, fact.value.embed(address), port).await?),
+                "reachable": match &checked {
+                    Some(Checked::Answers(_)) => Some(true),
+                    Some(Checked::Silent(_)) => Some(false),
+                    Some(Checked::Unverified(_)) | None => None,
+                },
+                "checked_with": match &checked {
+                    Some(Checked::Answers(server) | Checked::Silent(server)) => Some(server),
+                    Some(Checked::Unverified(_)) | None => None,
+                },
+                "unchecked": match checked {
+                    Some(Checked::Unverified(why)) => Some(why),
+                    Some(Checked::Answers(_) | Checked::Silent(_)) | None => None,
                 },
             }));
         }
@@ -83,6 +94,7 @@ fn table(uplinks: &[Value]) -> String {
             let reachable = match prefix["reachable"].as_bool() {
                 Some(true) => ", answers",
                 Some(false) => ", does not answer",
+                None if prefix["unchecked"].is_string() => ", unchecked",
                 None => "",
             };
             let _ = writeln!(

@@ -351,6 +351,7 @@ fn word_list(text: &str, words: &'static [&'static str]) -> Result<Vec<&'static 
 fn plat_check(text: &str) -> Result<String, Invalid> {
     let check: PlatCheck = match text.to_ascii_lowercase().as_str() {
         "no" | "0" | "false" | "off" => PlatCheck::No,
+        "yes" | "1" | "true" | "on" => PlatCheck::Yes,
         _ => text
             .parse()
             .map_err(|error: ExpectedValue| Invalid::new(error.to_string()))?,

@@ -14,6 +14,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
 mod addresses;
+pub(crate) mod anycast;
 pub mod cleanup;
 pub(crate) mod command;
 pub mod engine;
@@ -55,6 +56,7 @@ pub struct Kernel {
     statistics: Statistics,
     tuns: BTreeMap<String, Tun>,
     translators: BTreeMap<String, Running>,
+    anycast: anycast::Anycast,
     /// Routes whose next hop is reached by one that is yet to be put back.
     waiting: Vec<Route>,
 }
@@ -77,6 +79,7 @@ impl Kernel {
             statistics: Statistics::default(),
             tuns: BTreeMap::new(),
             translators: BTreeMap::new(),
+            anycast: anycast::Anycast::default(),
             waiting: Vec::new(),
         }
     }
@@ -135,6 +138,8 @@ impl Kernel {
             Op::RemoveProxyNeighbour { device, address } => {
                 neighbours::remove(netlink, device, *address, outcome).await
             }
+            Op::JoinAnycast { device, address } => self.anycast.join(netlink, device, *address).await,
+            Op::LeaveAnycast { device, address } => self.anycast.leave(device, *address),
             Op::AddRoute { route } => routes::add(netlink, route, outcome, &mut self.waiting).await,
             Op::RemoveRoute { route } => routes::remove(netlink, route, outcome).await,
             Op::AddRule { rule } => routes::add_rule(netlink, rule, outcome).await,

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clatd_stages::world::DnsAnswer;
+use hickory_resolver::proto::rr::{RData, RecordType};
 use tokio::time::Instant;
 
 /// How long before its end a positive answer is asked for again.
@@ -25,6 +26,7 @@ const STALE_S: u32 = 30;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Question {
     pub(super) name: String,
+    pub(super) kind: RecordType,
     pub(super) server: String,
     pub(super) device: String,
     pub(super) gateways: Vec<(String, Option<IpAddr>)>,
@@ -32,7 +34,7 @@ pub(super) struct Question {
 
 #[derive(Debug, Clone)]
 struct Known {
-    answer: DnsAnswer,
+    answer: DnsAnswer<RData>,
     at: Instant,
 }
 
@@ -42,7 +44,7 @@ pub(super) struct Cache(Arc<Mutex<BTreeMap<Question, Known>>>);
 
 impl Cache {
     /// The answer that still holds, its TTL being what is left of it.
-    pub(super) fn fresh(&self, question: &Question) -> Option<DnsAnswer> {
+    pub(super) fn fresh(&self, question: &Question) -> Option<DnsAnswer<RData>> {
         let known = self.lock().get(question).cloned()?;
         let age = u32::try_from(known.at.elapsed().as_secs()).unwrap_or(u32::MAX);
         let lasts = match &known.answer {
@@ -54,7 +56,7 @@ impl Cache {
     }
 
     /// Takes an answer up; what is worth knowing in its place comes back: an old positive answer, if this one is none.
-    pub(super) fn learn(&self, question: Question, answer: DnsAnswer) -> DnsAnswer {
+    pub(super) fn learn(&self, question: Question, answer: DnsAnswer<RData>) -> DnsAnswer<RData> {
         let mut known = self.lock();
         if let (
             DnsAnswer::Failed(_),
@@ -86,7 +88,7 @@ impl Cache {
     }
 }
 
-fn aged(answer: DnsAnswer, age: u32) -> DnsAnswer {
+fn aged(answer: DnsAnswer<RData>, age: u32) -> DnsAnswer<RData> {
     match answer {
         DnsAnswer::Addresses { addresses, ttl_s } => DnsAnswer::Addresses {
             addresses,
@@ -104,15 +106,20 @@ mod tests {
         let gateways = vec![("wan0".to_owned(), Some(gateway.parse().unwrap()))];
         Question {
             name: "ipv4only.arpa.".into(),
+            kind: RecordType::AAAA,
             server: String::new(),
             device: String::new(),
             gateways,
         }
     }
 
-    fn positive(ttl_s: u32) -> DnsAnswer {
+    fn aaaa() -> hickory_resolver::proto::rr::rdata::AAAA {
+        "64:ff9b::c000:aa".parse().unwrap()
+    }
+
+    fn positive(ttl_s: u32) -> DnsAnswer<RData> {
         DnsAnswer::Addresses {
-            addresses: vec!["64:ff9b::c000:aa".parse().unwrap()],
+            addresses: vec![RData::AAAA(aaaa())],
             ttl_s,
         }
     }

@@ -1,4 +1,4 @@
-//! One AAAA question: to one server after the other, or to all at once through an uplink.
+//! One question: to one server after the other, or to all at once through an uplink.
 //!
 //! hickory-resolver keeps name servers as bare addresses, so the `%device` of a link-local one is lost in it. A socket
 //! that is bound to that device (`SO_BINDTODEVICE`) reaches the server without it, which is also how a question is kept
@@ -15,7 +15,7 @@ use clatd_stages::world::DnsAnswer;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use hickory_resolver::Resolver;
-use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig};
+use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::runtime::iocompat::AsyncIoTokioAsStd;
 use hickory_resolver::net::runtime::{RuntimeProvider, TokioHandle, TokioTime};
 use hickory_resolver::net::{DnsError, NetError};
@@ -32,24 +32,30 @@ const RETRIES: usize = 2;
 /// How long a server has in all, whatever the resolver makes of the above.
 const SERVER: Duration = Duration::from_millis(6500);
 
+/// A name, taken to be absolute.
+pub(super) fn absolute(name: &str) -> io::Result<Name> {
+    let mut name = Name::from_ascii(name).map_err(io::Error::other)?;
+    name.set_fqdn(true);
+    Ok(name)
+}
+
 /// Asks `server`, else the system's resolvers until one answers.
-pub(super) async fn aaaa(name: &str, server: Option<&DnsServer>, device: Option<&str>) -> io::Result<DnsAnswer> {
-    let absolute = if name.ends_with('.') {
-        name.to_owned()
-    } else {
-        format!("{name}.")
-    };
-    let name = Name::from_ascii(&absolute).map_err(io::Error::other)?;
+pub(super) async fn look_up(
+    name: &Name,
+    kind: RecordType,
+    server: Option<&DnsServer>,
+    device: Option<&str>,
+) -> io::Result<DnsAnswer<RData>> {
     let servers = match server {
         Some(server) => vec![server.clone()],
         None => system_resolvers(&std::fs::read_to_string(RESOLV_CONF).unwrap_or_default()),
     };
     if server.is_none() && device.is_some() {
-        return Ok(first_of(&name, &servers, device).await);
+        return Ok(first_of(name, kind, &servers, device).await);
     }
     let mut failures = Vec::new();
     for server in &servers {
-        match tokio::time::timeout(SERVER, ask(&name, server, device)).await {
+        match tokio::time::timeout(SERVER, ask(name, kind, server, device)).await {
             Ok(Err(failure)) => failures.push(format!("{server}: {failure}")),
             Ok(Ok(answer)) => return Ok(answer),
             Err(_) => failures.push(format!("{server}: no answer")),
@@ -62,10 +68,10 @@ pub(super) async fn aaaa(name: &str, server: Option<&DnsServer>, device: Option<
 }
 
 /// Asks all servers at once through one uplink, where most of them may be out of reach: resolv.conf does not say which
-/// belong to it. The first that knows addresses counts, else the first that knows that there are none.
-async fn first_of(name: &Name, servers: &[DnsServer], device: Option<&str>) -> DnsAnswer {
+/// belong to it. The first that has such records counts, else the first that knows that there are none.
+async fn first_of(name: &Name, kind: RecordType, servers: &[DnsServer], device: Option<&str>) -> DnsAnswer<RData> {
     let asked = servers.iter().map(|server| async move {
-        let answer = tokio::time::timeout(SERVER, ask(name, server, device)).await;
+        let answer = tokio::time::timeout(SERVER, ask(name, kind, server, device)).await;
         (server, answer.unwrap_or_else(|_| Err("no answer".to_owned())))
     });
     let mut asked: FuturesUnordered<_> = asked.collect();
@@ -84,7 +90,12 @@ async fn first_of(name: &Name, servers: &[DnsServer], device: Option<&str>) -> D
     negative.unwrap_or_else(|| DnsAnswer::Failed(failures.join("; ")))
 }
 
-async fn ask(name: &Name, server: &DnsServer, device: Option<&str>) -> Result<DnsAnswer, String> {
+async fn ask(
+    name: &Name,
+    kind: RecordType,
+    server: &DnsServer,
+    device: Option<&str>,
+) -> Result<DnsAnswer<RData>, String> {
     let device = server
         .device
         .as_deref()
@@ -106,21 +117,15 @@ async fn ask(name: &Name, server: &DnsServer, device: Option<&str>) -> Result<Dn
     // One short answer needs no larger packets, and without EDNS nothing asks for DNSSEC records, which keep a DNS64
     // from its work.
     options.edns0 = false;
-    options.ip_strategy = LookupIpStrategy::Ipv6Only;
     options.num_concurrent_reqs = 1;
     let resolver = builder.build().map_err(|error| error.to_string())?;
-    match resolver.lookup(name.clone(), RecordType::AAAA).await {
+    match resolver.lookup(name.clone(), kind).await {
         Ok(lookup) => {
             let answers = lookup.answers();
             let addresses: Vec<_> = answers
                 .iter()
-                .filter_map(|record| {
-                    if let RData::AAAA(address) = &record.data {
-                        Some(address.0)
-                    } else {
-                        None
-                    }
-                })
+                .filter(|record| record.record_type() == kind)
+                .map(|record| record.data.clone())
                 .collect();
             // The aliases on the way count too: the answer lasts as long as its shortest link.
             let ttl_s = answers.iter().map(|record| record.ttl).min().unwrap_or_default();

@@ -8,7 +8,7 @@ use clatd_stages::op::Op;
 use clatd_stages::world::WorldError;
 
 use super::SystemWorld;
-use crate::kernel::{ip6tables, netlink_same, nft, sysctl};
+use crate::kernel::{anycast, ip6tables, netlink_same, nft, sysctl};
 
 /// What was read of the system so far; each thing once.
 #[derive(Default)]
@@ -52,6 +52,11 @@ async fn stands(world: &SystemWorld, op: &Op, seen: &mut Seen) -> Result<bool, W
                     .iter()
                     .any(|entry| entry.index == link.index && entry.address == *address)
             }
+            None => true,
+        },
+        Op::JoinAnycast { device, address } => match link(world, device, seen).await? {
+            Some(link) => anycast::is_joined(link.index, *address)
+                .map_err(|error| WorldError::new(doing("an anycast address"), error))?,
             None => true,
         },
         Op::AddRoute { route } => {

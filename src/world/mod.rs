@@ -1,6 +1,7 @@
 //! All reads from the running system.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +10,12 @@ use async_trait::async_trait;
 use clatd_stages::facts::{Fact, Source};
 use clatd_stages::net::{Address6, Link, MAIN_TABLE, Route};
 use clatd_stages::op::Op;
+use clatd_stages::reservations::Reservations;
 use clatd_stages::settings::DnsServer;
 use clatd_stages::world::{DnsAnswer, RouteAnswer, World, WorldError};
 
 use clatd_translator::Pref64;
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use ipnet::Ipv6Net;
 
 use crate::kernel::{Holds, Netlink, command, ip6tables, nft, sysctl};
@@ -42,6 +45,7 @@ pub struct SystemWorld {
     answers: cache::Cache,
     advertisements: Option<RaWatch>,
     claims: Option<claims::Claims>,
+    reservations: Reservations,
     delegations: delegations::Delegations,
     notify: Notify,
 }
@@ -62,6 +66,7 @@ impl SystemWorld {
             answers: cache::Cache::default(),
             advertisements,
             claims: Some(claims::Claims::default()),
+            reservations: Reservations::default(),
             delegations: delegations::Delegations::default(),
             notify,
         }
@@ -84,6 +89,11 @@ impl SystemWorld {
     /// Gives delegated prefixes back; nothing may use them any more.
     pub async fn release_delegations(&self) {
         self.delegations.release().await;
+    }
+
+    /// An instance has ended: others may have its address.
+    pub fn release_address(&self, instance: &str) {
+        self.reservations.release(instance);
     }
 
     /// What routers say on a device, the first of them shortly waited for.
@@ -117,6 +127,31 @@ impl SystemWorld {
         gateways.sort();
         gateways.dedup();
         Ok(gateways)
+    }
+
+    /// What a name server says, or said not long ago.
+    async fn look_up(
+        &self,
+        name: io::Result<Name>,
+        kind: RecordType,
+        server: Option<&DnsServer>,
+        device: Option<&str>,
+    ) -> Result<DnsAnswer<RData>, WorldError> {
+        let name = name.map_err(|error| WorldError::new(format!("asking for {kind} records"), error))?;
+        let question = cache::Question {
+            name: name.to_ascii(),
+            kind,
+            server: server.map(ToString::to_string).unwrap_or_default(),
+            device: device.unwrap_or_default().to_owned(),
+            gateways: self.gateways(device).await?,
+        };
+        if let Some(answer) = self.answers.fresh(&question) {
+            return Ok(answer);
+        }
+        let answer = dns::look_up(&name, kind, server, device).await;
+        let answer =
+            answer.map_err(|error| WorldError::new(format!("asking for the {kind} records of {name}"), error))?;
+        Ok(self.answers.learn(question, answer))
     }
 
     async fn index(&self, device: &str) -> Result<Option<u32>, WorldError> {
@@ -196,19 +231,41 @@ impl World for SystemWorld {
         server: Option<&DnsServer>,
         device: Option<&str>,
     ) -> Result<DnsAnswer, WorldError> {
-        let question = cache::Question {
-            name: name.to_owned(),
-            server: server.map(ToString::to_string).unwrap_or_default(),
-            device: device.unwrap_or_default().to_owned(),
-            gateways: self.gateways(device).await?,
-        };
-        if let Some(answer) = self.answers.fresh(&question) {
-            return Ok(answer);
-        }
-        let answer = dns::aaaa(name, server, device).await;
-        let answer =
-            answer.map_err(|error| WorldError::new(format!("asking for the AAAA records of {name}"), error))?;
-        Ok(self.answers.learn(question, answer))
+        let answer = self
+            .look_up(dns::absolute(name), RecordType::AAAA, server, device)
+            .await?;
+        Ok(answer.filter_map(|data| match data {
+            RData::AAAA(address) => Some(address.0),
+            _ => None,
+        }))
+    }
+
+    async fn a(
+        &self,
+        name: &str,
+        server: Option<&DnsServer>,
+        device: Option<&str>,
+    ) -> Result<DnsAnswer<Ipv4Addr>, WorldError> {
+        let answer = self.look_up(dns::absolute(name), RecordType::A, server, device).await?;
+        Ok(answer.filter_map(|data| match data {
+            RData::A(address) => Some(address.0),
+            _ => None,
+        }))
+    }
+
+    async fn ptr(
+        &self,
+        address: Ipv6Addr,
+        server: Option<&DnsServer>,
+        device: Option<&str>,
+    ) -> Result<DnsAnswer<String>, WorldError> {
+        let answer = self
+            .look_up(Ok(address.into()), RecordType::PTR, server, device)
+            .await?;
+        Ok(answer.filter_map(|data| match data {
+            RData::PTR(name) => Some(name.0.to_ascii()),
+            _ => None,
+        }))
     }
 
     async fn advertised_prefixes(&self, device: &str) -> Result<Vec<Fact<Pref64>>, WorldError> {
@@ -241,6 +298,14 @@ impl World for SystemWorld {
         let how = port.map_or(probe::How::Echo, probe::How::Tcp);
         let answers = probe::answers(device, None, target, how, 3).await;
         answers.map_err(|error| WorldError::new(format!("checking whether {target} answers through {device}"), error))
+    }
+
+    async fn reserved(&self, instance: &str, device: &str) -> Result<Option<Ipv6Addr>, WorldError> {
+        Ok(self.reservations.of(instance, device))
+    }
+
+    async fn reserve(&self, instance: &str, device: &str, address: Ipv6Addr) -> Result<Option<String>, WorldError> {
+        Ok(self.reservations.reserve(instance, device, address))
     }
 
     async fn duplicate_of(&self, device: &str, address: Ipv6Addr) -> Result<Option<String>, WorldError> {

@@ -161,9 +161,21 @@ async fn derive(instance: &Instance, world: &dyn World, facts: &mut Facts) -> Re
         _ if is_modified_eui64(base) => Identifier::c1a7(network, instance.seed),
         _ => Identifier::random(network, length, instance.seed),
     };
-    for attempt in 0..CANDIDATES {
+    // What the instance has stays its own, though what it would rather have had may be free again.
+    let own = world
+        .reserved(&instance.name, &uplink)
+        .await
+        .map_err(world_error(stage))?;
+    let mut attempts: Vec<u32> = (0..CANDIDATES).collect();
+    attempts.sort_by_key(|attempt| Some(identifier.address(*attempt)) != own);
+    for attempt in attempts {
         let candidate = identifier.address(attempt);
         if addresses.iter().any(|address| address.address == candidate) {
+            continue;
+        }
+        // Neither detects the other as a duplicate: the kernel answers for both.
+        let reserved = world.reserve(&instance.name, &uplink, candidate).await;
+        if reserved.map_err(world_error(stage))?.is_some() {
             continue;
         }
         match world

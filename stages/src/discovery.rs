@@ -1,5 +1,7 @@
 //! Stage discovery: the PLAT prefix (configured, RFC 7050, or the fallback) and the uplink that leads to it.
 
+mod check;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use async_trait::async_trait;
@@ -9,9 +11,11 @@ use crate::conncheck::judge_uplink;
 use crate::facts::{Fact, Facts, Source};
 use crate::net::{MAIN_TABLE, Route};
 use crate::plan::{StageName, Step};
-use crate::settings::{DiscoveryWay, DnsServer, PlatCheck};
+use crate::settings::{DiscoveryWay, DnsServer};
 use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
 use crate::world::{DnsAnswer, World, WorldError};
+
+pub use check::{Checked, check};
 
 /// The well-known IPv4-only name (RFC 7050 section 2.2).
 pub const WELL_KNOWN_NAME: &str = "ipv4only.arpa.";
@@ -47,7 +51,7 @@ impl Stage for Discovery {
         let mut candidates = found.prefixes.into_iter();
         for candidate in candidates.by_ref() {
             let prefix = candidate.value;
-            facts.plat_prefix = Some(candidate);
+            facts.plat_prefix = Some(candidate.clone());
             let uplink = find_uplink(settings.plat_dev.as_deref(), prefix, world, facts)
                 .await
                 .map_err(world_error(self.name()))?;
@@ -58,14 +62,18 @@ impl Stage for Discovery {
                     continue;
                 }
             };
-            if !answers(instance, prefix, &device, world)
-                .await
-                .map_err(world_error(self.name()))?
-            {
-                unreachable.push(format!(
-                    "the PLAT of {prefix} does not answer through {device} (plat-check)"
-                ));
-                continue;
+            let checked = check(instance, &candidate, &device, world).await;
+            match checked.map_err(world_error(self.name()))? {
+                Some(Checked::Silent(server)) => {
+                    unreachable.push(format!(
+                        "the PLAT of {prefix} does not answer through {device} (plat-check: {server})"
+                    ));
+                    continue;
+                }
+                Some(Checked::Unverified(why)) => {
+                    facts.notes.push(format!("{why}, so it is used unchecked (plat-check)"))
+                }
+                Some(Checked::Answers(_)) | None => {}
             }
             facts.other_plat_prefixes = candidates.collect();
             return judge_uplink(instance, &device, world, facts)
@@ -77,14 +85,6 @@ impl Stage for Discovery {
 
     fn plan(&self, _instance: &Instance, _facts: &Facts) -> Result<Vec<Step>, PlanError> {
         Ok(Vec::new())
-    }
-}
-
-/// Whether the PLAT leads where `plat-check` says; several prefixes: the first that does is used.
-async fn answers(instance: &Instance, prefix: Pref64, device: &str, world: &dyn World) -> Result<bool, WorldError> {
-    match instance.settings.plat_check {
-        PlatCheck::No => Ok(true),
-        PlatCheck::Address { address, port } => world.answers(device, prefix.embed(address), port).await,
     }
 }
 
@@ -165,7 +165,23 @@ async fn advertised(uplink: &str, world: &dyn World, found: &mut Found) -> Resul
     Ok(())
 }
 
-/// Asks the servers that are configured, else those that the uplink's routers advertise and then the system's.
+/// The servers that are configured, else those that the uplink's routers advertise and then the system's (`None`).
+async fn resolvers(
+    instance: &Instance,
+    uplink: Option<&str>,
+    world: &dyn World,
+) -> Result<Vec<Option<DnsServer>>, WorldError> {
+    let mut servers: Vec<_> = instance.settings.dns64_servers.iter().cloned().map(Some).collect();
+    if servers.is_empty() {
+        if let Some(uplink) = uplink {
+            servers.extend(world.advertised_servers(uplink).await?.into_iter().map(Some));
+        }
+        servers.push(None);
+    }
+    Ok(servers)
+}
+
+/// Asks one server after the other until one knows a prefix.
 async fn ask(
     instance: &Instance,
     uplink: Option<&str>,
@@ -173,14 +189,7 @@ async fn ask(
     found: &mut Found,
 ) -> Result<(), WorldError> {
     let settings = &instance.settings;
-    let mut servers: Vec<Option<DnsServer>> = settings.dns64_servers.iter().cloned().map(Some).collect();
-    if servers.is_empty() {
-        if let Some(uplink) = uplink {
-            servers.extend(world.advertised_servers(uplink).await?.into_iter().map(Some));
-        }
-        servers.push(None);
-    }
-    for server in servers {
+    for server in resolvers(instance, uplink, world).await? {
         // The prefix belongs to the uplink: where that is named, the question goes through it (RFC 8880 section 7.1).
         let device = settings.plat_dev.as_deref();
         let answer = world.aaaa(WELL_KNOWN_NAME, server.as_ref(), device).await?;

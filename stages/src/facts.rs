@@ -114,6 +114,10 @@ pub struct Facts {
     /// That address is the host's own, so that the CLAT's flows are told by marks.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub shared: bool,
+    /// The uplink's neighbours find the CLAT's address since it is joined as an anycast address, and why not by a proxy
+    /// neighbour entry; `None` = by that, or not at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anycast: Option<&'static str>,
     /// Things to be said once, as warnings.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,

@@ -1,7 +1,7 @@
 //! A world made of data: what tests observe.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use async_trait::async_trait;
 use clatd_translator::Pref64;
@@ -9,6 +9,7 @@ use clatd_translator::Pref64;
 use crate::facts::Fact;
 use crate::net::{Address6, Link, Route};
 use crate::op::Op;
+use crate::reservations::Reservations;
 use crate::settings::DnsServer;
 use crate::world::{DnsAnswer, RouteAnswer, World, WorldError};
 
@@ -33,6 +34,10 @@ pub struct FixedWorld {
     pub ip6tables: Option<String>,
     /// DNS answers by server; the empty name is the system's resolver. A server without an answer times out.
     pub dns: BTreeMap<String, DnsAnswer>,
+    /// What addresses are called; others have no name.
+    pub names: BTreeMap<Ipv6Addr, DnsAnswer<String>>,
+    /// IPv4 addresses by name; other names have none.
+    pub ipv4_of: BTreeMap<String, DnsAnswer<Ipv4Addr>>,
     /// The programs that exist.
     pub programs: BTreeSet<String>,
     /// PLAT prefixes that routers advertise, by device.
@@ -41,6 +46,8 @@ pub struct FixedWorld {
     pub delegated: BTreeMap<String, Fact<ipnet::Ipv6Net>>,
     /// Who has addresses already.
     pub duplicates: BTreeMap<Ipv6Addr, String>,
+    /// Which instance has which address; clones of the world share it.
+    pub reservations: Reservations,
     /// Addresses that do not answer.
     pub silent: BTreeSet<Ipv6Addr>,
     /// What others undid: texts that stand in the operations that did it.
@@ -104,11 +111,35 @@ impl World for FixedWorld {
             .cloned()
             .unwrap_or_else(|| DnsAnswer::Failed("timed out".into())))
     }
+    async fn a(&self, name: &str, _: Option<&DnsServer>, _: Option<&str>) -> Result<DnsAnswer<Ipv4Addr>, WorldError> {
+        Ok(self.ipv4_of.get(name).cloned().unwrap_or(DnsAnswer::NoRecords {
+            nxdomain: true,
+            ttl_s: None,
+        }))
+    }
+    async fn ptr(
+        &self,
+        address: Ipv6Addr,
+        _: Option<&DnsServer>,
+        _: Option<&str>,
+    ) -> Result<DnsAnswer<String>, WorldError> {
+        let none = DnsAnswer::NoRecords {
+            nxdomain: true,
+            ttl_s: None,
+        };
+        Ok(self.names.get(&address).cloned().unwrap_or(none))
+    }
     async fn advertised_prefixes(&self, device: &str) -> Result<Vec<Fact<Pref64>>, WorldError> {
         Ok(self.advertised.get(device).cloned().unwrap_or_default())
     }
     async fn delegated_prefix(&self, device: &str) -> Result<Option<Fact<ipnet::Ipv6Net>>, WorldError> {
         Ok(self.delegated.get(device).cloned())
+    }
+    async fn reserved(&self, instance: &str, device: &str) -> Result<Option<Ipv6Addr>, WorldError> {
+        Ok(self.reservations.of(instance, device))
+    }
+    async fn reserve(&self, instance: &str, device: &str, address: Ipv6Addr) -> Result<Option<String>, WorldError> {
+        Ok(self.reservations.reserve(instance, device, address))
     }
     async fn duplicate_of(&self, _: &str, address: Ipv6Addr) -> Result<Option<String>, WorldError> {
         Ok(self.duplicates.get(&address).cloned())

@@ -23,6 +23,7 @@ pub mod firewall;
 pub mod nd;
 pub mod proxynd;
 pub mod ra;
+pub mod reservations;
 pub mod route;
 pub mod script;
 pub mod sysctl;

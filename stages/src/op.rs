@@ -97,6 +97,21 @@ pub enum Op {
         /// The address answered for.
         address: Ipv6Addr,
     },
+    /// Joins an address of a device's link as an anycast address: the kernel answers neighbour solicitations for it, and
+    /// for others that detect duplicates, until it is left or the daemon ends.
+    JoinAnycast {
+        /// Device name.
+        device: String,
+        /// The address joined.
+        address: Ipv6Addr,
+    },
+    /// Leaves it.
+    LeaveAnycast {
+        /// Device name.
+        device: String,
+        /// The address joined.
+        address: Ipv6Addr,
+    },
     /// Adds a route.
     AddRoute {
         /// The route.
@@ -309,6 +324,8 @@ impl fmt::Display for Op {
             Self::RemoveProxyNeighbour { device, address } => {
                 write!(f, "stop answering neighbour solicitations for {address} on {device}")
             }
+            Self::JoinAnycast { device, address } => write!(f, "join anycast address {address} on {device}"),
+            Self::LeaveAnycast { device, address } => write!(f, "leave anycast address {address} on {device}"),
             Self::AddRoute { route } => write!(f, "add route {route}"),
             Self::RemoveRoute { route } => write!(f, "remove route {route}"),
             Self::AddRule { rule } => write!(f, "add rule {rule}"),

@@ -1,18 +1,108 @@
-//! Stage proxy-ND: the uplink answers neighbour solicitations for the CLAT's IPv6 address (RFC 4861 section 7.2.8).
+//! Stage proxy-ND: the uplink answers neighbour solicitations for the CLAT's IPv6 address, by a proxy neighbour entry
+//! (RFC 4861 section 7.2.8) or by joining it as an anycast address (section 7.2.7).
+//!
+//! | | proxy entry | anycast |
+//! |---|---|---|
+//! | needs | `forwarding` and `proxy_ndp` of the uplink | an address in a prefix of the uplink, unless that forwards |
+//! | takes away | default routes of router advertisements where `accept_ra=0` | nothing |
+//! | packets to it | are forwarded | are the host's own, unless a rule before the local table takes them |
+//!
+//! So the proxy entry comes first, and where it cannot work or would do harm, the other takes its place.
 
 use async_trait::async_trait;
 
 use crate::facts::Facts;
+use crate::net::{Address6, MAIN_TABLE, Route};
 use crate::op::Op;
 use crate::plan::{StageName, Step};
-use crate::settings::Settings;
+use crate::settings::{NdChoice, Settings};
 use crate::stage::{Instance, PlanError, Stage};
+use crate::sysctl::{ALL_FORWARDING, key};
 use crate::translator::mappings;
+use crate::world::{World, WorldError};
 
-/// Whether the kernel is to answer for the CLAT's address: not for the host's own, for which it does anyway, nor in a
-/// delegated prefix, which is routed to this host.
-pub(crate) fn answers_neighbours(settings: &Settings, facts: &Facts) -> bool {
-    settings.proxynd_enable && !facts.shared && facts.delegated_prefix.is_none()
+/// Routing protocol of what router advertisements bring.
+const FROM_ADVERTISEMENT: u8 = 9;
+
+/// How the neighbours find the CLAT's address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// By a proxy neighbour entry.
+    Proxy,
+    /// By an anycast address.
+    Anycast,
+}
+
+/// How the kernel is to answer for the CLAT's address, if it is: not for the host's own, for which it does anyway, nor in
+/// a delegated prefix, which is routed to this host.
+pub(crate) fn way(settings: &Settings, facts: &Facts) -> Option<Way> {
+    let wanted = settings.proxynd_enable && settings.nd != NdChoice::None;
+    let needed = !facts.shared && facts.delegated_prefix.is_none();
+    let way = if facts.anycast.is_some() {
+        Way::Anycast
+    } else {
+        Way::Proxy
+    };
+    (wanted && needed).then_some(way)
+}
+
+/// Finds out whether the address is better joined, once the sysctls are known.
+pub(crate) async fn choose(settings: &Settings, world: &dyn World, facts: &mut Facts) -> Result<(), WorldError> {
+    let (Some(uplink), Some(clat)) = (&facts.uplink, &facts.clat_v6_addr) else {
+        return Ok(());
+    };
+    let uplink = &uplink.value.name;
+    facts.anycast = match settings.nd {
+        _ if way(settings, facts).is_none() => None,
+        NdChoice::Proxy | NdChoice::None => None,
+        NdChoice::Anycast => Some("nd=anycast"),
+        NdChoice::Auto => match against_forwarding(settings, uplink, world, facts).await? {
+            // An address that is in no prefix of the uplink is routed to this host; nobody looks for it.
+            Some(why) if is_on_link(&world.addresses6(uplink).await?, clat.value) => Some(why),
+            _ => None,
+        },
+    };
+    Ok(())
+}
+
+/// Why the uplink's `forwarding`, which proxy entries need, stays off; `None` = it is on, or will be.
+async fn against_forwarding(
+    settings: &Settings,
+    uplink: &str,
+    world: &dyn World,
+    facts: &Facts,
+) -> Result<Option<&'static str>, WorldError> {
+    let is_off = |key: &str| facts.sysctls.get(key).is_some_and(|value| value == "0");
+    if !is_off(&key(uplink, "forwarding")) {
+        return Ok(None);
+    }
+    if !settings.forwarding_enable {
+        return Ok(Some(
+            "forwarding-enable=no, without which the kernel answers for no proxied neighbour",
+        ));
+    }
+    // Before Linux 6.17 all devices forward or none, so nothing is saved.
+    if is_off(ALL_FORWARDING) && !facts.sysctls.contains_key(&key(uplink, "force_forwarding")) {
+        return Ok(None);
+    }
+    let routes = world.routes6(MAIN_TABLE).await?;
+    let lost = routes.iter().any(|route| would_be_lost(route, facts));
+    Ok(lost.then_some(
+        "forwarding=1 would take away the default route of a router advertisement on a device with accept_ra=0",
+    ))
+}
+
+/// Switching any `forwarding` on purges such routes on devices whose `accept_ra` neither is 2 nor becomes so.
+fn would_be_lost(route: &Route, facts: &Facts) -> bool {
+    let Some(device) = &route.device else { return false };
+    let accept_ra = facts.sysctls.get(&key(device, "accept_ra"));
+    route.is_default() && route.protocol == FROM_ADVERTISEMENT && accept_ra.is_some_and(|value| value == "0")
+}
+
+fn is_on_link(addresses: &[Address6], clat: std::net::Ipv6Addr) -> bool {
+    addresses.iter().any(|found| {
+        ipnet::Ipv6Net::new(found.address, found.prefix_len).is_ok_and(|prefix| prefix.trunc().contains(&clat))
+    })
 }
 
 /// The stage.
@@ -31,27 +121,26 @@ impl Stage for ProxyNd {
                 what: "no uplink and CLAT address".into(),
             });
         };
-        if !answers_neighbours(&instance.settings, facts) {
+        let Some(way) = way(&instance.settings, facts) else {
             return Ok(Vec::new());
-        }
-        let device = &uplink.value.name;
+        };
         let hosts = mappings(&instance.settings, address.value)
             .into_iter()
             .filter(|map| map.v6.prefix_len() == 128);
         let steps = hosts.map(|map| {
-            let address = map.v6.addr();
-            Step::new(
-                self.name(),
-                "the uplink's neighbours must find the CLAT's address",
-                Op::AddProxyNeighbour {
-                    device: device.clone(),
-                    address,
-                },
-                Op::RemoveProxyNeighbour {
-                    device: device.clone(),
-                    address,
-                },
-            )
+            let (device, address) = (uplink.value.name.clone(), map.v6.addr());
+            let (again, why) = (device.clone(), "the uplink's neighbours must find the CLAT's address");
+            let (apply, undo) = match way {
+                Way::Proxy => (
+                    Op::AddProxyNeighbour { device, address },
+                    Op::RemoveProxyNeighbour { device: again, address },
+                ),
+                Way::Anycast => (
+                    Op::JoinAnycast { device, address },
+                    Op::LeaveAnycast { device: again, address },
+                ),
+            };
+            Step::new(self.name(), why, apply, undo)
         });
         Ok(steps.collect())
     }

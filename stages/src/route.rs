@@ -5,7 +5,7 @@
 //!
 //! | rule | selects | leads to |
 //! |---|---|---|
-//! | IPv6 in | from the uplink (or this host) to the CLAT's addresses | the CLAT device |
+//! | IPv6 in | from the uplink (or this host) to the CLAT's addresses; before the local table if that has them, too | the CLAT device |
 //! | IPv6 out | from the CLAT device | the uplink's own gateway |
 //! | IPv4 out | from the CLAT's addresses, or of sockets bound to its device | the CLAT device |
 //!
@@ -22,6 +22,7 @@ use crate::facts::{Fact, Facts, Source};
 use crate::net::{Link, MAIN_TABLE, Route as NetRoute, Rule};
 use crate::op::Op;
 use crate::plan::{StageName, Step};
+use crate::proxynd::{Way, way};
 use crate::settings::{RouteMtu, Settings};
 use crate::shared;
 use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
@@ -31,7 +32,7 @@ use crate::world::{World, WorldError};
 /// Before the rule of VRFs (1000) and everything that others add behind it; the local table (0) comes first.
 mod priority {
     /// Before the local table, which moves to 1 for it.
-    pub(super) const V6_SHARED: u32 = 0;
+    pub(super) const V6_BEFORE_LOCAL: u32 = 0;
     pub(super) const V4_SPECIFIC: u32 = 464;
     pub(super) const V4_TABLE: u32 = 465;
     pub(super) const V6_IN: u32 = 466;
@@ -45,6 +46,8 @@ const METRIC_ROOM: u32 = 16;
 
 /// By how much an IPv6 header is larger than an IPv4 one, in bytes.
 const HEADER_DIFFERENCE: u32 = 20;
+/// What a fragment needs more than that: IPv6 has the fields of IPv4's header in a Fragment Header (RFC 7915 section 4.1).
+const FRAGMENT_HEADER: u32 = 8;
 
 /// The stage.
 pub struct Route;
@@ -162,10 +165,12 @@ async fn ranked_metric(instance: &Instance, uplink: &Link, world: &dyn World) ->
 pub(crate) fn default_route_mtu(settings: &Settings, facts: &Facts) -> Option<u32> {
     match settings.v4_defaultroute_mtu {
         RouteMtu::Bytes(bytes) => Some(bytes).filter(|&bytes| bytes > 0),
-        RouteMtu::Auto => facts
-            .uplink_mtu
-            .as_ref()
-            .map(|mtu| mtu.value.max(IPV6_MIN_MTU) - HEADER_DIFFERENCE),
+        RouteMtu::Auto => {
+            let mtu = facts.uplink_mtu.as_ref()?.value.max(IPV6_MIN_MTU);
+            // Below that the translator cuts every fragment to `lowest-ipv6-mtu` anyway, so there is nothing to be gained.
+            let fragments_pass_uncut = settings.lowest_ipv6_mtu >= mtu;
+            Some(mtu - HEADER_DIFFERENCE - if fragments_pass_uncut { FRAGMENT_HEADER } else { 0 })
+        }
     }
 }
 
@@ -194,7 +199,14 @@ impl Planner<'_> {
             .uplink_vrf
             .as_ref()
             .map_or(self.uplink, |vrf| vrf.value.name.as_str());
-        let mut steps = Vec::new();
+        let joined = way(self.settings, self.facts) == Some(Way::Anycast);
+        let (mut steps, priority) = match joined {
+            true => {
+                let why = "packets to the CLAT must not be taken for the host's own, as those to anycast addresses are";
+                (vec![local_rule_held(why)], priority::V6_BEFORE_LOCAL)
+            }
+            false => (Vec::new(), priority::V6_IN),
+        };
         for network in &self.v6_networks {
             let route = NetRoute {
                 table: self.table(),
@@ -211,7 +223,7 @@ impl Planner<'_> {
                     Rule {
                         iif: Some(device.to_owned()),
                         to: Some(IpNet::V6(*network)),
-                        ..Rule::ours(true, priority::V6_IN, self.table())
+                        ..Rule::ours(true, priority, self.table())
                     },
                 ));
             }
@@ -229,11 +241,8 @@ impl Planner<'_> {
             .uplink_vrf
             .as_ref()
             .map_or(self.uplink, |vrf| vrf.value.name.as_str());
-        let mut steps = vec![Step::new(
-            StageName::Route,
+        let mut steps = vec![local_rule_held(
             "replies to the CLAT must not be taken for the host's own",
-            Op::HoldLocalRule {},
-            Op::ReleaseLocalRule {},
         )];
         for network in &self.v6_networks {
             let route = NetRoute {
@@ -249,7 +258,7 @@ impl Planner<'_> {
                     fwmark: mark,
                     // Without a mark only the prefix tells; errors of routers on the way then go to the host.
                     from: prefix.filter(|_| mark.is_none()).map(IpNet::V6),
-                    ..Rule::ours(true, priority::V6_SHARED, self.table())
+                    ..Rule::ours(true, priority::V6_BEFORE_LOCAL, self.table())
                 },
             ));
         }
@@ -333,6 +342,10 @@ impl Planner<'_> {
             ..NetRoute::ours(everything, self.clat())
         }
     }
+}
+
+fn local_rule_held(why: &str) -> Step {
+    Step::new(StageName::Route, why, Op::HoldLocalRule {}, Op::ReleaseLocalRule {})
 }
 
 fn route_added(why: &str, route: NetRoute) -> Step {

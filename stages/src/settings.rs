@@ -63,6 +63,8 @@ pub struct Settings {
     pub plat_fallback_prefix: Option<Pref64Setting>,
     /// Whether a proxy neighbour entry is added for the CLAT's IPv6 address.
     pub proxynd_enable: bool,
+    /// How the uplink answers them.
+    pub nd: NdChoice,
     /// TAYGA's configuration file; none = a temporary one.
     pub tayga_conffile: Option<String>,
     /// The translator's own IPv4 address: source of its ICMPv4 errors.
@@ -133,6 +135,7 @@ impl Default for Settings {
             plat_check: PlatCheck::No,
             plat_fallback_prefix: None,
             proxynd_enable: true,
+            nd: NdChoice::Auto,
             tayga_conffile: None,
             tayga_v4_addr: Ipv4Addr::new(192, 0, 0, 2),
             v4_conncheck_enable: true,
@@ -276,6 +279,19 @@ word_setting! {
     }
 }
 word_setting! {
+    /// `nd`.
+    NdChoice {
+        /// A proxy neighbour entry, unless that cannot work or would harm the uplink; then like `anycast`.
+        Auto = "auto",
+        /// A proxy neighbour entry (RFC 4861 section 7.2.8).
+        Proxy = "proxy",
+        /// The address is joined as an anycast address (RFC 4861 section 7.2.7).
+        Anycast = "anycast",
+        /// Nobody answers.
+        None = "none",
+    }
+}
+word_setting! {
     /// `when-idle`.
     WhenIdle {
         /// Say why and exit 0.
@@ -320,7 +336,8 @@ word_setting! {
 pub enum RouteMtu {
     /// So many bytes; 0 = none set.
     Bytes(u32),
-    /// The IPv6 MTU of the uplink, less the 20 bytes by which the IPv6 header is larger.
+    /// The IPv6 MTU of the uplink, less the 20 bytes by which the IPv6 header is larger, and 8 more where fragments pass
+    /// the translator uncut.
     Auto,
 }
 
@@ -352,6 +369,8 @@ serde_as_text!(RouteMtu);
 pub enum PlatCheck {
     /// The PLAT is believed in.
     No,
+    /// It must lead to the server that the network itself names.
+    Yes,
     /// It must lead to this IPv4 address: ICMPv6 echo, or TCP to this port.
     Address {
         /// The address probed, embedded in the prefix.
@@ -365,6 +384,7 @@ impl fmt::Display for PlatCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::No => f.write_str("no"),
+            Self::Yes => f.write_str("yes"),
             Self::Address { address, port: None } => address.fmt(f),
             Self::Address {
                 address,
@@ -378,9 +398,11 @@ impl FromStr for PlatCheck {
     type Err = ExpectedValue;
     fn from_str(text: &str) -> Result<Self, ExpectedValue> {
         let expected =
-            || ExpectedValue("no, an IPv4 address to ping through the PLAT, or address:port to connect to".into());
-        if text == "no" {
-            return Ok(Self::No);
+            || ExpectedValue("yes, no, an IPv4 address to ping through the PLAT, or address:port to connect to".into());
+        match text {
+            "no" => return Ok(Self::No),
+            "yes" => return Ok(Self::Yes),
+            _ => {}
         }
         let (address, port) = match text.split_once(':') {
             Some((address, port)) => (address, Some(port.parse().map_err(|_| expected())?)),

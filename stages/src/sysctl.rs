@@ -2,7 +2,7 @@
 //!
 //! Linux 6.17 brought `force_forwarding` per device, which forwards without making the host a router elsewhere;
 //! before, `all/forwarding` is the only way. Proxy neighbour discovery answers only where the uplink's own
-//! `forwarding` is on. Switching any `forwarding` on purges the routes that the kernel learned from router
+//! `forwarding` is on; an address that is joined as an anycast address needs no sysctl. Switching any `forwarding` on purges the routes that the kernel learned from router
 //! advertisements on every device whose `accept_ra` is not 2, so `accept_ra=2` comes first.
 
 use std::collections::BTreeMap;
@@ -12,16 +12,16 @@ use async_trait::async_trait;
 use crate::facts::Facts;
 use crate::op::Op;
 use crate::plan::{StageName, Step};
-use crate::proxynd::answers_neighbours;
+use crate::proxynd::{self, Way, way};
 use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
 use crate::world::{World, WorldError};
 
 /// The stage.
 pub struct Sysctl;
 
-const ALL_FORWARDING: &str = "net/ipv6/conf/all/forwarding";
+pub(crate) const ALL_FORWARDING: &str = "net/ipv6/conf/all/forwarding";
 
-fn key(device: &str, name: &str) -> String {
+pub(crate) fn key(device: &str, name: &str) -> String {
     format!("net/ipv6/conf/{device}/{name}")
 }
 
@@ -48,7 +48,11 @@ impl Stage for Sysctl {
         let settings = &instance.settings;
         let mut keys = Vec::new();
         if settings.proxynd_enable {
-            keys.extend([key(&uplink, "proxy_ndp"), proxy_delay(&uplink)]);
+            keys.extend([
+                key(&uplink, "proxy_ndp"),
+                proxy_delay(&uplink),
+                key(&uplink, "forwarding"),
+            ]);
         }
         if settings.forwarding_enable {
             keys.extend([
@@ -66,6 +70,9 @@ impl Stage for Sysctl {
             }
         }
         read(world, keys, facts).await.map_err(world_error(self.name()))?;
+        proxynd::choose(settings, world, facts)
+            .await
+            .map_err(world_error(self.name()))?;
         Ok(Verdict::Ready)
     }
 
@@ -79,15 +86,17 @@ impl Stage for Sysctl {
             facts,
             uplink: &uplink.value.name,
             clat: &settings.clat_dev,
-            proxynd: answers_neighbours(settings, facts),
+            proxynd: way(settings, facts) == Some(Way::Proxy),
         };
         let mut steps = vec![planner.loose_rp_filter()];
         if settings.forwarding_enable {
             steps.extend(planner.forwarding());
         }
-        if answers_neighbours(settings, facts) {
+        if planner.proxynd {
             let why = "the uplink answers neighbour solicitations for the CLAT's address";
             steps.extend(planner.hold(&key(planner.uplink, "proxy_ndp"), "1", why));
+        }
+        if way(settings, facts).is_some() {
             let why =
                 "nobody else answers for the CLAT's address, so there is nobody to wait for (RFC 4861 section 7.2.8)";
             steps.extend(planner.hold(&proxy_delay(planner.uplink), "0", why));

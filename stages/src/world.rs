@@ -1,7 +1,7 @@
 //! What the stages read. `src/world` answers from the running system, tests from data.
 
 use std::error::Error;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use async_trait::async_trait;
 use clatd_translator::Pref64;
@@ -42,13 +42,13 @@ pub struct RouteAnswer {
     pub source: Option<IpAddr>,
 }
 
-/// What a DNS server said to an AAAA question.
+/// What a DNS server said: to an AAAA question, unless another type of record is named.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DnsAnswer {
-    /// Addresses in the order of the answer, and the smallest TTL in seconds.
+pub enum DnsAnswer<T = Ipv6Addr> {
+    /// What was asked for, in the order of the answer, and the smallest TTL in seconds.
     Addresses {
-        /// The AAAA records.
-        addresses: Vec<Ipv6Addr>,
+        /// The records: addresses, or what addresses are called.
+        addresses: Vec<T>,
         /// Their smallest TTL in seconds.
         ttl_s: u32,
     },
@@ -61,6 +61,26 @@ pub enum DnsAnswer {
     },
     /// No usable answer, and why: time-out, SERVFAIL, refused, ...
     Failed(String),
+}
+
+impl<T> DnsAnswer<T> {
+    /// The same answer with those records that `take` makes something of.
+    pub fn filter_map<U>(self, take: impl FnMut(T) -> Option<U>) -> DnsAnswer<U> {
+        match self {
+            Self::Addresses { addresses, ttl_s } => {
+                let addresses: Vec<U> = addresses.into_iter().filter_map(take).collect();
+                if addresses.is_empty() {
+                    return DnsAnswer::NoRecords {
+                        nxdomain: false,
+                        ttl_s: None,
+                    };
+                }
+                DnsAnswer::Addresses { addresses, ttl_s }
+            }
+            Self::NoRecords { nxdomain, ttl_s } => DnsAnswer::NoRecords { nxdomain, ttl_s },
+            Self::Failed(why) => DnsAnswer::Failed(why),
+        }
+    }
 }
 
 /// All reads. An absent thing is `None` or an empty list; an error means that the read itself failed.
@@ -101,6 +121,32 @@ pub trait World: Send + Sync {
     async fn aaaa(&self, name: &str, server: Option<&DnsServer>, device: Option<&str>)
     -> Result<DnsAnswer, WorldError>;
 
+    /// The same for A records.
+    async fn a(
+        &self,
+        _name: &str,
+        _server: Option<&DnsServer>,
+        _device: Option<&str>,
+    ) -> Result<DnsAnswer<Ipv4Addr>, WorldError> {
+        Ok(DnsAnswer::NoRecords {
+            nxdomain: true,
+            ttl_s: None,
+        })
+    }
+
+    /// The same for the names of an address: PTR records below ip6.arpa.
+    async fn ptr(
+        &self,
+        _address: Ipv6Addr,
+        _server: Option<&DnsServer>,
+        _device: Option<&str>,
+    ) -> Result<DnsAnswer<String>, WorldError> {
+        Ok(DnsAnswer::NoRecords {
+            nxdomain: true,
+            ttl_s: None,
+        })
+    }
+
     /// The PLAT prefixes that routers advertise on a device (RFC 8781), the most preferred router's first. Where nothing
     /// was heard yet, a router is solicited and shortly waited for.
     async fn advertised_prefixes(&self, _device: &str) -> Result<Vec<Fact<Pref64>>, WorldError> {
@@ -115,6 +161,16 @@ pub trait World: Send + Sync {
     /// Whether `target` answers through this device: an ICMPv6 echo, or TCP to `port` (RFC 7050 section 3.2).
     async fn answers(&self, _device: &str, _target: Ipv6Addr, _port: Option<u16>) -> Result<bool, WorldError> {
         Ok(true)
+    }
+
+    /// The address that an instance has on this device, by an earlier [`Self::reserve`].
+    async fn reserved(&self, _instance: &str, _device: &str) -> Result<Option<Ipv6Addr>, WorldError> {
+        Ok(None)
+    }
+
+    /// Gives this address to an instance in place of what it had; the name of another one of this daemon that has it.
+    async fn reserve(&self, _instance: &str, _device: &str, _address: Ipv6Addr) -> Result<Option<String>, WorldError> {
+        Ok(None)
     }
 
     /// Who has this address on the device's link already, found by duplicate address detection (RFC 4862 section 5.4);

@@ -128,6 +128,19 @@ fn words_in_any_case() {
 }
 
 #[test]
+fn a_check_of_the_plat_takes_words_and_addresses() {
+    for (text, kept) in [
+        ("YES", "yes"),
+        ("on", "yes"),
+        ("off", "no"),
+        ("192.0.2.1", "192.0.2.1"),
+        ("192.0.2.1:443", "192.0.2.1:443"),
+    ] {
+        assert_eq!(single(&format!("plat-check={text}"), &[]).plat_check.to_string(), kept);
+    }
+}
+
+#[test]
 fn maps_add_up_within_a_file() {
     let conf = "map=192.0.2.1 2001:db8::1\nquiet=0\nmap=198.51.100.8/30   2001:db8:46::8/126\n";
     assert_eq!(

@@ -316,6 +316,49 @@ fn the_local_rule_can_be_moved_and_comes_back() {
 }
 
 #[test]
+fn anycast_addresses_come_and_go() {
+    in_namespace(|mut bed| async move {
+        let before = state();
+        let (device, address) = ("up0".to_owned(), "2001:db8:1::c1a7".parse().unwrap());
+        let join = Op::JoinAnycast { device, address };
+        assert_eq!(bed.world.undone(&[&join]).await.unwrap(), [0]);
+        let outcome = bed.apply(join.clone()).await;
+        assert!(sh("ip -6 route show table local type anycast").contains("2001:db8:1::c1a7 dev up0"));
+        assert_eq!(bed.world.undone(&[&join]).await.unwrap(), [0; 0]);
+        // Done again, as after it was lost.
+        bed.apply(join.clone()).await;
+        let leave = |device: &str| Op::LeaveAnycast {
+            device: device.into(),
+            address,
+        };
+        bed.undo(leave("up0"), &outcome).await;
+        assert_eq!(bed.world.undone(&[&join]).await.unwrap(), [0]);
+        assert_unchanged(&before);
+        // It is left when this process ends, so another one finds nothing to undo.
+        bed.undo(leave("absent0"), &outcome).await;
+
+        let failed = bed.fail(Op::JoinAnycast {
+            device: "up0".into(),
+            address: "2001:db8:2::c1a7".parse().unwrap(),
+        });
+        let failed = failed.await;
+        assert!(
+            chain(&failed).contains("has no prefix with 2001:db8:2::c1a7"),
+            "{}",
+            chain(&failed)
+        );
+        let failed = bed.fail(Op::JoinAnycast {
+            device: "up0".into(),
+            address: "2001:db8:1::2".parse().unwrap(),
+        });
+        assert!(chain(&failed.await).contains("is an address of this host"));
+        bed.apply(join).await;
+        drop(bed);
+        assert_unchanged(&before);
+    });
+}
+
+#[test]
 fn proxy_neighbours_come_and_go() {
     in_namespace(|mut bed| async move {
         let before = state();

@@ -24,7 +24,8 @@ impl Uplink {
     pub fn new() -> Self {
         Self::default()
     }
-    fn with(mut self, words: &[&str]) -> Self {
+    /// More options, word by word.
+    pub fn with(mut self, words: &[&str]) -> Self {
         self.0.extend(words.iter().map(ToString::to_string));
         self
     }

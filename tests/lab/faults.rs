@@ -86,10 +86,14 @@ fn tayga_dies_later() {
          tayga \"$@\" & child=$!\ntrap 'kill $child; exit 0' TERM INT\n\
          while [ ! -e \"$0.die\" ]; do sleep 0.1; done\nkill -9 $child\necho 'last words of the translator' >&2\nexit 9\n",
     );
-    let mut daemon = Daemon::up(&lab, &["translator=tayga", &format!("cmd-tayga={tayga}")]);
+    let down = lab.file("down");
+    let script = format!("script-down=touch {}", down.display());
+    let mut daemon = Daemon::up(&lab, &["translator=tayga", &format!("cmd-tayga={tayga}"), &script]);
+    assert!(!down.exists());
     std::fs::write(format!("{tayga}.die"), "").unwrap();
     let ran = daemon.wait_exit(Duration::from_secs(15));
     assert_eq!(ran.code, Some(1), "{ran}");
+    assert!(down.exists(), "script-down has run: {ran}");
     assert!(
         format!("{}{}", ran.out, ran.err).contains("last words of the translator"),
         "its last output is told: {ran}"

@@ -47,6 +47,13 @@ pub fn udp(lab: &Lab, sizes: &[u32]) {
     lab.host(&format!("{NET_CLIENT} udp {SERVER} {}", sizes.join(" ")));
 }
 
+/// The same, each at the first attempt.
+#[allow(dead_code, reason = "of tests/links.rs")]
+pub fn udp_at_once(lab: &Lab, sizes: &[u32]) {
+    let sizes: Vec<_> = sizes.iter().map(ToString::to_string).collect();
+    lab.host(&format!("{NET_CLIENT} udp --tries 1 {SERVER} {}", sizes.join(" ")));
+}
+
 /// The same with UDP checksum zero, which IPv6 does not allow: the translator must compute one.
 pub fn udp_without_checksum(lab: &Lab, bytes: u32) {
     lab.host(&format!("{NET_CLIENT} udp --no-checksum {SERVER} {bytes}"));

@@ -1,8 +1,8 @@
 //! Is the PLAT there, and how large may packets be?
 
-use crate::bed::{Lab, Uplink, poll};
+use crate::bed::{Lab, SERVER, Uplink, poll};
 use crate::daemon::{Daemon, around, clatd};
-use crate::{advertise, fact, traffic};
+use crate::{advertise, fact, status, traffic};
 use nix::sys::signal::Signal;
 use std::time::Duration;
 
@@ -19,6 +19,55 @@ fn a_prefix_that_leads_nowhere_is_passed_over() {
     traffic::ping(&lab);
     daemon.stop(Signal::SIGTERM);
     lab.assert_state_is(&before, "after the stop");
+}
+
+/// The operator names servers to check its NAT64s with (RFC 7050 section 3.2): the first prefix's does not answer.
+#[test]
+fn the_networks_own_check_server_is_asked() {
+    let uplink = Uplink::new()
+        .plat("2001:db8:64::/96")
+        .plat("2001:db8:65::/96")
+        .without_dns64();
+    let lab = Lab::raise(&uplink.with(&["--check-server", "192.88.99.77", "--check-server", SERVER]));
+    let before = lab.state();
+    let mut daemon = Daemon::start(&lab, &["when-idle=wait", "discovery=ra", "plat-check=yes"]);
+    daemon.wait_for("it waits", || daemon_is(&lab, "idle"));
+    advertise(&lab, "--pref64 2001:db8:64::/96=600 --pref64 2001:db8:65::/96=600");
+    daemon.wait_until_running(&lab);
+    assert_eq!(fact(&lab, "plat_prefix"), "2001:db8:65::/96");
+    traffic::ping(&lab);
+    assert!(!daemon.output().contains("unchecked"), "{}", daemon.output());
+
+    // The second one's dies too.
+    lab.run("net", &format!("ip address del {SERVER}/32 dev lo"))
+        .ok("the check server is gone");
+    assert!(
+        poll(Duration::from_secs(60), || daemon_is(&lab, "idle")),
+        "{}",
+        daemon.output()
+    );
+    for server in ["192.88.99.77", SERVER] {
+        assert!(
+            daemon.output().contains(&format!("plat-check: {server}")),
+            "{}",
+            daemon.output()
+        );
+    }
+    daemon.stop(Signal::SIGTERM);
+    lab.assert_state_is(&before, "after the stop");
+}
+
+/// A DNS64 makes up names for the addresses in its prefix, also for that of ipv4only.arpa, but they name no server.
+#[test]
+fn a_network_without_check_servers_is_used_unchecked() {
+    let lab = Lab::raise(&Uplink::new());
+    around(&lab, &["when-idle=wait", "plat-check=yes"], |daemon| {
+        assert_eq!(fact(&lab, "plat_prefix"), "64:ff9b::/96");
+        let said = "the network publishes no server to check 64:ff9b::/96 with";
+        assert_eq!(daemon.output().matches(said).count(), 1, "{}", daemon.output());
+    });
+    let seen = clatd(&lab, &["discover", "plat-check=yes"]).ok("clatd discover");
+    assert!(seen.contains("64:ff9b::/96") && seen.contains(", unchecked"), "{seen}");
 }
 
 fn daemon_is(lab: &Lab, state: &str) -> bool {
@@ -52,6 +101,30 @@ fn the_mtu_follows_the_uplink() {
         assert!(lab.host("ip -4 route show default").contains("mtu 1380 advmss 1340"));
         traffic::works(&lab);
     });
+}
+
+/// What this host fragments goes through as it is where the translator may send packets as large as the uplink's, and in
+/// smaller pieces where it may not; nobody is told to send less either way.
+#[test]
+fn fragments_pass_whatever_the_uplink_carries() {
+    for (mtu, lowest, route) in [
+        (1280, 1280, 1252),
+        (1420, 1280, 1400),
+        (1420, 1420, 1392),
+        (1500, 1280, 1480),
+        (1500, 1500, 1472),
+    ] {
+        let lab = Lab::raise(&Uplink::new().mtu(mtu));
+        let lowest_mtu = format!("lowest-ipv6-mtu={lowest}");
+        around(&lab, &["v4-defaultroute-mtu=auto", &lowest_mtu], |_| {
+            assert!(lab.host("ip -4 route show default").contains(&format!("mtu {route} ")));
+            traffic::udp_at_once(&lab, &[1, route - 28, route - 27, 3000, 9000]);
+            traffic::works(&lab);
+            let seen = &status(&lab)["counters"]["4to6"];
+            assert_eq!(seen["dropped"]["fragmentation-needed"], 0, "MTU {mtu}: {seen}");
+            assert_eq!(seen["fragments"] == 0, lowest == mtu, "MTU {mtu}: {seen}");
+        });
+    }
 }
 
 #[test]

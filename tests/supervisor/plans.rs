@@ -99,7 +99,8 @@ async fn several_instances_plan_together() {
         ("a.conf", "plat-dev=wan0\nv4-conncheck-scope=uplink\n"),
         ("b.conf", "plat-dev=wan1\nv4-conncheck-scope=uplink\n"),
     ];
-    let cases: [(&str, Files<'_>, FixedWorld); 8] = [
+    let one_uplink = [("a.conf", "plat-dev=wan0\n"), ("b.conf", "plat-dev=wan0\n")];
+    let cases: [(&str, Files<'_>, FixedWorld); 9] = [
         ("same-prefix", &two, two_uplinks()),
         ("different-prefixes", &other_prefix, two_uplinks()),
         ("other-order-of-uplinks", &two, reversed),
@@ -107,6 +108,7 @@ async fn several_instances_plan_together() {
         ("native-ipv4-on-one-uplink", &scoped, native.clone()),
         ("native-ipv4-idles-all", &two, native),
         ("template", &[("any.conf", "plat-dev=wan*\n")], three),
+        ("two-on-one-uplink", &one_uplink, two_uplinks()),
         ("one-in-a-vrf", &two, vrf),
     ];
     for (name, files, world) in cases {

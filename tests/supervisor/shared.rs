@@ -276,6 +276,12 @@ impl World for SharedSystem {
     ) -> Result<DnsAnswer, WorldError> {
         self.now().aaaa(name, server, device).await
     }
+    async fn reserved(&self, instance: &str, device: &str) -> Result<Option<Ipv6Addr>, WorldError> {
+        self.now().reserved(instance, device).await
+    }
+    async fn reserve(&self, instance: &str, device: &str, address: Ipv6Addr) -> Result<Option<String>, WorldError> {
+        self.now().reserve(instance, device, address).await
+    }
     async fn undone(&self, done: &[&Op]) -> Result<Vec<usize>, WorldError> {
         let now = self.now();
         let undone = now.undone(done).await;

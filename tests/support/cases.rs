@@ -128,6 +128,23 @@ fn dns64(a: &str, b: &str) -> DnsAnswer {
     }
 }
 
+fn records<T>(record: T) -> DnsAnswer<T> {
+    DnsAnswer::Addresses {
+        addresses: vec![record],
+        ttl_s: 60,
+    }
+}
+
+/// The operator calls these addresses nat64.example, which has a server to check with.
+fn with_check_servers(addresses: &[&str]) -> FixedWorld {
+    let named = |address: &&str| (address.parse().unwrap(), records("nat64.example.".to_owned()));
+    FixedWorld {
+        names: addresses.iter().map(named).collect(),
+        ipv4_of: [("nat64.example.".to_owned(), records([198, 51, 100, 1].into()))].into(),
+        ..with_default_route()
+    }
+}
+
 /// Linux before 6.17: no force_forwarding; a second device forwards already.
 fn old_kernel() -> FixedWorld {
     let mut world = world();
@@ -181,6 +198,17 @@ fn with_default_route() -> FixedWorld {
         routes6: [(MAIN_TABLE, vec![Route::ours("::/0".parse().unwrap(), "wan0")])].into(),
         ..world()
     }
+}
+
+/// The default route is of a router advertisement, but no more of them are accepted.
+fn advertised_once(mut world: FixedWorld) -> FixedWorld {
+    let route = Route {
+        protocol: 9,
+        ..Route::ours("::/0".parse().unwrap(), "wan0")
+    };
+    world.routes6.insert(MAIN_TABLE, vec![route]);
+    world.sysctls.insert("net/ipv6/conf/wan0/accept_ra".into(), "0".into());
+    world
 }
 
 fn with_source(mut world: FixedWorld) -> FixedWorld {
@@ -495,6 +523,36 @@ fn sysctls() -> Vec<Case> {
             &[("forwarding-enable", json!(false)), ("proxynd-enable", json!(false))],
             world(),
         ),
+        case(
+            "no-forwarding-of-proxied",
+            &[("forwarding-enable", json!(false)), ("nd", json!("proxy"))],
+            world(),
+        ),
+        case(
+            "no-forwarding-address-routed-here",
+            &[
+                ("forwarding-enable", json!(false)),
+                ("clat-v6-addr", json!("2001:db8:9::464")),
+            ],
+            world(),
+        ),
+        case("nd-anycast", &[("nd", json!("anycast"))], world()),
+        case("nd-none", &[("nd", json!("none"))], world()),
+        case(
+            "nd-anycast-shared",
+            &[("nd", json!("anycast")), ("clat-v6-addr", json!("shared"))],
+            with_source(world()),
+        ),
+        case(
+            "advertised-route-that-forwarding-would-take",
+            &[],
+            advertised_once(world()),
+        ),
+        case(
+            "advertised-route-that-forwarding-takes-on-old-kernels",
+            &[],
+            advertised_once(old_kernel()),
+        ),
         case("forwarding-on-already", &[], forwarding_on),
         case("advertisements-in-user-space", &[], networkd),
         case("forwarding-on-but-not-on-the-uplink", &[], uplink_off),
@@ -505,6 +563,11 @@ fn discovery_and_addresses() -> Vec<Case> {
     let servers = |list: &[&str]| ("dns64-servers", json!(list));
     vec![
         case("mtu-auto", &[("v4-defaultroute-mtu", json!("auto"))], world()),
+        case(
+            "mtu-auto-with-fragments-uncut",
+            &[("v4-defaultroute-mtu", json!("auto")), ("lowest-ipv6-mtu", json!(1500))],
+            world(),
+        ),
         case(
             "mtu-auto-lowered-by-a-router",
             &[("v4-defaultroute-mtu", json!("auto"))],
@@ -667,6 +730,50 @@ fn discovery_and_addresses() -> Vec<Case> {
             &[("plat-check", json!("198.51.100.1:443"))],
             FixedWorld {
                 silent: ["64:ff9b::198.51.100.1".parse().unwrap()].into(),
+                ..world()
+            },
+        ),
+        case(
+            "published-check-server-does-not-answer",
+            &[("plat-check", json!("yes"))],
+            FixedWorld {
+                advertised: [("wan0".to_owned(), advertised(&["2001:db8:64::/96", "2001:db8:65::/96"]))].into(),
+                silent: ["2001:db8:64::198.51.100.1".parse().unwrap()].into(),
+                ..with_check_servers(&["2001:db8:64::192.0.0.170", "2001:db8:65::192.0.0.171"])
+            },
+        ),
+        // What a DNS64 makes of the reverse names of ipv4only.arpa (RFC 8880 section 7.2).
+        case(
+            "no-check-server-published",
+            &[("plat-check", json!("yes"))],
+            FixedWorld {
+                names: [(
+                    "64:ff9b::192.0.0.170".parse().unwrap(),
+                    records("ipv4only.arpa.".into()),
+                )]
+                .into(),
+                ipv4_of: [("ipv4only.arpa.".to_owned(), records([192, 0, 0, 170].into()))].into(),
+                silent: ["64:ff9b::192.0.0.170".parse().unwrap()].into(),
+                ..world()
+            },
+        ),
+        case(
+            "check-server-is-that-of-ipv4only-arpa",
+            &[("plat-check", json!("yes"))],
+            FixedWorld {
+                ipv4_of: [("nat64.example.".to_owned(), records([192, 0, 0, 171].into()))].into(),
+                ..with_check_servers(&["64:ff9b::192.0.0.170"])
+            },
+        ),
+        case(
+            "check-server-unknown-since-dns-fails",
+            &[("plat-check", json!("yes"))],
+            FixedWorld {
+                names: [(
+                    "64:ff9b::192.0.0.170".parse().unwrap(),
+                    DnsAnswer::Failed("timed out".into()),
+                )]
+                .into(),
                 ..world()
             },
         ),

@@ -1,6 +1,6 @@
 //! A world that a test changes while an instance lives in it.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -66,11 +66,33 @@ impl World for ChangingWorld {
     ) -> Result<DnsAnswer, WorldError> {
         self.now().aaaa(name, server, device).await
     }
+    async fn a(
+        &self,
+        name: &str,
+        server: Option<&DnsServer>,
+        device: Option<&str>,
+    ) -> Result<DnsAnswer<Ipv4Addr>, WorldError> {
+        self.now().a(name, server, device).await
+    }
+    async fn ptr(
+        &self,
+        address: Ipv6Addr,
+        server: Option<&DnsServer>,
+        device: Option<&str>,
+    ) -> Result<DnsAnswer<String>, WorldError> {
+        self.now().ptr(address, server, device).await
+    }
     async fn advertised_prefixes(&self, device: &str) -> Result<Vec<Fact<Pref64>>, WorldError> {
         self.now().advertised_prefixes(device).await
     }
     async fn delegated_prefix(&self, device: &str) -> Result<Option<Fact<ipnet::Ipv6Net>>, WorldError> {
         self.now().delegated_prefix(device).await
+    }
+    async fn reserved(&self, instance: &str, device: &str) -> Result<Option<Ipv6Addr>, WorldError> {
+        self.now().reserved(instance, device).await
+    }
+    async fn reserve(&self, instance: &str, device: &str, address: Ipv6Addr) -> Result<Option<String>, WorldError> {
+        self.now().reserve(instance, device, address).await
     }
     async fn duplicate_of(&self, device: &str, address: Ipv6Addr) -> Result<Option<String>, WorldError> {
         self.now().duplicate_of(device, address).await

@@ -132,6 +132,8 @@ impl Model {
             }
             Op::AddProxyNeighbour { device, address } => self.add(device, format!("proxy {address}")),
             Op::RemoveProxyNeighbour { device, address } => self.remove(device, format!("proxy {address}")),
+            Op::JoinAnycast { device, address } => self.add(device, format!("anycast {address}")),
+            Op::LeaveAnycast { device, address } => self.remove(device, format!("anycast {address}")),
             Op::AddRoute { route } => {
                 let device = route.device.clone().unwrap_or_default();
                 self.add(&device, format!("route {route}"));

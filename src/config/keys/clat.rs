@@ -65,8 +65,9 @@ pub(super) const KEYS: &[Key] = &[
                With `pd` a prefix is asked for on the uplink by DHCPv6 (RFC 8415), and the address is one of its first /64.\n\
                \n\
                Whatever was chosen so is checked for duplicates before it is used; if somebody has it, the next candidate is tried.\n\
+               Several instances on one uplink get different ones.\n\
                \n\
-               Else it is an IPv6 address that the network routes to the host, or that `proxynd-enable` attracts.",
+               Else it is an IPv6 address that the network routes to the host, or that `nd` attracts.",
         ..PLAIN
     },
     Key {
@@ -112,9 +113,30 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Bool,
         default: "yes",
         brief: "whether the uplink answers neighbour solicitations for the CLAT",
-        full: "Whether a proxy neighbour entry for the CLAT's IPv6 address is added to the uplink, so that its router can find the CLAT.\n\
+        full: "Whether the uplink answers neighbour solicitations for the CLAT's IPv6 address, so that its router can find the CLAT; `nd` says how.\n\
                Only needed where the address is on-link, not where a prefix is routed to the host.\n\
                With `clat-v6-addr=shared` the default is `no`.",
+        ..PLAIN
+    },
+    Key {
+        name: "nd",
+        kind: Kind::Words(clatd_stages::settings::NdChoice::WORDS),
+        default: "auto",
+        brief: "how the uplink answers neighbour solicitations for the CLAT",
+        full: "How the uplink answers neighbour solicitations for the CLAT's IPv6 address, unless `proxynd-enable=no` says that it does not.\n\
+               \n\
+               With `proxy` a proxy neighbour entry is added to it.\n\
+               The kernel minds that only where the uplink's proxy_ndp and forwarding \
+               are on, which clatd sees to.\n\
+               \n\
+               With `anycast` the address is joined as an anycast address, which needs neither, but must be in a prefix of the uplink.\n\
+               It then counts as the host's own, so the rule of the IPv6 local table moves from priority 0 to 1, \
+               behind the rule that leads the CLAT's packets to the translator.\n\
+               \n\
+               With `auto` it is `proxy`, but `anycast` where the uplink's forwarding is off and must stay so: with `forwarding-enable=no`, \
+               or where it would take away default routes that router advertisements brought to a device with accept_ra=0.\n\
+               With `none` nobody answers.",
+        origin: Origin::Ours,
         ..PLAIN
     },
     Key {

@@ -79,7 +79,14 @@ pub(super) const KEYS: &[Key] = &[
         full: "The MTU of the IPv4 default route to the CLAT in bytes; with 0 none is given.\n\
                The default is the smallest MTU of IPv6, less 20 for the larger header, which fits every path.\n\
                With `auto` it is the IPv6 MTU of the uplink, which routers may lower, less 20: it follows changes, \
-               and larger packets than some path carries are told so by path MTU discovery.",
+               and larger packets than some path carries are told so by path MTU discovery.\n\
+               \n\
+               Fragments need 8 bytes more, since IPv6 keeps in a Fragment Header what IPv4 has in its header (RFC 7915 section 4.1).\n\
+               Only fragments, and packets that may be fragmented (DF=0), are concerned, and the translator cuts those to \
+               `lowest-ipv6-mtu` in any case: with its default of 1280, on an uplink with an MTU of 1500, no MTU of the route \
+               that is worth having would save that, so whole packets get all there is.\n\
+               Where `lowest-ipv6-mtu` is as large as the uplink's MTU, `auto` is 28 less, and what this host fragments \
+               passes without being cut again.",
         ..PLAIN
     },
     Key {

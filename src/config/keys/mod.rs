@@ -112,7 +112,7 @@ impl Kind {
             Self::Words(words) => words.join("|"),
             Self::Mtu => "auto|number".into(),
             Self::WordList(words) => words.join(","),
-            Self::PlatCheck => "no|IPv4-address|IPv4-address:port".into(),
+            Self::PlatCheck => "yes|no|IPv4-address|IPv4-address:port".into(),
             Self::Pool => "IPv4-prefix".into(),
             Self::Maps => "IPv4-prefix IPv6-prefix".into(),
         }

@@ -59,9 +59,13 @@ pub(super) const KEYS: &[Key] = &[
         name: "plat-check",
         kind: Kind::PlatCheck,
         default: "no",
-        brief: "an IPv4 address that must answer through the PLAT before it is used",
+        brief: "whether the PLAT must be seen to lead somewhere before it is used",
         full: "With an IPv4 address, the PLAT is used only if that address answers an ICMPv6 echo through it; \
                with an address and a port, if it answers TCP there, be it by a reset.\n\
+               With `yes` the address is what the network publishes for this purpose (RFC 7050 section 3.2): \
+               the name of the PLAT prefix's 192.0.0.170 or 192.0.0.171 (PTR) is asked for, and that name's first IPv4 address (A), \
+               of the same servers as the prefix.\n\
+               Most networks publish none; that is said, and the PLAT is used unchecked.\n\
                Of several prefixes the first that leads there is used, and while the CLAT runs this is checked again and again.\n\
                The addresses of ipv4only.arpa cannot be given (RFC 7050 section 3.2.1).",
         origin: Origin::Ours,

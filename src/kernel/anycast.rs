@@ -1,0 +1,105 @@
+//! Anycast addresses, each joined by a socket: when that is closed, also by the death of this process, the kernel leaves
+//! the address. There is no safe wrapper of the call among our dependencies.
+
+#![allow(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::io;
+use std::mem::size_of;
+use std::net::Ipv6Addr;
+use std::os::fd::AsRawFd;
+
+use socket2::{Domain, Socket, Type};
+
+use super::addresses::link;
+use super::failure::{Done, Failure, NOTHING};
+use super::netlink::Netlink;
+
+/// Where the kernel lists them; as of the calling thread's namespace.
+const LISTING: &str = "/proc/thread-self/net/anycast6";
+
+/// The addresses that one instance has joined.
+#[derive(Debug, Default)]
+pub(super) struct Anycast(BTreeMap<(String, Ipv6Addr), Socket>);
+
+impl Anycast {
+    pub(super) async fn join(&mut self, netlink: &Netlink, device: &str, address: Ipv6Addr) -> Done {
+        let key = (device.to_owned(), address);
+        // Where the address was lost with its device, the socket still is there.
+        self.0.remove(&key);
+        let index = link(netlink, device).await?.index;
+        let socket = Socket::new(Domain::IPV6, Type::DGRAM, None)?;
+        join(&socket, index, address).map_err(|error| explained(error, device, address))?;
+        self.0.insert(key, socket);
+        Ok(NOTHING)
+    }
+
+    pub(super) fn leave(&mut self, device: &str, address: Ipv6Addr) -> Done {
+        self.0.remove(&(device.to_owned(), address));
+        Ok(NOTHING)
+    }
+}
+
+/// Whether anybody has joined the address on the device with this index.
+pub(crate) fn is_joined(index: u32, address: Ipv6Addr) -> io::Result<bool> {
+    Ok(is_listed(&std::fs::read_to_string(LISTING)?, index, address))
+}
+
+fn is_listed(listing: &str, index: u32, address: Ipv6Addr) -> bool {
+    let (index, address) = (index.to_string(), format!("{:032x}", address.to_bits()));
+    listing.lines().any(|line| {
+        let mut words = line.split_whitespace();
+        words.next() == Some(index.as_str()) && words.nth(1) == Some(address.as_str())
+    })
+}
+
+fn join(socket: &Socket, index: u32, address: Ipv6Addr) -> io::Result<()> {
+    let request = libc::ipv6_mreq {
+        ipv6mr_multiaddr: libc::in6_addr {
+            s6_addr: address.octets(),
+        },
+        ipv6mr_interface: index,
+    };
+    let length = size_of::<libc::ipv6_mreq>() as libc::socklen_t;
+    let value = std::ptr::from_ref(&request).cast();
+    // SAFETY: the descriptor is open, and the kernel reads `length` bytes of a value of that size.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IPV6,
+            libc::IPV6_JOIN_ANYCAST,
+            value,
+            length,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+fn explained(error: io::Error, device: &str, address: Ipv6Addr) -> Failure {
+    let hint = match error.raw_os_error() {
+        Some(libc::EADDRNOTAVAIL) => {
+            format!("{device} has no prefix with {address}; if the network routes it to this host, set nd=none")
+        }
+        Some(libc::EINVAL) => format!("{address} is an address of this host; set another clat-v6-addr, or shared"),
+        _ => return error.into(),
+    };
+    Failure::new(error).hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_listing_is_read() {
+        let listing = "2    up0             20010db8000000000000000000000000     1\n\
+                       12   wan0            20010db80001000000000000c1a70001     2\n";
+        let is_listed = |index, address: &str| is_listed(listing, index, address.parse().unwrap());
+        assert!(is_listed(12, "2001:db8:1::c1a7:1"));
+        assert!(!is_listed(2, "2001:db8:1::c1a7:1"));
+        assert!(!is_listed(12, "2001:db8:1::c1a7:2"));
+    }
+}
