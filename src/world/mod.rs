@@ -19,6 +19,8 @@ use crate::kernel::{Holds, Netlink, command, ip6tables, nft, sysctl};
 use crate::probe;
 use crate::ra::{RaWatch, Snapshot};
 
+#[cfg(feature = "dbus")]
+mod bus;
 mod cache;
 mod claims;
 mod delegations;
@@ -43,13 +45,15 @@ pub struct SystemWorld {
     advertisements: Option<RaWatch>,
     claims: Option<claims::Claims>,
     delegations: delegations::Delegations,
+    #[cfg(feature = "dbus")]
+    managers: bus::Managers,
     notify: Notify,
 }
 
 impl SystemWorld {
     /// The system that this connection sees; `holds` is the table shared with the kernel sides of all instances, for
-    /// a held sysctl is read as it was before. Needs a runtime. `notify` is called when routers, or neighbours that take
-    /// our addresses, change what is true.
+    /// a held sysctl is read as it was before. Needs a runtime. `notify` is called when routers, the managers of links,
+    /// or neighbours that take our addresses, change what is true.
     pub fn new(netlink: Netlink, holds: Holds, notify: impl Fn() + Send + Sync + 'static) -> Self {
         let notify: Notify = Arc::new(notify);
         let told = Arc::clone(&notify);
@@ -63,6 +67,8 @@ impl SystemWorld {
             advertisements,
             claims: Some(claims::Claims::default()),
             delegations: delegations::Delegations::default(),
+            #[cfg(feature = "dbus")]
+            managers: bus::Managers::new(Arc::clone(&notify)),
             notify,
         }
     }
@@ -235,6 +241,14 @@ impl World for SystemWorld {
             device: learned.value.is_unicast_link_local().then(|| device.to_owned()),
         });
         Ok(servers.collect())
+    }
+
+    #[cfg(feature = "dbus")]
+    async fn link_servers(&self, device: &str) -> Result<Vec<DnsServer>, WorldError> {
+        let Some(index) = self.index(device).await? else {
+            return Ok(Vec::new());
+        };
+        Ok(self.managers.servers(device, index).await)
     }
 
     async fn answers(&self, device: &str, target: Ipv6Addr, port: Option<u16>) -> Result<bool, WorldError> {
