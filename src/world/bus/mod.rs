@@ -273,3 +273,36 @@ fn changes_any(signal: &zbus::Message, names: &[&str]) -> bool {
         told.any(|name| names.contains(&name.as_str()))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_on_this_host_are_none_of_the_link() {
+        let shown = |address: &str| server_on("wan0", address.parse().unwrap()).map(|server| server.to_string());
+        for here in [
+            "127.0.0.53",
+            "::1",
+            "::",
+            "0.0.0.0",
+            "::ffff:127.0.0.1",
+            "ff02::fb",
+            "224.0.0.251",
+        ] {
+            assert_eq!(shown(here), None, "{here}");
+        }
+        assert_eq!(shown("fe80::1").as_deref(), Some("fe80::1%wan0"));
+        assert_eq!(shown("2001:db8::1").as_deref(), Some("2001:db8::1"));
+        assert_eq!(shown("::ffff:192.0.2.1").as_deref(), Some("192.0.2.1"));
+    }
+
+    #[test]
+    fn addresses_have_four_or_sixteen_bytes() {
+        assert_eq!(address_of(&[192, 0, 2, 1]), Some([192, 0, 2, 1].into()));
+        assert_eq!(address_of(&[0; 16]), Some([0; 16].into()));
+        for wrong in [0, 3, 5, 15, 17] {
+            assert_eq!(address_of(&vec![0; wrong]), None, "{wrong}");
+        }
+    }
+}

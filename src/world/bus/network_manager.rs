@@ -62,3 +62,41 @@ pub(super) fn changes() -> [zbus::Result<MatchRule<'static>>; 4] {
         owner_changes(SERVICE),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use zbus::Variant;
+
+    use super::*;
+
+    fn config(properties: Vec<(&str, Variant<'_>)>) -> BTreeMap<String, OwnedVariant> {
+        let owned = |(name, value): (&str, Variant<'_>)| (name.to_owned(), value.try_into().unwrap());
+        properties.into_iter().map(owned).collect()
+    }
+
+    fn shown(properties: Vec<(&str, Variant<'_>)>) -> Vec<String> {
+        servers_in(config(properties)).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn every_form_of_the_list_is_read() {
+        let data: Vec<BTreeMap<String, Variant<'_>>> = ["192.0.2.1", "no address", "192.0.2.2"]
+            .map(|address| BTreeMap::from([("address".to_owned(), Variant::from(address))]))
+            .into();
+        let numbers: Vec<u32> = [[192, 0, 2, 3], [192, 0, 2, 4]].map(u32::from_ne_bytes).into();
+        let bytes: Vec<Vec<u8>> = vec![vec![0xfe; 16], vec![1, 2, 3]];
+        let both = vec![
+            ("NameserverData", Variant::from(data)),
+            ("Nameservers", Variant::from(numbers.clone())),
+        ];
+        assert_eq!(shown(both), ["192.0.2.1", "192.0.2.2"]);
+        assert_eq!(
+            shown(vec![("Nameservers", Variant::from(numbers))]),
+            ["192.0.2.3", "192.0.2.4"]
+        );
+        let sixteen = "fefe:fefe:fefe:fefe:fefe:fefe:fefe:fefe";
+        assert_eq!(shown(vec![("Nameservers", Variant::from(bytes))]), [sixteen]);
+        assert_eq!(shown(vec![("Nameservers", Variant::from("nonsense"))]), [""; 0]);
+        assert_eq!(shown(Vec::new()), [""; 0]);
+    }
+}
