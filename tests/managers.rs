@@ -25,8 +25,10 @@ mod network_manager;
 #[path = "managers/resolved.rs"]
 mod resolved;
 
+use std::time::{Duration, Instant};
+
 use bed::{Lab, Uplink};
-use daemon::clatd;
+use daemon::{Daemon, clatd};
 use serde_json::Value;
 
 /// What the resolver of /etc/resolv.conf synthesises with, though no PLAT is there.
@@ -44,6 +46,18 @@ fn discovered(lab: &Lab) -> (String, String) {
     let prefix = &document["uplinks"][0]["prefixes"][0];
     let word = |key: &str| prefix[key].as_str().unwrap_or_default().to_owned();
     (word("prefix"), word("source"))
+}
+
+/// Does `change`, and waits for `what` to come of it. That must be sooner than anybody would look again unasked.
+fn follows(daemon: &mut Daemon, what: &str, change: impl FnOnce(), answer: impl FnMut() -> bool) {
+    const SOON: Duration = Duration::from_secs(8);
+    let told = |daemon: &Daemon| daemon.output().matches("DNS servers of links have changed").count();
+    let before = told(daemon);
+    let begin = Instant::now();
+    change();
+    daemon.wait_for(what, answer);
+    assert!(begin.elapsed() < SOON, "{what} took {:?}", begin.elapsed());
+    assert!(told(daemon) > before, "{}", daemon.output());
 }
 
 /// The prefix of a running instance.

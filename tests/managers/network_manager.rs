@@ -8,7 +8,7 @@ use crate::bed::{Lab, poll};
 use crate::daemon::{Daemon, clatd};
 use crate::home::{self, EVERY_UPLINK, PATIENCE, raise, running};
 use crate::service::{Service, nmcli, nmcli_dns, resolvectl_dns};
-use crate::{LIE, discovered, prefix, uplink};
+use crate::{LIE, discovered, follows, prefix, uplink};
 
 const GOOD: &str = "2001:db8:64::/96";
 const OTHER: &str = "2001:db8:65::/96";
@@ -41,8 +41,10 @@ fn its_list_is_asked_and_followed() {
     let mut daemon = Daemon::up(&lab, &["plat-dev=up0", "when-idle=wait", "debug=1"]);
     let now = |lab: &Lab| home::status(lab)["instances"][0]["facts"]["plat_prefix"]["value"].clone();
     assert_eq!(now(&lab), GOOD);
-    nmcli_dns(&lab, "up0", "3fff:1::62");
-    daemon.wait_for("the prefix of the other server", || now(&lab) == OTHER);
+    let other = || nmcli_dns(&lab, "up0", "3fff:1::62");
+    follows(&mut daemon, "the prefix of the other server", other, || {
+        now(&lab) == OTHER
+    });
     let said = daemon.output();
     assert!(
         said.contains("NetworkManager has these DNS servers for up0: 3fff:1::62\n"),

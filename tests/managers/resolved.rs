@@ -6,7 +6,7 @@ use crate::bed::Lab;
 use crate::daemon::{Daemon, clatd};
 use crate::home::{self, EVERY_UPLINK, raise, running, sorted_state, status_of, stop};
 use crate::service::{Service, resolvectl_dns};
-use crate::{LIE, discovered, prefix, uplink};
+use crate::{LIE, discovered, follows, prefix, uplink};
 
 const GOOD: &str = "2001:db8:64::/96";
 const OTHER: &str = "2001:db8:65::/96";
@@ -34,23 +34,23 @@ fn its_list_is_asked_and_followed() {
 
     let before = sorted_state(&lab);
     let mut daemon = Daemon::up(&lab, &["plat-dev=up0", "when-idle=wait", "debug=1"]);
-    // The answers are good for 60 s, so what happens sooner happens for the signal.
     let now = |lab: &Lab| home::status(lab)["instances"][0]["facts"]["plat_prefix"]["value"].clone();
     assert_eq!(now(&lab), GOOD);
-    resolvectl_dns(&lab, "host", "up0", &["3fff:1::62"]);
-    daemon.wait_for("the prefix of the other server", || now(&lab) == OTHER);
+    let set = |servers: &'static [&str]| resolvectl_dns(&lab, "host", "up0", servers);
+    let other = || set(&["3fff:1::62"]);
+    follows(&mut daemon, "the prefix of the other server", other, || {
+        now(&lab) == OTHER
+    });
 
     // RFC 8880 section 7.1: where the uplink's server knows none, the liar does not step in.
-    resolvectl_dns(&lab, "host", "up0", &["3fff:1::63"]);
-    daemon.wait_for("an instance without a prefix", || {
-        home::status(&lab)["instances"][0]["state"] == "idle"
-    });
-    resolvectl_dns(&lab, "host", "up0", &["3fff:1::66", "127.0.0.1", "3fff:1::61"]);
-    daemon.wait_for("the first prefix", || now(&lab) == GOOD);
+    let is_idle = || home::status(&lab)["instances"][0]["state"] == "idle";
+    follows(&mut daemon, "an idle instance", || set(&["3fff:1::63"]), is_idle);
+    let again = || set(&["3fff:1::63", "127.0.0.1", "3fff:1::61"]);
+    follows(&mut daemon, "the first prefix", again, || now(&lab) == GOOD);
     let said = daemon.output();
     assert!(!said.contains("2001:db8:bad"), "{said}");
     assert!(
-        said.contains("systemd-resolved has these DNS servers for up0: 3fff:1::66, 3fff:1::61\n"),
+        said.contains("systemd-resolved has these DNS servers for up0: 3fff:1::63, 3fff:1::61\n"),
         "without the resolver on this host: {said}"
     );
     let ran = daemon.stop(Signal::SIGTERM);
