@@ -2,7 +2,8 @@
 //! NetworkManager's.
 //!
 //! Neither has to be there. A bus or a service that is absent or does not answer is a matter of a debug line and of half
-//! a second at most, and is left alone for a while then. Nothing is started by asking.
+//! a second at most, and is left alone for a while then; what it said last goes on to hold, for otherwise resolvers that
+//! have nothing to do with the uplink would be asked meanwhile. Nothing is started by asking.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,13 +14,14 @@ use clatd_stages::settings::DnsServer;
 use futures_util::StreamExt;
 use futures_util::stream::select_all;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
-use zbus::proxy::{CacheProperties, MethodFlags};
-use zbus::{Connection, MatchRule, MessageStream, OwnedVariant, Proxy};
+use zbus::{Connection, MessageStream};
 
 use super::Notify;
+use call::{changes_any, is_owner_change};
 
+mod call;
 mod namespace;
 mod network_manager;
 mod resolved;
@@ -28,8 +30,10 @@ mod resolved;
 const PATIENCE: Duration = Duration::from_millis(450);
 /// For how long somebody who did not answer is not asked again.
 const SILENCE: Duration = Duration::from_secs(60);
+/// For how long a bus is left alone that was there and has gone: it is being started anew.
+const RESTART: Duration = Duration::from_secs(3);
 
-const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+const BUS: &str = "the system's D-Bus";
 
 /// The properties that servers stand in, or the objects that have those.
 const SERVERS: &[&str] = &["DNS", "Nameservers", "NameserverData", "Ip4Config", "Ip6Config"];
@@ -45,7 +49,9 @@ pub(super) struct Managers {
 struct Bus {
     connection: Option<Connection>,
     /// Who did not answer, and until when it is left alone.
-    silent: Vec<(&'static str, Instant)>,
+    silent: BTreeMap<&'static str, Instant>,
+    /// What each service said last of each device, which had this index.
+    said: BTreeMap<(&'static str, String), (u32, Vec<IpAddr>)>,
 }
 
 impl Managers {
@@ -59,32 +65,31 @@ impl Managers {
 
     /// The servers of a link, in the managers' order, each once.
     pub(super) async fn servers(&self, device: &str, index: u32) -> Vec<DnsServer> {
-        let begun = Instant::now();
-        let Some(connection) = self.connection().await else {
-            return Vec::new();
-        };
-        let left = PATIENCE.saturating_sub(begun.elapsed());
-        let (resolved, network_manager) = tokio::join!(
-            self.answer_of(resolved::NAME, left, async {
-                namespace::same_as_ours(&connection, resolved::SERVICE).await?;
-                resolved::servers(&connection, index).await
-            }),
-            self.answer_of(network_manager::NAME, left, async {
-                namespace::same_as_ours(&connection, network_manager::SERVICE).await?;
-                network_manager::servers(&connection, device).await
-            }),
-        );
+        let deadline = Instant::now() + PATIENCE;
+        if let Some(connection) = self.connection().await {
+            let connection = &connection;
+            tokio::join!(
+                self.learn(resolved::NAME, (device, index), deadline, async {
+                    namespace::same_as_ours(connection, resolved::SERVICE).await?;
+                    resolved::servers(connection, index).await
+                }),
+                self.learn(network_manager::NAME, (device, index), deadline, async {
+                    namespace::same_as_ours(connection, network_manager::SERVICE).await?;
+                    network_manager::servers(connection, device).await
+                }),
+            );
+        }
+        let bus = self.bus.lock().await;
         let mut servers = Vec::new();
-        for (who, known) in [(resolved::NAME, resolved), (network_manager::NAME, network_manager)] {
-            let known: Vec<_> = known
-                .into_iter()
-                .filter_map(|address| server_on(device, address))
-                .collect();
-            if !known.is_empty() {
-                let shown: Vec<_> = known.iter().map(ToString::to_string).collect();
+        for who in [resolved::NAME, network_manager::NAME] {
+            let said = bus.said.get(&(who, device.to_owned())).filter(|said| said.0 == index);
+            let said = said.into_iter().flat_map(|said| &said.1);
+            let said: Vec<_> = said.filter_map(|address| server_on(device, *address)).collect();
+            if !said.is_empty() {
+                let shown: Vec<_> = said.iter().map(ToString::to_string).collect();
                 debug!("{who} has these DNS servers for {device}: {}", shown.join(", "));
             }
-            for server in known {
+            for server in said {
                 if !servers.contains(&server) {
                     servers.push(server);
                 }
@@ -95,7 +100,6 @@ impl Managers {
 
     /// The connection, made where there is none. Who comes meanwhile waits no longer for it than its maker does.
     async fn connection(&self) -> Option<Connection> {
-        const BUS: &str = "the system's D-Bus";
         let mut bus = timeout(PATIENCE, self.bus.lock()).await.ok()?;
         if let Some(connection) = &bus.connection {
             return Some(connection.clone());
@@ -104,11 +108,14 @@ impl Managers {
             return None;
         }
         match timeout(PATIENCE, self.connect()).await {
-            Ok(Ok(connection)) => bus.connection = Some(connection),
+            Ok(Ok(connection)) => {
+                bus.connection = Some(connection);
+                bus.silent.clear();
+            }
             Ok(Err(error)) => debug!("{BUS} is not there to be asked for DNS servers: {error}"),
             Err(_) => {
                 debug!("{BUS} does not answer");
-                bus.silence(BUS);
+                bus.silence(BUS, SILENCE);
             }
         }
         bus.connection.clone()
@@ -125,42 +132,50 @@ impl Managers {
         Ok(connection)
     }
 
-    /// Until the bus goes away, which is a change too.
+    /// Until the bus goes away; then there is a change when it may be back.
     async fn tell_changes(self, signals: Vec<MessageStream>) {
         let mut signals = select_all(signals);
         while let Some(Ok(signal)) = signals.next().await {
-            if is_owner_change(&signal) {
+            if is_owner_change(&signal) || changes_any(&signal, SERVERS) {
+                debug!("DNS servers of links have changed");
+                // Whoever was silent may be the one that speaks now.
                 self.bus.lock().await.silent.clear();
-            } else if !changes_any(&signal, SERVERS) {
-                continue;
+                (self.notify)();
             }
-            debug!("DNS servers of links have changed");
-            (self.notify)();
         }
-        self.bus.lock().await.connection = None;
+        debug!("{BUS} has gone");
+        {
+            let mut bus = self.bus.lock().await;
+            bus.connection = None;
+            bus.silence(BUS, RESTART);
+        }
+        tokio::time::sleep(RESTART).await;
         (self.notify)();
     }
 
-    /// What a service says within the time that is left.
-    async fn answer_of(
+    /// Keeps what a service says until the deadline. Silence leaves what was known; a refusal ends it.
+    async fn learn(
         &self,
         who: &'static str,
-        left: Duration,
+        (device, index): (&str, u32),
+        deadline: Instant,
         asked: impl Future<Output = zbus::Result<Vec<IpAddr>>>,
-    ) -> Vec<IpAddr> {
+    ) {
         if self.bus.lock().await.is_silent(who) {
-            return Vec::new();
+            return;
         }
-        match timeout(left, asked).await {
-            Ok(Ok(servers)) => servers,
+        let answer = timeout_at(deadline, asked).await;
+        let mut bus = self.bus.lock().await;
+        match answer {
+            Ok(Ok(servers)) => _ = bus.said.insert((who, device.to_owned()), (index, servers)),
+            Ok(Err(zbus::Error::InputOutput(error))) => debug!("{who} cannot be asked for DNS servers: {error}"),
             Ok(Err(error)) => {
                 debug!("{who} tells no DNS servers: {error}");
-                Vec::new()
+                bus.said.remove(&(who, device.to_owned()));
             }
             Err(_) => {
                 debug!("{who} does not answer");
-                self.bus.lock().await.silence(who);
-                Vec::new()
+                bus.silence(who, SILENCE);
             }
         }
     }
@@ -168,13 +183,11 @@ impl Managers {
 
 impl Bus {
     fn is_silent(&self, who: &str) -> bool {
-        let now = Instant::now();
-        self.silent.iter().any(|(name, until)| *name == who && *until > now)
+        self.silent.get(who).is_some_and(|until| *until > Instant::now())
     }
 
-    fn silence(&mut self, who: &'static str) {
-        self.silent.retain(|(name, _)| *name != who);
-        self.silent.push((who, Instant::now() + SILENCE));
+    fn silence(&mut self, who: &'static str, time: Duration) {
+        self.silent.insert(who, Instant::now() + time);
     }
 }
 
@@ -197,81 +210,6 @@ fn address_of(bytes: &[u8]) -> Option<IpAddr> {
         return Some(v4.into());
     }
     <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from)
-}
-
-/// Calls a method and never starts the service for it.
-async fn call<B, R>(
-    connection: &Connection,
-    (service, path, interface): (&str, &str, &str),
-    method: &str,
-    body: &B,
-) -> zbus::Result<R>
-where
-    B: serde::Serialize + zbus::DynamicType,
-    R: for<'d> zbus::wire::DynamicDeserialize<'d>,
-{
-    let proxy: Proxy<'_> = zbus::proxy::Builder::new(connection)
-        .destination(service)
-        .path(path)
-        .interface(interface)
-        .cache_properties(CacheProperties::No)
-        .build()
-        .await?;
-    let reply = proxy.call_with_flags(method, MethodFlags::NO_AUTO_START, body).await?;
-    reply.ok_or(zbus::Error::InvalidReply)
-}
-
-/// Reads a property.
-async fn property<T>(
-    connection: &Connection,
-    (service, path, interface): (&str, &str, &str),
-    name: &str,
-) -> zbus::Result<T>
-where
-    T: TryFrom<OwnedVariant>,
-    zbus::Error: From<T::Error>,
-{
-    let value: OwnedVariant = call(connection, (service, path, PROPERTIES), "Get", &(interface, name)).await?;
-    Ok(T::try_from(value)?)
-}
-
-/// The signals by which `service` tells that properties of one of its interfaces changed.
-fn property_changes(service: &'static str, interface: &'static str) -> zbus::Result<MatchRule<'static>> {
-    MatchRule::builder()
-        .msg_type(zbus::message::Type::Signal)
-        .sender(service)
-        .interface(PROPERTIES)
-        .member("PropertiesChanged")
-        .arg(0, interface)
-        .build()
-}
-
-/// The signal by which the bus tells that `service` came, went or was replaced.
-fn owner_changes(service: &'static str) -> zbus::Result<MatchRule<'static>> {
-    MatchRule::builder()
-        .msg_type(zbus::message::Type::Signal)
-        .sender("org.freedesktop.DBus")
-        .interface("org.freedesktop.DBus")
-        .member("NameOwnerChanged")
-        .arg(0, service)
-        .build()
-}
-
-fn is_owner_change(signal: &zbus::Message) -> bool {
-    signal
-        .header()
-        .member()
-        .is_some_and(|member| member == "NameOwnerChanged")
-}
-
-/// Whether one of these properties is among those that a signal tells of.
-fn changes_any(signal: &zbus::Message, names: &[&str]) -> bool {
-    let body = signal.body();
-    let told: zbus::Result<(String, BTreeMap<String, OwnedVariant>, Vec<String>)> = body.deserialize();
-    told.is_ok_and(|(_, changed, invalidated)| {
-        let mut told = changed.keys().chain(&invalidated);
-        told.any(|name| names.contains(&name.as_str()))
-    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::fs::read_link;
 
 use zbus::Connection;
 
-use super::call;
+use super::call::call;
 
 /// Fails if the service lives in another network namespace than we do. Who may not look gives it the benefit of the
 /// doubt.

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use zbus::{Connection, MatchRule, OwnedObjectPath, OwnedVariant};
 
-use super::{PROPERTIES, address_of, call, owner_changes, property, property_changes};
+use super::address_of;
+use super::call::{PROPERTIES, call, owner_changes, property, property_changes};
 
 pub(super) const NAME: &str = "NetworkManager";
 pub(super) const SERVICE: &str = "org.freedesktop.NetworkManager";

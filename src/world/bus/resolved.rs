@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use tracing::debug;
 use zbus::{Connection, MatchRule, OwnedObjectPath};
 
-use super::{address_of, call, owner_changes, property, property_changes};
+use super::address_of;
+use super::call::{call, owner_changes, property, property_changes};
 
 pub(super) const NAME: &str = "systemd-resolved";
 pub(super) const SERVICE: &str = "org.freedesktop.resolve1";
