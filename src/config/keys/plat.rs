@@ -76,7 +76,7 @@ pub(super) const KEYS: &[Key] = &[
         full: "IP addresses of DNS64 servers, separated by commas, asked in order for the PLAT prefix; the first that knows one wins.\n\
                A link-local address is followed by `%` and its device.\n\
                If unset the uplink's own servers are asked: those that its routers advertise (RFC 8106), then those that \
-               systemd-resolved and NetworkManager have for it, by D-Bus; neither has to be there.\n\
+               systemd-resolved and NetworkManager have for it, by D-Bus; neither has to be there, and what changes there is followed at once.\n\
                The system's resolvers (/etc/resolv.conf) are asked where the uplink has no servers of its own.\n\
                If `plat-dev` names the uplink, then only there, be the answer of its own servers \"no\" or silence: \
                the prefix belongs to the uplink, and no other resolver may speak for it (RFC 8880 section 7.1).\n\
