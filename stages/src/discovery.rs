@@ -9,7 +9,7 @@ use crate::conncheck::judge_uplink;
 use crate::facts::{Fact, Facts, Source};
 use crate::net::{MAIN_TABLE, Route};
 use crate::plan::{StageName, Step};
-use crate::settings::{DiscoveryWay, DnsServer, PlatCheck, Settings};
+use crate::settings::{DiscoveryWay, DnsServer, PlatCheck};
 use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
 use crate::world::{DnsAnswer, World, WorldError};
 
@@ -165,6 +165,38 @@ async fn advertised(uplink: &str, world: &dyn World, found: &mut Found) -> Resul
     Ok(())
 }
 
+/// Whom to ask, in order; `None` = the system's resolvers. Servers that are configured are the only ones; else those
+/// that the uplink's routers advertise and those that its managers know come before the system's.
+///
+/// RFC 8880 section 7.1: the question "MUST be sent to the recursive resolver learned from the network interface in
+/// question", whatever else influences the choice. So where the uplink is named and has servers of its own, the system's
+/// resolvers are not asked in their place, neither after a "no" nor after silence: nobody knows whether they belong to
+/// this uplink, and another one's prefix is worse than none.
+async fn resolvers(
+    instance: &Instance,
+    uplink: Option<&str>,
+    world: &dyn World,
+) -> Result<Vec<Option<DnsServer>>, WorldError> {
+    let settings = &instance.settings;
+    let configured: Vec<_> = settings.dns64_servers.iter().cloned().map(Some).collect();
+    if !configured.is_empty() {
+        return Ok(configured);
+    }
+    let mut servers = Vec::new();
+    if let Some(uplink) = uplink {
+        let advertised = world.advertised_servers(uplink).await?;
+        for server in advertised.into_iter().chain(world.link_servers(uplink).await?) {
+            if !servers.contains(&Some(server.clone())) {
+                servers.push(Some(server));
+            }
+        }
+    }
+    if servers.is_empty() || settings.plat_dev.is_none() {
+        servers.push(None);
+    }
+    Ok(servers)
+}
+
 /// Asks one server after the other, until one reveals a prefix.
 async fn ask(
     instance: &Instance,
@@ -173,7 +205,7 @@ async fn ask(
     found: &mut Found,
 ) -> Result<(), WorldError> {
     let settings = &instance.settings;
-    let servers = servers_to_ask(settings, uplink, world).await?;
+    let servers = resolvers(instance, uplink, world).await?;
     let own_only = settings.dns64_servers.is_empty() && !servers.contains(&None);
     for server in servers {
         // The prefix belongs to the uplink: where that is named, the question goes through it (RFC 8880 section 7.1).
@@ -193,37 +225,6 @@ async fn ask(
         ));
     }
     Ok(())
-}
-
-/// Whom to ask, in order; `None` = the system's resolvers. Servers that are configured are the only ones; else those
-/// that the uplink's routers advertise and those that its managers know come before the system's.
-///
-/// RFC 8880 section 7.1: the question "MUST be sent to the recursive resolver learned from the network interface in
-/// question", whatever else influences the choice. So where the uplink is named and has servers of its own, the system's
-/// resolvers are not asked in their place, neither after a "no" nor after silence: nobody knows whether they belong to
-/// this uplink, and another one's prefix is worse than none.
-async fn servers_to_ask(
-    settings: &Settings,
-    uplink: Option<&str>,
-    world: &dyn World,
-) -> Result<Vec<Option<DnsServer>>, WorldError> {
-    let configured: Vec<_> = settings.dns64_servers.iter().cloned().map(Some).collect();
-    if !configured.is_empty() {
-        return Ok(configured);
-    }
-    let mut servers = Vec::new();
-    if let Some(uplink) = uplink {
-        let advertised = world.advertised_servers(uplink).await?;
-        for server in advertised.into_iter().chain(world.link_servers(uplink).await?) {
-            if !servers.contains(&Some(server.clone())) {
-                servers.push(Some(server));
-            }
-        }
-    }
-    if servers.is_empty() || settings.plat_dev.is_none() {
-        servers.push(None);
-    }
-    Ok(servers)
 }
 
 /// The prefixes that one server's answer reveals, or why it reveals none.

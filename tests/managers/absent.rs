@@ -144,3 +144,20 @@ fn a_manager_of_another_network_is_not_listened_to() {
     let said = clatd(&lab, &["plan", "plat-dev=up0", "debug=1"]);
     assert!(said.err.contains("another network namespace"), "{said}");
 }
+
+/// A resolver on this host has one cache for all uplinks.
+#[test]
+fn a_resolver_on_this_host_is_asked_only_where_there_is_no_other() {
+    let lab = lab();
+    let plan = || clatd(&lab, &["plan", "plat-dev=up0", "debug=1"]);
+    let asked = "asking ::1 on this host for up0";
+    lab.host("echo nameserver ::1 >>/etc/resolv.conf");
+    let both = plan();
+    assert!(!both.err.contains(asked) && both.out.contains(PREFIX), "{both}");
+    lab.host("echo nameserver ::1 >/etc/resolv.conf");
+    let alone = plan();
+    assert!(alone.err.contains(asked) && !alone.out.contains(PREFIX), "{alone}");
+    // Nobody who names no uplink is kept from it.
+    let unnamed = clatd(&lab, &["plan", "debug=1"]);
+    assert!(!unnamed.err.contains(asked) && unnamed.out.contains("::1"), "{unnamed}");
+}
