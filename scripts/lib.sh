@@ -14,7 +14,12 @@ LAB_COMMANDS=(
     tayga:tayga radvd:radvd named:bind9 dig:bind9-dnsutils
     kea-dhcp6:kea-dhcp6-server
     curl:curl jq:jq python3:python3 sysctl:procps sha256sum:coreutils
+    dbus-daemon:dbus-daemon
 )
+# Programs that the lab runs, and their packages, whose installation would change how this machine itself is connected
+# (resolv.conf, services that take the devices over). They are unpacked into this folder instead.
+UNPACKED=$REPO/target/lab-programs
+UNPACKED_PROGRAMS=(systemd-resolved:systemd-resolved resolvectl:systemd-resolved NetworkManager:network-manager nmcli:network-manager)
 # What only building and checking need.
 BUILD_COMMANDS=(cc:build-essential mandoc:mandoc)
 
@@ -65,6 +70,54 @@ install_commands() {
         "${install[@]}" >&2 || { apt-get update -q >&2 && "${install[@]}" >&2; }
     ) || die "apt-get could not install ${packages[*]}"
     need_commands "$@"
+}
+
+# unpacked_program NAME -> its path, in the unpacked packages or on this machine
+unpacked_program() {
+    local path
+    for path in "$UNPACKED"/{usr/,}{lib/systemd,sbin,bin}/"$1" /{usr/,}{lib/systemd,sbin,bin}/"$1"; do
+        [ -x "$path" ] && echo "$path" && return
+    done
+    return 1
+}
+
+# unpack_programs -> unpacks the packages of UNPACKED_PROGRAMS and those that they need and that are not installed
+unpack_programs() {
+    local pair packages=() archives=$UNPACKED.archives
+    for pair in "${UNPACKED_PROGRAMS[@]}"; do
+        unpacked_program "${pair%%:*}" >/dev/null || packages+=("${pair#*:}")
+    done
+    [ ${#packages[@]} -gt 0 ] || return 0
+    need_root
+    mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u)
+    note "unpacking: ${packages[*]}"
+    mkdir -p "$archives/partial"
+    download=(apt-get install -y -q --download-only --no-install-recommends -o "Dir::Cache::archives=$archives" "${packages[@]}")
+    "${download[@]}" >&2 || { apt-get update -q >&2 && "${download[@]}" >&2; } || die "apt-get could not download ${packages[*]}"
+    for pair in "$archives"/*.deb; do
+        # The dynamic loader is this machine's, and its C library belongs to it.
+        [[ $pair == */libc6_* ]] || dpkg-deb --extract "$pair" "$UNPACKED"
+    done
+    rm -rf "$archives"
+    need_unpacked
+}
+
+# need_unpacked -> dies naming the programs that are neither unpacked nor installed
+need_unpacked() {
+    local pair missing=()
+    for pair in "${UNPACKED_PROGRAMS[@]}"; do
+        unpacked_program "${pair%%:*}" >/dev/null || missing+=("${pair%%:*} (Debian package ${pair#*:})")
+    done
+    [ ${#missing[@]} = 0 ] || die "these programs are missing; ./scripts/test unpacks them: ${missing[*]}"
+}
+
+# with_unpacked_libraries COMMAND... -> runs one of them
+with_unpacked_libraries() {
+    local path=() folder
+    for folder in "$UNPACKED"/{usr/,}lib/*-linux-gnu{,/systemd}; do
+        [ ! -d "$folder" ] || path+=("$folder")
+    done
+    LD_LIBRARY_PATH=$(IFS=: && echo "${path[*]-}") exec "$@"
 }
 
 # need_cargo -> cargo on the PATH, also in a shell that was open before rustup was installed

@@ -18,6 +18,7 @@ macro_rules! with_each_translator {
 }
 
 #[path = "lab/bed.rs"]
+#[allow(dead_code, reason = "shared with the other labs, which use other parts of it")]
 mod bed;
 #[path = "lab/daemon.rs"]
 mod daemon;

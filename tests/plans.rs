@@ -2,6 +2,8 @@
 //! state of the system afterwards is the state before.
 
 mod support;
+#[path = "plans/whom_to_ask.rs"]
+mod whom_to_ask;
 
 use clatd_stages::apply::{self, ApplyError};
 use clatd_stages::journal::{Journal, Ledger, MemoryJournal};

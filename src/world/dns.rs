@@ -23,6 +23,7 @@ use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tracing::debug;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// How long one try waits.
@@ -50,8 +51,8 @@ pub(super) async fn look_up(
         Some(server) => vec![server.clone()],
         None => system_resolvers(&std::fs::read_to_string(RESOLV_CONF).unwrap_or_default()),
     };
-    if server.is_none() && device.is_some() {
-        return Ok(first_of(name, kind, &servers, device).await);
+    if let (None, Some(device)) = (server, device) {
+        return Ok(first_of(name, kind, &beyond_this_host(servers, device), device).await);
     }
     let mut failures = Vec::new();
     for server in &servers {
@@ -69,9 +70,9 @@ pub(super) async fn look_up(
 
 /// Asks all servers at once through one uplink, where most of them may be out of reach: resolv.conf does not say which
 /// belong to it. The first that has such records counts, else the first that knows that there are none.
-async fn first_of(name: &Name, kind: RecordType, servers: &[DnsServer], device: Option<&str>) -> DnsAnswer<RData> {
+async fn first_of(name: &Name, kind: RecordType, servers: &[DnsServer], device: &str) -> DnsAnswer<RData> {
     let asked = servers.iter().map(|server| async move {
-        let answer = tokio::time::timeout(SERVER, ask(name, kind, server, device)).await;
+        let answer = tokio::time::timeout(SERVER, ask(name, kind, server, Some(device))).await;
         (server, answer.unwrap_or_else(|_| Err("no answer".to_owned())))
     });
     let mut asked: FuturesUnordered<_> = asked.collect();
@@ -88,6 +89,21 @@ async fn first_of(name: &Name, kind: RecordType, servers: &[DnsServer], device: 
     }
     failures.sort();
     negative.unwrap_or_else(|| DnsAnswer::Failed(failures.join("; ")))
+}
+
+/// Without resolvers on this host, which answer out of one cache for all uplinks (RFC 8880 section 7.1), unless there
+/// are no others.
+fn beyond_this_host(servers: Vec<DnsServer>, device: &str) -> Vec<DnsServer> {
+    let (here, beyond): (Vec<_>, Vec<_>) = servers.into_iter().partition(|server| server.address.is_loopback());
+    if beyond.is_empty() {
+        for cache in &here {
+            debug!(
+                "asking {cache} on this host for {device}: nothing else is known, but it may answer for another uplink"
+            );
+        }
+        return here;
+    }
+    beyond
 }
 
 async fn ask(
@@ -230,6 +246,20 @@ impl RuntimeProvider for Sockets {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_local_cache_is_asked_only_where_there_is_nothing_else() {
+        let servers = |text: &str| system_resolvers(&text.replace(' ', "\nnameserver "));
+        let shown = |text: &str| -> Vec<String> {
+            let servers = beyond_this_host(servers(text), "wan0");
+            servers.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(
+            shown(" 127.0.0.53 2001:db8::53 ::1 fe80::1%wan0"),
+            ["2001:db8::53", "fe80::1%wan0"]
+        );
+        assert_eq!(shown(" 127.0.0.53 ::1"), ["127.0.0.53", "::1"]);
+    }
 
     #[test]
     fn resolv_conf_keeps_its_scopes() {

@@ -22,6 +22,8 @@ use crate::kernel::{Holds, Netlink, command, ip6tables, nft, sysctl};
 use crate::probe;
 use crate::ra::{RaWatch, Snapshot};
 
+#[cfg(feature = "dbus")]
+mod bus;
 mod cache;
 mod claims;
 mod delegations;
@@ -47,13 +49,15 @@ pub struct SystemWorld {
     claims: Option<claims::Claims>,
     reservations: Reservations,
     delegations: delegations::Delegations,
+    #[cfg(feature = "dbus")]
+    managers: bus::Managers,
     notify: Notify,
 }
 
 impl SystemWorld {
     /// The system that this connection sees; `holds` is the table shared with the kernel sides of all instances, for
-    /// a held sysctl is read as it was before. Needs a runtime. `notify` is called when routers, or neighbours that take
-    /// our addresses, change what is true.
+    /// a held sysctl is read as it was before. Needs a runtime. `notify` is called when routers, the managers of links,
+    /// or neighbours that take our addresses, change what is true.
     pub fn new(netlink: Netlink, holds: Holds, notify: impl Fn() + Send + Sync + 'static) -> Self {
         let notify: Notify = Arc::new(notify);
         let told = Arc::clone(&notify);
@@ -68,6 +72,8 @@ impl SystemWorld {
             claims: Some(claims::Claims::default()),
             reservations: Reservations::default(),
             delegations: delegations::Delegations::default(),
+            #[cfg(feature = "dbus")]
+            managers: bus::Managers::new(Arc::clone(&notify)),
             notify,
         }
     }
@@ -292,6 +298,14 @@ impl World for SystemWorld {
             device: learned.value.is_unicast_link_local().then(|| device.to_owned()),
         });
         Ok(servers.collect())
+    }
+
+    #[cfg(feature = "dbus")]
+    async fn link_servers(&self, device: &str) -> Result<Vec<DnsServer>, WorldError> {
+        let Some(index) = self.index(device).await? else {
+            return Ok(Vec::new());
+        };
+        Ok(self.managers.servers(device, index).await)
     }
 
     async fn answers(&self, device: &str, target: Ipv6Addr, port: Option<u16>) -> Result<bool, WorldError> {

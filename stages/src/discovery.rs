@@ -165,23 +165,39 @@ async fn advertised(uplink: &str, world: &dyn World, found: &mut Found) -> Resul
     Ok(())
 }
 
-/// The servers that are configured, else those that the uplink's routers advertise and then the system's (`None`).
+/// Whom to ask, in order; `None` = the system's resolvers. Servers that are configured are the only ones; else those
+/// that the uplink's routers advertise and those that its managers know come before the system's.
+///
+/// RFC 8880 section 7.1: the question "MUST be sent to the recursive resolver learned from the network interface in
+/// question", whatever else influences the choice. So where the uplink is named and has servers of its own, the system's
+/// resolvers are not asked in their place, neither after a "no" nor after silence: nobody knows whether they belong to
+/// this uplink, and another one's prefix is worse than none.
 async fn resolvers(
     instance: &Instance,
     uplink: Option<&str>,
     world: &dyn World,
 ) -> Result<Vec<Option<DnsServer>>, WorldError> {
-    let mut servers: Vec<_> = instance.settings.dns64_servers.iter().cloned().map(Some).collect();
-    if servers.is_empty() {
-        if let Some(uplink) = uplink {
-            servers.extend(world.advertised_servers(uplink).await?.into_iter().map(Some));
+    let settings = &instance.settings;
+    let configured: Vec<_> = settings.dns64_servers.iter().cloned().map(Some).collect();
+    if !configured.is_empty() {
+        return Ok(configured);
+    }
+    let mut servers = Vec::new();
+    if let Some(uplink) = uplink {
+        let advertised = world.advertised_servers(uplink).await?;
+        for server in advertised.into_iter().chain(world.link_servers(uplink).await?) {
+            if !servers.contains(&Some(server.clone())) {
+                servers.push(Some(server));
+            }
         }
+    }
+    if servers.is_empty() || settings.plat_dev.is_none() {
         servers.push(None);
     }
     Ok(servers)
 }
 
-/// Asks one server after the other until one knows a prefix.
+/// Asks one server after the other, until one reveals a prefix.
 async fn ask(
     instance: &Instance,
     uplink: Option<&str>,
@@ -189,7 +205,9 @@ async fn ask(
     found: &mut Found,
 ) -> Result<(), WorldError> {
     let settings = &instance.settings;
-    for server in resolvers(instance, uplink, world).await? {
+    let servers = resolvers(instance, uplink, world).await?;
+    let own_only = settings.dns64_servers.is_empty() && !servers.contains(&None);
+    for server in servers {
         // The prefix belongs to the uplink: where that is named, the question goes through it (RFC 8880 section 7.1).
         let device = settings.plat_dev.as_deref();
         let answer = world.aaaa(WELL_KNOWN_NAME, server.as_ref(), device).await?;
@@ -200,6 +218,11 @@ async fn ask(
             }
             Err(failure) => found.failures.push(failure),
         }
+    }
+    if let (true, Some(uplink)) = (own_only, uplink) {
+        found.failures.push(format!(
+            "the system's resolvers are not asked, since {uplink} has its own (dns64-servers names others)"
+        ));
     }
     Ok(())
 }

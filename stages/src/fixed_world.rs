@@ -42,6 +42,10 @@ pub struct FixedWorld {
     pub programs: BTreeSet<String>,
     /// PLAT prefixes that routers advertise, by device.
     pub advertised: BTreeMap<String, Vec<Fact<Pref64>>>,
+    /// DNS servers that routers advertise, by device.
+    pub advertised_servers: BTreeMap<String, Vec<DnsServer>>,
+    /// DNS servers that the managers of links know, by device.
+    pub link_servers: BTreeMap<String, Vec<DnsServer>>,
     /// Prefixes delegated by DHCPv6, by device.
     pub delegated: BTreeMap<String, Fact<ipnet::Ipv6Net>>,
     /// Who has addresses already.
@@ -131,6 +135,12 @@ impl World for FixedWorld {
     }
     async fn advertised_prefixes(&self, device: &str) -> Result<Vec<Fact<Pref64>>, WorldError> {
         Ok(self.advertised.get(device).cloned().unwrap_or_default())
+    }
+    async fn advertised_servers(&self, device: &str) -> Result<Vec<DnsServer>, WorldError> {
+        Ok(self.advertised_servers.get(device).cloned().unwrap_or_default())
+    }
+    async fn link_servers(&self, device: &str) -> Result<Vec<DnsServer>, WorldError> {
+        Ok(self.link_servers.get(device).cloned().unwrap_or_default())
     }
     async fn delegated_prefix(&self, device: &str) -> Result<Option<Fact<ipnet::Ipv6Net>>, WorldError> {
         Ok(self.delegated.get(device).cloned())

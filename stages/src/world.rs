@@ -158,6 +158,11 @@ pub trait World: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// The DNS servers that whoever manages a device knows for it (systemd-resolved, then NetworkManager), each once.
+    async fn link_servers(&self, _device: &str) -> Result<Vec<DnsServer>, WorldError> {
+        Ok(Vec::new())
+    }
+
     /// Whether `target` answers through this device: an ICMPv6 echo, or TCP to `port` (RFC 7050 section 3.2).
     async fn answers(&self, _device: &str, _target: Ipv6Addr, _port: Option<u16>) -> Result<bool, WorldError> {
         Ok(true)

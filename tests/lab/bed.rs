@@ -41,6 +41,14 @@ impl Uplink {
     pub fn resolver(self, address: &str, prefix: Option<&str>) -> Self {
         self.with(&["--resolver", &format!("{address}={}", prefix.unwrap_or("none"))])
     }
+    /// What the ISP's resolver, which is the one of resolv.conf, synthesises with.
+    pub fn dns64(self, prefix: &str) -> Self {
+        self.with(&["--dns64", prefix])
+    }
+    /// The router does not advertise the ISP's resolver.
+    pub fn without_rdnss(self) -> Self {
+        self.with(&["--rdnss", "no"])
+    }
     pub fn native_v4(self) -> Self {
         self.with(&["--native-v4"])
     }
@@ -114,6 +122,11 @@ impl Lab {
     pub fn read(&self, name: &str) -> String {
         let path = self.file(name);
         std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// Where the system bus of the lab is, if one is started.
+    pub fn bus(&self) -> String {
+        format!("unix:path={}", self.file("bus").display())
     }
 
     /// A command that will run in a node: `host`, `net`, `isp0`.

@@ -21,6 +21,8 @@ fn command(lab: &Lab, environment: &[String], words: &[&str]) -> Command {
         .arg("env")
         .args(environment)
         .arg(format!("CLATD_RUNTIME_DIR={}", lab.file("run").display()))
+        // Whoever manages the links of this machine knows nothing of those in the lab.
+        .arg(format!("DBUS_SYSTEM_BUS_ADDRESS={}", lab.bus()))
         .arg(program())
         .arg("-c")
         .arg(lab.file("clatd.conf"))

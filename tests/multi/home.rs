@@ -55,6 +55,7 @@ pub fn tool(lab: &Lab, words: &[&str]) -> Ran {
         .command("host")
         .arg("env")
         .arg(format!("CLATD_RUNTIME_DIR={}", lab.file("run").display()))
+        .arg(format!("DBUS_SYSTEM_BUS_ADDRESS={}", lab.bus()))
         .arg(program())
         .arg("-c")
         .arg(lab.file("clatd.conf"))

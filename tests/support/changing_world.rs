@@ -85,6 +85,12 @@ impl World for ChangingWorld {
     async fn advertised_prefixes(&self, device: &str) -> Result<Vec<Fact<Pref64>>, WorldError> {
         self.now().advertised_prefixes(device).await
     }
+    async fn advertised_servers(&self, device: &str) -> Result<Vec<DnsServer>, WorldError> {
+        self.now().advertised_servers(device).await
+    }
+    async fn link_servers(&self, device: &str) -> Result<Vec<DnsServer>, WorldError> {
+        self.now().link_servers(device).await
+    }
     async fn delegated_prefix(&self, device: &str) -> Result<Option<Fact<ipnet::Ipv6Net>>, WorldError> {
         self.now().delegated_prefix(device).await
     }

@@ -75,11 +75,17 @@ pub(super) const KEYS: &[Key] = &[
         name: "dns64-servers",
         kind: Kind::DnsServers,
         optional: true,
-        unset: "the system's resolvers",
+        unset: "the uplink's resolvers, else the system's",
         brief: "DNS64 servers asked for the PLAT prefix, in order",
         full: "IP addresses of DNS64 servers, separated by commas, asked in order for the PLAT prefix; the first that knows one wins.\n\
                A link-local address is followed by `%` and its device.\n\
-               If unset the servers that the uplink's routers advertise are asked, and then the system's resolvers.",
+               If unset the uplink's own servers are asked: those that its routers advertise (RFC 8106), then those that \
+               systemd-resolved and NetworkManager have for it, by D-Bus; neither has to be there, and what changes there is followed at once.\n\
+               The system's resolvers (/etc/resolv.conf) are asked where the uplink has no servers of its own.\n\
+               If `plat-dev` names the uplink, then only there, be the answer of its own servers \"no\" or silence: \
+               the prefix belongs to the uplink, and no other resolver may speak for it (RFC 8880 section 7.1).\n\
+               A resolver on this host (127.0.0.53, say) is asked for such an uplink only if there is no other.\n\
+               Without `plat-dev` the system's resolvers are always the last to be asked.",
         ..PLAIN
     },
 ];

@@ -1,0 +1,20 @@
+//! The bus reaches into every network namespace that shares its folder, and a service in another one has other links of
+//! the same indexes and names.
+
+use std::fs::read_link;
+
+use zbus::Connection;
+
+use super::call::call;
+
+/// Fails if the service lives in another network namespace than we do. Who may not look gives it the benefit of the
+/// doubt.
+pub(super) async fn same_as_ours(connection: &Connection, service: &str) -> zbus::Result<()> {
+    const BUS: (&str, &str, &str) = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus");
+    let pid: u32 = call(connection, BUS, "GetConnectionUnixProcessID", &service).await?;
+    let (ours, its) = (read_link("/proc/self/ns/net"), read_link(format!("/proc/{pid}/ns/net")));
+    match (ours, its) {
+        (Ok(ours), Ok(its)) if ours != its => Err(zbus::Error::Failure("it lives in another network namespace".into())),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,163 @@
+//! Whoever is not there, or does not answer, or manages other links, changes nothing and costs next to no time.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::bed::{Lab, Uplink};
+use crate::daemon::{Daemon, clatd};
+use crate::home;
+use crate::service::{Service, resolvectl_dns};
+use crate::{discovered, uplink};
+
+const PREFIX: &str = "64:ff9b::/96";
+
+/// An uplink whose resolver is known to /etc/resolv.conf alone.
+fn lab() -> Lab {
+    Lab::raise(&Uplink::new().without_rdnss())
+}
+
+fn told_by_the_system() -> (String, String) {
+    (PREFIX.to_owned(), "DNS64 of the system's resolver".to_owned())
+}
+
+#[test]
+fn without_a_bus_everything_works() {
+    let lab = lab();
+    assert_eq!(discovered(&lab), told_by_the_system());
+    let daemon = Daemon::up(&lab, &["plat-dev=up0", "debug=1"]);
+    let said = daemon.output();
+    assert!(
+        said.contains("the system's D-Bus is not there to be asked for DNS servers"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_bus_without_managers_is_no_error() {
+    let lab = lab();
+    let _bus = Service::bus(&lab);
+    assert_eq!(discovered(&lab), told_by_the_system());
+    let daemon = Daemon::up(&lab, &["plat-dev=up0", "debug=1"]);
+    let said = daemon.output();
+    for who in ["systemd-resolved", "NetworkManager"] {
+        assert!(said.contains(&format!("{who} tells no DNS servers")), "{said}");
+    }
+}
+
+/// The quickest of some dry runs.
+fn quickest(lab: &Lab) -> Duration {
+    let runs = (0..4).map(|_| {
+        let begin = Instant::now();
+        let text = clatd(lab, &["plan", "--json", "plat-dev=up0", "discovery=dns"]).ok("clatd plan");
+        let plan: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(plan["instances"][0]["facts"]["plat_prefix"]["value"], PREFIX, "{text}");
+        begin.elapsed()
+    });
+    runs.min().unwrap()
+}
+
+/// A service that hangs, and then a bus that hangs: each is waited for by half a second at most.
+#[test]
+fn what_hangs_is_waited_for_shortly() {
+    const LIMIT: Duration = Duration::from_millis(700);
+    let lab = lab();
+    let alone = quickest(&lab);
+    let bus = Service::bus(&lab);
+    let resolved = Service::resolved(&lab, "host");
+    resolvectl_dns(&lab, "host", "up0", &["3fff:1::66"]);
+    resolved.hang();
+    let waited = quickest(&lab).saturating_sub(alone);
+    assert!(waited < LIMIT, "a service that hangs costs {waited:?}");
+    assert!(waited > Duration::from_millis(300), "it was asked: {waited:?}");
+    bus.hang();
+    let waited = quickest(&lab).saturating_sub(alone);
+    assert!(waited < LIMIT, "a bus that hangs costs {waited:?}");
+    assert!(waited > Duration::from_millis(300), "it was asked: {waited:?}");
+}
+
+/// What was known of an uplink holds while nobody can be asked, or else the liar of resolv.conf would have its say. Who
+/// does not answer is not waited for again and again.
+#[test]
+fn what_hangs_or_goes_leaves_what_was_known() {
+    const GOOD: &str = "2001:db8:64::/96";
+    const OTHER: &str = "2001:db8:65::/96";
+    let lab = Lab::raise(
+        &uplink()
+            .plat(GOOD)
+            .plat(OTHER)
+            .resolver("3fff:1::61", Some(GOOD))
+            .resolver("3fff:1::62", Some(OTHER)),
+    );
+    let bus = Service::bus(&lab);
+    let resolved = Service::resolved(&lab, "host");
+    resolvectl_dns(&lab, "host", "up0", &["3fff:1::61"]);
+    let mut daemon = Daemon::up(&lab, &["plat-dev=up0", "when-idle=wait", "debug=1"]);
+    let said = |what: &str| lab.read("clatd.err").matches(what).count();
+
+    resolved.hang();
+    lab.host("ip link add one type veth peer name other && ip link set one up");
+    // NetworkManager, which is not there, is asked at each look.
+    let looks = said("NetworkManager tells no DNS servers");
+    daemon.wait_for("a look in vain", || said("systemd-resolved does not answer") > 0);
+    lab.host("ip link set other up");
+    daemon.wait_for("more looks", || said("NetworkManager tells no DNS servers") > looks + 1);
+    assert_eq!(said("systemd-resolved does not answer"), 1, "{}", daemon.output());
+
+    drop(bus);
+    daemon.wait_for("a look without a bus", || said("is not there to be asked") > 0);
+    assert_eq!(said("2001:db8:bad"), 0, "{}", daemon.output());
+    assert_eq!(said("state Unwinding"), 0, "{}", daemon.output());
+
+    // All of it comes back.
+    drop(resolved);
+    std::fs::remove_file(lab.file("bus")).unwrap();
+    let _bus = Service::bus(&lab);
+    let _resolved = Service::resolved(&lab, "host");
+    resolvectl_dns(&lab, "host", "up0", &["3fff:1::62"]);
+    lab.host("ip link set other down");
+    let now = || home::status(&lab)["instances"][0]["facts"]["plat_prefix"]["value"].clone();
+    daemon.wait_for("what the new one says", || now() == OTHER);
+}
+
+/// The bus reaches over network namespaces; a link there that has the index of our uplink is another one.
+#[test]
+fn a_manager_of_another_network_is_not_listened_to() {
+    let lab = lab();
+    let _bus = Service::bus(&lab);
+    let _resolved = Service::resolved(&lab, "isp0");
+    let index = lab.host("ip -j link show up0");
+    let index: Value = serde_json::from_str(&index).unwrap();
+    let index = index[0]["ifindex"].to_string();
+    lab.run(
+        "isp0",
+        &format!("ip link add same{index} index {index} type veth 2>/dev/null || ip -o link | grep '^{index}:'"),
+    )
+    .ok("a device of the same index");
+    lab.run(
+        "isp0",
+        &format!("ip link set $(ip -o link | sed -nE 's/^{index}: ([^:@]+).*/\\1/p') up"),
+    )
+    .ok("it is up");
+    resolvectl_dns(&lab, "isp0", &index, &["3fff:1::66"]);
+    assert_eq!(discovered(&lab), told_by_the_system());
+    let said = clatd(&lab, &["plan", "plat-dev=up0", "debug=1"]);
+    assert!(said.err.contains("another network namespace"), "{said}");
+}
+
+/// A resolver on this host has one cache for all uplinks.
+#[test]
+fn a_resolver_on_this_host_is_asked_only_where_there_is_no_other() {
+    let lab = lab();
+    let plan = || clatd(&lab, &["plan", "plat-dev=up0", "debug=1"]);
+    let asked = "asking ::1 on this host for up0";
+    lab.host("echo nameserver ::1 >>/etc/resolv.conf");
+    let both = plan();
+    assert!(!both.err.contains(asked) && both.out.contains(PREFIX), "{both}");
+    lab.host("echo nameserver ::1 >/etc/resolv.conf");
+    let alone = plan();
+    assert!(alone.err.contains(asked) && !alone.out.contains(PREFIX), "{alone}");
+    // Nobody who names no uplink is kept from it.
+    let unnamed = clatd(&lab, &["plan", "debug=1"]);
+    assert!(!unnamed.err.contains(asked) && unnamed.out.contains("::1"), "{unnamed}");
+}
