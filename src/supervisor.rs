@@ -23,7 +23,7 @@ use crate::report::chain;
 use crate::status::{Board, Entry};
 use crate::uplinks;
 use crate::watch as network;
-use crate::world::SystemWorld;
+use crate::world::{SilentRouters, SystemWorld};
 
 mod allotments;
 mod reload;
@@ -133,9 +133,10 @@ impl Supervisor {
         let (reload_sender, reloads) = mpsc::channel(1);
         let control =
             control::open(&runtime_dir, board.clone(), reload_sender).map_err(|source| unusable(source.into()))?;
-        let (teller, changes) = network::start().map_err(system("watch the network by netlink"))?;
+        let silent = SilentRouters::default();
+        let (teller, changes) = network::start(silent.clone()).map_err(system("watch the network by netlink"))?;
         let world = SystemWorld::new(netlink.clone(), holds.clone(), move || teller.tell());
-        let world = Arc::new(world.keeping_leases_in(&runtime_dir));
+        let world = Arc::new(world.avoiding(silent).keeping_leases_in(&runtime_dir));
         Ok(Self {
             options,
             runtime_dir,

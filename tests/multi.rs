@@ -43,3 +43,5 @@ mod paths;
 mod pool;
 #[path = "multi/reload.rs"]
 mod reload;
+#[path = "multi/routers.rs"]
+mod routers;

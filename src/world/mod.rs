@@ -14,6 +14,7 @@ use clatd_stages::world::{DnsAnswer, RouteAnswer, World, WorldError};
 
 use clatd_translator::Pref64;
 use ipnet::Ipv6Net;
+use tokio::task::AbortHandle;
 
 use crate::kernel::{Holds, Netlink, command, ip6tables, nft, sysctl};
 use crate::probe;
@@ -24,6 +25,9 @@ mod claims;
 mod delegations;
 mod dns;
 mod drift;
+mod routers;
+
+pub use routers::SilentRouters;
 
 /// How long the first observation of a link waits for a router to speak: routers answer a solicitation within half a
 /// second (RFC 4861 section 6.2.6).
@@ -43,7 +47,18 @@ pub struct SystemWorld {
     advertisements: Option<RaWatch>,
     claims: Option<claims::Claims>,
     delegations: delegations::Delegations,
+    silent: SilentRouters,
+    _asking: Option<Arc<Task>>,
     notify: Notify,
+}
+
+/// A task that ends with its owner.
+struct Task(AbortHandle);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl SystemWorld {
@@ -63,6 +78,8 @@ impl SystemWorld {
             advertisements,
             claims: Some(claims::Claims::default()),
             delegations: delegations::Delegations::default(),
+            silent: SilentRouters::default(),
+            _asking: None,
             notify,
         }
     }
@@ -73,6 +90,14 @@ impl SystemWorld {
             claims: None,
             ..Self::new(netlink, Holds::default(), || {})
         }
+    }
+
+    /// Avoids these routers, and asks them now and then whether they are back. Needs a runtime.
+    pub fn avoiding(mut self, silent: SilentRouters) -> Self {
+        let asking = tokio::spawn(routers::ask_again(self.netlink.clone(), silent.clone()));
+        self.silent = silent;
+        self._asking = Some(Arc::new(Task(asking.abort_handle())));
+        self
     }
 
     /// Keeps the leases of delegated prefixes in this directory.
@@ -119,6 +144,16 @@ impl SystemWorld {
         Ok(gateways)
     }
 
+    /// The table with the routes of a device: the main table, or that of its VRF.
+    async fn table_of(&self, link: &Link) -> Result<u32, WorldError> {
+        let Some(master) = link.master else {
+            return Ok(MAIN_TABLE);
+        };
+        let links = self.links().await?;
+        let vrf = links.into_iter().find(|link| link.index == master);
+        Ok(vrf.and_then(|vrf| vrf.vrf_table).unwrap_or(MAIN_TABLE))
+    }
+
     async fn index(&self, device: &str) -> Result<Option<u32>, WorldError> {
         Ok(self.link(device).await?.map(|link| link.index))
     }
@@ -162,8 +197,16 @@ impl World for SystemWorld {
             },
             None => None,
         };
-        let answer = self.netlink.route_to(destination, index).await;
-        answer.map_err(|error| WorldError::new(format!("looking up the route to {destination}"), error))
+        let failed = |error| WorldError::new(format!("looking up the route to {destination}"), error);
+        let Some(mut answer) = self.netlink.route_to(destination, index).await.map_err(failed)? else {
+            return Ok(None);
+        };
+        if let (Some(IpAddr::V6(gateway)), Some(link)) = (answer.gateway, self.link(&answer.device).await?) {
+            let routes = self.routes6(self.table_of(&link).await?).await?;
+            let next_hop = routers::next_hop(&self.netlink, &self.silent, link.index, &routes, destination, gateway);
+            answer.gateway = Some(next_hop.await.map_err(failed)?.into());
+        }
+        Ok(Some(answer))
     }
 
     async fn sysctl(&self, key: &str) -> Result<Option<String>, WorldError> {
