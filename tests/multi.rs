@@ -45,3 +45,5 @@ mod pool;
 mod reload;
 #[path = "multi/routers.rs"]
 mod routers;
+#[path = "multi/storm.rs"]
+mod storm;

@@ -121,7 +121,7 @@ pub fn seen(lab: &Lab, interface: Option<&str>) -> Option<usize> {
     let interface = interface.map(|name| format!("--interface {name}")).unwrap_or_default();
     let ran = lab.run("host", &format!("curl -sSf -m 3 {interface} http://{SERVER}/whoami"));
     let from = ran.out.trim().to_owned();
-    (0..3).find(|&k| ran.code == Some(0) && from == isp_v4(k))
+    (0..16).find(|&k| ran.code == Some(0) && from == isp_v4(k))
 }
 
 /// Waits until a connection from this address or device is seen by uplink `k`.
@@ -216,7 +216,7 @@ pub fn readvertise(lab: &Lab, k: usize) {
 }
 
 /// The lab's name, which it keeps to itself, out of a command that it makes.
-fn name(lab: &Lab) -> String {
+pub fn name(lab: &Lab) -> String {
     let command = lab.command("host");
     let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
     words[2].strip_suffix("-host").expect("NAME-host").to_owned()
