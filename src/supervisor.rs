@@ -355,13 +355,15 @@ impl Supervisor {
         }
     }
 
-    /// Starts an instance, at once or when whatever has its name, device, address or table has ended.
+    /// Starts an instance, at once or when whatever has its name, device, address or table, or serves its uplink for a
+    /// template, has ended.
     fn start_when_free(&mut self, configured: Configured) {
         let wanted = &configured.instance;
         let mut free = true;
         for started in self.started.values() {
             let there = &started.configured.instance;
-            if there.name == wanted.name || collide(&there.settings, &wanted.settings) {
+            let of_template = started.template.is_some() && same_uplink(&there.settings, &wanted.settings);
+            if there.name == wanted.name || of_template || collide(&there.settings, &wanted.settings) {
                 started.stop.cancel();
                 free = false;
             }
@@ -436,6 +438,10 @@ impl Supervisor {
             }
         }
     }
+}
+
+fn same_uplink(a: &Settings, b: &Settings) -> bool {
+    a.plat_dev.is_some() && a.plat_dev == b.plat_dev
 }
 
 /// Whether two instances cannot be there at once.

@@ -209,6 +209,13 @@ impl World for SystemWorld {
         Ok(Some(answer))
     }
 
+    async fn is_silent(&self, device: &str, gateway: IpAddr) -> Result<bool, WorldError> {
+        let (IpAddr::V6(gateway), Some(index)) = (gateway, self.index(device).await?) else {
+            return Ok(false);
+        };
+        Ok(self.silent.is_the_last(index, gateway))
+    }
+
     async fn sysctl(&self, key: &str) -> Result<Option<String>, WorldError> {
         if let Some(before) = self.holds.before(key) {
             return Ok(Some(before));

@@ -21,8 +21,9 @@ use crate::kernel::{Netlink, NetlinkError, Reachability, gateways};
 
 /// A router that nobody hears is asked once a minute (RFC 4191 section 3.5).
 const ASK_AGAIN: Duration = Duration::from_secs(60);
-/// One that showed a sign of life is asked sooner, but not for each advertisement of a link that leads one way only.
-const ASK_AFTER_SIGN: Duration = Duration::from_secs(10);
+/// The only one is asked sooner, and one that showed a sign of life, but not for each advertisement of a link that leads
+/// one way only.
+const ASK_SOONER: Duration = Duration::from_secs(10);
 /// How many are remembered: an entry fails for every link-local address that somebody on this host makes up.
 const MOST: usize = 256;
 /// How often it is looked whom to ask.
@@ -40,6 +41,8 @@ struct Silence {
     heard: bool,
     /// Packets would be sent to it if it answered.
     wanted: bool,
+    /// There is no other one.
+    last: bool,
 }
 
 impl SilentRouters {
@@ -61,7 +64,8 @@ impl SilentRouters {
                 let silence = Silence {
                     asked: Instant::now(),
                     heard: false,
-                    wanted: before.is_some_and(|silence| silence.wanted),
+                    wanted: before.as_ref().is_some_and(|silence| silence.wanted),
+                    last: before.is_some_and(|silence| silence.last),
                 };
                 silent.insert(key, silence);
                 new
@@ -85,10 +89,23 @@ impl SilentRouters {
         self.lock().contains_key(&(device, router))
     }
 
+    /// Whether a router that no other can stand in for is silent. All packets go to it still, and the kernel would ask it
+    /// for each of them.
+    pub(super) fn is_the_last(&self, device: u32, router: Ipv6Addr) -> bool {
+        let mut silent = self.lock();
+        let found = silent.get_mut(&(device, router));
+        found.is_some_and(|silence| {
+            silence.wanted = true;
+            silence.last = true;
+            true
+        })
+    }
+
     /// Packets would be sent to it: only then it may be asked (RFC 4191 section 3.5).
     fn want(&self, device: u32, router: Ipv6Addr) {
         if let Some(silence) = self.lock().get_mut(&(device, router)) {
             silence.wanted = true;
+            silence.last = false;
         }
     }
 
@@ -97,7 +114,11 @@ impl SilentRouters {
         let mut silent = self.lock();
         let now = Instant::now();
         let due = silent.iter_mut().filter(|(_, silence)| {
-            let pause = if silence.heard { ASK_AFTER_SIGN } else { ASK_AGAIN };
+            let pause = if silence.heard || silence.last {
+                ASK_SOONER
+            } else {
+                ASK_AGAIN
+            };
             silence.wanted && now.duration_since(silence.asked) >= pause
         });
         due.map(|(key, silence)| {

@@ -12,8 +12,7 @@ use serde_json::Value;
 use crate::bed::{Lab, Uplink, poll};
 use crate::daemon::Daemon;
 use crate::home::{
-    device, in_state, instance, isp_file, leaves_by, name, raise, readvertise, seen, sorted_state, start, status_of,
-    tool,
+    device, in_state, instance, isp_file, leaves_by, name, raise, readvertise, seen, sorted_state, start, status, tool,
 };
 
 const EVENTS: usize = 20;
@@ -47,12 +46,18 @@ enum Event {
     NoNativeV4,
     Reload,
     ChangedReload,
+    FileOfItsOwn,
+    NoFileOfItsOwn,
+    OurAddressDeleted,
+    SysctlsMeddledWith,
+    AnotherRouter,
+    Restarted,
     Killed,
 }
 
 use Event::*;
 
-const ALL: [Event; 24] = [
+const ALL: [Event; 30] = [
     CarrierLost,
     CarrierBack,
     Down,
@@ -76,6 +81,12 @@ const ALL: [Event; 24] = [
     NoNativeV4,
     Reload,
     ChangedReload,
+    FileOfItsOwn,
+    NoFileOfItsOwn,
+    OurAddressDeleted,
+    SysctlsMeddledWith,
+    AnotherRouter,
+    Restarted,
     Killed,
 ];
 
@@ -155,6 +166,30 @@ impl Storm<'_> {
                 instance(self.lab, "clat", &format!("{TEMPLATE}v4-defaultroute-mtu={mtu}\n"));
                 tool(self.lab, &["reload"]);
             }
+            FileOfItsOwn => {
+                instance(self.lab, &format!("up{k}"), &format!("plat-dev=up{k}\n"));
+                self.daemon.signal(Signal::SIGHUP);
+            }
+            NoFileOfItsOwn => {
+                let _ = std::fs::remove_file(self.lab.file("instances.d").join(format!("up{k}.conf")));
+                tool(self.lab, &["reload"]);
+            }
+            OurAddressDeleted => self.host(&format!("ip address flush dev clat-up{k}")),
+            SysctlsMeddledWith => self.host(&format!(
+                "cd /proc/sys/net/ipv6/conf/up{k}; echo 0 >forwarding; echo 0 >force_forwarding; echo 0 >proxy_ndp"
+            )),
+            AnotherRouter => {
+                self.isp(
+                    k,
+                    "old=$(ip -6 -o address show dev cust scope link | sed -E 's/.*inet6 ([^ ]+).*/\\1/')
+                     ip address add fe80::77/64 dev cust nodad && ip address del $old dev cust",
+                );
+                readvertise(self.lab, k);
+            }
+            Restarted => {
+                self.daemon.stop(Signal::SIGTERM);
+                self.daemon = Daemon::start(self.lab, &[]);
+            }
             Killed => {
                 self.daemon.kill();
                 self.daemon = Daemon::start(self.lab, &[]);
@@ -186,10 +221,8 @@ impl Storm<'_> {
         readvertise(self.lab, k);
     }
 
-    /// Repairs the network and the configuration, and waits until all is well.
+    /// Repairs the network, and waits until all is well.
     fn calm(&mut self) {
-        instance(self.lab, "clat", TEMPLATE);
-        tool(self.lab, &["reload"]);
         for k in 0..self.uplinks {
             for event in [NoNativeV4, ResolverBack, PluggedIn, CarrierBack, Up] {
                 self.happen(event, k);
@@ -214,11 +247,11 @@ impl Storm<'_> {
         });
         assert!(well, "running: {last}\n{self}");
         for k in 0..self.uplinks {
-            let status = status_of(self.lab, &format!("clat@up{k}"));
-            let address = status["addresses"][0]
-                .as_str()
-                .unwrap_or_else(|| panic!("{status}"))
-                .to_owned();
+            let status = status(self.lab);
+            let instances = status["instances"].as_array().unwrap();
+            let own = instances.iter().find(|one| one["device"] == device(k));
+            let address = own.and_then(|one| one["addresses"][0].as_str());
+            let address = address.unwrap_or_else(|| panic!("{status}")).to_owned();
             leaves_by(self.lab, Some(&address), k);
         }
     }
@@ -240,12 +273,18 @@ impl std::fmt::Display for Storm<'_> {
     }
 }
 
-/// The host's state without the numbers of devices: one that was unplugged gets another.
+/// The host's state without the numbers of devices, since one that was unplugged gets another, and without the addresses
+/// of routers, which are replaced.
 fn plain(lines: Vec<String>) -> BTreeSet<String> {
     let without_numbers = |line: String| match serde_json::from_str::<Value>(&line) {
         Ok(Value::Object(mut object)) => {
             for key in ["ifindex", "link_index"] {
                 object.remove(key);
+            }
+            if object.get("dst").is_some_and(|dst| dst == "default")
+                && object.get("protocol").is_some_and(|by| by == "ra")
+            {
+                object.remove("gateway");
             }
             Value::Object(object).to_string()
         }
@@ -276,13 +315,16 @@ fn storm(seed: u64, uplinks: &[Uplink]) {
         macs,
         done: vec![format!("seed {seed}")],
     };
-    for _ in 0..EVENTS {
-        let event = ALL[dice.below(ALL.len())];
-        let k = dice.below(uplinks.len());
-        storm.happen(event, k);
-        std::thread::sleep(Duration::from_millis(dice.below(1500) as u64));
+    for _ in 0..2 {
+        for _ in 0..EVENTS / 2 {
+            let event = ALL[dice.below(ALL.len())];
+            let k = dice.below(uplinks.len());
+            storm.happen(event, k);
+            // Half of them come at once after the one before.
+            std::thread::sleep(Duration::from_millis(dice.below(3000).saturating_sub(1500) as u64));
+        }
+        storm.calm();
     }
-    storm.calm();
     let ran = storm.daemon.stop(Signal::SIGTERM);
     let after = plain(sorted_state(&lab));
     let gone: Vec<_> = before.difference(&after).collect();
