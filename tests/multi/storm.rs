@@ -188,13 +188,20 @@ impl Storm<'_> {
             }
             Restarted => {
                 self.daemon.stop(Signal::SIGTERM);
-                self.daemon = Daemon::start(self.lab, &[]);
+                self.start_again();
             }
             Killed => {
                 self.daemon.kill();
-                self.daemon = Daemon::start(self.lab, &[]);
+                self.start_again();
             }
         }
+    }
+
+    /// Events may come while it sets up, but no signal before it can take any: that would end every program.
+    fn start_again(&mut self) {
+        self.daemon = Daemon::start(self.lab, &[]);
+        self.daemon
+            .wait_for("control socket", || tool(self.lab, &["status"]).code == Some(0));
     }
 
     fn advertise(&self, k: usize, what: &str, instead: &str) {
