@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::bed::{Lab, SERVER, Uplink, poll};
 use crate::daemon::Daemon;
 use crate::home::{
-    EVERY_UPLINK, PATIENCE, best, device, fails_over, isp_file, leaves_by, raise, readvertise, running, seen,
-    sorted_state, start, status_of, stop, three,
+    EVERY_UPLINK, PATIENCE, assert_plainly_same, best, device, fails_over, isp_file, leaves_by, plain, raise,
+    readvertise, running, seen, sorted_state, start, status_of, stop, three,
 };
 use crate::reload::Download;
 
@@ -80,7 +80,7 @@ fn an_uplink_that_fails_leaves_the_way_to_the_next() {
 #[test]
 fn whatever_fails_the_default_route_leaves_in_time() {
     let lab = raise(&[Uplink::new(), Uplink::new()]);
-    let before = sorted_state(&lab);
+    let before = plain(sorted_state(&lab));
     let mut daemon = start(&lab, &[EVERY_UPLINK], 2);
     let radvd = std::fs::read_to_string(isp_file(&lab, 0, "radvd.conf")).unwrap();
     let withdrawn = lab.file("withdrawn.conf");
@@ -158,7 +158,7 @@ fn whatever_fails_the_default_route_leaves_in_time() {
         let moved = poll(PATIENCE, || {
             if silent
                 && !lab
-                    .host("ip -6 neigh show dev up0 router nud failed; ip -6 neigh show dev up0 router nud incomplete")
+                    .host("ip -6 neigh show dev up0 nud failed; ip -6 neigh show dev up0 nud incomplete")
                     .contains("fe80::")
             {
                 begin = std::time::Instant::now();
@@ -191,7 +191,8 @@ fn whatever_fails_the_default_route_leaves_in_time() {
         traffic.wait().unwrap();
     }
     assert!(poll(PATIENCE, || ready(&lab, "up0")));
-    stop(&lab, &mut daemon, &before, &["base_reachable_time", "ifindex"]);
+    let ran = daemon.stop(nix::sys::signal::Signal::SIGTERM);
+    assert_plainly_same(&lab, &before, &ran.to_string());
 }
 
 /// What runs on one uplink does not suffer from another that comes and goes.

@@ -1,5 +1,6 @@
 //! A host with several uplinks, and its daemon.
 
+use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -193,6 +194,37 @@ pub fn assert_same(lab: &Lab, before: &[String], may_differ: &[&str], when: &str
     assert!(
         gone.is_empty() && new.is_empty(),
         "{when}: the host is not as it was\ngone: {gone:#?}\nnew: {new:#?}"
+    );
+}
+
+/// The host's state without the numbers of devices, since one that was unplugged gets another, and without the addresses
+/// of routers, which are replaced.
+pub fn plain(lines: Vec<String>) -> BTreeSet<String> {
+    let without_numbers = |line: String| match serde_json::from_str::<Value>(&line) {
+        Ok(Value::Object(mut object)) => {
+            for key in ["ifindex", "link_index"] {
+                object.remove(key);
+            }
+            if object.get("dst").is_some_and(|dst| dst == "default")
+                && object.get("protocol").is_some_and(|by| by == "ra")
+            {
+                object.remove("gateway");
+            }
+            Value::Object(object).to_string()
+        }
+        _ => line,
+    };
+    lines.into_iter().map(without_numbers).collect()
+}
+
+/// Fails with the difference if the host is not plainly as it was.
+pub fn assert_plainly_same(lab: &Lab, before: &BTreeSet<String>, when: &str) {
+    let after = plain(sorted_state(lab));
+    let gone: Vec<_> = before.difference(&after).collect();
+    let new: Vec<_> = after.difference(before).collect();
+    assert!(
+        gone.is_empty() && new.is_empty(),
+        "the host is not as it was\ngone: {gone:#?}\nnew: {new:#?}\n{when}"
     );
 }
 
