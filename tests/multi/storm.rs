@@ -17,6 +17,9 @@ use crate::home::{
 const EVENTS: usize = 20;
 /// How long the network may take to be as before, and clatd to follow, on a busy machine.
 const CALM: Duration = Duration::from_secs(75);
+/// A host that lets nothing through but what is asked for.
+const FIREWALL: &str =
+    "table inet filter { chain forward { type filter hook forward priority filter; policy drop; }; }";
 const TEMPLATE: &str = "plat-dev=up*\n";
 
 /// What becomes of an uplink, or of what clatd made for it. What stays broken is repaired by [`Storm::calm`].
@@ -50,13 +53,16 @@ enum Event {
     OurAddressDeleted,
     SysctlsMeddledWith,
     AnotherRouter,
+    RouterSilent,
+    RouterAnswers,
+    FirewallReloaded,
     Restarted,
     Killed,
 }
 
 use Event::*;
 
-const ALL: [Event; 30] = [
+const ALL: [Event; 33] = [
     CarrierLost,
     CarrierBack,
     Down,
@@ -85,6 +91,9 @@ const ALL: [Event; 30] = [
     OurAddressDeleted,
     SysctlsMeddledWith,
     AnotherRouter,
+    RouterSilent,
+    RouterAnswers,
+    FirewallReloaded,
     Restarted,
     Killed,
 ];
@@ -185,6 +194,12 @@ impl Storm<'_> {
                 );
                 readvertise(self.lab, k);
             }
+            RouterSilent => self.isp(
+                k,
+                "nft 'table netdev silent { chain in { type filter hook ingress device cust priority 0; drop; }; }'",
+            ),
+            RouterAnswers => self.isp(k, "nft delete table netdev silent"),
+            FirewallReloaded => self.host(&format!("nft 'flush ruleset; {FIREWALL}'")),
             Restarted => {
                 self.daemon.stop(Signal::SIGTERM);
                 self.start_again();
@@ -230,7 +245,7 @@ impl Storm<'_> {
     /// Repairs the network, and waits until all is well.
     fn calm(&mut self) {
         for k in 0..self.uplinks {
-            for event in [NoNativeV4, ResolverBack, PluggedIn, CarrierBack, Up] {
+            for event in [NoNativeV4, ResolverBack, PluggedIn, RouterAnswers, CarrierBack, Up] {
                 self.happen(event, k);
             }
         }
@@ -284,6 +299,7 @@ fn storm(seed: u64, uplinks: &[Uplink]) {
     let mut dice = Dice(seed);
     let lab = raise(uplinks);
     instance(&lab, "clat", TEMPLATE);
+    lab.host(&format!("nft '{FIREWALL}'"));
     let before = plain(sorted_state(&lab));
     let radvd = (0..uplinks.len())
         .map(|k| std::fs::read_to_string(isp_file(&lab, k, "radvd.conf")).unwrap())
