@@ -5,13 +5,15 @@
 //! -> {"request":"reload"}     <- {"ok":true}   or   {"error":"..."}
 //! ```
 //!
-//! Clients are served side by side, each for a limited time and number of bytes, so that a slow or rude one harms
-//! nobody but itself.
+//! Clients are served side by side, each for a limited time and number of bytes; where there are too many, a new one
+//! takes the place of the one that has kept us waiting for longest. So a slow or rude one harms nobody but itself.
 
+use std::collections::BTreeMap;
+use std::future::Future;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -20,6 +22,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::status::Board;
@@ -30,15 +33,14 @@ pub const SOCKET: &str = "control.sock";
 const LONGEST_REQUEST: u64 = 4096;
 /// How long a client may take for a request, or to read an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Clients served at once; further ones wait in the kernel's queue.
+/// Clients served at once.
 const CLIENTS: usize = 64;
 
 /// What a client may ask for.
 #[derive(Debug, Deserialize)]
-#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
-enum Request {
-    Status,
-    Reload,
+#[serde(deny_unknown_fields)]
+struct Request {
+    request: String,
 }
 
 /// A reload asked for by a client; the answer is an error text or nothing.
@@ -72,34 +74,75 @@ pub fn open(runtime_dir: &Path, board: Board, reloads: mpsc::Sender<Reload>) -> 
 
 async fn accept(listener: UnixListener, board: Board, reloads: mpsc::Sender<Reload>) {
     let places = Arc::new(Semaphore::new(CLIENTS));
-    loop {
-        let Ok(place) = places.clone().acquire_owned().await else {
-            return;
-        };
-        match listener.accept().await {
-            Ok((client, _)) => {
-                let (board, reloads) = (board.clone(), reloads.clone());
-                tokio::spawn(async move {
-                    if let Err(error) = serve(client, &board, &reloads).await {
-                        debug!("control socket: {error}");
-                    }
-                    drop(place);
-                });
-            }
+    let waiting = Waiting::default();
+    for number in 0.. {
+        let client = match listener.accept().await {
+            Ok((client, _)) => client,
             Err(error) => {
                 debug!("control socket: cannot accept: {error}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
             }
+        };
+        if places.available_permits() == 0 {
+            waiting.send_the_first_away();
         }
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
+        let (board, reloads) = (board.clone(), reloads.clone());
+        let waiting = waiting.clone();
+        tokio::spawn(async move {
+            if let Err(error) = serve(client, number, &waiting, &board, &reloads).await {
+                debug!("control socket: {error}");
+            }
+            drop(place);
+        });
     }
 }
 
-async fn serve(client: UnixStream, board: &Board, reloads: &mpsc::Sender<Reload>) -> io::Result<()> {
+/// The clients that we wait for, to ask or to read their answers, in the order of their arrival.
+#[derive(Debug, Clone, Default)]
+struct Waiting(Arc<Mutex<BTreeMap<u64, CancellationToken>>>);
+
+impl Waiting {
+    fn send_the_first_away(&self) {
+        if let Some((_, first)) = self.lock().pop_first() {
+            first.cancel();
+        }
+    }
+
+    /// Waits for a client, for as long as anybody may keep us waiting.
+    async fn for_client<T>(&self, number: u64, what: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        let away = CancellationToken::new();
+        self.lock().insert(number, away.clone());
+        let result = tokio::select! {
+            biased;
+            result = timeout(PATIENCE, what) => result?,
+            () = away.cancelled() => Err(io::Error::other("a client that kept us waiting made room for another one")),
+        };
+        self.lock().remove(&number);
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, CancellationToken>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn serve(
+    client: UnixStream,
+    number: u64,
+    waiting: &Waiting,
+    board: &Board,
+    reloads: &mpsc::Sender<Reload>,
+) -> io::Result<()> {
     let (read, mut write) = client.into_split();
     let mut read = BufReader::new(read);
     loop {
         let mut line = Vec::new();
-        let length = timeout(PATIENCE, (&mut read).take(LONGEST_REQUEST).read_until(b'\n', &mut line)).await??;
+        let mut limited = (&mut read).take(LONGEST_REQUEST);
+        let length = waiting.for_client(number, limited.read_until(b'\n', &mut line)).await?;
         if length == 0 {
             return Ok(());
         }
@@ -107,11 +150,11 @@ async fn serve(client: UnixStream, board: &Board, reloads: &mpsc::Sender<Reload>
         let answer = if whole {
             answer(&line, board, reloads).await
         } else {
-            json!({"error": "a request is one line of JSON"})
+            json!({"error": format!("a request is one line of JSON of {LONGEST_REQUEST} bytes at most")})
         };
         let mut text = answer.to_string();
         text.push('\n');
-        timeout(PATIENCE, write.write_all(text.as_bytes())).await??;
+        waiting.for_client(number, write.write_all(text.as_bytes())).await?;
         if !whole {
             return Ok(());
         }
@@ -119,10 +162,14 @@ async fn serve(client: UnixStream, board: &Board, reloads: &mpsc::Sender<Reload>
 }
 
 async fn answer(line: &[u8], board: &Board, reloads: &mpsc::Sender<Reload>) -> Value {
-    match serde_json::from_slice(line) {
+    // Serde would take a list of values for an object, too.
+    if !line.trim_ascii_start().starts_with(b"{") {
+        return json!({"error": "not a request: expected an object as in {\"request\":\"status\"}"});
+    }
+    match serde_json::from_slice(line).map(|Request { request }| request) {
         Err(error) => json!({"error": format!("not a request: {error}")}),
-        Ok(Request::Status) => board.document(),
-        Ok(Request::Reload) => {
+        Ok(word) if word == "status" => board.document(),
+        Ok(word) if word == "reload" => {
             let (reply, replied) = oneshot::channel();
             let asked = reloads.send(reply).await.is_ok();
             match replied.await {
@@ -131,6 +178,7 @@ async fn answer(line: &[u8], board: &Board, reloads: &mpsc::Sender<Reload>) -> V
                 _ => json!({"error": "the daemon is stopping"}),
             }
         }
+        Ok(word) => json!({"error": format!("unknown request `{word}`, expected `status` or `reload`")}),
     }
 }
 

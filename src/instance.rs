@@ -29,13 +29,12 @@ use std::time::{Duration, SystemTime};
 use clatd_stages::apply::{self, ApplyError, System};
 use clatd_stages::facts::Facts;
 use clatd_stages::journal::Journal;
-use clatd_stages::op::Op;
 use clatd_stages::plan::Plan;
 use clatd_stages::settings::{PlatCheck, Settings};
 use clatd_stages::stage::{self, Instance, ObserveError, Verdict};
 use clatd_stages::world::World;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
@@ -53,6 +52,8 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_s
 /// An idle instance looks again at least this often: a DNS64 may appear without any event of the kernel's.
 const IDLE_POLL: Duration = Duration::from_secs(20);
 
+/// How often it is looked whether that still stands of which the kernel tells nobody when it is undone.
+const LOOK_AFTER_UNTOLD: Duration = Duration::from_secs(10);
 /// How long before its end a fact is looked at again.
 const REFRESH_MARGIN: Duration = Duration::from_secs(10);
 /// Bounds of the time between two looks at facts that have an end.
@@ -289,7 +290,7 @@ impl Runner {
     /// Runs until something ends it.
     async fn live(&mut self, mut plan: Plan) -> Why {
         self.enter(State::Running, "");
-        let mut refresh = refresh_after(&plan, &self.instance.settings);
+        let mut refresh = Instant::now() + refresh_after(&plan, &self.instance.settings);
         loop {
             tokio::select! {
                 biased;
@@ -302,11 +303,17 @@ impl Runner {
                         return Why::Stopped;
                     }
                 }
-                () = sleep(refresh), if self.waits => {}
+                () = sleep_until(refresh), if self.waits => {}
+                () = sleep(LOOK_AFTER_UNTOLD), if self.waits => {
+                    if let Err(why) = self.put_back(&plan, repairs::is_untold).await {
+                        return why;
+                    }
+                    continue;
+                }
             }
             match self.follow(&plan).await {
                 Ok(followed) => {
-                    refresh = refresh_after(&followed, &self.instance.settings);
+                    refresh = Instant::now() + refresh_after(&followed, &self.instance.settings);
                     plan = followed;
                 }
                 Err(why) => return why,
@@ -333,7 +340,7 @@ impl Runner {
             self.apply(&new, head).await?;
             self.enter(State::Running, "");
         }
-        self.put_back(&new).await?;
+        self.put_back(&new, |_| true).await?;
         Ok(new)
     }
 
@@ -342,44 +349,6 @@ impl Runner {
         let Some(uplink) = &plan.facts.uplink else { return false };
         let addresses = self.world.addresses6(&uplink.value.name).await;
         addresses.is_ok_and(|addresses| !addresses.iter().any(|address| address.global))
-    }
-
-    /// Does again what somebody undid. Not for ever: two managers that fight help nobody.
-    async fn put_back(&mut self, plan: &Plan) -> Result<(), Why> {
-        let done: Vec<&Op> = plan.steps.iter().map(|step| &step.apply).collect();
-        let undone = match self.world.undone(&done).await {
-            Ok(undone) => undone,
-            Err(failure) => {
-                warn!("{}", chain(&failure));
-                return Ok(());
-            }
-        };
-        for place in undone {
-            let (Some(step), Some(seq)) = (
-                plan.steps.get(place),
-                self.journal.pending().get(place).map(|pending| pending.seq),
-            ) else {
-                continue;
-            };
-            if let Op::CreateTun { device, .. } = &step.apply {
-                return Err(Why::Failed(
-                    self.report(&format!("somebody deleted the CLAT device {device}")),
-                ));
-            }
-            if !self.repairs.allow() {
-                return Ok(());
-            }
-            warn!("somebody undid it, so it is done again: {}", step.apply);
-            match self.system.apply(&step.apply, None).await {
-                Ok(outcome) => {
-                    if let Err(failure) = self.journal.done(seq, &outcome).await {
-                        self.report(&chain(&failure));
-                    }
-                }
-                Err(failure) => _ = self.report(&chain(&failure)),
-            }
-        }
-        Ok(())
     }
 
     /// Takes back all steps but the first `keep`; false = not all of them could be.

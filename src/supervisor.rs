@@ -23,7 +23,7 @@ use crate::report::chain;
 use crate::status::{Board, Entry};
 use crate::uplinks;
 use crate::watch as network;
-use crate::world::SystemWorld;
+use crate::world::{SilentRouters, SystemWorld};
 
 mod allotments;
 mod reload;
@@ -133,9 +133,10 @@ impl Supervisor {
         let (reload_sender, reloads) = mpsc::channel(1);
         let control =
             control::open(&runtime_dir, board.clone(), reload_sender).map_err(|source| unusable(source.into()))?;
-        let (teller, changes) = network::start().map_err(system("watch the network by netlink"))?;
+        let silent = SilentRouters::default();
+        let (teller, changes) = network::start(silent.clone()).map_err(system("watch the network by netlink"))?;
         let world = SystemWorld::new(netlink.clone(), holds.clone(), move || teller.tell());
-        let world = Arc::new(world.keeping_leases_in(&runtime_dir));
+        let world = Arc::new(world.avoiding(silent).keeping_leases_in(&runtime_dir));
         Ok(Self {
             options,
             runtime_dir,
@@ -355,13 +356,15 @@ impl Supervisor {
         }
     }
 
-    /// Starts an instance, at once or when whatever has its name, device, address or table has ended.
+    /// Starts an instance, at once or when whatever has its name, device, address or table, or serves its uplink for a
+    /// template, has ended.
     fn start_when_free(&mut self, configured: Configured) {
         let wanted = &configured.instance;
         let mut free = true;
         for started in self.started.values() {
             let there = &started.configured.instance;
-            if there.name == wanted.name || collide(&there.settings, &wanted.settings) {
+            let of_template = started.template.is_some() && same_uplink(&there.settings, &wanted.settings);
+            if there.name == wanted.name || of_template || collide(&there.settings, &wanted.settings) {
                 started.stop.cancel();
                 free = false;
             }
@@ -436,6 +439,10 @@ impl Supervisor {
             }
         }
     }
+}
+
+fn same_uplink(a: &Settings, b: &Settings) -> bool {
+    a.plat_dev.is_some() && a.plat_dev == b.plat_dev
 }
 
 /// Whether two instances cannot be there at once.

@@ -9,12 +9,15 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream, select};
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourState};
+use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{AsyncSocket, AsyncSocketExt, TokioSocket};
 use rtnetlink::MulticastGroup;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
+
+use crate::kernel::{Reachability, reachability};
+use crate::world::SilentRouters;
 
 /// A burst is over after this much silence ...
 const CALM: Duration = Duration::from_millis(150);
@@ -35,11 +38,12 @@ const GROUPS: &[MulticastGroup] = &[
 /// Begins to watch; the task ends with the receiver. Needs a runtime.
 ///
 /// A socket that overran lost events, not state: whoever is told reads the whole state again, so it counts as one.
-pub fn start() -> io::Result<(Teller, watch::Receiver<u64>)> {
+pub fn start(silent: SilentRouters) -> io::Result<(Teller, watch::Receiver<u64>)> {
     let (connection, _handle, messages) = rtnetlink::new_multicast_connection(GROUPS)?;
     tokio::spawn(connection);
     let (sender, receiver) = watch::channel(0);
-    let telling = messages.filter_map(|(message, _)| std::future::ready(tells_something(&message).then_some(())));
+    let telling =
+        messages.filter_map(move |(message, _)| std::future::ready(tells_something(&message, &silent).then_some(())));
     let (tell, told) = mpsc::unbounded_channel();
     let told = stream::unfold(told, |mut told| async move { told.recv().await.map(|()| ((), told)) });
     let events = select(select(telling, packet_filters()), told);
@@ -59,20 +63,31 @@ impl Teller {
     }
 }
 
-/// Neighbours come and go all the time, and matter when a router does not answer: the kernel turns to another one then,
-/// without any event of a route. An entry made anew does not know yet whether it is a router, but those are link-local.
-fn tells_something(message: &NetlinkMessage<RouteNetlinkMessage>) -> bool {
-    match &message.payload {
-        NetlinkPayload::InnerMessage(
-            RouteNetlinkMessage::NewNeighbour(neighbour) | RouteNetlinkMessage::DelNeighbour(neighbour),
-        ) => {
-            let link_local = neighbour.attributes.iter().any(|attribute| {
-                matches!(attribute, NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) if address.is_unicast_link_local())
-            });
-            let may_be_router = link_local || neighbour.header.flags.contains(NeighbourFlags::Router);
-            neighbour.header.state == NeighbourState::Failed && may_be_router
-        }
-        _ => true,
+/// Neighbours come and go all the time, and matter when a router stops to answer or begins again: the kernel turns to
+/// another one then, without any event of a route.
+fn tells_something(message: &NetlinkMessage<RouteNetlinkMessage>, silent: &SilentRouters) -> bool {
+    let (neighbour, gone) = match &message.payload {
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(neighbour)) => (neighbour, false),
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelNeighbour(neighbour)) => (neighbour, true),
+        _ => return true,
+    };
+    let address = neighbour.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => Some(*address),
+        _ => None,
+    });
+    let (Some(address), device) = (address, neighbour.header.ifindex) else {
+        return false;
+    };
+    // An entry made anew does not know yet whether it is a router, but those are link-local.
+    let may_be_router = address.is_unicast_link_local() || neighbour.header.flags.contains(NeighbourFlags::Router);
+    if !may_be_router {
+        return false;
+    }
+    match reachability(neighbour.header.state) {
+        // The kernel throws entries that failed away after a while, which is no news of the router.
+        Reachability::Failed => silent.learn(device, address, Reachability::Failed),
+        _ if gone => silent.forget(device, address),
+        says => silent.learn(device, address, says),
     }
 }
 

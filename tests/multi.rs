@@ -43,5 +43,9 @@ mod paths;
 mod pool;
 #[path = "multi/reload.rs"]
 mod reload;
+#[path = "multi/routers.rs"]
+mod routers;
+#[path = "multi/storm.rs"]
+mod storm;
 #[path = "multi/together.rs"]
 mod together;

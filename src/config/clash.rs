@@ -159,6 +159,28 @@ fn uplinks(earlier: &Draft, later: &Draft, findings: &mut Findings) {
     findings.warn(&place, text);
 }
 
+/// Warns of uplinks that several templates match, since one of them makes the instance.
+pub(super) fn find_among_templates(templates: &[Draft], findings: &mut Findings) {
+    for (index, later) in templates.iter().enumerate() {
+        for earlier in &templates[..index] {
+            let [Some(first), Some(second)] = [earlier, later].map(|draft| draft.merged.settings.plat_dev.as_deref())
+            else {
+                continue;
+            };
+            if super::overlap(first.as_bytes(), second.as_bytes()) {
+                let place = later.file.clone().map_or(Place::CommandLine, Place::file);
+                let text = format!(
+                    "uplinks that match both plat-dev={first} of {} and plat-dev={second} of {} get an instance of {} only",
+                    whose(earlier, "plat-dev"),
+                    whose(later, "plat-dev"),
+                    earlier.name
+                );
+                findings.warn(&place, text);
+            }
+        }
+    }
+}
+
 /// An instance and the line of its file that says so, or its file.
 fn whose(draft: &Draft, key: &str) -> String {
     let place = draft.merged.origins.get(key).map(|origin| &origin.place);

@@ -100,6 +100,7 @@ fn load_for(purpose: Purpose, options: &Options, paths: &Paths) -> Result<Loaded
     for template in &templates {
         template.check_as_template(&mut findings);
     }
+    clash::find_among_templates(&templates, &mut findings);
     let unable = if from_instance_files {
         allot::allot(&mut drafts)
     } else {

@@ -101,6 +101,17 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
+/// Whether there are names that both patterns match.
+pub(crate) fn overlap(one: &[u8], other: &[u8]) -> bool {
+    match (one.split_first(), other.split_first()) {
+        (None, None) => true,
+        (Some((b'*', rest)), _) => (0..=other.len()).any(|skipped| overlap(rest, &other[skipped..])),
+        (_, Some((b'*', rest))) => (0..=one.len()).any(|skipped| overlap(&one[skipped..], rest)),
+        (Some((a, one)), Some((b, other))) => (a == b || *a == b'?' || *b == b'?') && overlap(one, other),
+        _ => false,
+    }
+}
+
 /// An instance that cannot run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unable {
@@ -113,6 +124,22 @@ pub struct Unable {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn overlapping_patterns() {
+        for (one, other, expected) in [
+            ("*", "wwan*", true),
+            ("wwan*", "wan*", false),
+            ("w*0", "*n0", true),
+            ("up?", "up*", true),
+            ("up?", "up??", false),
+            ("a*b", "b*a", false),
+        ] {
+            for (one, other) in [(one, other), (other, one)] {
+                assert_eq!(overlap(one.as_bytes(), other.as_bytes()), expected, "{one} {other}");
+            }
+        }
+    }
 
     #[test]
     fn patterns_match_as_in_a_shell() {

@@ -1,10 +1,62 @@
-//! How often an instance puts back what others undo.
+//! What an instance puts back when others undo it, and how often.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use clatd_stages::op::Op;
+use clatd_stages::plan::Plan;
 use tokio::time::Instant;
-use tracing::error;
+use tracing::{error, warn};
+
+use super::{Runner, Why};
+use crate::report::chain;
+
+/// Whether the kernel tells nobody when this is undone: there are no events of proxy neighbour entries and of most
+/// sysctls.
+pub(super) fn is_untold(op: &Op) -> bool {
+    matches!(op, Op::AddProxyNeighbour { .. } | Op::HoldSysctl { .. })
+}
+
+impl Runner {
+    /// Does again what somebody undid. Not for ever: two managers that fight help nobody.
+    pub(super) async fn put_back(&mut self, plan: &Plan, which: fn(&Op) -> bool) -> Result<(), Why> {
+        let done = plan.steps.iter().map(|step| &step.apply).enumerate();
+        let (places, done): (Vec<usize>, Vec<&Op>) = done.filter(|(_, op)| which(op)).unzip();
+        let undone = match self.world.undone(&done).await {
+            Ok(undone) => undone.into_iter().filter_map(|place| places.get(place).copied()),
+            Err(failure) => {
+                warn!("{}", chain(&failure));
+                return Ok(());
+            }
+        };
+        for place in undone {
+            let (Some(step), Some(seq)) = (
+                plan.steps.get(place),
+                self.journal.pending().get(place).map(|pending| pending.seq),
+            ) else {
+                continue;
+            };
+            if let Op::CreateTun { device, .. } = &step.apply {
+                return Err(Why::Failed(
+                    self.report(&format!("somebody deleted the CLAT device {device}")),
+                ));
+            }
+            if !self.repairs.allow() {
+                return Ok(());
+            }
+            warn!("somebody undid it, so it is done again: {}", step.apply);
+            match self.system.apply(&step.apply, None).await {
+                Ok(outcome) => {
+                    if let Err(failure) = self.journal.done(seq, &outcome).await {
+                        self.report(&chain(&failure));
+                    }
+                }
+                Err(failure) => _ = self.report(&chain(&failure)),
+            }
+        }
+        Ok(())
+    }
+}
 
 /// A limit on putting back what others undo.
 #[derive(Debug, Default)]

@@ -37,6 +37,7 @@ pub use engine::Statistics;
 pub use journal::{FileJournal, RuntimeLock};
 pub(crate) use netlink::same as netlink_same;
 pub use netlink::{Netlink, NetlinkError};
+pub(crate) use netlink::{Reachability, gateways, reachability};
 pub use sysctl::Holds;
 use sysctl::Release;
 pub use translators::TranslatorExit;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use clatd_stages::stage::Instance;
 use tracing::{error, info, warn};
 
-use super::{Supervisor, allotments};
-use crate::config;
+use super::{Supervisor, allotments, same_uplink};
+use crate::config::{self, Configured};
 
 impl Supervisor {
     /// Takes up added, changed and removed instances; untouched ones keep running. An error in the configuration
@@ -31,6 +31,12 @@ impl Supervisor {
                 .map(|started| &started.configured)
                 .collect::<Vec<_>>()
         });
+        // A template leaves an uplink to the instance that a file makes for it, and all that was allotted there.
+        let leaves = |template: &Configured| {
+            let new = loaded.instances.iter().map(|new| &new.instance.settings);
+            new.into_iter().any(|new| same_uplink(new, &template.instance.settings))
+        };
+        let of_templates: Vec<_> = of_templates.into_iter().filter(|template| !leaves(template)).collect();
         let (instances, unable) = allotments::keep(loaded.instances, &of_files, &of_templates);
         loaded.instances = instances;
         loaded.unable.extend(unable);

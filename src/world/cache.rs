@@ -2,7 +2,7 @@
 //! seconds before the TTL ends; after a negative one not before its TTL has ended).
 //!
 //! An answer belongs to the network that gave it: the default gateways of the uplink are part of the key, so that
-//! another network behind the same device is asked anew.
+//! another network behind the same device is asked anew. It is another one where no gateway is left of those before.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -45,7 +45,7 @@ pub(super) struct Cache(Arc<Mutex<BTreeMap<Question, Known>>>);
 impl Cache {
     /// The answer that still holds, its TTL being what is left of it.
     pub(super) fn fresh(&self, question: &Question) -> Option<DnsAnswer<RData>> {
-        let known = self.lock().get(question).cloned()?;
+        let known = of_this_network(&self.lock(), question).cloned()?;
         let age = u32::try_from(known.at.elapsed().as_secs()).unwrap_or(u32::MAX);
         let lasts = match &known.answer {
             DnsAnswer::Addresses { ttl_s, .. } => ttl_s.saturating_sub(MARGIN_S).max(SHORTEST_S),
@@ -64,7 +64,7 @@ impl Cache {
                 answer: DnsAnswer::Addresses { addresses, .. },
                 ..
             }),
-        ) = (&answer, known.get(&question))
+        ) = (&answer, of_this_network(&known, &question))
         {
             return DnsAnswer::Addresses {
                 addresses: addresses.clone(),
@@ -86,6 +86,22 @@ impl Cache {
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Question, Known>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The latest answer of the network that a question is about: one whose gateway stays while another one comes or goes
+/// is the same.
+fn of_this_network<'a>(known: &'a BTreeMap<Question, Known>, question: &Question) -> Option<&'a Known> {
+    let in_this_network = |asked: &Question| {
+        let same_gateways = asked.gateways == question.gateways;
+        let shares_one = asked.gateways.iter().any(|gateway| question.gateways.contains(gateway));
+        let as_asked_here = Question {
+            gateways: question.gateways.clone(),
+            ..asked.clone()
+        };
+        (same_gateways || shares_one) && as_asked_here == *question
+    };
+    let answers = known.iter().filter(|(asked, _)| in_this_network(asked));
+    answers.map(|(_, known)| known).max_by_key(|known| known.at)
 }
 
 fn aged(answer: DnsAnswer<RData>, age: u32) -> DnsAnswer<RData> {
@@ -139,6 +155,22 @@ mod tests {
         let cache = Cache::default();
         cache.learn(question("fe80::1"), positive(60));
         assert_eq!(cache.fresh(&question("fe80::2")), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_router_more_or_less_makes_no_other_network() {
+        let cache = Cache::default();
+        let both = || Question {
+            gateways: [question("fe80::1").gateways, question("fe80::2").gateways].concat(),
+            ..question("fe80::1")
+        };
+        cache.learn(question("fe80::1"), positive(60));
+        assert_eq!(cache.fresh(&both()), Some(positive(60)));
+        tokio::time::sleep(Duration::from_secs(70)).await;
+        assert_eq!(cache.fresh(&both()), None);
+        let failed = DnsAnswer::Failed("the router to the server is silent".into());
+        assert_eq!(cache.learn(both(), failed), positive(STALE_S));
+        assert_eq!(cache.fresh(&question("fe80::2")), None, "but it is asked in the end");
     }
 
     #[tokio::test(start_paused = true)]

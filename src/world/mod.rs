@@ -17,6 +17,7 @@ use clatd_stages::world::{DnsAnswer, RouteAnswer, World, WorldError};
 use clatd_translator::Pref64;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use ipnet::Ipv6Net;
+use tokio::task::AbortHandle;
 
 use crate::kernel::{Holds, Netlink, command, ip6tables, nft, sysctl};
 use crate::probe;
@@ -29,6 +30,9 @@ mod claims;
 mod delegations;
 mod dns;
 mod drift;
+mod routers;
+
+pub use routers::SilentRouters;
 
 /// How long the first observation of a link waits for a router to speak: routers answer a solicitation within half a
 /// second (RFC 4861 section 6.2.6).
@@ -51,7 +55,18 @@ pub struct SystemWorld {
     delegations: delegations::Delegations,
     #[cfg(feature = "dbus")]
     managers: bus::Managers,
+    silent: SilentRouters,
+    _asking: Option<Arc<Task>>,
     notify: Notify,
+}
+
+/// A task that ends with its owner.
+struct Task(AbortHandle);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl SystemWorld {
@@ -74,6 +89,8 @@ impl SystemWorld {
             delegations: delegations::Delegations::default(),
             #[cfg(feature = "dbus")]
             managers: bus::Managers::new(Arc::clone(&notify)),
+            silent: SilentRouters::default(),
+            _asking: None,
             notify,
         }
     }
@@ -84,6 +101,14 @@ impl SystemWorld {
             claims: None,
             ..Self::new(netlink, Holds::default(), || {})
         }
+    }
+
+    /// Avoids these routers, and asks them now and then whether they are back. Needs a runtime.
+    pub fn avoiding(mut self, silent: SilentRouters) -> Self {
+        let asking = tokio::spawn(routers::ask_again(self.netlink.clone(), silent.clone()));
+        self.silent = silent;
+        self._asking = Some(Arc::new(Task(asking.abort_handle())));
+        self
     }
 
     /// Keeps the leases of delegated prefixes in this directory.
@@ -160,6 +185,16 @@ impl SystemWorld {
         Ok(self.answers.learn(question, answer))
     }
 
+    /// The table with the routes of a device: the main table, or that of its VRF.
+    async fn table_of(&self, link: &Link) -> Result<u32, WorldError> {
+        let Some(master) = link.master else {
+            return Ok(MAIN_TABLE);
+        };
+        let links = self.links().await?;
+        let vrf = links.into_iter().find(|link| link.index == master);
+        Ok(vrf.and_then(|vrf| vrf.vrf_table).unwrap_or(MAIN_TABLE))
+    }
+
     async fn index(&self, device: &str) -> Result<Option<u32>, WorldError> {
         Ok(self.link(device).await?.map(|link| link.index))
     }
@@ -203,8 +238,23 @@ impl World for SystemWorld {
             },
             None => None,
         };
-        let answer = self.netlink.route_to(destination, index).await;
-        answer.map_err(|error| WorldError::new(format!("looking up the route to {destination}"), error))
+        let failed = |error| WorldError::new(format!("looking up the route to {destination}"), error);
+        let Some(mut answer) = self.netlink.route_to(destination, index).await.map_err(failed)? else {
+            return Ok(None);
+        };
+        if let (Some(IpAddr::V6(gateway)), Some(link)) = (answer.gateway, self.link(&answer.device).await?) {
+            let routes = self.routes6(self.table_of(&link).await?).await?;
+            let next_hop = routers::next_hop(&self.netlink, &self.silent, link.index, &routes, destination, gateway);
+            answer.gateway = Some(next_hop.await.map_err(failed)?.into());
+        }
+        Ok(Some(answer))
+    }
+
+    async fn is_silent(&self, device: &str, gateway: IpAddr) -> Result<bool, WorldError> {
+        let (IpAddr::V6(gateway), Some(index)) = (gateway, self.index(device).await?) else {
+            return Ok(false);
+        };
+        Ok(self.silent.is_the_last(index, gateway))
     }
 
     async fn sysctl(&self, key: &str) -> Result<Option<String>, WorldError> {

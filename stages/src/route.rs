@@ -44,6 +44,9 @@ const USUAL_METRIC6: u32 = 1024;
 /// Instances that each metric of an uplink has room for.
 const METRIC_ROOM: u32 = 16;
 
+/// What is added to the metric of a CLAT whose uplink leads nowhere. Its default route stays, for it may be the only one.
+const BEHIND_ALL_OTHERS: u32 = 1 << 30;
+
 /// By how much an IPv6 header is larger than an IPv4 one, in bytes.
 const HEADER_DIFFERENCE: u32 = 20;
 /// What a fragment needs more than that: IPv6 has the fields of IPv4's header in a Fragment Header (RFC 7915 section 4.1).
@@ -73,11 +76,23 @@ impl Stage for Route {
         if let Some(uplink) = uplink {
             facts.uplink_vrf = vrf_of(&uplink, world).await.map_err(world_error(self.name()))?;
             facts.uplink_mtu = Some(ipv6_mtu(&uplink, world).await.map_err(world_error(self.name()))?);
-            facts.metric = Some(match settings.v4_defaultroute_metric {
+            let metric = match settings.v4_defaultroute_metric {
                 Some(metric) => Fact::new(metric, Source::Configuration),
                 None => ranked_metric(instance, &uplink, world)
                     .await
                     .map_err(world_error(self.name()))?,
+            };
+            facts.metric = Some(match silent_gateway(&uplink, facts, world).await {
+                Ok(None) => metric,
+                Ok(Some(gateway)) => {
+                    facts.notes.push(format!(
+                        "the router {gateway} of {} does not answer; IPv4 leaves by other uplinks, if there are any",
+                        uplink.name
+                    ));
+                    let last = metric.value.saturating_add(BEHIND_ALL_OTHERS);
+                    Fact::new(last, Source::Derived("the uplink's router does not answer"))
+                }
+                Err(failure) => return Err(world_error(self.name())(failure)),
             });
         }
         Ok(Verdict::Ready)
@@ -124,6 +139,14 @@ async fn vrf_of(uplink: &Link, world: &dyn World) -> Result<Option<Fact<Link>>, 
         .into_iter()
         .find(|link| link.index == master && link.vrf_table.is_some());
     Ok(vrf.map(|vrf| Fact::new(vrf, Source::Kernel("master of the uplink"))))
+}
+
+/// The uplink's router, if it does not answer. (There would be another one in its place if there were any that does.)
+async fn silent_gateway(uplink: &Link, facts: &Facts, world: &dyn World) -> Result<Option<IpAddr>, WorldError> {
+    let Some(gateway) = facts.plat_gateway.as_ref().map(|gateway| gateway.value) else {
+        return Ok(None);
+    };
+    Ok(world.is_silent(&uplink.name, gateway).await?.then_some(gateway))
 }
 
 /// What fits the uplink: the kernel's IPv6 MTU of it, which a router can lower, within the link's.

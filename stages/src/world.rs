@@ -106,6 +106,11 @@ pub trait World: Send + Sync {
     /// The route that a packet to `destination` would take, by `device` if given; `None` = unreachable.
     async fn route_to(&self, destination: Ipv6Addr, device: Option<&str>) -> Result<Option<RouteAnswer>, WorldError>;
 
+    /// Whether the router at `gateway` on a device has stopped to answer, so that nothing can be expected of this way.
+    async fn is_silent(&self, _device: &str, _gateway: IpAddr) -> Result<bool, WorldError> {
+        Ok(false)
+    }
+
     /// A sysctl, by key with slashes from `net/`, without the line end; `None` = this kernel has no such key.
     /// A sysctl on which the supervisor has a hold reads as it was before the first hold.
     async fn sysctl(&self, key: &str) -> Result<Option<String>, WorldError>;

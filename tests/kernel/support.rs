@@ -69,7 +69,9 @@ pub fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce(Bed) -> F) {
         ip link set up0 up
         ip addr add 192.0.2.2/24 dev up0
         ip addr add 2001:db8:1::2/64 dev up0 nodad
-        until [ $(ip -o -6 addr show scope link | wc -l) = 2 ]; do sleep 0.02; done",
+        until [ $(ip -o -6 addr show scope link | wc -l) = 2 ]; do sleep 0.02; done
+        # The kernel adds the local route of an address a moment after the carrier came.
+        until ip -6 route show table local | grep -q ' 2001:db8:1::2 '; do sleep 0.02; done",
     );
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

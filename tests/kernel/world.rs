@@ -61,6 +61,36 @@ fn addresses() {
     });
 }
 
+/// A router that failed is avoided where another one leads there, until it answers.
+#[test]
+fn a_router_that_does_not_answer_is_avoided() {
+    in_namespace(|bed| async move {
+        let target = "64:ff9b::1".parse().unwrap();
+        let by = async || {
+            bed.world
+                .route_to(target, Some("up0"))
+                .await
+                .unwrap()
+                .unwrap()
+                .gateway
+                .unwrap()
+                .to_string()
+        };
+        sh("ip -6 route add 64:ff9b::/96 via fe80::1 dev up0
+            ip -6 neigh add fe80::1 dev up0 nud failed");
+        assert_eq!(by().await, "fe80::1", "there is no other");
+        sh(
+            "ip -6 route add default nexthop via fe80::2 dev up0 nexthop via fe80::3 dev up0
+            ip -6 neigh add fe80::2 dev up0 nud failed",
+        );
+        assert_eq!(by().await, "fe80::3", "the only one of the three that did not fail");
+        sh("ip -6 neigh replace fe80::1 dev up0 lladdr 02:00:5e:00:00:99 nud stale");
+        assert_eq!(by().await, "fe80::3", "it was heard, but did not answer");
+        sh("ip -6 neigh replace fe80::1 dev up0 lladdr 02:00:5e:00:00:99 nud reachable");
+        assert_eq!(by().await, "fe80::1", "it answers again");
+    });
+}
+
 #[test]
 fn routes_and_look_ups() {
     in_namespace(|bed| async move {

@@ -40,6 +40,55 @@ fn a_clash_names_both_files() {
     }
 }
 
+/// Two templates for one uplink, two files for one uplink: allowed, but not in silence.
+#[test]
+fn an_uplink_that_two_files_want_is_warned_of() {
+    for (first, second, warned) in [
+        ("wwan*", "*", true),
+        ("wwan*", "wwan?", true),
+        ("wwan*", "wwan*", true),
+        ("wwan*", "wlan*", false),
+        ("wan0", "wan0", true),
+        ("wan0", "wan1", false),
+        ("wan0", "wan*", false),
+    ] {
+        let (ran, dir) = check(&[
+            ("fibre.conf", &format!("plat-dev={first}\n")),
+            ("lte.conf", &format!("plat-dev={second}\n")),
+        ]);
+        assert_eq!(ran.code, Some(0), "{first} {second}: {ran}");
+        let warnings: Vec<_> = ran.err.lines().filter(|line| line.starts_with("warning:")).collect();
+        assert_eq!(warnings.len(), usize::from(warned), "{first} {second}: {ran}");
+        for warning in warnings {
+            for word in [
+                format!("{dir}/fibre.conf"),
+                format!("{dir}/lte.conf"),
+                first.to_owned(),
+                second.to_owned(),
+            ] {
+                assert!(warning.contains(&word), "{word}: {warning}");
+            }
+        }
+    }
+}
+
+/// Names that are the same up to where a device name ends: each instance still has a device of its own.
+#[test]
+fn long_names_never_clash() {
+    let (ran, _) = check(&[
+        ("a-very-long-name-one.conf", "plat-dev=wan0\n"),
+        ("a-very-long-name-two.conf", "plat-dev=wan1\n"),
+        ("a-very-long-name-three.conf", "plat-dev=wan2\n"),
+    ]);
+    assert_eq!(ran.code, Some(0), "{ran}");
+    // One that is set counts for more than one that is made of a name.
+    let (ran, _) = check(&[
+        ("a-very-long-name-one.conf", "plat-dev=wan0\n"),
+        ("b.conf", "plat-dev=wan1\nclat-dev=clat-a-very-lon\n"),
+    ]);
+    assert_eq!(ran.code, Some(0), "{ran}");
+}
+
 #[test]
 fn what_is_left_out_never_clashes() {
     let files: Vec<(String, String)> = (0..6)

@@ -141,6 +141,97 @@ fn rude_clients_harm_nobody() {
     stop(&lab, &mut daemon, &before, &[]);
 }
 
+/// What is wrong with a request is said in words that name it and what would be right.
+#[test]
+fn a_wrong_request_is_told_what_is_wrong() {
+    let lab = crate::home::raise(&[crate::bed::Uplink::new()]);
+    let mut daemon = start(&lab, &[EVERY_UPLINK], 1);
+    let mut stream = connect(&lab);
+    for (request, names) in [
+        (
+            "{\"request\":\"status\",\"instance\":\"up0\"}",
+            ["unknown field `instance`", "expected `request`"],
+        ),
+        (
+            "{\"requst\":\"status\"}",
+            ["unknown field `requst`", "expected `request`"],
+        ),
+        (
+            "{\"request\":\"explode\"}",
+            ["unknown request `explode`", "`status` or `reload`"],
+        ),
+        (
+            "{\"request\":\"status\",\"request\":\"reload\"}",
+            ["duplicate field", "`request`"],
+        ),
+        ("{\"request\":7}", ["integer `7`", "expected a string"]),
+        ("{}", ["missing field", "`request`"]),
+        ("[\"status\"]", ["expected an object", "\"request\":\"status\""]),
+        ("\"status\"", ["expected an object", "\"request\":\"status\""]),
+        ("{\"request\":\"status\"} {}", ["trailing characters", "not a request"]),
+    ] {
+        let answer = ask(&mut stream, format!("{request}\n").as_bytes());
+        let error = answer["error"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{request}: {answer}"));
+        for name in names {
+            assert!(error.contains(name), "{request}: {error}");
+        }
+    }
+    assert_eq!(ask(&mut stream, b" {\"request\":\"status\"}\n")["version"], 1);
+    daemon.stop(nix::sys::signal::Signal::SIGTERM);
+}
+
+/// Random bytes, huge lines, half requests and 200 clients that say nothing, while the daemon is busy with an uplink
+/// that comes and goes: status answers at once, each time.
+#[test]
+fn status_answers_in_a_crowd() {
+    let lab = crate::home::raise(&[crate::bed::Uplink::new(), crate::bed::Uplink::new()]);
+    let mut daemon = start(&lab, &[EVERY_UPLINK], 2);
+    let mut crowd: Vec<UnixStream> = Vec::new();
+    let mut seed = 464_u64;
+    let mut random = || {
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize
+    };
+    let mut slowest = Duration::ZERO;
+    for round in 0..200 {
+        let mut stream = UnixStream::connect(lab.file("run").join("control.sock")).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let length = match round % 4 {
+            0 => 0,
+            1 => random() % 300,
+            2 => 100_000,
+            _ => 5000,
+        };
+        let bytes: Vec<u8> = (0..length).map(|_| random() as u8).collect();
+        let _ = stream.write_all(&bytes);
+        let _ = stream.write_all(b"{\"request\":\"status\"");
+        crowd.push(stream);
+        if round % 10 == 0 {
+            lab.host(if round % 20 == 0 {
+                "ip link set up1 down"
+            } else {
+                "ip link set up1 up"
+            });
+        }
+        if round % 5 == 0 || round == 199 {
+            let begin = Instant::now();
+            let document = ask(&mut connect(&lab), b"{\"request\":\"status\"}\n");
+            assert_eq!(document["version"], 1, "round {round}");
+            slowest = slowest.max(begin.elapsed());
+        }
+    }
+    assert_eq!(crowd.len(), 200);
+    assert!(slowest < Duration::from_secs(2), "the slowest answer took {slowest:?}");
+    drop(crowd);
+    lab.host("ip link set up1 up");
+    running(&lab, &mut daemon, 2);
+    daemon.stop(nix::sys::signal::Signal::SIGTERM);
+}
+
 /// `clatd plan` with a template: all instances, one document, nothing changed.
 #[test]
 fn the_plan_of_several_is_one_document() {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::bed::{Lab, SERVER, Uplink, poll};
 use crate::daemon::Daemon;
 use crate::home::{
-    EVERY_UPLINK, PATIENCE, best, device, fails_over, isp_file, leaves_by, raise, readvertise, running, seen,
-    sorted_state, start, status_of, stop, three,
+    EVERY_UPLINK, PATIENCE, assert_plainly_same, best, device, fails_over, isp_file, leaves_by, plain, raise,
+    readvertise, running, seen, sorted_state, start, status_of, stop, three,
 };
 use crate::reload::Download;
 
@@ -73,6 +73,126 @@ fn an_uplink_that_fails_leaves_the_way_to_the_next() {
     }
     assert!(poll(PATIENCE, || ready(&lab, "up0")));
     stop(&lab, &mut daemon, &before, &[]);
+}
+
+/// An uplink that is unplugged, withdrawn by its router, without addresses, or whose router is silent: each time the best
+/// IPv4 default route leaves it in time (of a silent router from when the kernel knows it), and returns.
+#[test]
+fn whatever_fails_the_default_route_leaves_in_time() {
+    let lab = raise(&[Uplink::new(), Uplink::new()]);
+    let before = plain(sorted_state(&lab));
+    let mut daemon = start(&lab, &[EVERY_UPLINK], 2);
+    let radvd = std::fs::read_to_string(isp_file(&lab, 0, "radvd.conf")).unwrap();
+    let withdrawn = lab.file("withdrawn.conf");
+    std::fs::write(
+        &withdrawn,
+        radvd.replace("AdvDefaultLifetime 3600", "AdvDefaultLifetime 0"),
+    )
+    .unwrap();
+    std::fs::write(lab.file("radvd.conf"), &radvd).unwrap();
+    let (conf, pid) = (isp_file(&lab, 0, "radvd.conf"), isp_file(&lab, 0, "radvd.pid"));
+    let advertise = |file: &str| {
+        let file = lab.file(file);
+        format!(
+            "cat {} >{} && kill -HUP $(cat {})",
+            file.display(),
+            conf.display(),
+            pid.display()
+        )
+    };
+    let host = format!("{}-host", crate::home::name(&lab));
+    let failures = [
+        (
+            "unplugged",
+            "host",
+            format!("ip link set up0 netns {}-isp0", crate::home::name(&lab)),
+            "isp0",
+            format!("ip link set up0 netns {host} && ip -n {host} link set up0 up"),
+        ),
+        (
+            "withdrawn",
+            "isp0",
+            advertise("withdrawn.conf"),
+            "isp0",
+            advertise("radvd.conf"),
+        ),
+        (
+            "no address",
+            "host",
+            "ip -6 address flush dev up0 scope global".to_owned(),
+            "isp0",
+            advertise("radvd.conf"),
+        ),
+        (
+            "silent",
+            "isp0",
+            "nft 'table netdev silent { chain in { type filter hook ingress device cust priority 0; drop; }; }'"
+                .to_owned(),
+            "isp0",
+            "nft delete table netdev silent".to_owned(),
+        ),
+    ];
+    for (what, node, fail, node_of_return, restore) in failures {
+        running(&lab, &mut daemon, 2);
+        assert!(
+            poll(PATIENCE, || best(&lab) == Some(device(0))),
+            "{what}: {}",
+            lab.host("ip route")
+        );
+        leaves_by(&lab, None, 0);
+        let silent = what == "silent";
+        let neighbours = "net.ipv6.neigh.up0";
+        if silent {
+            lab.host(&format!(
+                "sysctl -qw {neighbours}.base_reachable_time_ms=3000 {neighbours}.delay_first_probe_time=1"
+            ));
+        }
+        let mut traffic = lab
+            .command("host")
+            .args(["ping", "-q", "-n", "-i", "0.01", SERVER])
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        lab.run(node, &fail).ok(what);
+        let mut begin = std::time::Instant::now();
+        let moved = poll(PATIENCE, || {
+            if silent
+                && !lab
+                    .host("ip -6 neigh show dev up0 nud failed; ip -6 neigh show dev up0 nud incomplete")
+                    .contains("fe80::")
+            {
+                begin = std::time::Instant::now();
+            }
+            best(&lab) == Some(device(1))
+        });
+        let took = begin.elapsed();
+        assert!(
+            moved,
+            "{what}: {}\n{}",
+            lab.host("ip route; ip -6 neigh"),
+            daemon.output()
+        );
+        assert!(took <= FAIL_OVER + SLACK, "{what}: took {took:?}");
+        leaves_by(&lab, None, 1);
+        lab.run(node_of_return, &restore).ok(what);
+        assert!(
+            poll(PATIENCE, || best(&lab) == Some(device(0))),
+            "{what}: {}\n{}",
+            lab.host("ip route; ip -6 neigh"),
+            daemon.output()
+        );
+        leaves_by(&lab, None, 0);
+        if silent {
+            lab.host(&format!(
+                "sysctl -qw {neighbours}.base_reachable_time_ms=30000 {neighbours}.delay_first_probe_time=5"
+            ));
+        }
+        traffic.kill().unwrap();
+        traffic.wait().unwrap();
+    }
+    assert!(poll(PATIENCE, || ready(&lab, "up0")));
+    let ran = daemon.stop(nix::sys::signal::Signal::SIGTERM);
+    assert_plainly_same(&lab, &before, &ran.to_string());
 }
 
 /// What runs on one uplink does not suffer from another that comes and goes.

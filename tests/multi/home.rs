@@ -1,5 +1,6 @@
 //! A host with several uplinks, and its daemon.
 
+use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -122,7 +123,7 @@ pub fn seen(lab: &Lab, interface: Option<&str>) -> Option<usize> {
     let interface = interface.map(|name| format!("--interface {name}")).unwrap_or_default();
     let ran = lab.run("host", &format!("curl -sSf -m 3 {interface} http://{SERVER}/whoami"));
     let from = ran.out.trim().to_owned();
-    (0..3).find(|&k| ran.code == Some(0) && from == isp_v4(k))
+    (0..16).find(|&k| ran.code == Some(0) && from == isp_v4(k))
 }
 
 /// Waits until a connection from this address or device is seen by uplink `k`.
@@ -197,6 +198,37 @@ pub fn assert_same(lab: &Lab, before: &[String], may_differ: &[&str], when: &str
     );
 }
 
+/// The host's state without the numbers of devices, since one that was unplugged gets another, and without the addresses
+/// of routers, which are replaced.
+pub fn plain(lines: Vec<String>) -> BTreeSet<String> {
+    let without_numbers = |line: String| match serde_json::from_str::<Value>(&line) {
+        Ok(Value::Object(mut object)) => {
+            for key in ["ifindex", "link_index"] {
+                object.remove(key);
+            }
+            if object.get("dst").is_some_and(|dst| dst == "default")
+                && object.get("protocol").is_some_and(|by| by == "ra")
+            {
+                object.remove("gateway");
+            }
+            Value::Object(object).to_string()
+        }
+        _ => line,
+    };
+    lines.into_iter().map(without_numbers).collect()
+}
+
+/// Fails with the difference if the host is not plainly as it was.
+pub fn assert_plainly_same(lab: &Lab, before: &BTreeSet<String>, when: &str) {
+    let after = plain(sorted_state(lab));
+    let gone: Vec<_> = before.difference(&after).collect();
+    let new: Vec<_> = after.difference(before).collect();
+    assert!(
+        gone.is_empty() && new.is_empty(),
+        "the host is not as it was\ngone: {gone:#?}\nnew: {new:#?}\n{when}"
+    );
+}
+
 /// Stops the daemon: its end must be clean and the host as it was, order aside.
 pub fn stop(lab: &Lab, daemon: &mut Daemon, before: &[String], may_differ: &[&str]) {
     let ran = daemon.stop(Signal::SIGTERM);
@@ -217,7 +249,7 @@ pub fn readvertise(lab: &Lab, k: usize) {
 }
 
 /// The lab's name, which it keeps to itself, out of a command that it makes.
-fn name(lab: &Lab) -> String {
+pub fn name(lab: &Lab) -> String {
     let command = lab.command("host");
     let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
     words[2].strip_suffix("-host").expect("NAME-host").to_owned()

@@ -147,6 +147,37 @@ fn an_instance_added_in_front_interrupts_nobody() {
     stop(&lab, &mut daemon, &before, &[]);
 }
 
+/// An instance file for an uplink that a template serves takes it over, device and all; without it the template has it.
+#[test]
+fn a_file_takes_an_uplink_over_from_a_template() {
+    let lab = raise(&[Uplink::new(), Uplink::new()]);
+    let before = sorted_state(&lab);
+    instance(&lab, "any", "plat-dev=up*\n");
+    let mut daemon = start(&lab, &[], 2);
+    let since = status_of(&lab, "any@up0")["since"].clone();
+    for _ in 0..2 {
+        instance(&lab, "up1", "plat-dev=up1\n");
+        tool(&lab, &["reload"]).ok("clatd reload");
+        daemon.wait_for("the file's instance", || status_of(&lab, "up1")["state"] == "running");
+        running(&lab, &mut daemon, 2);
+        assert_eq!(status_of(&lab, "up1")["device"], device(1), "what the template had");
+        leaves_by(&lab, Some(&device(1)), 1);
+        no_instance(&lab, "up1");
+        tool(&lab, &["reload"]).ok("clatd reload");
+        daemon.wait_for("the template's instance", || {
+            status_of(&lab, "any@up1")["state"] == "running"
+        });
+        running(&lab, &mut daemon, 2);
+        leaves_by(&lab, Some(&device(1)), 1);
+    }
+    assert_eq!(
+        status_of(&lab, "any@up0")["since"],
+        since,
+        "the other was never restarted"
+    );
+    stop(&lab, &mut daemon, &before, &[]);
+}
+
 /// A template's instances restart when the template changes, and end when it is taken away.
 #[test]
 fn a_template_is_reloaded_like_an_instance() {

@@ -19,6 +19,7 @@ pub(super) const KEYS: &[Key] = &[
                A pattern, in which `*` stands for any characters and `?` for one, makes an instance for each uplink that matches, \
                as uplinks come and go.\n\
                An uplink is a device with an IPv6 default route.\n\
+               A file that names an uplink goes before a pattern, and of several patterns that match the one whose file's name sorts first.\n\
                The instance for wwan0 of the file modems.conf is called modems@wwan0.",
         ..PLAIN
     },

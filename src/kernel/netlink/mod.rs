@@ -17,9 +17,9 @@ mod rule;
 mod socket;
 pub(crate) mod wire;
 
-pub(crate) use neighbour::ProxyNeighbour;
+pub(crate) use neighbour::{ProxyNeighbour, Reachability, reachability};
 pub(crate) use nftables::table_exists;
-pub(crate) use route::{raw_of, same};
+pub(crate) use route::{gateways, raw_of, same};
 pub(crate) use rule::FoundRule;
 pub use socket::NetlinkError;
 use socket::{Connection, Message, NLM_F_CREATE, NLM_F_EXCL};

@@ -1,10 +1,12 @@
-//! Proxy neighbour entries.
+//! Neighbours, and the proxy entries of those that are answered for.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use clatd_stages::net::ROUTE_PROTOCOL;
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
 use netlink_packet_route::route::RouteProtocol;
 
 use super::wire::{self, Attributes};
@@ -13,7 +15,9 @@ use super::{Message, NLM_F_CREATE, NLM_F_EXCL, Netlink, NetlinkError, emit};
 /// Length of `struct ndmsg`.
 const HEADER: usize = 12;
 const NTF_PROXY: u8 = 8;
+const NTF_ROUTER: u8 = 0x80;
 const NDA_DST: u16 = 1;
+const NDA_IFINDEX: u16 = 8;
 const NDA_PROTOCOL: u16 = 12;
 
 /// An address that is answered for.
@@ -27,7 +31,62 @@ pub(crate) struct ProxyNeighbour {
     pub(crate) protocol: u8,
 }
 
+/// What a neighbour entry says of a neighbour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reachability {
+    /// It answers.
+    Answers,
+    /// It was heard, or did answer some time ago.
+    Heard,
+    /// It is being asked.
+    Asked,
+    /// It did not answer.
+    Failed,
+}
+
+/// A neighbour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Neighbour {
+    /// Its address.
+    pub(crate) address: Ipv6Addr,
+    /// Whether it answers.
+    pub(crate) says: Reachability,
+    /// Whether it said that it is a router.
+    pub(crate) router: bool,
+}
+
+/// What a state of a neighbour entry (`NUD_...`) says.
+pub(crate) fn reachability(state: NeighbourState) -> Reachability {
+    match state {
+        NeighbourState::Reachable | NeighbourState::Permanent | NeighbourState::Noarp => Reachability::Answers,
+        NeighbourState::Failed => Reachability::Failed,
+        NeighbourState::Stale | NeighbourState::Delay | NeighbourState::Probe => Reachability::Heard,
+        _ => Reachability::Asked,
+    }
+}
+
 impl Netlink {
+    /// The IPv6 neighbours of a device.
+    pub(crate) async fn neighbours(&self, index: u32) -> Result<Vec<Neighbour>, NetlinkError> {
+        let mut payload = vec![0; HEADER];
+        payload[0] = wire::family(true);
+        wire::push(&mut payload, NDA_IFINDEX, &index.to_ne_bytes());
+        let messages = self.dump(libc::RTM_GETNEIGH, payload).await?;
+        let own = messages
+            .iter()
+            .filter(|message| wire::u32_at(&message.payload, 4) == Some(index));
+        Ok(own.filter_map(parse_neighbour).collect())
+    }
+
+    /// Makes the kernel ask a neighbour whether it is there, as if something were sent to it.
+    pub(crate) async fn ask_neighbour(&self, index: u32, address: Ipv6Addr) -> Result<(), NetlinkError> {
+        let mut message = message(index, address);
+        message.header.flags = NeighbourFlags::Use;
+        self.request(libc::RTM_NEWNEIGH, NLM_F_CREATE, emit(&message))
+            .await
+            .map(drop)
+    }
+
     /// The IPv6 proxy neighbour entries of all devices.
     pub(crate) async fn proxy_neighbours(&self) -> Result<Vec<ProxyNeighbour>, NetlinkError> {
         let mut payload = vec![0; HEADER];
@@ -65,6 +124,22 @@ fn message(index: u32, address: Ipv6Addr) -> NeighbourMessage {
         .attributes
         .push(NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)));
     message
+}
+
+fn parse_neighbour(message: &Message) -> Option<Neighbour> {
+    let flags = *message.payload.get(10)?;
+    if message.kind != libc::RTM_NEWNEIGH || flags & NTF_PROXY != 0 {
+        return None;
+    }
+    let mut attributes = Attributes(message.payload.get(HEADER..)?);
+    let IpAddr::V6(address) = attributes.find(|attribute| attribute.kind == NDA_DST)?.address()? else {
+        return None;
+    };
+    Some(Neighbour {
+        address,
+        says: reachability(wire::u16_at(&message.payload, 8)?.into()),
+        router: flags & NTF_ROUTER != 0,
+    })
 }
 
 fn parse(message: &Message) -> Option<ProxyNeighbour> {

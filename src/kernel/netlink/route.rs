@@ -305,13 +305,44 @@ fn next_hop(route: &mut Route, attribute: &Attribute<'_>, names: &BTreeMap<u32, 
     }
 }
 
+/// All next hops of a route that was read from the kernel: index of the device, and gateway.
+pub(crate) fn gateways(route: &Route) -> Vec<(u32, IpAddr)> {
+    let raw = raw_of(route).unwrap_or_default();
+    let attributes = Attributes(raw.get(HEADER..).unwrap_or_default());
+    let find = |kind| attributes.clone().find(|attribute| attribute.kind == kind);
+    if let Some(hops) = find(libc::RTA_MULTIPATH) {
+        return next_hops(hops.value)
+            .filter_map(|(index, hop)| Some((index, gateway(hop)?)))
+            .collect();
+    }
+    let only = find(libc::RTA_OIF).and_then(|attribute| attribute.u32());
+    only.zip(gateway(attributes)).into_iter().collect()
+}
+
+fn gateway(mut attributes: Attributes<'_>) -> Option<IpAddr> {
+    attributes
+        .find(|attribute| attribute.kind == libc::RTA_GATEWAY)?
+        .address()
+}
+
+/// The hops of a route with several: index of the device, and attributes.
+fn next_hops(hops: &[u8]) -> impl Iterator<Item = (u32, Attributes<'_>)> {
+    let mut rest = hops;
+    std::iter::from_fn(move || {
+        let (length, index) = wire::u16_at(rest, 0).zip(wire::u32_at(rest, 4))?;
+        let attributes = Attributes(rest.get(NEXT_HOP..usize::from(length))?);
+        rest = rest.get(wire::align(usize::from(length))..).unwrap_or_default();
+        Some((index, attributes))
+    })
+}
+
 /// A route with several next hops shows its first; all of them are in `raw`.
 fn first_next_hop(route: &mut Route, hops: &[u8], names: &BTreeMap<u32, String>) {
-    let Some((length, index)) = wire::u16_at(hops, 0).zip(wire::u32_at(hops, 4)) else {
+    let Some((index, attributes)) = next_hops(hops).next() else {
         return;
     };
     route.device = names.get(&index).cloned();
-    for attribute in Attributes(hops.get(NEXT_HOP..usize::from(length)).unwrap_or_default()) {
+    for attribute in attributes {
         next_hop(route, &attribute, names);
     }
     let mut dead = true;

@@ -1,0 +1,251 @@
+//! Routers that do not answer. A device with several default routers leaves one that has fallen silent for another that
+//! answers, and returns to it when it answers again (RFC 4861 section 6.3.6, RFC 4191 section 3.2).
+//!
+//! The kernel does so too, but not where `all/forwarding` is on, and while packets are sent to a silent router its entry
+//! goes back from FAILED to INCOMPLETE at once, which looks like that of a router that is just being asked for the first
+//! time. So who has failed is remembered until an answer comes. An advertisement is none: it shows that the router is
+//! heard, not that it hears (RFC 4861 section 7.3.1).
+//!
+//! Which router advertised the prefix of an address (RFC 8028 section 3.1) the kernel does not tell; among those that
+//! answer the order of the kernel's routes counts.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use clatd_stages::net::Route;
+use tokio::time::{Instant, sleep};
+
+use crate::kernel::{Netlink, NetlinkError, Reachability, gateways};
+
+/// A router that nobody hears is asked once a minute (RFC 4191 section 3.5).
+const ASK_AGAIN: Duration = Duration::from_secs(60);
+/// The only one is asked sooner, and one that showed a sign of life, but not for each advertisement of a link that leads
+/// one way only.
+const ASK_SOONER: Duration = Duration::from_secs(10);
+/// How many are remembered: an entry fails for every link-local address that somebody on this host makes up.
+const MOST: usize = 256;
+/// How often it is looked whom to ask.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The routers that have failed and did not answer since, by device and address. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct SilentRouters(Arc<Mutex<BTreeMap<(u32, Ipv6Addr), Silence>>>);
+
+#[derive(Debug)]
+struct Silence {
+    /// When it was asked last, by us or by the kernel.
+    asked: Instant,
+    /// It was heard since it failed.
+    heard: bool,
+    /// Packets would be sent to it if it answered.
+    wanted: bool,
+    /// There is no other one.
+    last: bool,
+}
+
+impl SilentRouters {
+    /// Takes up what the kernel says of a neighbour; true = it fell silent, or answers again.
+    pub(crate) fn learn(&self, device: u32, router: Ipv6Addr, says: Reachability) -> bool {
+        let mut silent = self.lock();
+        let key = (device, router);
+        match says {
+            Reachability::Answers => silent.remove(&key).is_some(),
+            Reachability::Failed => {
+                let before = silent.remove(&key);
+                let new = before.is_none();
+                if silent.len() >= MOST
+                    && let Some(oldest) = silent.iter().min_by_key(|(_, silence)| silence.asked)
+                {
+                    let oldest = *oldest.0;
+                    silent.remove(&oldest);
+                }
+                let silence = Silence {
+                    asked: Instant::now(),
+                    heard: false,
+                    wanted: before.as_ref().is_some_and(|silence| silence.wanted),
+                    last: before.is_some_and(|silence| silence.last),
+                };
+                silent.insert(key, silence);
+                new
+            }
+            Reachability::Heard => {
+                if let Some(silence) = silent.get_mut(&key) {
+                    silence.heard = true;
+                }
+                false
+            }
+            Reachability::Asked => false,
+        }
+    }
+
+    /// Forgets a neighbour, with which the kernel makes a fresh start; true = it was silent.
+    pub(crate) fn forget(&self, device: u32, router: Ipv6Addr) -> bool {
+        self.lock().remove(&(device, router)).is_some()
+    }
+
+    fn contains(&self, device: u32, router: Ipv6Addr) -> bool {
+        self.lock().contains_key(&(device, router))
+    }
+
+    /// Whether a router that no other can stand in for is silent. All packets go to it still, and the kernel would ask it
+    /// for each of them.
+    pub(super) fn is_the_last(&self, device: u32, router: Ipv6Addr) -> bool {
+        let mut silent = self.lock();
+        let found = silent.get_mut(&(device, router));
+        found.is_some_and(|silence| {
+            silence.wanted = true;
+            silence.last = true;
+            true
+        })
+    }
+
+    /// Packets would be sent to it: only then it may be asked (RFC 4191 section 3.5).
+    fn want(&self, device: u32, router: Ipv6Addr) {
+        if let Some(silence) = self.lock().get_mut(&(device, router)) {
+            silence.wanted = true;
+            silence.last = false;
+        }
+    }
+
+    /// Those that are to be asked now.
+    fn due(&self) -> Vec<(u32, Ipv6Addr)> {
+        let mut silent = self.lock();
+        let now = Instant::now();
+        let due = silent.iter_mut().filter(|(_, silence)| {
+            let pause = if silence.heard || silence.last {
+                ASK_SOONER
+            } else {
+                ASK_AGAIN
+            };
+            silence.wanted && now.duration_since(silence.asked) >= pause
+        });
+        due.map(|(key, silence)| {
+            silence.asked = now;
+            *key
+        })
+        .collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(u32, Ipv6Addr), Silence>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Asks silent routers now and then whether they are back, for as long as anybody else knows of them.
+pub(super) async fn ask_again(netlink: Netlink, silent: SilentRouters) {
+    loop {
+        sleep(LOOK).await;
+        for (device, router) in silent.due() {
+            // A device or route that is gone needs no router any more.
+            if netlink.ask_neighbour(device, router).await.is_err() {
+                silent.forget(device, router);
+            }
+        }
+    }
+}
+
+/// The next hop in place of `preferred` on this device: itself unless it is silent and another router is not.
+pub(super) async fn next_hop(
+    netlink: &Netlink,
+    silent: &SilentRouters,
+    device: u32,
+    routes: &[Route],
+    destination: Ipv6Addr,
+    preferred: Ipv6Addr,
+) -> Result<Ipv6Addr, NetlinkError> {
+    let others = other_routers(routes, device, destination, preferred);
+    if others.is_empty() {
+        return Ok(preferred);
+    }
+    let mut neighbours = netlink.neighbours(device).await?;
+    neighbours.retain(|entry| entry.address == preferred || others.contains(&entry.address));
+    for entry in &neighbours {
+        silent.learn(device, entry.address, entry.says);
+    }
+    let usable = |router: Ipv6Addr| {
+        let entry = neighbours.iter().find(|entry| entry.address == router);
+        // An entry that knows of a router knows it from an answer, so that one was lost since.
+        let lost = entry.is_some_and(|entry| entry.says == Reachability::Asked && entry.router);
+        !lost && !silent.contains(device, router)
+    };
+    if usable(preferred) {
+        return Ok(preferred);
+    }
+    silent.want(device, preferred);
+    Ok(others.into_iter().find(|&router| usable(router)).unwrap_or(preferred))
+}
+
+/// The other routers by which this device leads to the destination, the most specific and most preferred first.
+fn other_routers(routes: &[Route], device: u32, destination: Ipv6Addr, preferred: Ipv6Addr) -> Vec<Ipv6Addr> {
+    let leads_there = |route: &&Route| !route.dead && route.destination.contains(&IpAddr::V6(destination));
+    let mut leading: Vec<&Route> = routes.iter().filter(leads_there).collect();
+    leading.sort_by_key(|route| (u8::MAX - route.destination.prefix_len(), route.metric));
+    let mut others: Vec<Ipv6Addr> = Vec::new();
+    for (index, gateway) in leading.into_iter().flat_map(gateways) {
+        if let IpAddr::V6(gateway) = gateway
+            && index == device
+            && gateway != preferred
+            && !others.contains(&gateway)
+        {
+            others.push(gateway);
+        }
+    }
+    others
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROUTER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+
+    #[tokio::test(start_paused = true)]
+    async fn only_an_answer_ends_silence() {
+        let silent = SilentRouters::default();
+        assert!(silent.learn(2, ROUTER, Reachability::Failed), "it fell silent");
+        assert!(!silent.learn(2, ROUTER, Reachability::Failed), "that is known");
+        for says in [Reachability::Asked, Reachability::Heard] {
+            assert!(!silent.learn(2, ROUTER, says));
+            assert!(silent.contains(2, ROUTER), "{says:?}");
+        }
+        assert!(!silent.contains(3, ROUTER), "another link has another router");
+        assert!(silent.learn(2, ROUTER, Reachability::Answers), "it is back");
+        assert!(!silent.contains(2, ROUTER));
+        assert!(!silent.learn(2, ROUTER, Reachability::Answers), "that is known");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_router_is_asked_once_a_minute_and_sooner_after_a_sign_of_life() {
+        let silent = SilentRouters::default();
+        silent.learn(2, ROUTER, Reachability::Failed);
+        sleep(Duration::from_secs(59)).await;
+        assert_eq!(silent.due(), []);
+        sleep(Duration::from_secs(9)).await;
+        assert_eq!(silent.due(), [], "nobody wants to send anything to it");
+        silent.want(2, ROUTER);
+        assert_eq!(silent.due(), [(2, ROUTER)]);
+        sleep(Duration::from_secs(59)).await;
+        assert_eq!(silent.due(), []);
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(silent.due(), [(2, ROUTER)]);
+        assert_eq!(silent.due(), [], "it was just asked");
+        silent.learn(2, ROUTER, Reachability::Heard);
+        sleep(Duration::from_secs(9)).await;
+        assert_eq!(silent.due(), []);
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(silent.due(), [(2, ROUTER)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn not_every_failure_is_remembered_for_ever() {
+        let silent = SilentRouters::default();
+        for device in 0..1000 {
+            silent.learn(device, ROUTER, Reachability::Failed);
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(silent.lock().len(), MOST);
+        assert!(silent.contains(999, ROUTER));
+    }
+}
