@@ -5,8 +5,10 @@
   lab-net.py udp ADDRESS SIZE...       UDP echo of SIZE bytes of payload each; exit 1 if an answer is missing or differs
                                        (--source ADDRESS, --device NAME, --tries N, --no-checksum)
 
-  lab-net.py advertise DEVICE          one router advertisement (RFC 4861) to all nodes, as no packaged router sends it
-                                       (--pref64 PREFIX=LIFETIME, --rdnss ADDRESS=LIFETIME, --router-lifetime N)
+  lab-net.py advertise DEVICE          one router advertisement (RFC 4861) to all nodes, as no packaged router sends it;
+                                       prints when (--pref64 PREFIX=LIFETIME, --prefix PREFIX=VALID,PREFERRED,
+                                       --rdnss ADDRESS=LIFETIME, --router-lifetime N)
+  lab-net.py outage ADDRESS            UDP echo every 10 ms: prints each time at which answers begin or end, until killed
 
 HTTP: GET /blob?size=N    N bytes, never the same block twice; header X-SHA256 tells their hash
       PUT /upload         answers the SHA-256 of the body
@@ -14,6 +16,7 @@ HTTP: GET /blob?size=N    N bytes, never the same block twice; header X-SHA256 t
 """
 
 import argparse
+import contextlib
 import functools
 import hashlib
 import ipaddress
@@ -24,6 +27,7 @@ import socketserver
 import struct
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlparse
 
@@ -142,6 +146,11 @@ def advertise(arguments):
         prefix = ipaddress.IPv6Network(text)
         scaled = (int(lifetime) + 7) // 8
         packet += struct.pack("!BBH", 38, 2, scaled << 3 | lengths[prefix.prefixlen]) + prefix.network_address.packed[:12]
+    for option in arguments.prefix:
+        text, lifetimes = option.rsplit("=", 1)
+        prefix = ipaddress.IPv6Network(text)
+        valid, preferred = (int(lifetime) for lifetime in lifetimes.split(","))
+        packet += struct.pack("!BBBBIII", 3, 4, prefix.prefixlen, 0xC0, valid, preferred, 0) + prefix.network_address.packed
     for option in arguments.rdnss:
         text, lifetime = option.rsplit("=", 1)
         packet += struct.pack("!BBHI", 25, 3, 0, int(lifetime)) + ipaddress.IPv6Address(text).packed
@@ -150,6 +159,30 @@ def advertise(arguments):
         raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
         raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
         raw.sendto(packet, ("ff02::1", 0, 0, index))
+    print(f"{time.time():.6f}")
+
+
+def outage(arguments):
+    """Whether the echo answers: a line `up TIME` or `down TIME` for each change, TIME of the first or last answer."""
+    up, last, number = False, time.time(), 0
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(0.01)
+        print("begun", flush=True)
+        while True:
+            number += 1
+            begun = time.time()
+            with contextlib.suppress(OSError):
+                client.sendto(number.to_bytes(8, "big"), (arguments.address, 7))
+            with contextlib.suppress(OSError):
+                client.recv(1 << 16)
+                last = time.time()
+                if not up:
+                    up = True
+                    print(f"up {last:.6f}", flush=True)
+            if up and time.time() - last > arguments.limit:
+                up = False
+                print(f"down {last:.6f}", flush=True)
+            time.sleep(max(0.0, begun + 0.01 - time.time()))
 
 
 def main():
@@ -158,8 +191,12 @@ def main():
     router = modes.add_parser("advertise")
     router.add_argument("device")
     router.add_argument("--pref64", action="append", default=[])
+    router.add_argument("--prefix", action="append", default=[])
     router.add_argument("--rdnss", action="append", default=[])
     router.add_argument("--router-lifetime", type=int, default=1800)
+    watcher = modes.add_parser("outage")
+    watcher.add_argument("address")
+    watcher.add_argument("--limit", type=float, default=0.1)
     server = modes.add_parser("serve")
     server.add_argument("address")
     client = modes.add_parser("udp")
@@ -174,6 +211,8 @@ def main():
         serve(options.address)
     elif options.mode == "advertise":
         advertise(options)
+    elif options.mode == "outage":
+        outage(options)
     else:
         udp_client(options)
 

@@ -6,16 +6,17 @@ use std::net::Ipv6Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use clatd_stages::nd::How;
+use clatd_stages::nd::{How, Parameters};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::warn;
 
 use super::Notify;
+use crate::kernel::sysctl;
 use crate::probe::{self, ConflictWatch, ProbeError};
 
-/// Solicitations per check (DupAddrDetectTransmits, RFC 4862 section 5.1).
-const TRANSMITS: u32 = 1;
+/// The shortest and the longest time that a neighbour is given to answer, whatever a router says.
+const RETRANSMIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// How long an address that somebody has is left alone before it is tried again.
 const TAKEN_FOR: Duration = Duration::from_secs(600);
 
@@ -46,7 +47,7 @@ impl Claims {
             Some(Claim::Taken { by, since }) if since.elapsed() < TAKEN_FOR => return Ok(Some(by.clone())),
             _ => {}
         }
-        if let Some(conflict) = probe::is_duplicate(device, address, TRANSMITS).await? {
+        if let Some(conflict) = probe::is_duplicate(device, address, parameters(device)).await? {
             let by = conflict.to_string();
             self.lock().insert(
                 key,
@@ -90,5 +91,17 @@ impl Claims {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, Ipv6Addr), Claim>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Those of RFC 4862 section 5.1: RetransTimer is what routers say (RFC 4861 section 6.3.4), as the kernel keeps it.
+fn parameters(device: &str) -> Parameters {
+    let usual = Parameters::default();
+    let told = sysctl::read(&format!("net/ipv6/neigh/{device}/retrans_time_ms"));
+    let told = told.ok().flatten().and_then(|text| text.parse().ok());
+    let retransmit = told.map_or(usual.retransmit, Duration::from_millis);
+    Parameters {
+        retransmit: retransmit.clamp(RETRANSMIT.0, RETRANSMIT.1),
+        ..usual
     }
 }

@@ -5,6 +5,9 @@
 //! `checksum-neutral` make the identifier by a hash. Each is checked for duplicates before it is used, and the next
 //! candidate is taken where somebody has it. Where the uplink has no prefix to derive from, only single addresses
 //! (DHCPv6, many virtual servers), the host's own is shared.
+//!
+//! An address that is derived from tells no more than the network, and that it does before its own duplicate address
+//! detection has ended: both detections then run at the same time. One that is shared must have passed it.
 
 mod identifier;
 
@@ -82,7 +85,9 @@ async fn share(world: &dyn World, facts: &mut Facts) -> Result<(), ObserveError>
         .route_to(prefix.value.address(), Some(&uplink.value.name))
         .await
         .map_err(world_error(StageName::Address))?;
-    let Some(IpAddr::V6(address)) = route.and_then(|route| route.source) else {
+    // With no address past duplicate address detection, the kernel would take the link-local one.
+    let global = |source: &IpAddr| matches!(source, IpAddr::V6(address) if !address.is_unicast_link_local());
+    let Some(IpAddr::V6(address)) = route.and_then(|route| route.source).filter(global) else {
         return Err(not_yet(format!(
             "{} has no IPv6 address towards the PLAT prefix {} yet",
             uplink.value.name, prefix.value
@@ -123,18 +128,14 @@ async fn derive(instance: &Instance, world: &dyn World, facts: &mut Facts) -> Re
     let stage = StageName::Address;
     let addresses = world.addresses6(&uplink).await.map_err(world_error(stage))?;
     let Some(base) = choose(&addresses, prefix.address()) else {
-        if addresses
-            .iter()
-            .any(|address| address.tentative && could_serve(address))
-        {
+        let single = |address: &&Address6| is_preferred(address) && !is_ula(address.address);
+        let singles: Vec<&Address6> = addresses.iter().filter(single).collect();
+        if !singles.is_empty() && singles.iter().all(|address| address.tentative) {
             return Err(not_yet(format!(
                 "duplicate address detection on {uplink} has not ended"
             )));
         }
-        if addresses
-            .iter()
-            .any(|address| is_preferred(address) && !address.tentative && !is_ula(address.address))
-        {
+        if !singles.is_empty() {
             facts.notes.push(format!(
                 "{uplink} has single addresses but no prefix to derive another from, so the host's own is shared"
             ));
@@ -188,10 +189,7 @@ async fn derive(instance: &Instance, world: &dyn World, facts: &mut Facts) -> Re
 /// The address to derive from: modified EUI-64 before any other, then the longest common prefix with the PLAT prefix;
 /// among equals the first. ULAs serve only where there is nothing else.
 pub fn choose(addresses: &[Address6], plat_prefix: Ipv6Addr) -> Option<&Address6> {
-    let usable: Vec<&Address6> = addresses
-        .iter()
-        .filter(|address| could_serve(address) && !address.tentative)
-        .collect();
+    let usable: Vec<&Address6> = addresses.iter().filter(|address| could_serve(address)).collect();
     let only_ula = usable.iter().all(|address| is_ula(address.address));
     let common = |address: &Address6| (u128::from(address.address) ^ u128::from(plat_prefix)).leading_zeros();
     usable
@@ -298,16 +296,6 @@ mod tests {
         assert_eq!(
             chosen(
                 &[Address6 {
-                    tentative: true,
-                    ..base.clone()
-                }],
-                "64:ff9b::"
-            ),
-            None
-        );
-        assert_eq!(
-            chosen(
-                &[Address6 {
                     temporary: true,
                     ..base.clone()
                 }],
@@ -326,6 +314,15 @@ mod tests {
             None
         );
         assert_eq!(chosen(&[address("2001:db8::5", 121)], "64:ff9b::"), None);
+    }
+
+    #[test]
+    fn a_tentative_address_tells_the_network_too() {
+        let tentative = Address6 {
+            tentative: true,
+            ..address("2001:db8::5", 64)
+        };
+        assert_eq!(chosen(&[tentative], "64:ff9b::").as_deref(), Some("2001:db8::5"));
     }
 
     #[test]

@@ -40,6 +40,11 @@ impl Uplink {
     pub fn resolver(self, address: &str, prefix: Option<&str>) -> Self {
         self.with(&["--resolver", &format!("{address}={}", prefix.unwrap_or("none"))])
     }
+    /// The router advertises nothing by itself: the host has no address before the test says so.
+    #[allow(dead_code, reason = "used by tests/links.rs only")]
+    pub fn silent_router(self) -> Self {
+        self.with(&["--silent-router"])
+    }
     pub fn native_v4(self) -> Self {
         self.with(&["--native-v4"])
     }

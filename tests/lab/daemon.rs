@@ -31,8 +31,9 @@ fn command(lab: &Lab, words: &[&str]) -> Command {
 
 /// Runs a clatd command that ends by itself.
 pub fn clatd(lab: &Lab, words: &[&str]) -> Ran {
-    let mut daemon = Daemon::start(lab, words);
-    daemon.wait_exit(Duration::from_secs(60))
+    // In files of its own: a running daemon writes to the usual ones.
+    let mut tool = Daemon::start_writing(lab, words, "tool");
+    tool.wait_exit(Duration::from_secs(60))
 }
 
 /// A running clatd.
@@ -45,7 +46,11 @@ pub struct Daemon {
 
 impl Daemon {
     pub fn start(lab: &Lab, words: &[&str]) -> Self {
-        let (out, err) = (lab.file("clatd.out"), lab.file("clatd.err"));
+        Self::start_writing(lab, words, "clatd")
+    }
+
+    fn start_writing(lab: &Lab, words: &[&str], file: &str) -> Self {
+        let (out, err) = (lab.file(&format!("{file}.out")), lab.file(&format!("{file}.err")));
         let child = command(lab, words)
             .stdout(File::create(&out).unwrap())
             .stderr(File::create(&err).unwrap())
