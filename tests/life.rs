@@ -98,6 +98,7 @@ impl Life {
             status: status_sender,
             repairs: Repairs::default(),
             said: Vec::new(),
+            claimed: None,
         };
         let task = tokio::spawn(runner.run());
         Self {

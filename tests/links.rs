@@ -23,6 +23,8 @@ mod advertisements;
 mod first_packet;
 #[path = "links/meter.rs"]
 mod meter;
+#[path = "links/neighbours.rs"]
+mod neighbours;
 #[path = "links/pd.rs"]
 mod pd;
 #[path = "links/plat.rs"]

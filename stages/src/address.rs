@@ -29,8 +29,8 @@ use identifier::Identifier;
 /// The stage.
 pub struct Address;
 
-/// Candidates that are tried before the network is blamed.
-const CANDIDATES: u32 = 5;
+/// Candidates that are tried before the network is blamed: one, and IDGEN_RETRIES of RFC 7217 section 7.
+const CANDIDATES: u32 = 4;
 
 #[async_trait]
 impl Stage for Address {
@@ -164,6 +164,7 @@ async fn derive(instance: &Instance, world: &dyn World, facts: &mut Facts) -> Re
         _ if is_modified_eui64(base) => Identifier::c1a7(network, instance.seed),
         _ => Identifier::random(network, length, instance.seed),
     };
+    let mut last_owner = String::new();
     for attempt in 0..CANDIDATES {
         let candidate = identifier.address(attempt);
         if addresses.iter().any(|address| address.address == candidate) {
@@ -178,13 +179,17 @@ async fn derive(instance: &Instance, world: &dyn World, facts: &mut Facts) -> Re
                 facts.clat_v6_addr = Some(Fact::new(candidate, Source::Derived(identifier.describe(attempt))));
                 return Ok(());
             }
-            Some(owner) => facts.notes.push(format!(
-                "{candidate} on {uplink} belongs to {owner}; another address is tried"
-            )),
+            Some(owner) => {
+                facts.notes.push(format!(
+                    "{candidate} on {uplink} belongs to another node: {owner}; another address is tried"
+                ));
+                last_owner = owner;
+            }
         }
     }
     Err(unusable(format!(
-        "{CANDIDATES} addresses on {uplink} belong to others already; set clat-v6-addr"
+        "all {CANDIDATES} addresses that were tried on {uplink} belong to others ({last_owner}), so a neighbour may be claiming \
+         every one; find out who that is, or set clat-v6-addr to shared or to an address that is routed to this host"
     )))
 }
 
