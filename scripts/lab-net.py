@@ -11,7 +11,8 @@
   lab-net.py neighbour DEVICE          a node that claims addresses of others, on a device without IPv6:
                                        --advertise ADDRESS --times N advertises it N times (0: for ever), a second apart;
                                        --take PREFIX --spare ADDRESS claims every address that anybody asks for
-  lab-net.py outage ADDRESS            UDP echo every 10 ms: prints each time at which answers begin or end, until killed
+  lab-net.py outage ADDRESS            UDP echo every 10 ms: prints each time at which answers begin or end, and the longest
+                                       time between two, until killed
 
 HTTP: GET /blob?size=N    N bytes, never the same block twice; header X-SHA256 tells their hash
       PUT /upload         answers the SHA-256 of the body
@@ -208,7 +209,7 @@ def neighbour(arguments):
 
 def outage(arguments):
     """Whether the echo answers: a line `up TIME` or `down TIME` for each change, TIME of the first or last answer."""
-    up, last, number = False, time.time(), 0
+    up, last, number, longest = False, time.time(), 0, 0.0
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.settimeout(0.01)
         print("begun", flush=True)
@@ -219,7 +220,10 @@ def outage(arguments):
                 client.sendto(number.to_bytes(8, "big"), (arguments.address, 7))
             with contextlib.suppress(OSError):
                 client.recv(1 << 16)
-                last = time.time()
+                gap, last = time.time() - last, time.time()
+                if up and gap > longest:
+                    longest = gap
+                    print(f"gap {gap:.6f}", flush=True)
                 if not up:
                     up = True
                     print(f"up {last:.6f}", flush=True)

@@ -29,6 +29,8 @@ mod neighbours;
 mod pd;
 #[path = "links/plat.rs"]
 mod plat;
+#[path = "links/renumbering.rs"]
+mod renumbering;
 
 use bed::Lab;
 use serde_json::Value;

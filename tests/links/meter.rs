@@ -44,6 +44,13 @@ impl Meter {
         pairs.map(|pair| pair[1].1 - pair[0].1).collect()
     }
 
+    /// The longest time between two answers, in seconds; at most some 0.01 while nothing happens.
+    pub fn longest_gap(&self) -> f64 {
+        let text = self.read();
+        let gaps = text.lines().filter_map(|line| line.strip_prefix("gap ")?.parse().ok());
+        gaps.fold(0.0, f64::max)
+    }
+
     /// Whether answers come now.
     pub fn is_up(&self) -> bool {
         self.changes().last().is_some_and(|(up, _)| *up)
