@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::bed::{Lab, Uplink};
+use crate::bed::{Lab, Uplink, poll};
 use crate::daemon::{Daemon, clatd};
 use crate::meter::Meter;
 use crate::{advertise, fact, traffic};
@@ -61,4 +61,21 @@ fn a_stable_address_moves_with_its_prefix() {
 fn a_withdrawn_plat_prefix_gives_way_to_a_new_one() {
     let after = "--pref64 64:ff9b::/96=0 --pref64 2001:db8:64::/96=600 --prefix 3fff:1:0:1::/64=86400,14400";
     changes(&lab(), &[], after, "plat_prefix", "2001:db8:64:");
+}
+
+/// One that is as good as the first: connections live on.
+#[test]
+fn a_further_prefix_moves_nothing() {
+    let lab = lab();
+    let mut daemon = Daemon::start(&lab, &["when-idle=wait"]);
+    daemon.wait_for("it is idle", || clatd(&lab, &["status"]).out.contains("idle"));
+    advertise(&lab, BEGIN);
+    daemon.wait_until_running(&lab);
+    let address = fact(&lab, "clat_v6_addr");
+    advertise(&lab, &format!("{BEGIN} --prefix 3fff:1:0:2::/64=86400,14400"));
+    let both = "ip -6 -o address show dev up0 scope global -tentative | wc -l";
+    assert!(poll(Duration::from_secs(10), || lab.host(both).trim() == "2"));
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(fact(&lab, "clat_v6_addr"), address);
+    daemon.stop(Signal::SIGTERM);
 }

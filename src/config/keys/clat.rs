@@ -51,7 +51,7 @@ pub(super) const KEYS: &[Key] = &[
                from one with a modified EUI-64 interface identifier by replacing the middle bits ff:fe by c1:a7, \
                else with a random interface identifier.\n\
                The prefix is that of the uplink's address that RFC 6724 prefers towards the PLAT prefix: one with the same label \
-               (unique local addresses for a unique local PLAT prefix, and only for that), then the one with the longest common prefix; \
+               (unique local addresses for a unique local PLAT prefix, and only for that), then the one with the longest common prefix, then the oldest; \
                `derived` takes modified EUI-64 addresses before others of the same label.\n\
                Deprecated and temporary addresses do not count.\n\
                One that the kernel still checks for duplicates tells its prefix already.\n\

@@ -2,7 +2,6 @@
 //! RFC 6724 section 5 against the PLAT prefix. All candidates are on one device and have global scope; deprecated
 //! (rule 3) and temporary ones (rule 7) are no candidates; what is left are rule 6, labels, and rule 8, the prefix.
 
-use std::cmp::Reverse;
 use std::net::Ipv6Addr;
 
 use clatd_translator::Pref64;
@@ -25,7 +24,8 @@ const LABELS: [(Ipv6Addr, u32, u8); 9] = [
     (Ipv6Addr::UNSPECIFIED, 0, 1),
 ];
 
-/// The address to derive from; among equals the first. With `eui64_first` (what the 2016 clatd does, whose identifiers
+/// The address to derive from; among equals the last, which is the oldest in the kernel's order, so that a further prefix
+/// breaks no connections. With `eui64_first` (what the 2016 clatd does, whose identifiers
 /// are made of modified EUI-64 ones) the form of the identifier goes before the prefix, but never before the label: a
 /// unique local source does not reach a PLAT in the internet.
 pub fn choose(addresses: &[Address6], plat: Pref64, eui64_first: bool) -> Option<&Address6> {
@@ -33,18 +33,15 @@ pub fn choose(addresses: &[Address6], plat: Pref64, eui64_first: bool) -> Option
     addresses
         .iter()
         .filter(|address| could_serve(address))
-        .enumerate()
-        .max_by_key(|(place, address)| {
+        .max_by_key(|address| {
             (
                 label(address.address) == wanted,
                 // RFC 6724 has no such rule: where no label matches, the global one is the better guess.
                 !is_ula(address.address),
                 eui64_first && is_modified_eui64(address),
                 common(address, plat),
-                Reverse(*place),
             )
         })
-        .map(|(_, address)| address)
 }
 
 /// CommonPrefixLen of RFC 6724 section 2.2, which the source's own prefix limits; behind the PLAT prefix there are the
@@ -172,16 +169,16 @@ mod tests {
         );
     }
 
-    /// Bits behind the source's prefix, or behind the PLAT prefix, are no common prefix.
+    /// Bits behind the source's prefix, or behind the PLAT prefix, are no common prefix: the last of equals is taken.
     #[test]
     fn only_prefixes_are_compared() {
-        let first = |addresses: [&str; 2], plat: &str| chosen_of(&addresses.map(address), plat, false);
+        let last = |addresses: [&str; 2], plat: &str| chosen_of(&addresses.map(address), plat, false);
         assert_eq!(
-            first(["2001:db8::1:0:0:1/64", "2001:db8::5/64"], "2001:db8::/96").as_deref(),
+            last(["2001:db8::5/64", "2001:db8::1:0:0:1/64"], "2001:db8::/96").as_deref(),
             Some("2001:db8::1:0:0:1")
         );
         assert_eq!(
-            first(["2001:db8:ffff::1/64", "2001:db8::1/64"], "2001:db8::/32").as_deref(),
+            last(["2001:db8::1/64", "2001:db8:ffff::1/64"], "2001:db8::/32").as_deref(),
             Some("2001:db8:ffff::1")
         );
     }
