@@ -23,6 +23,7 @@
 mod repairs;
 mod status;
 
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -95,6 +96,8 @@ pub struct Runner {
     pub repairs: Repairs,
     /// Warnings of the last observation, which are not repeated.
     pub said: Vec<String>,
+    /// The uplink and the address on it that it has for itself.
+    pub claimed: Option<(String, Ipv6Addr)>,
 }
 
 /// What an observation came to.
@@ -127,6 +130,7 @@ impl Runner {
         loop {
             self.changes.mark_unchanged();
             let left = self.live_once(first, &mut back_off).await;
+            self.claim(None).await;
             first = false;
             let undone = self.journal.pending().is_empty() && left.undone;
             let (pause, reason) = match left.why {
@@ -194,6 +198,7 @@ impl Runner {
                 };
             }
         };
+        self.claim(Some(&plan.facts)).await;
         let why = match self.apply(&plan, 0).await {
             Ok(()) => {
                 let begun = Instant::now();
@@ -239,6 +244,11 @@ impl Runner {
                     verdict => break verdict,
                 }
             };
+            if !matches!(verdict, Ok(Verdict::Ready))
+                && let Some((uplink, address)) = claimed_by(&facts).filter(|found| self.claimed.as_ref() != Some(found))
+            {
+                self.world.give_back(&uplink, address).await;
+            }
             match verdict {
                 Ok(Verdict::Ready) => {}
                 Ok(Verdict::Idle { reason }) => return Seen::Idle(reason),
@@ -331,6 +341,7 @@ impl Runner {
             Seen::Failed(_) => return Ok(old.clone()),
         };
         keep_what_we_changed(&mut new, old, &self.instance);
+        self.claim(Some(&new.facts)).await;
         let head = old.common_head(&new.steps);
         if head < old.steps.len() || head < new.steps.len() {
             info!("the network changed; steps {} and later are done anew", head + 1);
@@ -342,6 +353,16 @@ impl Runner {
         }
         self.put_back(&new, |_| true).await?;
         Ok(new)
+    }
+
+    /// Has the address of these facts for itself from now on; gives back the one that it had.
+    async fn claim(&mut self, facts: Option<&Facts>) {
+        let claimed = facts.and_then(claimed_by);
+        if self.claimed != claimed
+            && let Some((uplink, address)) = std::mem::replace(&mut self.claimed, claimed)
+        {
+            self.world.give_back(&uplink, address).await;
+        }
     }
 
     /// Whether the uplink has lost all its addresses: nothing can leave by it any more.
@@ -422,6 +443,12 @@ impl Runner {
             () = sleep(longest) => false,
         }
     }
+}
+
+/// The uplink and the address on it that these facts are about.
+fn claimed_by(facts: &Facts) -> Option<(String, Ipv6Addr)> {
+    let uplink = facts.uplink.as_ref()?.value.name.clone();
+    Some((uplink, facts.clat_v6_addr.as_ref()?.value))
 }
 
 /// When the facts with an end are looked at again: ten seconds before the first one ends (RFC 7050 section 3).

@@ -242,6 +242,7 @@ impl Supervisor {
             status: status_sender,
             repairs: Repairs::default(),
             said: Vec::new(),
+            claimed: None,
         };
         let task = self
             .tasks

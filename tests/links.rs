@@ -19,12 +19,20 @@ mod traffic;
 mod addresses;
 #[path = "links/advertisements.rs"]
 mod advertisements;
+#[path = "links/first_packet.rs"]
+mod first_packet;
+#[path = "links/hostile.rs"]
+mod hostile;
+#[path = "links/meter.rs"]
+mod meter;
 #[path = "links/neighbours.rs"]
 mod neighbours;
 #[path = "links/pd.rs"]
 mod pd;
 #[path = "links/plat.rs"]
 mod plat;
+#[path = "links/renumbering.rs"]
+mod renumbering;
 
 use bed::Lab;
 use serde_json::Value;
@@ -44,9 +52,10 @@ fn fact(lab: &Lab, name: &str) -> String {
     }
 }
 
-/// The ISP's router says something that radvd cannot say.
-fn advertise(lab: &Lab, words: &str) {
+/// The ISP's router says something that radvd cannot say; returns when, in seconds since 1970.
+fn advertise(lab: &Lab, words: &str) -> f64 {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lab-net.py");
-    lab.run("isp0", &format!("{script} advertise cust {words}"))
-        .ok("the advertisement is sent");
+    let ran = lab.run("isp0", &format!("{script} advertise cust {words}"));
+    let time = ran.ok("the advertisement is sent");
+    time.trim().parse().expect("the time of sending")
 }

@@ -1,22 +1,23 @@
 //! Whether another node takes an address that is in use here.
 //!
 //! The kernel defends the address: as a proxy it answers the duplicate address detection of others. What it does not do
-//! is to tell anybody, nor is there an answer to a node that takes the address all the same.
+//! is to tell anybody, nor to answer a node that takes the address all the same: that is what [`advertise`] is for.
 
 use std::collections::HashMap;
 use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
-use clatd_stages::nd::{Conflict, How, LinkAddress, Message, claim};
+use clatd_stages::nd::{Advertisement, Conflict, How, LinkAddress, Message, Nonce, Solicitation, claim};
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
-use super::ProbeError;
 use super::dad::{Listening, listen};
+use super::packet::PacketSocket;
+use super::{ProbeError, random};
 
 /// The same neighbour in the same manner is reported once in this time.
-const QUIET: Duration = Duration::from_secs(10);
+const QUIET: Duration = Duration::from_secs(1);
 /// Neighbours whose reports are remembered; a link with more of them is being flooded.
 const REMEMBERED: usize = 64;
 /// After an error of the socket (its device went down), so that a lasting one does not keep the processor busy.
@@ -51,6 +52,44 @@ impl ConflictWatch {
     pub fn is_listening(&self) -> bool {
         self.task.as_ref().is_some_and(|task| !task.is_finished())
     }
+}
+
+/// Tells all neighbours that `address` is at `device`, in place of what they know (RFC 4861 section 7.2.6).
+pub async fn advertise(device: &str, address: Ipv6Addr) -> Result<(), ProbeError> {
+    const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    let advertisement = |own| {
+        Message::Advertisement(Advertisement {
+            source: address,
+            destination: ALL_NODES,
+            target: address,
+            router: false,
+            solicited: false,
+            overriding: true,
+            target_link_address: Some(own),
+        })
+    };
+    send(device, address, ALL_NODES, advertisement).await
+}
+
+/// Asks whether another node has `address`; a [`ConflictWatch`] hears the answers.
+pub async fn solicit(device: &str, address: Ipv6Addr) -> Result<(), ProbeError> {
+    let [_, _, nonce @ ..] = random().to_be_bytes();
+    let solicitation = Solicitation::detecting(address, Nonce(nonce));
+    let group = solicitation.destination;
+    send(device, address, group, |_| Message::Solicitation(solicitation)).await
+}
+
+async fn send(
+    device: &str,
+    address: Ipv6Addr,
+    group: Ipv6Addr,
+    message: impl FnOnce(LinkAddress) -> Message,
+) -> Result<(), ProbeError> {
+    let socket = PacketSocket::open(device, address).map_err(ProbeError::on(device, "opening a socket"))?;
+    let own = socket.device().map_err(ProbeError::on(device, "looking"))?;
+    let packet = message(own.address).packet();
+    let sent = socket.send_multicast(own.index, group, &packet).await;
+    sent.map_err(ProbeError::on(device, "sending neighbour discovery"))
 }
 
 impl Drop for ConflictWatch {

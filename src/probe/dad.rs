@@ -1,7 +1,7 @@
 //! Duplicate address detection of an address that is on no device (RFC 4862 section 5.4).
 //!
-//! The random delay of section 5.4.2 is left out: it is for addresses that all hosts of a link make from one
-//! advertisement at the same moment, and the kernel's own address came before ours.
+//! The random delay of section 5.4.2, up to a second, is left out: it keeps the many hosts that make addresses from one
+//! advertisement from all asking at the same moment, and a CLAT is one host more that has its IPv4 waiting for it.
 
 use std::net::Ipv6Addr;
 use std::time::Duration;
@@ -25,13 +25,13 @@ pub enum Outcome {
     Skipped(&'static str),
 }
 
-/// Whether another node on the link of `device` has `address`, after `transmits` solicitations a second apart.
-/// `None` also where the device has no neighbours to ask: [`detect`] tells these apart.
-pub async fn is_duplicate(device: &str, address: Ipv6Addr, transmits: u32) -> Result<Option<Conflict>, ProbeError> {
-    let parameters = Parameters {
-        transmits,
-        ..Parameters::default()
-    };
+/// Whether another node on the link of `device` has `address`. `None` also where the device has no neighbours to ask:
+/// [`detect`] tells these apart.
+pub async fn is_duplicate(
+    device: &str,
+    address: Ipv6Addr,
+    parameters: Parameters,
+) -> Result<Option<Conflict>, ProbeError> {
     match detect(device, address, parameters).await? {
         Outcome::Free => Ok(None),
         Outcome::Duplicate(conflict) => Ok(Some(conflict)),

@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::links::Events;
+use super::overheard::Overheard;
 use super::socket::{Dropped, RaSocket};
 use super::solicit::{INTERVAL, Solicitor};
 use super::{Notify, RaWatchError, Snapshot, clock};
@@ -82,6 +83,7 @@ pub(super) struct Listener {
     device: String,
     netlink: Netlink,
     events: Arc<Events>,
+    overheard: Arc<Overheard>,
     notify: Notify,
     state: watch::Sender<State>,
     socket: Option<AsyncFd<RaSocket>>,
@@ -109,6 +111,7 @@ impl Listener {
         device: &str,
         netlink: Netlink,
         events: Arc<Events>,
+        overheard: Arc<Overheard>,
         notify: Notify,
         state: watch::Sender<State>,
     ) -> Self {
@@ -116,6 +119,7 @@ impl Listener {
             device: device.to_owned(),
             netlink,
             events,
+            overheard,
             notify,
             state,
             socket: None,
@@ -184,6 +188,7 @@ impl Listener {
         let Some(link) = link else {
             return self.leave(LinkState::Absent);
         };
+        let mut overheard = None;
         let lost = match open {
             Some((index, losses)) if index == link.index => std::mem::replace(&mut self.losses, losses) != losses,
             _ => {
@@ -191,6 +196,7 @@ impl Listener {
                 if !self.enter(link.index) {
                     return;
                 }
+                overheard = self.overheard.on(link.index);
                 false
             }
         };
@@ -198,7 +204,7 @@ impl Listener {
         let was = self.state.borrow().link;
         match (was, link.carrier) {
             (LinkState::Up, true) if !lost => self.solicitor.hurry(clock::now()),
-            (_, true) => self.begin(),
+            (_, true) => self.begin(overheard),
             (LinkState::NoCarrier, false) => {}
             (_, false) => self.pause(),
         }
@@ -262,16 +268,26 @@ impl Listener {
     }
 
     /// The carrier is there, for the first time or again.
-    fn begin(&mut self) {
+    fn begin(&mut self, overheard: Option<Advertisements>) {
         let now = clock::now();
+        let mut default_router = false;
         self.change(|state| {
             state.link = LinkState::Up;
-            (state.heard, state.solicited_since) = (false, None);
+            (state.heard, state.solicited_since) = (overheard.is_some(), None);
             state.table.doubt();
-            false
+            let Some(overheard) = overheard else { return false };
+            state.table = overheard;
+            default_router = state
+                .table
+                .routers(now)
+                .iter()
+                .any(|router| router.lifetime_s.is_some());
+            !state.snapshot(now).is_empty()
         });
-        self.doubt_ends = Some(now + NONE_ANSWERED);
-        self.solicitor.start(now);
+        if !default_router {
+            self.doubt_ends = Some(now + NONE_ANSWERED);
+            self.solicitor.start(now);
+        }
     }
 
     fn solicit(&mut self, now: u64) {

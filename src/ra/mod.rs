@@ -21,10 +21,13 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::kernel::Netlink;
 use listener::{Listener, State};
+use overheard::Overheard;
+use socket::RaSocket;
 
 mod clock;
 mod links;
 mod listener;
+mod overheard;
 mod socket;
 mod solicit;
 
@@ -43,7 +46,8 @@ struct Shared {
     events: Arc<links::Events>,
     notify: Notify,
     devices: Mutex<BTreeMap<String, Device>>,
-    _links: Task,
+    overheard: Arc<Overheard>,
+    _tasks: [Task; 2],
 }
 
 struct Device {
@@ -104,19 +108,26 @@ impl RaWatch {
             let events = Arc::clone(&events);
             async move { links::run(socket, &events).await }
         });
+        let overheard = Arc::new(Overheard::new(Arc::clone(&events)));
+        let overhearing = tokio::spawn({
+            let overheard = Arc::clone(&overheard);
+            let socket = RaSocket::open_on_all();
+            async move { overheard.run(socket).await }
+        });
         Ok(Self {
             shared: Arc::new(Shared {
                 netlink,
                 events,
                 notify: Arc::new(notify),
                 devices: Mutex::default(),
-                _links: Task(links.abort_handle()),
+                overheard,
+                _tasks: [links, overhearing].map(|task| Task(task.abort_handle())),
             }),
         })
     }
 
     /// Listens on a device from now on, and asks its routers to speak (RFC 4861 section 6.3.7) whenever it gets its
-    /// carrier. The device need not exist yet, and may come back as another one. Does nothing where it is watched.
+    /// carrier, unless one was overheard since it got it. The device need not exist yet, and may come back as another one. Does nothing where it is watched.
     pub fn watch(&self, device: &str) {
         let mut devices = self.devices();
         if devices.contains_key(device) {
@@ -125,7 +136,8 @@ impl RaWatch {
         let shared = &self.shared;
         let (sender, state) = watch::channel(State::default());
         let (events, notify) = (Arc::clone(&shared.events), Arc::clone(&shared.notify));
-        let listener = Listener::new(device, shared.netlink.clone(), events, notify, sender);
+        let overheard = Arc::clone(&shared.overheard);
+        let listener = Listener::new(device, shared.netlink.clone(), events, overheard, notify, sender);
         let task = tokio::spawn(listener.run());
         let _task = Task(task.abort_handle());
         devices.insert(device.to_owned(), Device { state, _task });

@@ -39,6 +39,8 @@ pub(super) struct Received<'a> {
     pub(super) packet: &'a [u8],
     pub(super) source: Ipv6Addr,
     pub(super) hop_limit: u8,
+    /// Index of the device that it came by.
+    pub(super) device: u32,
 }
 
 /// Why a received message is not even looked at.
@@ -55,20 +57,21 @@ pub(super) enum Dropped {
 impl RaSocket {
     /// Opens a socket that hears nothing but router advertisements on the device with this index.
     pub(super) fn open(index: u32) -> io::Result<AsyncFd<Self>> {
-        let socket = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6))?;
-        socket.bind_device_by_index_v6(NonZeroU32::new(index))?;
-        let mut blocked = [u32::MAX; 8];
-        blocked[usize::from(ROUTER_ADVERTISEMENT) / 32] &= !(1 << (ROUTER_ADVERTISEMENT % 32));
-        set(&socket, libc::IPPROTO_ICMPV6, ICMP6_FILTER, &blocked)?;
-        set(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, &1i32)?;
-        set(&socket, libc::IPPROTO_IPV6, IPV6_RECVFRAGSIZE, &1i32)?;
-        socket.set_recv_hoplimit_v6(true)?;
+        let socket = listening(index)?;
         // RFC 4861 section 4.1.
         socket.set_multicast_hops_v6(255)?;
         socket.set_multicast_loop_v6(false)?;
         socket.set_multicast_if_v6(index)?;
         socket.join_multicast_v6(&ALL_NODES, index)?;
-        socket.set_nonblocking(true)?;
+        Self::registered(socket, index)
+    }
+
+    /// The same on all devices; it cannot send. The kernel itself is in the group on each of them.
+    pub(super) fn open_on_all() -> io::Result<AsyncFd<Self>> {
+        Self::registered(listening(0)?, 0)
+    }
+
+    fn registered(socket: Socket, index: u32) -> io::Result<AsyncFd<Self>> {
         let buffer = vec![MaybeUninit::new(0); LARGEST];
         let socket = Self { socket, index, buffer };
         // SAFETY: the descriptor is owned by the socket, whose field nobody replaces, and open until it is dropped.
@@ -119,11 +122,13 @@ impl RaSocket {
             } => Err(Dropped::Fragmented),
             About {
                 device: Some(index), ..
-            } if index != self.index => Err(Dropped::OtherDevice),
+            } if ![index, 0].contains(&self.index) => Err(Dropped::OtherDevice),
             About {
                 hop_limit: Some(hop_limit),
+                device,
                 ..
             } => Ok(Received {
+                device: device.unwrap_or(self.index),
                 packet: initialised(&self.buffer[..length]),
                 source: *from.ip(),
                 hop_limit,
@@ -154,6 +159,22 @@ impl AsRawFd for RaSocket {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
+}
+
+/// A socket for router advertisements on one device, or on all (0).
+fn listening(index: u32) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6))?;
+    if index != 0 {
+        socket.bind_device_by_index_v6(NonZeroU32::new(index))?;
+    }
+    let mut blocked = [u32::MAX; 8];
+    blocked[usize::from(ROUTER_ADVERTISEMENT) / 32] &= !(1 << (ROUTER_ADVERTISEMENT % 32));
+    set(&socket, libc::IPPROTO_ICMPV6, ICMP6_FILTER, &blocked)?;
+    set(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, &1i32)?;
+    set(&socket, libc::IPPROTO_IPV6, IPV6_RECVFRAGSIZE, &1i32)?;
+    socket.set_recv_hoplimit_v6(true)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
 }
 
 /// What the control messages say of a packet.

@@ -1,38 +1,81 @@
 //! Addresses that instances want for themselves: each is checked for duplicates once (RFC 4862 section 5.4), and watched
 //! for others that take it all the same while it is in use.
+//!
+//! ```text
+//!             nobody has it           another node persists        given back
+//!  unknown ------------------> Ours ------------------------> Ours, disputed ------> Taken
+//!     |                         | given back: unknown again                            |
+//!     +------------- somebody has it: Taken -------------------------------------------+ after TAKEN_FOR: unknown
+//! ```
+//!
+//! A disputed address is defended as long as it is in use: where there is no other one, it is kept.
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use clatd_stages::nd::How;
+use clatd_stages::nd::{Answer, Conflict, Defence, How, MOST_MOVES, Moves, Parameters};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
-use tracing::warn;
+use tokio::time::{Instant, timeout_at};
+use tracing::{debug, warn};
 
 use super::Notify;
+use crate::kernel::sysctl;
 use crate::probe::{self, ConflictWatch, ProbeError};
 
-/// Solicitations per check (DupAddrDetectTransmits, RFC 4862 section 5.1).
-const TRANSMITS: u32 = 1;
+/// The shortest and the longest time that a neighbour is given to answer, whatever a router says.
+const RETRANSMIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// How long an address that somebody has is left alone before it is tried again.
 const TAKEN_FOR: Duration = Duration::from_secs(600);
+/// How often who claims an address in use is asked whether it has it.
+const PROBE: Duration = Duration::from_secs(2);
 
 /// What is known of each address. Clones share it.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Claims {
     known: Arc<Mutex<BTreeMap<(String, Ipv6Addr), Claim>>>,
+    moves: Arc<Mutex<BTreeMap<String, Moves>>>,
+    begun: Instant,
 }
 
 enum Claim {
     /// Nobody else has it; the watch reports if that changes.
-    Ours { _watch: ConflictWatch },
+    Ours {
+        _watch: ConflictWatch,
+        disputed: Option<Taken>,
+    },
     /// Somebody has it.
-    Taken { by: String, since: Instant },
+    Taken(Taken),
+}
+
+/// Another node's claim.
+#[derive(Clone)]
+struct Taken {
+    by: String,
+    since: Instant,
+}
+
+impl Taken {
+    fn now(by: String) -> Self {
+        let since = Instant::now();
+        Self { by, since }
+    }
+
+    fn holds(&self) -> bool {
+        self.since.elapsed() < TAKEN_FOR
+    }
 }
 
 impl Claims {
+    pub(super) fn new() -> Self {
+        Self {
+            known: Arc::default(),
+            moves: Arc::default(),
+            begun: Instant::now(),
+        }
+    }
+
     /// Who has the address; `None` = nobody else, so that it may be used from now on.
     pub(super) async fn duplicate_of(
         &self,
@@ -42,53 +85,137 @@ impl Claims {
     ) -> Result<Option<String>, ProbeError> {
         let key = (device.to_owned(), address);
         match self.lock().get(&key) {
+            Some(
+                Claim::Taken(taken)
+                | Claim::Ours {
+                    disputed: Some(taken), ..
+                },
+            ) if taken.holds() => {
+                return Ok(Some(taken.by.clone()));
+            }
             Some(Claim::Ours { .. }) => return Ok(None),
-            Some(Claim::Taken { by, since }) if since.elapsed() < TAKEN_FOR => return Ok(Some(by.clone())),
             _ => {}
         }
-        if let Some(conflict) = probe::is_duplicate(device, address, TRANSMITS).await? {
+        if let Some(conflict) = probe::is_duplicate(device, address, parameters(device)).await? {
             let by = conflict.to_string();
-            self.lock().insert(
-                key,
-                Claim::Taken {
-                    by: by.clone(),
-                    since: Instant::now(),
-                },
-            );
+            self.lock().insert(key, Claim::Taken(Taken::now(by.clone())));
             return Ok(Some(by));
         }
         let (reports, reported) = mpsc::channel(8);
         let watch = ConflictWatch::start(device, address, reports)?;
-        self.lock().insert(key.clone(), Claim::Ours { _watch: watch });
+        let claim = Claim::Ours {
+            _watch: watch,
+            disputed: None,
+        };
+        self.lock().insert(key.clone(), claim);
         tokio::spawn(self.clone().attend(key, reported, Arc::clone(notify)));
         Ok(None)
     }
 
-    /// Gives the address up when somebody uses it; the instance then looks for another one. That somebody only checks
-    /// it for duplicates is no matter: the kernel answers.
-    async fn attend(
-        self,
-        key: (String, Ipv6Addr),
-        mut reports: mpsc::Receiver<clatd_stages::nd::Conflict>,
-        notify: Notify,
-    ) {
-        while let Some(conflict) = reports.recv().await {
-            if conflict.how == How::Advertisement {
-                warn!("{conflict} on {}, which is the CLAT's", key.0);
-                self.lock().insert(
-                    key,
-                    Claim::Taken {
-                        by: conflict.to_string(),
-                        since: Instant::now(),
-                    },
-                );
-                notify();
-                return;
+    /// The address is not used any more.
+    pub(super) fn give_back(&self, device: &str, address: Ipv6Addr) {
+        let key = (device.to_owned(), address);
+        let mut known = self.lock();
+        if let Some(Claim::Ours { disputed, .. }) = known.get(&key) {
+            match disputed.clone() {
+                Some(taken) => known.insert(key, Claim::Taken(taken)),
+                None => known.remove(&key),
+            };
+        }
+    }
+
+    /// Defends the address, until it is given back, against others that advertise it, and has another one looked for
+    /// when they persist. That somebody only checks it for duplicates is no matter: the kernel answers.
+    async fn attend(self, key: (String, Ipv6Addr), mut reports: mpsc::Receiver<Conflict>, notify: Notify) {
+        let (device, address) = (&key.0, key.1);
+        let mut defence = Defence::default();
+        let mut kept = false;
+        let begun = Instant::now();
+        let mut probe_at = None;
+        loop {
+            let reported = match probe_at {
+                None => reports.recv().await,
+                Some(at) => match timeout_at(at, reports.recv()).await {
+                    Ok(reported) => reported,
+                    Err(_) => {
+                        // Who has the address answers; who announced it in error, or to do harm once, does not.
+                        probe_at = defence.is_disputed(begun.elapsed()).then(|| Instant::now() + PROBE);
+                        log_failure(&key, probe::solicit(device, address).await);
+                        // What it said since the last time was not answered.
+                        log_failure(&key, probe::advertise(device, address).await);
+                        continue;
+                    }
+                },
+            };
+            let Some(conflict) = reported else { return };
+            if conflict.how != How::Advertisement {
+                continue;
+            }
+            let now = begun.elapsed();
+            probe_at.get_or_insert_with(|| Instant::now() + PROBE);
+            let answer = match defence.conflict(now) {
+                Answer::GiveUp => {
+                    if self.dispute(&key, &conflict, &mut kept) {
+                        notify();
+                    }
+                    defence.defend(now)
+                }
+                answer => answer,
+            };
+            if answer == Answer::Defend {
+                debug!("{conflict} on {device}, which is the CLAT's; it is defended");
+                log_failure(&key, probe::advertise(device, address).await);
             }
         }
     }
 
+    /// Another node does not let the address go; true = another address is to be looked for.
+    fn dispute(&self, key: &(String, Ipv6Addr), conflict: &Conflict, kept: &mut bool) -> bool {
+        let device = &key.0;
+        let mut known = self.lock();
+        let Some(Claim::Ours { disputed, .. }) = known.get_mut(key) else {
+            return false;
+        };
+        if *kept || disputed.as_ref().is_some_and(Taken::holds) {
+            return false;
+        }
+        let mut moves = self.moves.lock().unwrap_or_else(PoisonError::into_inner);
+        if moves.entry(device.clone()).or_default().allow(self.begun.elapsed()) {
+            warn!("{conflict} on {device}, which is the CLAT's, and does not let it go; another address is looked for");
+            *disputed = Some(Taken::now(conflict.to_string()));
+            return true;
+        }
+        *kept = true;
+        warn!(
+            "{conflict} on {device}, which is the CLAT's, and does not let it go; it is kept and defended, since {MOST_MOVES} addresses \
+             were given up within an hour already; find out who that is, or set clat-v6-addr to shared or to an address \
+             that is routed to this host"
+        );
+        false
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, Ipv6Addr), Claim>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn log_failure((device, address): &(String, Ipv6Addr), sent: Result<(), ProbeError>) {
+    if let Err(error) = sent {
+        debug!(
+            "{address} on {device} cannot be defended: {}",
+            crate::report::chain(&error)
+        );
+    }
+}
+
+/// Those of RFC 4862 section 5.1: RetransTimer is what routers say (RFC 4861 section 6.3.4), as the kernel keeps it.
+fn parameters(device: &str) -> Parameters {
+    let usual = Parameters::default();
+    let told = sysctl::read(&format!("net/ipv6/neigh/{device}/retrans_time_ms"));
+    let told = told.ok().flatten().and_then(|text| text.parse().ok());
+    let retransmit = told.map_or(usual.retransmit, Duration::from_millis);
+    Parameters {
+        retransmit: retransmit.clamp(RETRANSMIT.0, RETRANSMIT.1),
+        ..usual
     }
 }

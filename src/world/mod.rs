@@ -84,7 +84,7 @@ impl SystemWorld {
             holds,
             answers: cache::Cache::default(),
             advertisements,
-            claims: Some(claims::Claims::default()),
+            claims: Some(claims::Claims::new()),
             reservations: Reservations::default(),
             delegations: delegations::Delegations::default(),
             #[cfg(feature = "dbus")]
@@ -376,6 +376,12 @@ impl World for SystemWorld {
         let Some(claims) = &self.claims else { return Ok(None) };
         let duplicate = claims.duplicate_of(device, address, &self.notify).await;
         duplicate.map_err(|error| WorldError::new(format!("looking for duplicates of {address} on {device}"), error))
+    }
+
+    async fn give_back(&self, device: &str, address: Ipv6Addr) {
+        if let Some(claims) = &self.claims {
+            claims.give_back(device, address);
+        }
     }
 
     async fn delegated_prefix(&self, device: &str) -> Result<Option<Fact<Ipv6Net>>, WorldError> {

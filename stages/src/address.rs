@@ -1,14 +1,19 @@
 //! Stage address: the CLAT's IPv6 address.
 //!
-//! `derived` is the algorithm of the 2016 clatd: out of the uplink's address that is nearest to the PLAT prefix; of a
-//! modified EUI-64 one the middle 16 bits become c1a7, else the interface identifier is random. `stable` and
+//! All but `shared` and `pd` are made in the network of the uplink's address that goes best with the PLAT prefix.
+//! `derived` is the algorithm of the 2016 clatd: of a modified EUI-64 address, which it prefers, the middle 16 bits become
+//! c1a7, else the interface identifier is random. `stable` and
 //! `checksum-neutral` make the identifier by a hash. Each is checked for duplicates before it is used, and the next
 //! candidate is taken where somebody has it. Where the uplink has no prefix to derive from, only single addresses
 //! (DHCPv6, many virtual servers), the host's own is shared.
+//!
+//! An address that is derived from tells no more than the network, and that it does before its own duplicate address
+//! detection has ended: both detections then run at the same time. One that is shared must have passed it.
 
+mod choice;
 mod identifier;
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use async_trait::async_trait;
 
@@ -18,15 +23,16 @@ use crate::plan::{StageName, Step};
 use crate::settings::ClatV6Addr;
 use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
 use crate::world::World;
+use choice::{choose, is_modified_eui64, is_preferred, is_ula};
 use identifier::Identifier;
 
 /// The stage.
 pub struct Address;
 
-/// Longer prefixes leave no room for an address of the CLAT's own.
-const LONGEST_PREFIX: u8 = 120;
-/// Candidates that are tried before the network is blamed.
-const CANDIDATES: u32 = 5;
+/// Candidates that are tried before the network is blamed: one, and IDGEN_RETRIES of RFC 7217 section 7.
+const CANDIDATES: usize = 4;
+/// Candidates that are looked at, other instances having some.
+const ATTEMPTS: u32 = 64;
 
 #[async_trait]
 impl Stage for Address {
@@ -82,7 +88,9 @@ async fn share(world: &dyn World, facts: &mut Facts) -> Result<(), ObserveError>
         .route_to(prefix.value.address(), Some(&uplink.value.name))
         .await
         .map_err(world_error(StageName::Address))?;
-    let Some(IpAddr::V6(address)) = route.and_then(|route| route.source) else {
+    // With no address past duplicate address detection, the kernel would take the link-local one.
+    let global = |source: &IpAddr| matches!(source, IpAddr::V6(address) if !address.is_unicast_link_local());
+    let Some(IpAddr::V6(address)) = route.and_then(|route| route.source).filter(global) else {
         return Err(not_yet(format!(
             "{} has no IPv6 address towards the PLAT prefix {} yet",
             uplink.value.name, prefix.value
@@ -122,19 +130,16 @@ async fn derive(instance: &Instance, world: &dyn World, facts: &mut Facts) -> Re
     let (uplink, prefix) = (uplink.value.name.clone(), prefix.value);
     let stage = StageName::Address;
     let addresses = world.addresses6(&uplink).await.map_err(world_error(stage))?;
-    let Some(base) = choose(&addresses, prefix.address()) else {
-        if addresses
-            .iter()
-            .any(|address| address.tentative && could_serve(address))
-        {
+    let eui64_first = instance.settings.clat_v6_addr == ClatV6Addr::Derived;
+    let Some(base) = choose(&addresses, prefix, eui64_first) else {
+        let single = |address: &&Address6| is_preferred(address) && !is_ula(address.address);
+        let singles: Vec<&Address6> = addresses.iter().filter(single).collect();
+        if !singles.is_empty() && singles.iter().all(|address| address.tentative) {
             return Err(not_yet(format!(
                 "duplicate address detection on {uplink} has not ended"
             )));
         }
-        if addresses
-            .iter()
-            .any(|address| is_preferred(address) && !address.tentative && !is_ula(address.address))
-        {
+        if !singles.is_empty() {
             facts.notes.push(format!(
                 "{uplink} has single addresses but no prefix to derive another from, so the host's own is shared"
             ));
@@ -166,8 +171,9 @@ async fn derive(instance: &Instance, world: &dyn World, facts: &mut Facts) -> Re
         .reserved(&instance.name, &uplink)
         .await
         .map_err(world_error(stage))?;
-    let mut attempts: Vec<u32> = (0..CANDIDATES).collect();
+    let mut attempts: Vec<u32> = (0..ATTEMPTS).collect();
     attempts.sort_by_key(|attempt| Some(identifier.address(*attempt)) != own);
+    let mut owners = Vec::new();
     for attempt in attempts {
         let candidate = identifier.address(attempt);
         if addresses.iter().any(|address| address.address == candidate) {
@@ -187,48 +193,23 @@ async fn derive(instance: &Instance, world: &dyn World, facts: &mut Facts) -> Re
                 facts.clat_v6_addr = Some(Fact::new(candidate, Source::Derived(identifier.describe(attempt))));
                 return Ok(());
             }
-            Some(owner) => facts.notes.push(format!(
-                "{candidate} on {uplink} belongs to {owner}; another address is tried"
-            )),
+            Some(owner) => {
+                facts.notes.push(format!(
+                    "{candidate} on {uplink} belongs to another node: {owner}; another address is tried"
+                ));
+                owners.push(owner);
+                if owners.len() == CANDIDATES {
+                    break;
+                }
+            }
         }
     }
     Err(unusable(format!(
-        "{CANDIDATES} addresses on {uplink} belong to others already; set clat-v6-addr"
+        "all {} addresses that were tried on {uplink} belong to others ({}), so a neighbour may be claiming \
+         every one; find out who that is, or set clat-v6-addr to shared or to an address that is routed to this host",
+        owners.len(),
+        owners.last().map_or("other instances", String::as_str)
     )))
-}
-
-/// The address to derive from: modified EUI-64 before any other, then the longest common prefix with the PLAT prefix;
-/// among equals the first. ULAs serve only where there is nothing else.
-pub fn choose(addresses: &[Address6], plat_prefix: Ipv6Addr) -> Option<&Address6> {
-    let usable: Vec<&Address6> = addresses
-        .iter()
-        .filter(|address| could_serve(address) && !address.tentative)
-        .collect();
-    let only_ula = usable.iter().all(|address| is_ula(address.address));
-    let common = |address: &Address6| (u128::from(address.address) ^ u128::from(plat_prefix)).leading_zeros();
-    usable
-        .into_iter()
-        .filter(|address| only_ula || !is_ula(address.address))
-        // `rev`, since `max_by_key` keeps the last of equals.
-        .rev()
-        .max_by_key(|address| (is_modified_eui64(address), common(address)))
-}
-
-fn could_serve(address: &Address6) -> bool {
-    is_preferred(address) && address.prefix_len <= LONGEST_PREFIX
-}
-
-fn is_preferred(address: &Address6) -> bool {
-    address.global && !address.deprecated && !address.temporary
-}
-
-fn is_ula(address: Ipv6Addr) -> bool {
-    address.octets()[0] & 0xfe == 0xfc
-}
-
-/// RFC 4291 appendix A: a /64 whose interface identifier has ff:fe in the middle.
-fn is_modified_eui64(address: &Address6) -> bool {
-    address.prefix_len == 64 && address.address.octets()[11..13] == [0xff, 0xfe]
 }
 
 fn describe(addresses: &[Address6]) -> String {
@@ -251,114 +232,4 @@ fn describe(addresses: &[Address6]) -> String {
         format!("{}/{}{flags}", address.address, address.prefix_len)
     };
     addresses.iter().map(one).collect::<Vec<_>>().join(", ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn address(text: &str, prefix_len: u8) -> Address6 {
-        Address6 {
-            address: text.parse().unwrap(),
-            prefix_len,
-            global: true,
-            tentative: false,
-            deprecated: false,
-            temporary: false,
-            valid_s: None,
-        }
-    }
-
-    fn chosen(addresses: &[Address6], prefix: &str) -> Option<String> {
-        choose(addresses, prefix.parse().unwrap()).map(|address| address.address.to_string())
-    }
-
-    #[test]
-    fn eui64_comes_first_then_the_longest_common_prefix() {
-        let far = address("2001:db8:1::5", 64);
-        let near = address("2001:db8:ff::5", 64);
-        let eui = address("2a00::211:22ff:fe33:4455", 64);
-        assert_eq!(
-            chosen(&[far.clone(), near.clone()], "2001:db8:fe::").as_deref(),
-            Some("2001:db8:ff::5")
-        );
-        assert_eq!(
-            chosen(&[far.clone(), near, eui], "2001:db8:fe::").as_deref(),
-            Some("2a00::211:22ff:fe33:4455")
-        );
-        assert_eq!(
-            chosen(&[far.clone(), address("2001:db8:1::6", 64)], "64:ff9b::").as_deref(),
-            Some("2001:db8:1::5")
-        );
-        // ff:fe in an address that is no /64 is no modified EUI-64.
-        assert!(!is_modified_eui64(&address("2001:db8::211:22ff:fe33:4455", 80)));
-    }
-
-    #[test]
-    fn unfit_addresses_are_never_chosen() {
-        let base = address("2001:db8::5", 64);
-        assert_eq!(
-            chosen(
-                &[Address6 {
-                    deprecated: true,
-                    ..base.clone()
-                }],
-                "64:ff9b::"
-            ),
-            None
-        );
-        assert_eq!(
-            chosen(
-                &[Address6 {
-                    tentative: true,
-                    ..base.clone()
-                }],
-                "64:ff9b::"
-            ),
-            None
-        );
-        assert_eq!(
-            chosen(
-                &[Address6 {
-                    temporary: true,
-                    ..base.clone()
-                }],
-                "64:ff9b::"
-            ),
-            None
-        );
-        assert_eq!(
-            chosen(
-                &[Address6 {
-                    global: false,
-                    ..base.clone()
-                }],
-                "64:ff9b::"
-            ),
-            None
-        );
-        assert_eq!(chosen(&[address("2001:db8::5", 121)], "64:ff9b::"), None);
-    }
-
-    #[test]
-    fn a_ula_serves_only_where_no_global_address_does() {
-        let ula = address("fd00::211:22ff:fe33:4455", 64);
-        let gua = address("2001:db8::5", 64);
-        assert_eq!(
-            chosen(&[ula.clone(), gua.clone()], "fd00:64::").as_deref(),
-            Some("2001:db8::5")
-        );
-        assert_eq!(
-            chosen(std::slice::from_ref(&ula), "64:ff9b::").as_deref(),
-            Some("fd00::211:22ff:fe33:4455")
-        );
-        let gone = Address6 {
-            deprecated: true,
-            ..gua
-        };
-        assert_eq!(
-            chosen(&[ula, gone], "64:ff9b::").as_deref(),
-            Some("fd00::211:22ff:fe33:4455")
-        );
-    }
 }

@@ -189,6 +189,9 @@ pub trait World: Send + Sync {
         Ok(None)
     }
 
+    /// An address for which [`World::duplicate_of`] found nobody is not used any more, so that it need not be defended.
+    async fn give_back(&self, _device: &str, _address: Ipv6Addr) {}
+
     /// The first /64 of the prefix that DHCPv6 delegated on a device (RFC 8415); `None` = none yet.
     async fn delegated_prefix(&self, _device: &str) -> Result<Option<Fact<ipnet::Ipv6Net>>, WorldError> {
         Ok(None)

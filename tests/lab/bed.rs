@@ -49,6 +49,11 @@ impl Uplink {
     pub fn without_rdnss(self) -> Self {
         self.with(&["--rdnss", "no"])
     }
+    /// The router advertises nothing by itself: the host has no address before the test says so.
+    #[allow(dead_code, reason = "used by tests/links.rs only")]
+    pub fn silent_router(self) -> Self {
+        self.with(&["--silent-router"])
+    }
     pub fn native_v4(self) -> Self {
         self.with(&["--native-v4"])
     }

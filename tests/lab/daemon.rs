@@ -34,8 +34,9 @@ fn command(lab: &Lab, environment: &[String], words: &[&str]) -> Command {
 
 /// Runs a clatd command that ends by itself.
 pub fn clatd(lab: &Lab, words: &[&str]) -> Ran {
-    let mut daemon = Daemon::start(lab, words);
-    daemon.wait_exit(Duration::from_secs(60))
+    // In files of its own: a running daemon writes to the usual ones.
+    let mut tool = Daemon::start_writing(lab, &[], words, "tool");
+    tool.wait_exit(Duration::from_secs(60))
 }
 
 /// A running clatd.
@@ -48,12 +49,16 @@ pub struct Daemon {
 
 impl Daemon {
     pub fn start(lab: &Lab, words: &[&str]) -> Self {
-        Self::start_in(lab, &[], words)
+        Self::start_writing(lab, &[], words, "clatd")
     }
 
     /// With these variables in its environment.
     fn start_in(lab: &Lab, environment: &[String], words: &[&str]) -> Self {
-        let (out, err) = (lab.file("clatd.out"), lab.file("clatd.err"));
+        Self::start_writing(lab, environment, words, "clatd")
+    }
+
+    fn start_writing(lab: &Lab, environment: &[String], words: &[&str], file: &str) -> Self {
+        let (out, err) = (lab.file(&format!("{file}.out")), lab.file(&format!("{file}.err")));
         let child = command(lab, environment, words)
             .stdout(File::create(&out).unwrap())
             .stderr(File::create(&err).unwrap())

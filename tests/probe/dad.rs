@@ -16,7 +16,7 @@ fn pair() -> (Host, Host) {
 fn check(us: &Host, device: &'static str) -> (Option<Conflict>, Duration) {
     us.start_async(move || async move {
         let began = Instant::now();
-        let found = is_duplicate(device, ADDRESS, 1).await.unwrap();
+        let found = is_duplicate(device, ADDRESS, Parameters::default()).await.unwrap();
         (found, began.elapsed())
     })
     .end()
@@ -80,8 +80,8 @@ fn a_neighbour_that_takes_it_meanwhile_is_seen() {
 #[test]
 fn of_two_that_detect_at_once_at_least_one_sees_the_other() {
     let (us, them) = pair();
-    let there = them.start_async(|| async { is_duplicate("isp0", ADDRESS, 1).await.unwrap() });
-    let here = us.start_async(|| async { is_duplicate("up0", ADDRESS, 1).await.unwrap() });
+    let there = them.start_async(|| async { is_duplicate("isp0", ADDRESS, Parameters::default()).await.unwrap() });
+    let here = us.start_async(|| async { is_duplicate("up0", ADDRESS, Parameters::default()).await.unwrap() });
     let (here, there) = (here.end(), there.end());
     assert!(here.is_some() || there.is_some());
     for conflict in [&here, &there].into_iter().flatten() {
@@ -140,7 +140,7 @@ fn a_device_that_cannot_hear_is_an_error() {
     let (us, them) = pair();
     let problem = |device: &'static str| {
         let error = us
-            .start_async(move || is_duplicate(device, ADDRESS, 1))
+            .start_async(move || is_duplicate(device, ADDRESS, Parameters::default()))
             .end()
             .unwrap_err();
         assert!(matches!(error, ProbeError::Device { .. }), "{error:?}");

@@ -30,6 +30,38 @@ fn routers_are_asked_three_times_until_a_default_router_speaks() {
     });
 }
 
+/// A device becomes an uplink by the advertisement that tells of the prefix.
+#[test]
+fn what_was_said_before_the_device_was_watched_counts() {
+    in_namespace(|mut bed| async move {
+        bed.isp.send(&ra("fe80::1:1").pref64("64:ff9b::", 600));
+        bed.isp.send(&ra("fe80::1:2").pref64("2001:db8:1::", 600));
+        bed.settle().await;
+        bed.isp.solicitations();
+        bed.watch.watch("up0");
+        let state = bed.watch.wait_first("up0", Duration::from_secs(60)).await;
+        assert_eq!(shown(&state), ["64:ff9b::/96 fe80::1:1", "2001:db8:1::/96 fe80::1:2"]);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(bed.isp.solicitations().len(), 0, "there is nothing to ask for");
+        // Withdrawn later, heard by the device's own socket.
+        bed.isp.send(&ra("fe80::1:1").pref64("64:ff9b::", 0));
+        bed.until_known("up0", &["2001:db8:1::/96 fe80::1:2"]).await;
+    });
+}
+
+#[test]
+fn what_was_said_before_the_carrier_went_does_not_count() {
+    in_namespace(|bed| async move {
+        bed.isp.send(&ra("fe80::1:1").pref64("64:ff9b::", 600));
+        bed.settle().await;
+        bed.routers
+            .sh("ip link set isp0 down; sleep 1.2; ip link set isp0 up; sleep 1.2");
+        bed.watch.watch("up0");
+        bed.until_solicited("up0").await;
+        assert_eq!(bed.knows("up0"), [""; 0]);
+    });
+}
+
 #[test]
 fn a_silent_link_is_asked_three_times() {
     in_namespace(|mut bed| async move {

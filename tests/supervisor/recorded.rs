@@ -148,6 +148,7 @@ impl Recorder {
             status,
             repairs: Repairs::default(),
             said: Default::default(),
+            claimed: None,
         };
         tokio::spawn(watch_states(statuses, log.clone()));
         Self {

@@ -633,9 +633,24 @@ fn discovery_and_addresses() -> Vec<Case> {
                 ..address("2001:db8:1::5", 64)
             }]),
         ),
+        case(
+            "address-tentative-and-single",
+            &[],
+            with_addresses(vec![Address6 {
+                tentative: true,
+                ..address("2001:db8:1::5", 128)
+            }]),
+        ),
         case("address-none", &[], with_addresses(Vec::new())),
         case("shared", &[("clat-v6-addr", json!("shared"))], with_source(world())),
         case("shared-without-source", &[("clat-v6-addr", json!("shared"))], world()),
+        case("shared-while-only-link-local", &[("clat-v6-addr", json!("shared"))], {
+            let mut world = world();
+            for route in world.route_to.values_mut() {
+                route.source = Some("fe80::5".parse().unwrap());
+            }
+            world
+        }),
         case(
             "shared-by-addresses-alone",
             &[("clat-v6-addr", json!("shared")), ("ctmark", json!(0))],

@@ -49,7 +49,12 @@ pub(super) const KEYS: &[Key] = &[
                \n\
                With `derived` it is made from an address of the uplink, as the clatd of 2016 does: \
                from one with a modified EUI-64 interface identifier by replacing the middle bits ff:fe by c1:a7, \
-               else from the prefix nearest to the PLAT prefix with a random interface identifier.\n\
+               else with a random interface identifier.\n\
+               The prefix is that of the uplink's address that RFC 6724 prefers towards the PLAT prefix: one with the same label \
+               (unique local addresses for a unique local PLAT prefix, and only for that), then the one with the longest common prefix, then the oldest; \
+               `derived` takes modified EUI-64 addresses before others of the same label.\n\
+               Deprecated and temporary addresses do not count.\n\
+               One that the kernel still checks for duplicates tells its prefix already.\n\
                \n\
                Where the uplink has single addresses but no prefix to derive one from (DHCPv6, many virtual servers), \
                the host's own is shared, with a warning.\n\
@@ -64,7 +69,12 @@ pub(super) const KEYS: &[Key] = &[
                \n\
                With `pd` a prefix is asked for on the uplink by DHCPv6 (RFC 8415), and the address is one of its first /64.\n\
                \n\
-               Whatever was chosen so is checked for duplicates before it is used; if somebody has it, the next candidate is tried.\n\
+               What `derived`, `stable` and `checksum-neutral` choose is checked for duplicates before it is used (RFC 4862), which takes a second, \
+               or the retransmission time that routers advertise; if somebody has it, the next candidate is tried, four at most.\n\
+               An address in use is defended: when a neighbour advertises it, it is advertised, too, once a second at most.\n\
+               It is given up for the next candidate only when the neighbour persists for five seconds, and three times an hour at most; \
+               where no candidate is free or this has happened too often, it is kept and defended.\n\
+               A neighbour that claims every address is named in a warning; `shared` or an address routed to the host helps then.\n\
                Several instances on one uplink get different ones.\n\
                \n\
                Else it is an IPv6 address that the network routes to the host, or that `nd` attracts.",

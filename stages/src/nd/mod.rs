@@ -1,9 +1,11 @@
 //! Neighbour discovery for addresses that are on no device: the messages (RFC 4861) and duplicate address detection
 //! (RFC 4862 section 5.4, RFC 7527), as bytes and events. `src/probe` moves them over the link.
 
+mod defence;
 mod detector;
 mod message;
 
+pub use defence::{Answer, Defence, MOST_MOVES, Moves};
 pub use detector::{Conflict, Detector, Event, How, Next, Output, Parameters, Verdict, claim};
 pub use message::{Advertisement, Invalid, LinkAddress, Message, Nonce, Solicitation, solicited_node};
 

@@ -1,0 +1,107 @@
+//! What routers say on links that nobody watches yet: a device is an uplink only when it has a default route, and the
+//! advertisement that makes it one tells of the prefix too. To ask the router again would cost seconds, since it spaces
+//! its answers (`MIN_DELAY_BETWEEN_RAS` of RFC 4861 section 10).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use clatd_stages::ra::{self, Advertisements};
+use tokio::io::unix::AsyncFd;
+
+use super::clock;
+use super::links::Events;
+use super::socket::RaSocket;
+
+/// Devices that are remembered; the one that was heard first makes room.
+const MOST: usize = 32;
+
+/// The advertisements of all devices, by their index.
+pub(super) struct Overheard {
+    events: Arc<Events>,
+    heard: Mutex<BTreeMap<u32, Heard>>,
+}
+
+struct Heard {
+    /// How often the carrier had gone then: if it went since, this may be another link.
+    losses: u64,
+    since: u64,
+    said: Advertisements,
+}
+
+impl Overheard {
+    pub(super) fn new(events: Arc<Events>) -> Self {
+        Self {
+            events,
+            heard: Mutex::default(),
+        }
+    }
+
+    /// Listens for ever; an error ends it, for what is not overheard is asked for.
+    pub(super) async fn run(&self, socket: io::Result<AsyncFd<RaSocket>>) {
+        let listen = async || -> io::Result<()> {
+            let mut socket = socket?;
+            loop {
+                self.hear(&mut socket).await?;
+            }
+        };
+        if let Err(error) = listen().await {
+            tracing::debug!("router advertisements are heard on uplinks only: {error}");
+        }
+    }
+
+    async fn hear(&self, socket: &mut AsyncFd<RaSocket>) -> io::Result<()> {
+        let mut ready = socket.readable_mut().await?;
+        let received = ready.try_io(|socket| {
+            let received = socket.get_mut().receive()?;
+            Ok(received.ok().and_then(|received| {
+                let said = ra::parse(received.packet, received.source, received.hop_limit).ok()?;
+                Some((received.device, received.source, said))
+            }))
+        });
+        match received {
+            Ok(Ok(Some((device, router, said)))) => self.with(device, |said_before, now| {
+                said_before.update(now, router, &said);
+            }),
+            Ok(Err(error)) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            Ok(_) | Err(_) => {}
+        }
+        Ok(())
+    }
+
+    fn with(&self, device: u32, change: impl FnOnce(&mut Advertisements, u64)) {
+        let (losses, now) = (self.events.carrier_losses(device), clock::now());
+        let mut heard = self.lock();
+        if heard.len() >= MOST && !heard.contains_key(&device) {
+            let first = heard
+                .iter()
+                .min_by_key(|(_, heard)| heard.since)
+                .map(|(index, _)| *index);
+            first.and_then(|index| heard.remove(&index));
+        }
+        let fresh = || Heard {
+            losses,
+            since: now,
+            said: Advertisements::default(),
+        };
+        let entry = heard.entry(device).or_insert_with(fresh);
+        if entry.losses != losses {
+            *entry = fresh();
+        }
+        change(&mut entry.said, now);
+    }
+
+    /// What was heard on a device since it got its carrier.
+    pub(super) fn on(&self, device: u32) -> Option<Advertisements> {
+        let losses = self.events.carrier_losses(device);
+        let heard = self.lock();
+        let heard = heard.get(&device).filter(|heard| heard.losses == losses)?;
+        let mut said = heard.said.clone();
+        said.forget_expired(clock::now());
+        Some(said)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, Heard>> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

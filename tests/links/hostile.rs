@@ -1,0 +1,164 @@
+//! A neighbour that claims the CLAT's address while it is in use: in a namespace of its own, on a bridge with the router.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::bed::{DERIVED_V6, Lab, Uplink, poll};
+use crate::daemon::Daemon;
+use crate::meter::Meter;
+use crate::{advertise, fact, status, traffic};
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lab-net.py");
+const HOST: &str = "3fff:1:0:1:0:5eff:fe00:101";
+const ROUTER: &str = "3fff:1:0:1::1";
+const MAC: &str = "02:bb:bb:bb:bb:bb";
+
+/// A lab in which the host, its router and a neighbour share the link.
+fn raise() -> Lab {
+    let lab = Lab::raise(&Uplink::new().silent_router());
+    let namespace = lab.command("isp9").get_args().nth(2).unwrap().to_owned();
+    let made = Command::new("ip")
+        .args(["netns", "add"])
+        .arg(&namespace)
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let namespace = namespace.to_string_lossy();
+    lab.run(
+        "isp0",
+        &format!(
+            "set -e; ip addr flush dev cust; ip link set cust down; ip link set cust name port0
+             ip link add cust type bridge mcast_snooping 0
+             ip link add port1 type veth peer name eth0 address {MAC}
+             ip link set eth0 netns {namespace}
+             ip link set port0 master cust up; ip link set port1 master cust up
+             ip addr add {ROUTER}/64 dev cust nodad; ip link set cust up"
+        ),
+    )
+    .ok("the bridge");
+    lab.run(
+        "isp9",
+        "sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1; ip link set eth0 up",
+    )
+    .ok("the neighbour");
+    for (node, device) in [("isp0", "cust"), ("host", "up0")] {
+        let line = format!(
+            "ip -6 route show table local type multicast | grep -q 'dev {device}' && \
+             ip -6 addr show dev {device} scope link -tentative | grep -q fe80"
+        );
+        assert!(
+            poll(Duration::from_secs(10), || lab.run(node, &line).code == Some(0)),
+            "{node} is on the link"
+        );
+    }
+    lab
+}
+
+/// The neighbour at work; ends when dropped.
+struct Neighbour(Child);
+
+impl Neighbour {
+    fn start(lab: &Lab, words: &str) -> Self {
+        let mut command = lab.command("isp9");
+        command
+            .arg(SCRIPT)
+            .args(["neighbour", "eth0"])
+            .args(words.split_whitespace());
+        Self(command.stdout(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn up(lab: &Lab) -> Daemon {
+    let mut daemon = Daemon::start(lab, &["when-idle=wait", "debug=1"]);
+    daemon.wait_for("it is idle", || daemon_says(lab, "idle"));
+    advertise(lab, "--pref64 64:ff9b::/96=600 --prefix 3fff:1:0:1::/64=86400,14400");
+    daemon.wait_until_running(lab);
+    assert_eq!(fact(lab, "clat_v6_addr"), DERIVED_V6);
+    daemon
+}
+
+fn daemon_says(lab: &Lab, word: &str) -> bool {
+    crate::daemon::clatd(lab, &["status"]).out.contains(word)
+}
+
+/// Three advertisements a second apart, as one announcement may be.
+#[test]
+fn a_spoofed_announcement_moves_nothing() {
+    let lab = raise();
+    let mut daemon = up(&lab);
+    let mut meter = Meter::start(&lab);
+    meter.wait_up();
+    let mut neighbour = Neighbour::start(&lab, &format!("--advertise {DERIVED_V6} --times 3"));
+    neighbour.0.wait().unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(fact(&lab, "clat_v6_addr"), DERIVED_V6);
+    assert!(daemon.output().contains("it is defended"), "{}", daemon.output());
+    assert!(meter.is_up());
+    let outages = meter.outages();
+    eprintln!("outages: {outages:.3?}");
+    assert!(outages.iter().all(|seconds| *seconds < 1.0), "{outages:?}");
+    daemon.stop(Signal::SIGTERM);
+}
+
+/// It goes on and on: the address is left to it, and IPv4 works by another one.
+#[test]
+fn a_neighbour_that_persists_gets_the_address() {
+    let lab = raise();
+    let mut daemon = up(&lab);
+    let mut meter = Meter::start(&lab);
+    meter.wait_up();
+    let neighbour = Neighbour::start(&lab, &format!("--advertise {DERIVED_V6}"));
+    daemon.wait_for("it has another address", || {
+        let now = fact(&lab, "clat_v6_addr");
+        now != DERIVED_V6 && now != "null"
+    });
+    assert!(poll(Duration::from_secs(10), || meter.is_up()), "{}", daemon.output());
+    assert!(
+        daemon.output().contains(&format!(
+            "{MAC} has {DERIVED_V6} on up0, which is the CLAT's, and does not let it go"
+        )),
+        "{}",
+        daemon.output()
+    );
+    traffic::ping(&lab);
+    // The neighbour keeps what it has, and the CLAT what it took.
+    let address = fact(&lab, "clat_v6_addr");
+    std::thread::sleep(Duration::from_secs(8));
+    assert_eq!(fact(&lab, "clat_v6_addr"), address);
+    eprintln!("outages: {:.3?}", meter.outages());
+    drop(neighbour);
+    daemon.stop(Signal::SIGTERM);
+}
+
+/// It claims whatever address anybody asks for, in use or not.
+#[test]
+fn a_neighbour_that_claims_everything_does_not_make_the_address_wander() {
+    let lab = raise();
+    let mut daemon = up(&lab);
+    let mut meter = Meter::start(&lab);
+    meter.wait_up();
+    let words = format!("--advertise {DERIVED_V6} --take 3fff:1:0:1::/64 --spare {HOST} --spare {ROUTER}");
+    let neighbour = Neighbour::start(&lab, &words);
+    let said = poll(Duration::from_secs(20), || {
+        daemon.output().contains("may be claiming every one")
+    });
+    assert!(said, "{}", daemon.output());
+    std::thread::sleep(Duration::from_secs(5));
+    // Nothing better was found, so the address is kept and defended; IPv4 is not torn down.
+    assert_eq!(fact(&lab, "clat_v6_addr"), DERIVED_V6);
+    assert_eq!(status(&lab)["state"], "running");
+    drop(neighbour);
+    assert!(poll(Duration::from_secs(5), || meter.is_up()));
+    traffic::ping(&lab);
+    eprintln!("outages: {:.3?}", meter.outages());
+    daemon.stop(Signal::SIGTERM);
+}
