@@ -167,10 +167,11 @@ pub(crate) fn to_v4(
 }
 
 /// Splits what follows the first eight octets into the packet in error and the extension structure behind its
-/// first `length` octets; no extension if `length` is zero or more than is there.
+/// first `length` octets. There is no extension if `length` is more than is there, or so little that this octet of
+/// a field that was once unused cannot be a length attribute.
 fn split(message: &[u8], length: usize) -> (&[u8], &[u8]) {
     let body = message.get(HEAD..).unwrap_or_default();
-    if length == 0 {
+    if length < extension::LEAST_ORIGINAL {
         (body, &[])
     } else {
         body.split_at_checked(length).unwrap_or((body, &[]))
