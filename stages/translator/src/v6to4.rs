@@ -139,7 +139,7 @@ pub(crate) fn translate(
             protocol: Protocol::Icmp,
             place: Place::Scratch(error.length),
             offload: Offload::NONE,
-            fragment: (error.length > mtu4).then_some((mtu4, 0)),
+            fragment: (error.length > mtu4).then_some((mtu4, None)),
             hairpin: error.hairpin,
         });
     }
@@ -193,7 +193,7 @@ pub(crate) fn translate(
         protocol: transport::class(chain.protocol),
         place: Place::Packet,
         offload: moved,
-        fragment: limit.map(|limit| (limit, 0)),
+        fragment: limit.map(|limit| (limit, None)),
         hairpin,
     })
 }
