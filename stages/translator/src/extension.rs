@@ -8,7 +8,7 @@ const OBJECT: usize = 24;
 /// Octets of the extension header in front of the first object (RFC 4884 section 7).
 const HEADER: usize = 4;
 /// In front of an extension the packet in error, with padding, is never shorter (RFC 4884 section 3).
-pub(crate) const LEAST_ORIGINAL: usize = 128;
+const LEAST_ORIGINAL: usize = 128;
 
 /// How an ICMP error is laid out behind its first eight octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
