@@ -7,6 +7,8 @@ use crate::wire;
 const OBJECT: usize = 24;
 /// Octets of the extension header in front of the first object (RFC 4884 section 7).
 const HEADER: usize = 4;
+/// In front of an extension the packet in error, with padding, is never shorter (RFC 4884 section 3).
+const LEAST_ORIGINAL: usize = 128;
 
 /// How an ICMP error is laid out behind its first eight octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,13 +25,13 @@ impl Layout {
     /// Lays out `original` octets of packet in error and `extension` octets of extension in `room` octets; the
     /// length attribute counts in `unit` octets.
     ///
-    /// The packet in error is cut first, down to the 128 octets that RFC 4884 section 3 asks for. An extension
+    /// The packet in error is cut first, down to [`LEAST_ORIGINAL`]. An extension
     /// that does not fit then is left out: half of one would be malformed.
     pub(crate) fn new(original: usize, extension: usize, room: usize, unit: usize) -> Self {
         if extension > 0 {
             let most = (room.saturating_sub(extension) / unit * unit).min(255 * unit);
-            let padded = original.next_multiple_of(unit).max(128).min(most);
-            if padded >= 128 {
+            let padded = original.next_multiple_of(unit).max(LEAST_ORIGINAL).min(most);
+            if padded >= LEAST_ORIGINAL {
                 return Self {
                     original: original.min(padded),
                     padded,

@@ -4,23 +4,29 @@ use crate::buffer::{Kind, Output, Scratch};
 use crate::gso::Offload;
 use crate::wire::{self, FRAGMENT_HEADER, FragmentHeader, V4_HEADER, V4Header, V6_HEADER, V6Header, proto};
 
-/// Puts out the IPv6 `packet` in fragments of at most `limit` octets; one that is a fragment already is cut
-/// further. Returns how many there were, or `None` if the packet makes no sense.
-pub(crate) fn v6(packet: &[u8], id: u32, limit: usize, scratch: &mut Scratch, out: &mut impl Output) -> Option<u64> {
+/// Puts out the IPv6 `packet` in fragments of at most `limit` octets, with the identification `id`; without one it is
+/// a fragment already, which is cut further. (A Next Header of 44 alone does not tell: IPv4 may have it as protocol.)
+/// Returns how many there were, or `None` if the packet makes no sense.
+pub(crate) fn v6(
+    packet: &[u8],
+    id: Option<u32>,
+    limit: usize,
+    scratch: &mut Scratch,
+    out: &mut impl Output,
+) -> Option<u64> {
     let mut header = V6Header::read(packet)?;
-    let (base, payload) = if header.next == proto::FRAGMENT {
-        let rest = packet.get(V6_HEADER..)?;
-        (FragmentHeader::read(rest)?, rest.get(FRAGMENT_HEADER..)?)
-    } else {
-        (
+    let rest = packet.get(V6_HEADER..)?;
+    let (base, payload) = match id {
+        None => (FragmentHeader::read(rest)?, rest.get(FRAGMENT_HEADER..)?),
+        Some(id) => (
             FragmentHeader {
                 next: header.next,
                 offset: 0,
                 more: false,
                 id,
             },
-            packet.get(V6_HEADER..)?,
-        )
+            rest,
+        ),
     };
     let step = limit.checked_sub(V6_HEADER + FRAGMENT_HEADER)? / 8 * 8;
     let mut count = 0;

@@ -43,7 +43,7 @@ pub(crate) fn to_v6(
         .and_then(|inner| wire::be16(inner, 2))
         .ok_or(DropReason::IcmpInner)?;
     let new = icmp::error_4to6(head, inner_total, translator.mtus)?;
-    let (mut packet, extension) = split(message, usize::from(head[5]) * 4);
+    let (mut packet, extension) = split(message, usize::from(head[5]) * 4, V4_HEADER);
     if !extension.is_empty() {
         packet = packet.get(..usize::from(inner_total)).unwrap_or(packet);
     }
@@ -120,7 +120,7 @@ pub(crate) fn to_v4(
     } else {
         0
     };
-    let (mut packet, extension) = split(message, usize::from(units) * 8);
+    let (mut packet, extension) = split(message, usize::from(units) * 8, V6_HEADER);
     let (fragmented, length) = inner::measure_v6(packet).ok_or(DropReason::IcmpInner)?;
     let new = icmp::error_6to4(head, fragmented, translator.mtus)?;
     if !extension.is_empty() {
@@ -166,11 +166,13 @@ pub(crate) fn to_v4(
     })
 }
 
-/// Splits what follows the first eight octets into the packet in error and the extension structure behind its
-/// first `length` octets; no extension if `length` is zero or more than is there.
-fn split(message: &[u8], length: usize) -> (&[u8], &[u8]) {
+/// Splits what follows the first eight octets into the packet in error, which starts with an IP header of at least
+/// `header` octets, and the extension structure behind its first `length` octets. There is no extension if `length`
+/// is more than is there, or so little that the octet, once unused, cannot be a length attribute: RFC 4884 section 3
+/// wants 128 octets, which others fall short of a little, but ports have to be among them.
+fn split(message: &[u8], length: usize, header: usize) -> (&[u8], &[u8]) {
     let body = message.get(HEAD..).unwrap_or_default();
-    if length == 0 {
+    if length < header + 8 {
         (body, &[])
     } else {
         body.split_at_checked(length).unwrap_or((body, &[]))

@@ -263,8 +263,8 @@ pub(crate) struct Done {
     pub(crate) protocol: Protocol,
     pub(crate) place: Place,
     pub(crate) offload: Offload,
-    /// It must be cut to packets of at most so many octets; if IPv6, with this identification.
-    pub(crate) fragment: Option<(usize, u32)>,
+    /// It must be cut to packets of at most so many octets; if whole IPv6, with this identification.
+    pub(crate) fragment: Option<(usize, Option<u32>)>,
     pub(crate) hairpin: bool,
 }
 

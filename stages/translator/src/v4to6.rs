@@ -111,7 +111,7 @@ pub(crate) fn translate(
         protocol: transport::class(header.protocol),
         place: Place::Packet,
         offload: moved,
-        fragment: limit.map(|limit| (limit, u32::from(header.id))),
+        fragment: limit.map(|limit| (limit, (fragment == 0).then_some(u32::from(header.id)))),
         hairpin: false,
     })
 }

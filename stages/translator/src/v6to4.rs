@@ -117,7 +117,10 @@ pub(crate) fn translate(
     check_embedded(source, destination.address)?;
     check_forwarding(&header, &chain, quiet)?;
 
-    let mut header4 = header4(translator, &header, &chain, rest.len())?;
+    let mut header4 = header4(translator, &header, &chain, rest.len()).map_err(|reason| match reason {
+        DropReason::TooLong if !offload.is_gso() => too_big(translator, reason, quiet),
+        reason => reason.into(),
+    })?;
     header4.source = source.unwrap_or(translator.dummy_v4);
     header4.destination = destination.address;
     if is_icmp && chain.is_fragment() {
@@ -136,7 +139,7 @@ pub(crate) fn translate(
             protocol: Protocol::Icmp,
             place: Place::Scratch(error.length),
             offload: Offload::NONE,
-            fragment: (error.length > mtu4).then_some((mtu4, 0)),
+            fragment: (error.length > mtu4).then_some((mtu4, None)),
             hairpin: error.hairpin,
         });
     }
@@ -190,7 +193,7 @@ pub(crate) fn translate(
         protocol: transport::class(chain.protocol),
         place: Place::Packet,
         offload: moved,
-        fragment: limit.map(|limit| (limit, 0)),
+        fragment: limit.map(|limit| (limit, None)),
         hairpin,
     })
 }
@@ -336,11 +339,12 @@ fn check_size(
     if total6 <= LARGEST_FRAGMENTED && !offload.is_gso() {
         return Ok(Some(mtu4));
     }
+    Err(too_big(translator, DropReason::FragmentationNeeded, quiet))
+}
+
+fn too_big(translator: &Translator, reason: DropReason, quiet: Quiet) -> Drop {
     let mtu = translator.mtus.mtu4.saturating_add(20).max(1280);
-    Err(quiet.unless_error(
-        DropReason::FragmentationNeeded,
-        Answer::v6(icmp::v6::PACKET_TOO_BIG, 0, mtu),
-    ))
+    quiet.unless_error(reason, Answer::v6(icmp::v6::PACKET_TOO_BIG, 0, mtu))
 }
 
 fn rewrite_echo(message: &mut [u8], kind: u8, header: &V6Header) {
