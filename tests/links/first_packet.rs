@@ -41,16 +41,15 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
 
-/// Seconds from the advertisement to the first answer, by `words` of the command line.
-fn first_packet(words: &[&str]) -> f64 {
-    let lab = Lab::raise(&Uplink::new().without_dns64().silent_router());
+/// Seconds from the advertisement `said` to the first answer.
+fn first_packet(uplink: Uplink, said: &str) -> f64 {
+    let lab = Lab::raise(&uplink.silent_router());
     let link_local = "ip -o -6 address show dev up0 scope link -tentative | grep -q fe80";
     assert!(poll(Duration::from_secs(10), || lab.run("host", link_local).code == Some(0)));
-    let words: Vec<&str> = ["when-idle=wait", "debug=1"].iter().chain(words).copied().collect();
-    let mut daemon = Daemon::start(&lab, &words);
+    let mut daemon = Daemon::start(&lab, &["when-idle=wait", "debug=1"]);
     daemon.wait_for("it is idle", || idle(&lab));
     let mut meter = Meter::start(&lab);
-    let begin = advertise(&lab, EVERYTHING);
+    let begin = advertise(&lab, said);
     let words = [" is up: ", "state Observing", "state Applying"];
     let phases = moments(&daemon, begin, &words, Duration::from_secs(20));
     let first = meter.wait_up() - begin;
@@ -69,10 +68,24 @@ fn idle(lab: &Lab) -> bool {
     clatd(lab, &["status"]).out.contains("idle")
 }
 
-#[test]
-fn ipv4_works_soon_after_the_first_advertisement() {
-    let mut took: Vec<f64> = (0..ROUNDS).map(|_| first_packet(&[])).collect();
+fn median(uplink: &Uplink, said: &str) -> f64 {
+    let mut took: Vec<f64> = (0..ROUNDS).map(|_| first_packet(uplink.clone(), said)).collect();
     took.sort_by(f64::total_cmp);
     eprintln!("median {:.3} s of {took:.3?}", took[ROUNDS / 2]);
-    assert!(took[ROUNDS / 2] < LIMIT.as_secs_f64(), "{took:?}");
+    took[ROUNDS / 2]
+}
+
+#[test]
+fn ipv4_works_soon_after_the_first_advertisement() {
+    let took = median(&Uplink::new().without_dns64(), EVERYTHING);
+    assert!(took < LIMIT.as_secs_f64(), "{took}");
+}
+
+/// The resolver is on the router here, so it can be asked from the link-local address while the kernel still does duplicate
+/// address detection of the other one. A resolver farther away would have to wait for that, one to two seconds.
+#[test]
+fn a_prefix_that_only_dns_tells_takes_no_longer() {
+    let said = "--prefix 3fff:1:0:1::/64=86400,14400 --rdnss 3fff:1::53=600";
+    let took = median(&Uplink::new(), said);
+    assert!(took < LIMIT.as_secs_f64(), "{took}");
 }

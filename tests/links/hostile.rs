@@ -162,3 +162,31 @@ fn a_neighbour_that_claims_everything_does_not_make_the_address_wander() {
     eprintln!("outages: {:.3?}", meter.outages());
     daemon.stop(Signal::SIGTERM);
 }
+
+/// The CLAT derives its address while the kernel still checks the host's own, which then turns out to be somebody's.
+#[test]
+fn the_hosts_own_address_may_turn_out_to_be_a_duplicate() {
+    let lab = raise();
+    let said = "--pref64 64:ff9b::/96=600 --prefix 3fff:1:0:1::/64=86400,14400";
+    let words = format!("--take 3fff:1:0:1::/64 --spare {DERIVED_V6} --spare {ROUTER}");
+    let neighbour = Neighbour::start(&lab, &words);
+    let mut daemon = Daemon::start(&lab, &["when-idle=wait", "debug=1"]);
+    daemon.wait_for("it is idle", || daemon_says(&lab, "idle"));
+    let before = lab.host("ip -4 route; ip -6 rule; ip neigh show proxy");
+    advertise(&lab, said);
+    let begun = poll(Duration::from_secs(20), || {
+        daemon.output().contains("state Observing") && daemon.output().contains(" is up: ")
+    });
+    assert!(begun, "{}", daemon.output());
+    daemon.wait_for("it is idle again", || daemon_says(&lab, "idle"));
+    assert_eq!(lab.host("ip -6 -o address show dev up0 scope global").trim(), "");
+    assert_eq!(lab.host("ip -4 route; ip -6 rule; ip neigh show proxy"), before);
+    drop(neighbour);
+    advertise(&lab, said);
+    daemon.wait_until_running(&lab);
+    assert!(poll(Duration::from_secs(5), || lab
+        .run("host", "ping -n -c 1 -W 1 192.88.99.10")
+        .code
+        == Some(0)));
+    daemon.stop(Signal::SIGTERM);
+}

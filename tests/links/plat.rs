@@ -74,6 +74,27 @@ fn daemon_is(lab: &Lab, state: &str) -> bool {
     clatd(lab, &["status"]).out.contains(state)
 }
 
+/// A resolver that synthesises with a prefix that leads to nobody: what it says is checked, and nothing is done with it.
+#[test]
+fn a_resolver_that_lies_is_not_believed() {
+    let liar = "3fff:1::66";
+    let lab = Lab::raise(&Uplink::new().resolver(liar, Some("2001:db8:bad::/96")));
+    let before = lab.state();
+    let servers = format!("dns64-servers={liar}");
+    let mut daemon = Daemon::start(&lab, &["when-idle=wait", &servers, "plat-check=192.88.99.10"]);
+    let said = poll(Duration::from_secs(20), || {
+        daemon.output().contains("2001:db8:bad::/96 does not answer")
+    });
+    assert!(said, "{}", daemon.output());
+    daemon.wait_for("it waits", || daemon_is(&lab, "idle"));
+    lab.assert_state_is(&before, "while it waits");
+    // A router that tells the truth goes before it.
+    advertise(&lab, "--pref64 64:ff9b::/96=600");
+    daemon.wait_until_running(&lab);
+    traffic::ping(&lab);
+    daemon.stop(Signal::SIGTERM);
+}
+
 /// The PLAT stops answering while the CLAT runs: it gives way, and comes back with it.
 #[test]
 fn a_plat_that_dies_is_left() {
