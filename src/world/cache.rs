@@ -55,6 +55,18 @@ impl Cache {
         (age < lasts).then(|| aged(known.answer, age))
     }
 
+    /// An old positive answer, for as long as nobody can be asked.
+    pub(super) fn stale(&self, question: &Question) -> Option<DnsAnswer<RData>> {
+        let known = self.lock();
+        match &of_this_network(&known, question)?.answer {
+            DnsAnswer::Addresses { addresses, .. } => Some(DnsAnswer::Addresses {
+                addresses: addresses.clone(),
+                ttl_s: STALE_S,
+            }),
+            _ => None,
+        }
+    }
+
     /// Takes an answer up; what is worth knowing in its place comes back: an old positive answer, if this one is none.
     pub(super) fn learn(&self, question: Question, answer: DnsAnswer<RData>) -> DnsAnswer<RData> {
         let mut known = self.lock();
@@ -170,6 +182,8 @@ mod tests {
         assert_eq!(cache.fresh(&both()), None);
         let failed = DnsAnswer::Failed("the router to the server is silent".into());
         assert_eq!(cache.learn(both(), failed), positive(STALE_S));
+        assert_eq!(cache.stale(&both()), Some(positive(STALE_S)));
+        assert_eq!(cache.stale(&question("fe80::2")), None);
         assert_eq!(cache.fresh(&question("fe80::2")), None, "but it is asked in the end");
     }
 

@@ -18,6 +18,7 @@ use clatd_translator::Pref64;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use ipnet::Ipv6Net;
 use tokio::task::AbortHandle;
+use tokio::time::sleep;
 
 use crate::kernel::{Holds, Netlink, command, ip6tables, nft, sysctl};
 use crate::probe;
@@ -37,6 +38,8 @@ pub use routers::SilentRouters;
 /// How long the first observation of a link waits for a router to speak: routers answer a solicitation within half a
 /// second (RFC 4861 section 6.2.6).
 const FIRST_ADVERTISEMENT: Duration = Duration::from_millis(1200);
+/// How often it is looked whether the routers that lead to a DNS server have fallen silent.
+const LOOK_FOR_SILENCE: Duration = Duration::from_millis(200);
 /// What tells this host from others; systemd and D-Bus make it.
 const MACHINE_ID: &str = "/etc/machine-id";
 
@@ -179,10 +182,35 @@ impl SystemWorld {
         if let Some(answer) = self.answers.fresh(&question) {
             return Ok(answer);
         }
-        let answer = dns::look_up(&name, kind, server, device).await;
+        let answer = tokio::select! {
+            answer = dns::look_up(&name, kind, server, device) => answer,
+            // Waiting for an answer that cannot come would only delay the move to another uplink.
+            Some(stale) = self.stale_in_silence(&question) => return Ok(stale),
+        };
         let answer =
             answer.map_err(|error| WorldError::new(format!("asking for the {kind} records of {name}"), error))?;
         Ok(self.answers.learn(question, answer))
+    }
+
+    async fn all_silent(&self, gateways: &[(String, Option<IpAddr>)]) -> Result<bool, WorldError> {
+        for (device, gateway) in gateways {
+            let (Some(IpAddr::V6(gateway)), Some(index)) = (gateway, self.index(device).await?) else {
+                return Ok(false);
+            };
+            if !self.silent.contains(index, *gateway) {
+                return Ok(false);
+            }
+        }
+        Ok(!gateways.is_empty())
+    }
+
+    /// Waits until no router is left to ask through; then an old answer has to do. `None` = there is none.
+    async fn stale_in_silence(&self, question: &cache::Question) -> Option<DnsAnswer<RData>> {
+        let stale = self.answers.stale(question)?;
+        while !self.all_silent(&question.gateways).await.ok()? {
+            sleep(LOOK_FOR_SILENCE).await;
+        }
+        Some(stale)
     }
 
     /// The table with the routes of a device: the main table, or that of its VRF.

@@ -85,7 +85,7 @@ impl SilentRouters {
         self.lock().remove(&(device, router)).is_some()
     }
 
-    fn contains(&self, device: u32, router: Ipv6Addr) -> bool {
+    pub(super) fn contains(&self, device: u32, router: Ipv6Addr) -> bool {
         self.lock().contains_key(&(device, router))
     }
 

@@ -81,6 +81,25 @@ fn an_uplink_that_fails_leaves_the_way_to_the_next() {
 fn whatever_fails_the_default_route_leaves_in_time() {
     let lab = raise(&[Uplink::new(), Uplink::new()]);
     let before = plain(sorted_state(&lab));
+    // DNS answers that end soon: a question that cannot be answered must not delay anything.
+    let (zone, named) = (isp_file(&lab, 0, "ipv4only.zone"), isp_file(&lab, 0, "named.conf"));
+    let (zone, named) = (zone.display(), named.display());
+    lab.run(
+        "isp0",
+        &format!(
+            "sed -i 's/TTL 60/TTL 5/' {zone} && touch -d '+1 minute' {zone} && kill -HUP $(pgrep -f '^named .*{named}')"
+        ),
+    )
+    .ok("a short TTL");
+    let ttl_is_short = || {
+        lab.host("dig +noall +answer @3fff:1::53 ipv4only.arpa AAAA")
+            .contains("\t5\t")
+    };
+    assert!(
+        poll(PATIENCE, ttl_is_short),
+        "{}",
+        lab.host("dig @3fff:1::53 ipv4only.arpa AAAA")
+    );
     let mut daemon = start(&lab, &[EVERY_UPLINK], 2);
     let radvd = std::fs::read_to_string(isp_file(&lab, 0, "radvd.conf")).unwrap();
     let withdrawn = lab.file("withdrawn.conf");
