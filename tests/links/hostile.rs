@@ -173,9 +173,10 @@ fn the_hosts_own_address_may_turn_out_to_be_a_duplicate() {
     let mut daemon = Daemon::start(&lab, &["when-idle=wait", "debug=1"]);
     daemon.wait_for("it is idle", || daemon_says(&lab, "idle"));
     let before = lab.host("ip -4 route; ip -6 rule; ip neigh show proxy");
-    advertise(&lab, said);
-    let begun = poll(Duration::from_secs(20), || {
-        daemon.output().contains("state Observing") && daemon.output().contains(" is up: ")
+    // On a busy machine the kernel may be done before the CLAT begins; each advertisement makes the address anew.
+    let begun = (0..5).any(|_| {
+        advertise(&lab, said);
+        poll(Duration::from_secs(5), || daemon.output().contains(" is up: "))
     });
     assert!(begun, "{}", daemon.output());
     daemon.wait_for("it is idle again", || daemon_says(&lab, "idle"));
