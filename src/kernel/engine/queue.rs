@@ -30,7 +30,7 @@ const BUFFER: usize = 2 * (HEADROOM + LARGEST);
 /// How long a thread goes on asking for packets before it sleeps, letting everybody else run in between. Falling asleep
 /// and being woken cost more than a small packet does: a sender that had to wake us for each of them would be slowed down
 /// to a fraction, and so would an answer that is on its way already.
-const PATIENCE: Duration = Duration::from_micros(50);
+const PATIENCE: Duration = Duration::from_micros(100);
 
 /// For how long after a super-packet a thread sleeps as soon as there is nothing to do: whoever sends or receives those
 /// needs the processor more than we do.
