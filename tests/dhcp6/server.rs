@@ -1,5 +1,6 @@
 //! A server that says what the test wants.
 
+use std::io::ErrorKind;
 use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
@@ -39,7 +40,12 @@ impl Server {
                 let asked = Message::decode(&buffer[..length]).unwrap();
                 list.lock().unwrap().push(asked.clone());
                 for answer in answers(&asked) {
-                    socket.send_to(&answer.encode(), from).unwrap();
+                    // Its own link-local address may not have passed duplicate address detection yet.
+                    while let Err(error) = socket.send_to(&answer.encode(), from) {
+                        assert_eq!(error.kind(), ErrorKind::AddrNotAvailable, "{error}");
+                        assert!(!end.load(Ordering::Relaxed), "never had an address to answer from");
+                        std::thread::sleep(Duration::from_millis(20));
+                    }
                 }
             }
         });
