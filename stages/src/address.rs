@@ -171,10 +171,10 @@ async fn derive(instance: &Instance, world: &dyn World, facts: &mut Facts) -> Re
         .reserved(&instance.name, &uplink)
         .await
         .map_err(world_error(stage))?;
-    let mut attempts: Vec<u32> = (0..ATTEMPTS).collect();
-    attempts.sort_by_key(|attempt| Some(identifier.address(*attempt)) != own);
+    let first = own.and_then(|own| (0..ATTEMPTS).find(|attempt| identifier.address(*attempt) == own));
+    let others = (0..ATTEMPTS).filter(|attempt| Some(*attempt) != first);
     let mut owners = Vec::new();
-    for attempt in attempts {
+    for attempt in first.into_iter().chain(others) {
         let candidate = identifier.address(attempt);
         if addresses.iter().any(|address| address.address == candidate) {
             continue;
