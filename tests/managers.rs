@@ -39,6 +39,20 @@ fn uplink() -> Uplink {
     Uplink::new().without_rdnss().dns64(LIE)
 }
 
+/// What the resolver of an uplink that is asked first tells.
+const GOOD: &str = "2001:db8:64::/96";
+/// What another one tells.
+const OTHER: &str = "2001:db8:65::/96";
+
+/// Such an uplink with a resolver for each of the two: 3fff:1::61 and 3fff:1::62.
+fn two_prefixes() -> Uplink {
+    uplink()
+        .plat(GOOD)
+        .plat(OTHER)
+        .resolver("3fff:1::61", Some(GOOD))
+        .resolver("3fff:1::62", Some(OTHER))
+}
+
 /// The prefix of the one uplink and who told it, as `clatd discover` says.
 fn discovered(lab: &Lab) -> (String, String) {
     let text = clatd(lab, &["discover", "--json", "up0"]).ok("clatd discover");

@@ -8,7 +8,7 @@ use crate::bed::{Lab, Uplink};
 use crate::daemon::{Daemon, clatd};
 use crate::home;
 use crate::service::{Service, resolvectl_dns};
-use crate::{discovered, uplink};
+use crate::{OTHER, discovered, two_prefixes};
 
 const PREFIX: &str = "64:ff9b::/96";
 
@@ -80,15 +80,7 @@ fn what_hangs_is_waited_for_shortly() {
 /// does not answer is not waited for again and again.
 #[test]
 fn what_hangs_or_goes_leaves_what_was_known() {
-    const GOOD: &str = "2001:db8:64::/96";
-    const OTHER: &str = "2001:db8:65::/96";
-    let lab = Lab::raise(
-        &uplink()
-            .plat(GOOD)
-            .plat(OTHER)
-            .resolver("3fff:1::61", Some(GOOD))
-            .resolver("3fff:1::62", Some(OTHER)),
-    );
+    let lab = Lab::raise(&two_prefixes());
     let bus = Service::bus(&lab);
     let resolved = Service::resolved(&lab, "host");
     resolvectl_dns(&lab, "host", "up0", &["3fff:1::61"]);

@@ -8,10 +8,7 @@ use crate::bed::{Lab, poll};
 use crate::daemon::{Daemon, clatd};
 use crate::home::{self, EVERY_UPLINK, PATIENCE, raise, running};
 use crate::service::{Service, nmcli, nmcli_dns, resolvectl_dns};
-use crate::{LIE, discovered, follows, prefix, uplink};
-
-const GOOD: &str = "2001:db8:64::/96";
-const OTHER: &str = "2001:db8:65::/96";
+use crate::{GOOD, LIE, OTHER, discovered, follows, prefix, two_prefixes, uplink};
 
 /// Takes a device over, with this server in its profile.
 fn take_over(lab: &Lab, device: &str, server: &str) {
@@ -25,13 +22,7 @@ fn take_over(lab: &Lab, device: &str, server: &str) {
 
 #[test]
 fn its_list_is_asked_and_followed() {
-    let lab = Lab::raise(
-        &uplink()
-            .plat(GOOD)
-            .plat(OTHER)
-            .resolver("3fff:1::61", Some(GOOD))
-            .resolver("3fff:1::62", Some(OTHER)),
-    );
+    let lab = Lab::raise(&two_prefixes());
     let _bus = Service::bus(&lab);
     let _network_manager = Service::network_manager(&lab, &["up0"]);
     take_over(&lab, "up0", "3fff:1::61");

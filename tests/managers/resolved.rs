@@ -6,22 +6,12 @@ use crate::bed::Lab;
 use crate::daemon::{Daemon, clatd};
 use crate::home::{self, EVERY_UPLINK, raise, running, sorted_state, status_of, stop};
 use crate::service::{Service, resolvectl_dns};
-use crate::{LIE, discovered, follows, prefix, uplink};
-
-const GOOD: &str = "2001:db8:64::/96";
-const OTHER: &str = "2001:db8:65::/96";
+use crate::{GOOD, LIE, OTHER, discovered, follows, prefix, two_prefixes, uplink};
 
 /// The DNS64 is known to systemd-resolved alone, and what changes there is followed at once.
 #[test]
 fn its_list_is_asked_and_followed() {
-    let lab = Lab::raise(
-        &uplink()
-            .plat(GOOD)
-            .plat(OTHER)
-            .resolver("3fff:1::61", Some(GOOD))
-            .resolver("3fff:1::62", Some(OTHER))
-            .resolver("3fff:1::63", None),
-    );
+    let lab = Lab::raise(&two_prefixes().resolver("3fff:1::63", None));
     // So that the resolver in question is the only one that would tell the good prefix.
     assert_eq!(discovered(&lab).0, LIE);
     let _bus = Service::bus(&lab);
