@@ -184,7 +184,7 @@ impl Storm<'_> {
             }
             OurAddressDeleted => self.host(&format!("ip address flush dev clat-up{k}")),
             SysctlsMeddledWith => self.host(&format!(
-                "cd /proc/sys/net/ipv6/conf/up{k}; echo 0 >forwarding; echo 0 >force_forwarding; echo 0 >proxy_ndp"
+                "cd /proc/sys/net/ipv6/conf/up{k} && echo 0 | tee forwarding force_forwarding proxy_ndp"
             )),
             AnotherRouter => {
                 self.isp(
