@@ -128,9 +128,10 @@ need_cargo() {
     command -v cargo >/dev/null || die "cargo is missing: install Rust with rustup first"
 }
 
-# wait_until SECONDS WHAT COMMAND... -> polls until COMMAND succeeds, dies naming WHAT at the deadline
+# wait_until SECONDS WHAT COMMAND... -> polls until COMMAND succeeds, dies naming WHAT at the deadline; an emulated
+# processor (scripts/vm) gets more time
 wait_until() {
-    local deadline=$((${EPOCHREALTIME/[.,]/} + $1 * 1000000)) what=$2
+    local deadline=$((${EPOCHREALTIME/[.,]/} + $1 * 1000000 * ${CLATD_LAB_SLOWNESS:-1})) what=$2
     shift 2
     until "$@" >/dev/null 2>&1; do
         [ "${EPOCHREALTIME/[.,]/}" -lt "$deadline" ] || die "gave up waiting for $what"
