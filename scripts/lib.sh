@@ -20,6 +20,8 @@ LAB_COMMANDS=(
 # (resolv.conf, services that take the devices over). They are unpacked into this folder instead.
 UNPACKED=$REPO/target/lab-programs
 UNPACKED_PROGRAMS=(systemd-resolved:systemd-resolved resolvectl:systemd-resolved NetworkManager:network-manager nmcli:network-manager)
+# What scripts/vm needs, besides what it unpacks.
+VM_COMMANDS=(qemu-system-x86_64:qemu-system-x86 modprobe:kmod cpio:cpio xz:xz-utils zstd:zstd)
 # What only building and checking need.
 BUILD_COMMANDS=(cc:build-essential mandoc:mandoc)
 
@@ -126,9 +128,10 @@ need_cargo() {
     command -v cargo >/dev/null || die "cargo is missing: install Rust with rustup first"
 }
 
-# wait_until SECONDS WHAT COMMAND... -> polls until COMMAND succeeds, dies naming WHAT at the deadline
+# wait_until SECONDS WHAT COMMAND... -> polls until COMMAND succeeds, dies naming WHAT at the deadline; an emulated
+# processor (scripts/vm) gets more time
 wait_until() {
-    local deadline=$((${EPOCHREALTIME/[.,]/} + $1 * 1000000)) what=$2
+    local deadline=$((${EPOCHREALTIME/[.,]/} + $1 * 1000000 * ${CLATD_LAB_SLOWNESS:-1})) what=$2
     shift 2
     until "$@" >/dev/null 2>&1; do
         [ "${EPOCHREALTIME/[.,]/}" -lt "$deadline" ] || die "gave up waiting for $what"

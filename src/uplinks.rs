@@ -2,19 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use clatd_stages::net::{Link, MAIN_TABLE};
+use clatd_stages::net::Link;
+use clatd_stages::vrf;
 use clatd_stages::world::{World, WorldError};
 
 /// The names of the uplinks, sorted.
 pub async fn find(world: &dyn World) -> Result<BTreeSet<String>, WorldError> {
     let links = world.links().await?;
-    let tables: BTreeSet<u32> = links
-        .iter()
-        .filter_map(|link| link.vrf_table)
-        .chain([MAIN_TABLE])
-        .collect();
     let mut uplinks = BTreeSet::new();
-    for table in tables {
+    for table in vrf::tables(&links) {
         let routes = world.routes6(table).await?;
         uplinks.extend(
             routes

@@ -26,6 +26,14 @@ mod daemon;
 
 #[path = "multi/home.rs"]
 mod home;
+#[path = "support/other_kernel.rs"]
+mod other_kernel;
+#[path = "lab/traffic.rs"]
+#[allow(
+    dead_code,
+    reason = "shared with the lab of one uplink, which uses other parts of it"
+)]
+mod traffic;
 
 #[path = "multi/clashes.rs"]
 mod clashes;
@@ -49,3 +57,5 @@ mod routers;
 mod storm;
 #[path = "multi/together.rs"]
 mod together;
+#[path = "multi/vrf.rs"]
+mod vrf;

@@ -152,7 +152,15 @@ impl SystemWorld {
 
     /// The IPv6 default gateways of a device, or of all: which network it is in.
     async fn gateways(&self, device: Option<&str>) -> Result<Vec<(String, Option<IpAddr>)>, WorldError> {
-        let routes = self.routes6(MAIN_TABLE).await?;
+        let link = match device {
+            Some(device) => self.link(device).await?,
+            None => None,
+        };
+        let table = match &link {
+            Some(link) => self.table_of(link).await?,
+            None => MAIN_TABLE,
+        };
+        let routes = self.routes6(table).await?;
         let defaults = routes.into_iter().filter(Route::is_default);
         let mut gateways: Vec<_> = defaults
             .filter_map(|route| Some((route.device?, route.gateway)))

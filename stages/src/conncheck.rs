@@ -78,7 +78,8 @@ async fn judge(
     if !enabled(settings) {
         return Ok(Verdict::Ready);
     }
-    let mut native = native_defaults(world).await?;
+    let table = uplink.map_or(MAIN_TABLE, |_| facts.uplink_table());
+    let mut native = native_defaults(table, world).await?;
     if let Some(uplink) = uplink {
         native.retain(|route| route.device.as_deref() == Some(uplink));
     }
@@ -87,18 +88,22 @@ async fn judge(
         .filter(|route| !route.dead)
         .map(ToString::to_string)
         .collect();
+    let where_looked = match table {
+        MAIN_TABLE => "IPv4 default routes in table main",
+        _ => "IPv4 default routes in the table of the uplink's VRF",
+    };
     let verdict = match shown.first() {
         Some(route) => Verdict::idle(format!(
             "this system already has IPv4 connectivity ({route}); no need for a CLAT"
         )),
         None => Verdict::Ready,
     };
-    facts.native_ipv4 = Some(Fact::new(shown, Source::Kernel("IPv4 default routes in table main")));
+    facts.native_ipv4 = Some(Fact::new(shown, Source::Kernel(where_looked)));
     Ok(verdict)
 }
 
-/// The IPv4 default routes of the main table that no CLAT made.
-pub(crate) async fn native_defaults(world: &dyn World) -> Result<Vec<Route>, WorldError> {
+/// The IPv4 default routes of a table that no CLAT made.
+pub(crate) async fn native_defaults(table: u32, world: &dyn World) -> Result<Vec<Route>, WorldError> {
     let clats: BTreeSet<String> = world
         .links()
         .await?
@@ -106,7 +111,7 @@ pub(crate) async fn native_defaults(world: &dyn World) -> Result<Vec<Route>, Wor
         .filter(|link| link.is_clat())
         .map(|link| link.name)
         .collect();
-    let mut routes = world.routes4(MAIN_TABLE).await?;
+    let mut routes = world.routes4(table).await?;
     routes.retain(|route| {
         let ours =
             route.protocol == ROUTE_PROTOCOL || route.device.as_ref().is_some_and(|device| clats.contains(device));

@@ -13,6 +13,7 @@ use crate::net::{MAIN_TABLE, Route};
 use crate::plan::{StageName, Step};
 use crate::settings::{DiscoveryWay, DnsServer};
 use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
+use crate::vrf;
 use crate::world::{DnsAnswer, World, WorldError};
 
 pub use check::{Checked, check};
@@ -343,6 +344,7 @@ async fn find_uplink(
         .gateway
         .map(|gateway| Fact::new(gateway, Source::Kernel("route to the PLAT prefix")));
     let name = link.name.clone();
+    facts.uplink_vrf = vrf::of(&link, world).await?;
     facts.uplink = Some(Fact::new(link, source));
     Ok(Uplink::Found(name))
 }

@@ -85,6 +85,7 @@ impl Stage for Firewall {
         let path = Path {
             instance,
             uplink: &uplink.value.name,
+            incoming: facts.incoming().unwrap_or(&uplink.value.name),
             facts,
         };
         for chain in &found.nft_chains {
@@ -101,6 +102,8 @@ impl Stage for Firewall {
 pub(crate) struct Path<'a> {
     pub(crate) instance: &'a Instance,
     pub(crate) uplink: &'a str,
+    /// Where what the uplink brings comes from, as a chain on hook forward sees it: the uplink's VRF if it is in one.
+    pub(crate) incoming: &'a str,
     pub(crate) facts: &'a Facts,
 }
 

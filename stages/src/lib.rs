@@ -28,3 +28,4 @@ pub mod route;
 pub mod script;
 pub mod sysctl;
 pub mod translator;
+pub mod vrf;

@@ -12,13 +12,14 @@
 use async_trait::async_trait;
 
 use crate::facts::Facts;
-use crate::net::{Address6, MAIN_TABLE, Route};
+use crate::net::{Address6, Route};
 use crate::op::Op;
 use crate::plan::{StageName, Step};
 use crate::settings::{NdChoice, Settings};
 use crate::stage::{Instance, PlanError, Stage};
 use crate::sysctl::{ALL_FORWARDING, key};
 use crate::translator::mappings;
+use crate::vrf;
 use crate::world::{World, WorldError};
 
 /// Routing protocol of what router advertisements bring.
@@ -85,8 +86,14 @@ async fn against_forwarding(
     if is_off(ALL_FORWARDING) && !facts.sysctls.contains_key(&key(uplink, "force_forwarding")) {
         return Ok(None);
     }
-    let routes = world.routes6(MAIN_TABLE).await?;
-    let lost = routes.iter().any(|route| would_be_lost(route, facts));
+    let mut lost = false;
+    for table in vrf::tables(&world.links().await?) {
+        lost |= world
+            .routes6(table)
+            .await?
+            .iter()
+            .any(|route| would_be_lost(route, facts));
+    }
     Ok(lost.then_some(
         "forwarding=1 would take away the default route of a router advertisement on a device with accept_ra=0",
     ))

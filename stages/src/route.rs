@@ -69,16 +69,17 @@ impl Stage for Route {
     ) -> Result<Verdict, ObserveError> {
         let settings = &instance.settings;
         if settings.v4_defaultroute_enable && settings.v4_defaultroute_replace {
-            let routes = native_defaults(world).await.map_err(world_error(self.name()))?;
+            let routes = native_defaults(MAIN_TABLE, world)
+                .await
+                .map_err(world_error(self.name()))?;
             facts.replaced_routes = Some(Fact::new(routes, Source::Kernel("IPv4 default routes in table main")));
         }
         let uplink = facts.uplink.as_ref().map(|uplink| uplink.value.clone());
         if let Some(uplink) = uplink {
-            facts.uplink_vrf = vrf_of(&uplink, world).await.map_err(world_error(self.name()))?;
             facts.uplink_mtu = Some(ipv6_mtu(&uplink, world).await.map_err(world_error(self.name()))?);
             let metric = match settings.v4_defaultroute_metric {
                 Some(metric) => Fact::new(metric, Source::Configuration),
-                None => ranked_metric(instance, &uplink, world)
+                None => ranked_metric(instance, &uplink, facts.uplink_table(), world)
                     .await
                     .map_err(world_error(self.name()))?,
             };
@@ -131,16 +132,6 @@ fn v6_networks(settings: &Settings, facts: &Facts, clat_v6: Ipv6Addr) -> Vec<Ipv
     delegated.into_iter().chain(outside).collect()
 }
 
-/// The VRF that the uplink is in. Packets that come in by it bear the VRF as their input device.
-async fn vrf_of(uplink: &Link, world: &dyn World) -> Result<Option<Fact<Link>>, WorldError> {
-    let Some(master) = uplink.master else { return Ok(None) };
-    let links = world.links().await?;
-    let vrf = links
-        .into_iter()
-        .find(|link| link.index == master && link.vrf_table.is_some());
-    Ok(vrf.map(|vrf| Fact::new(vrf, Source::Kernel("master of the uplink"))))
-}
-
 /// The uplink's router, if it does not answer. (There would be another one in its place if there were any that does.)
 async fn silent_gateway(uplink: &Link, facts: &Facts, world: &dyn World) -> Result<Option<IpAddr>, WorldError> {
     let Some(gateway) = facts.plat_gateway.as_ref().map(|gateway| gateway.value) else {
@@ -161,14 +152,12 @@ async fn ipv6_mtu(uplink: &Link, world: &dyn World) -> Result<Fact<u32>, WorldEr
 
 /// Default routes of CLATs stand in the order of their uplinks' IPv6 default routes. An uplink's place depends on nothing
 /// but its own route, so that uplinks that come and go leave the others alone.
-async fn ranked_metric(instance: &Instance, uplink: &Link, world: &dyn World) -> Result<Fact<u32>, WorldError> {
-    let table = match uplink.master {
-        Some(_) => vrf_of(uplink, world)
-            .await?
-            .and_then(|vrf| vrf.value.vrf_table)
-            .unwrap_or(MAIN_TABLE),
-        None => MAIN_TABLE,
-    };
+async fn ranked_metric(
+    instance: &Instance,
+    uplink: &Link,
+    table: u32,
+    world: &dyn World,
+) -> Result<Fact<u32>, WorldError> {
     let defaults = world.routes6(table).await?.into_iter().filter(NetRoute::is_default);
     let own = defaults
         .filter(|route| route.device.as_ref() == Some(&uplink.name))
@@ -217,11 +206,7 @@ impl Planner<'_> {
         if self.facts.shared {
             return self.v6_in_shared();
         }
-        let from = self
-            .facts
-            .uplink_vrf
-            .as_ref()
-            .map_or(self.uplink, |vrf| vrf.value.name.as_str());
+        let from = self.facts.incoming().unwrap_or(self.uplink);
         let joined = way(self.settings, self.facts) == Some(Way::Anycast);
         let (mut steps, priority) = match joined {
             true => {
@@ -259,11 +244,7 @@ impl Planner<'_> {
         let mark = shared::mark(self.settings);
         let prefix = self.facts.plat_prefix.as_ref().map(|prefix| prefix.value);
         let prefix = prefix.and_then(|prefix| Ipv6Net::new(prefix.address(), prefix.length()).ok());
-        let from = self
-            .facts
-            .uplink_vrf
-            .as_ref()
-            .map_or(self.uplink, |vrf| vrf.value.name.as_str());
+        let from = self.facts.incoming().unwrap_or(self.uplink);
         let mut steps = vec![local_rule_held(
             "replies to the CLAT must not be taken for the host's own",
         )];

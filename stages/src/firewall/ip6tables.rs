@@ -74,10 +74,10 @@ pub(crate) fn accept(path: &Path<'_>, forward: Ip6tablesForward) -> Vec<Step> {
             }),
         });
     }
-    let (clat, uplink) = (settings.clat_dev.as_str(), path.uplink);
+    let clat = settings.clat_dev.as_str();
     for (direction, from, to, why) in [
-        ("out", clat, uplink, "packets from the CLAT pass to the PLAT"),
-        ("in", uplink, clat, "packets from the PLAT pass to the CLAT"),
+        ("out", clat, path.uplink, "packets from the CLAT pass to the PLAT"),
+        ("in", path.incoming, clat, "packets from the PLAT pass to the CLAT"),
     ] {
         let comment = format!("clatd:{}:{direction}", path.instance.name);
         let words = [

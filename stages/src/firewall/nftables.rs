@@ -82,7 +82,7 @@ pub(crate) fn accept(path: &Path<'_>, chain: &NftChain) -> Vec<Step> {
                 chain,
                 "in",
                 in_why,
-                vec![device(MetaKey::Iifname, path.uplink), device(MetaKey::Oifname, clat)],
+                vec![device(MetaKey::Iifname, path.incoming), device(MetaKey::Oifname, clat)],
             ),
         ];
     }
@@ -106,14 +106,18 @@ pub(crate) fn accept(path: &Path<'_>, chain: &NftChain) -> Vec<Step> {
         } else {
             format!("in{number}")
         };
-        let mut matches = vec![device(MetaKey::Iifname, path.uplink), address("daddr", map.v6)];
-        // The host's own address: everything else for it stays filtered.
-        if let (true, Some(prefix)) = (path.facts.shared, &path.facts.plat_prefix)
-            && let Ok(prefix) = ipnet::Ipv6Net::new(prefix.value.address(), prefix.value.length())
-        {
-            matches.push(address("saddr", prefix));
+        // By a VRF the packets pass a second time.
+        let vrf = Some((path.incoming, format!("{direction}-vrf"))).filter(|(incoming, _)| *incoming != path.uplink);
+        for (from, direction) in [(path.uplink, direction)].into_iter().chain(vrf) {
+            let mut matches = vec![device(MetaKey::Iifname, from), address("daddr", map.v6)];
+            // The host's own address: everything else for it stays filtered.
+            if let (true, Some(prefix)) = (path.facts.shared, &path.facts.plat_prefix)
+                && let Ok(prefix) = ipnet::Ipv6Net::new(prefix.value.address(), prefix.value.length())
+            {
+                matches.push(address("saddr", prefix));
+            }
+            steps.push(insert(path, chain, &direction, in_why.clone(), matches));
         }
-        steps.push(insert(path, chain, &direction, in_why.clone(), matches));
     }
     steps
 }

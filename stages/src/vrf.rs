@@ -1,0 +1,41 @@
+//! Uplinks in a VRF. Their routes are in its table, and the kernel takes what comes in by them to come in by the VRF: rules
+//! of routing and of packet filters see that as the input device, save for prerouting, which packets pass twice.
+
+use std::collections::BTreeSet;
+
+use crate::facts::{Fact, Facts, Source};
+use crate::net::{Link, MAIN_TABLE};
+use crate::world::{World, WorldError};
+
+/// The VRF that a device is in.
+pub(crate) async fn of(device: &Link, world: &dyn World) -> Result<Option<Fact<Link>>, WorldError> {
+    let Some(master) = device.master else { return Ok(None) };
+    let links = world.links().await?;
+    let vrf = links
+        .into_iter()
+        .find(|link| link.index == master && link.vrf_table.is_some());
+    Ok(vrf.map(|vrf| Fact::new(vrf, Source::Kernel("master of the uplink"))))
+}
+
+/// The tables in which routers' advertisements are kept: the main one and those of VRFs.
+pub fn tables(links: &[Link]) -> BTreeSet<u32> {
+    links
+        .iter()
+        .filter_map(|link| link.vrf_table)
+        .chain([MAIN_TABLE])
+        .collect()
+}
+
+impl Facts {
+    /// The device from which the kernel takes packets to come that the uplink brings.
+    pub(crate) fn incoming(&self) -> Option<&str> {
+        let device = self.uplink_vrf.as_ref().or(self.uplink.as_ref())?;
+        Some(device.value.name.as_str())
+    }
+
+    /// The table with the uplink's routes.
+    pub(crate) fn uplink_table(&self) -> u32 {
+        let table = self.uplink_vrf.as_ref().and_then(|vrf| vrf.value.vrf_table);
+        table.unwrap_or(MAIN_TABLE)
+    }
+}

@@ -1,0 +1,41 @@
+//! Tests of what this machine's kernel may lack. They are marked `ignored`, and one test that is not runs them all: here
+//! if the kernel will do, else in a virtual machine with a kernel of Debian's (`scripts/vm`), which is started once.
+
+use std::process::{Command, Stdio};
+
+/// Runs the ignored tests of this program whose names begin so, of which there is at least one.
+pub fn run_ignored(prefix: &str) {
+    let this = std::env::current_exe().unwrap();
+    let mut command = if has_vrf() {
+        Command::new(this)
+    } else {
+        let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/vm"));
+        command.arg(this);
+        command
+    };
+    let output = command
+        .args(["--ignored", "--nocapture", prefix])
+        .stdin(Stdio::null())
+        // The runner of tests has told its own of these.
+        .env_remove("NEXTEST_EXECUTION_MODE")
+        .output()
+        .expect("the tests start");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    let some_ran = out.contains("test result: ok") && !out.contains(" 0 passed");
+    assert!(
+        output.status.success() && some_ran,
+        "{prefix} {}\n{out}\n{err}",
+        output.status
+    );
+    eprintln!("{out}");
+}
+
+/// Whether a VRF can be made here; the attempt leaves nothing.
+fn has_vrf() -> bool {
+    let made = Command::new("unshare")
+        .args(["--net", "ip", "link", "add", "vrf0", "type", "vrf", "table", "100"])
+        .output()
+        .expect("unshare starts");
+    made.status.success()
+}
