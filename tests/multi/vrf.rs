@@ -23,8 +23,8 @@ const TABLE: u32 = 100;
 fn make_vrf(lab: &Lab) {
     lab.host(&format!(
         "ip link add blue type vrf table {TABLE} && ip link set blue up &&
-         ip -6 route add unreachable default metric 4278198272 table {TABLE} &&
-         ip route add unreachable default metric 4278198272 table {TABLE}"
+         ip -6 route replace unreachable default metric 4278198272 table {TABLE} &&
+         ip route replace unreachable default metric 4278198272 table {TABLE}"
     ));
 }
 
