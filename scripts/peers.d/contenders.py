@@ -100,13 +100,14 @@ class Perl(Contender):
 
     def settings(self, k, n):
         own = {"v4-conncheck-enable": "no"}
+        # By itself it would take prefix and address of whatever uplink the main table and the resolver lead to.
+        own |= {"clat-v6-addr": "derived", "plat-prefix": self.lab.plats[k][0]}
         if n > 0:
             # Debian's sample: set each interface's clat-v4-addr to a unique address. The rest must differ to start at all.
             own |= {
                 "clat-v4-addr": f"192.0.0.{2 + n}",
                 "tayga-v4-addr": f"192.0.0.{9 + n}",
                 "v4-defaultroute-metric": 2048 + n,
-                "ctmark": 0xC1A7 + n,
                 "route-table": 0xC1A7 + n,
             }
         return own | {"plat-dev": f"up{k}", "clat-dev": f"clat{k}"}
@@ -118,6 +119,16 @@ class Perl(Contender):
         (self.lab.state / "run" / f"clatd{k}.conf").write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
         words = self.lab.inside("host", ["clatd", "-c", f"/run/clatd{k}.conf"])
         self.children[k] = self.lab.start(words, f"clatd{k}.log")
+
+    def second_with_check(self):
+        """What becomes of a second one that looks for native IPv4, as it does by default."""
+        self.launch([0])
+        wait(10, lambda: self.lab.seen(limit=1) is not None)
+        self.uplinks.append(1)
+        self.begin(1, **{"v4-conncheck-enable": "yes", "v4-conncheck-delay": 0})
+        ended = wait(5, lambda: self.children[1].poll() is not None)
+        self.stop()
+        return "ends at once: the first one's route is native IPv4 to it" if ended else "runs"
 
     def launch(self, uplinks):
         self.uplinks = list(uplinks)
@@ -167,7 +178,6 @@ PROFILE = """[connection]
 id=up{k}
 type=ethernet
 interface-name=up{k}
-autoconnect=false
 [ipv4]
 method=auto
 clat=no

@@ -152,4 +152,4 @@ class Stream:
         sent = [number for kind, number, at in lines if kind == "s" and at < now - 0.5]
         lost = sum(1 for number in sent if number not in answered)
         longest = max((b - a for a, b in zip(answers, answers[1:])), default=0.0)
-        return {"sent": len(sent), "lost": lost, "outage": longest, "answered": len(answered)}
+        return {"sent": len(sent), "lost": lost, "outage": longest, "first": answers[0] if answers else now}

@@ -75,6 +75,60 @@ fn an_uplink_that_fails_leaves_the_way_to_the_next() {
     stop(&lab, &mut daemon, &before, &[]);
 }
 
+/// When the carrier is back the kernel checks the link-local address once more, and until that is over it cannot ask for
+/// the router of what it forwards: the default route does not return before, so that nothing has to wait.
+#[test]
+fn an_uplink_that_is_back_is_used_no_sooner_than_it_carries() {
+    let lab = raise(&[Uplink::new(), Uplink::new()]);
+    lab.run("isp0", "sysctl -qw net.ipv6.conf.cust.keep_addr_on_down=1")
+        .ok("the router keeps its address");
+    let before = sorted_state(&lab);
+    // With a prefix that need not be asked for, nothing else holds the CLAT up.
+    let mut daemon = start(&lab, &[EVERY_UPLINK, "plat-prefix=64:ff9b::/96"], 2);
+    leaves_by(&lab, None, 0);
+    lab.run("isp0", "ip link set cust down").ok("carrier lost");
+    fails_over(&lab, &device(1), FAIL_OVER + SLACK);
+    leaves_by(&lab, None, 1);
+
+    let mut traffic = lab
+        .command("host")
+        .args([
+            "python3",
+            "-u",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lab-net.py"),
+            "outage",
+            SERVER,
+        ])
+        .args(["--limit", "5"])
+        .stdout(std::fs::File::create(lab.file("outage")).unwrap())
+        .spawn()
+        .unwrap();
+    assert!(poll(PATIENCE, || lab.read("outage").contains("up ")));
+    lab.run("isp0", "ip link set cust up").ok("carrier back");
+    let back = poll(PATIENCE, || {
+        let ready = !lab.host("ip -6 address show dev up0 scope link").contains("tentative");
+        let moved = best(&lab) == Some(device(0));
+        assert!(
+            ready || !moved,
+            "it returns too soon:\n{}",
+            lab.host("ip -6 address; ip route")
+        );
+        moved
+    });
+    assert!(back, "{}\n{}", lab.host("ip route; ip -6 address"), daemon.output());
+    std::thread::sleep(Duration::from_secs(2));
+    traffic.kill().unwrap();
+    traffic.wait().unwrap();
+    let gaps = lab.read("outage");
+    let longest = gaps
+        .lines()
+        .filter_map(|line| line.strip_prefix("gap ")?.parse::<f64>().ok())
+        .fold(0.0, f64::max);
+    assert!(longest < 0.5, "nothing for {longest} s:\n{gaps}");
+    assert_eq!(seen(&lab, None), Some(0));
+    stop(&lab, &mut daemon, &before, &[]);
+}
+
 /// An uplink that is unplugged, withdrawn by its router, without addresses, or whose router is silent: each time the best
 /// IPv4 default route leaves it in time (of a silent router from when the kernel knows it), and returns.
 #[test]
