@@ -2,7 +2,7 @@
  * long before a good translator does.
  *
  *   flood send ADDRESS SIZE MILLISECONDS [FLOWS]
- *                                           in turns to as many addresses from this one on, at most 32
+ *                                           in turns to as many addresses from this one on, at most 65536
  *   flood count MILLISECONDS                thousand packets a second, from the first that comes
  */
 #define _GNU_SOURCE
@@ -16,7 +16,7 @@
 #include <sys/time.h>
 #include <time.h>
 
-enum { BATCH = 32, LARGEST = 2048 };
+enum { BATCH = 32, LARGEST = 2048, MOST_FLOWS = 65536 };
 static const char PORT[] = "5999";
 
 static char data[BATCH][LARGEST];
@@ -59,32 +59,53 @@ static void prepare(size_t size)
 	}
 }
 
-/* Message number i goes to the address that is i % flows after the one that the socket is connected to. */
-static void spread(int s, int flows)
+/* The last two octets of the address of a message. */
+static unsigned char *low_octets(int message)
+{
+	struct sockaddr_storage *target = &targets[message];
+	return target->ss_family == AF_INET6 ? ((struct sockaddr_in6 *)target)->sin6_addr.s6_addr + 14 :
+					       (unsigned char *)&((struct sockaddr_in *)target)->sin_addr + 2;
+}
+
+/* The messages of a batch go to the next addresses, in turns, all from the first one on. */
+static void spread(int flows)
+{
+	static unsigned first, next;
+	unsigned char *low;
+	if (!next)
+		low = low_octets(0), first = low[0] << 8 | low[1];
+	for (int i = 0; i < BATCH; i++, next++) {
+		unsigned address = first + next % flows;
+		low = low_octets(i);
+		low[0] = address >> 8;
+		low[1] = address;
+	}
+}
+
+/* Lets the socket send anywhere, at first to where it is connected. */
+static void disconnect(int s)
 {
 	struct sockaddr_storage peer;
 	socklen_t length = sizeof peer;
 	if (getpeername(s, (struct sockaddr *)&peer, &length))
 		err(1, "getpeername");
-	/* To be free again to send anywhere. */
 	if (connect(s, &(struct sockaddr){ .sa_family = AF_UNSPEC }, sizeof(struct sockaddr)))
 		err(1, "disconnect");
 	for (int i = 0; i < BATCH; i++) {
 		targets[i] = peer;
-		unsigned char *last = peer.ss_family == AF_INET6 ?
-			&((struct sockaddr_in6 *)&targets[i])->sin6_addr.s6_addr[15] :
-			(unsigned char *)&((struct sockaddr_in *)&targets[i])->sin_addr + 3;
-		*last += i % flows;
 		messages[i].msg_hdr.msg_name = &targets[i];
 		messages[i].msg_hdr.msg_namelen = length;
 	}
 }
 
-static void send_for(int s, double seconds)
+static void send_for(int s, double seconds, int flows)
 {
 	/* A full queue or an unreachable port now and then is part of the game. */
-	for (double end = now() + seconds; now() < end;)
+	for (double end = now() + seconds; now() < end;) {
+		if (flows > 1)
+			spread(flows);
 		sendmmsg(s, messages, BATCH, 0);
+	}
 }
 
 static void count_for(int s, double seconds)
@@ -115,12 +136,12 @@ int main(int argc, char **argv)
 		int flows = argc == 6 ? atoi(argv[5]) : 1, s = open_socket(argv[2]);
 		if (size > LARGEST)
 			errx(1, "at most %d octets", LARGEST);
-		if (flows < 1 || flows > BATCH)
-			errx(1, "1 to %d flows", BATCH);
+		if (flows < 1 || flows > MOST_FLOWS)
+			errx(1, "1 to %d flows", MOST_FLOWS);
 		prepare(size);
 		if (flows > 1)
-			spread(s, flows);
-		send_for(s, strtod(argv[4], NULL) / 1000);
+			disconnect(s);
+		send_for(s, strtod(argv[4], NULL) / 1000, flows);
 	} else if (argc == 3 && !strcmp(argv[1], "count")) {
 		prepare(LARGEST);
 		count_for(open_socket(NULL), strtod(argv[2], NULL) / 1000);

@@ -14,6 +14,7 @@ MEASURES = {
     "udp-64": ("UDP, 64 bytes, delivered", "1000 packets/s", 0, True),
     "udp-1400": ("UDP, 1400 bytes, delivered", "1000 packets/s", 0, True),
     "udp-64x32": ("UDP, 64 bytes, 32 flows in turns", "1000 packets/s", 0, True),
+    "udp-64x4096": ("UDP, 64 bytes, 4096 flows in turns", "1000 packets/s", 0, True),
     "ping-p50": ("ping, median", "ms", 3, False),
     "ping-p99": ("ping, 99th percentile", "ms", 3, False),
     "machine-up": ("CPU of the machine, TCP up", "s/GB", 2, False),

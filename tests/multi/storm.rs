@@ -22,9 +22,17 @@ const FIREWALL: &str =
     "table inet filter { chain forward { type filter hook forward priority filter; policy drop; }; }";
 const TEMPLATE: &str = "plat-dev=up*\n";
 
-/// What becomes of an uplink, or of what clatd made for it. What stays broken is repaired by [`Storm::calm`].
-#[derive(Debug, Clone, Copy)]
-enum Event {
+macro_rules! events {
+    ($($event:ident,)*) => {
+        /// What becomes of an uplink, or of what clatd made for it. What stays broken is repaired by [`Storm::calm`].
+        #[derive(Debug, Clone, Copy)]
+        enum Event { $($event,)* }
+
+        const ALL: &[Event] = &[$(Event::$event,)*];
+    };
+}
+
+events! {
     CarrierLost,
     CarrierBack,
     Down,
@@ -61,42 +69,6 @@ enum Event {
 }
 
 use Event::*;
-
-const ALL: [Event; 33] = [
-    CarrierLost,
-    CarrierBack,
-    Down,
-    Up,
-    AddressesGone,
-    Advertised,
-    PrefixDeprecated,
-    RouterLeaves,
-    AdvertisedAsBefore,
-    DefaultRouteDeleted,
-    OurTableFlushed,
-    OurDefaultDeleted,
-    OurRulesDeleted,
-    OurDeviceDeleted,
-    OurProxyDeleted,
-    Unplugged,
-    PluggedIn,
-    ResolverSilent,
-    ResolverBack,
-    NativeV4,
-    NoNativeV4,
-    Reload,
-    ChangedReload,
-    FileOfItsOwn,
-    NoFileOfItsOwn,
-    OurAddressDeleted,
-    SysctlsMeddledWith,
-    AnotherRouter,
-    RouterSilent,
-    RouterAnswers,
-    FirewallReloaded,
-    Restarted,
-    Killed,
-];
 
 /// A small generator of numbers that a seed repeats (splitmix64).
 struct Dice(u64);

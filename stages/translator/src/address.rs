@@ -77,7 +77,7 @@ impl AddressMap {
     }
 
     /// The IPv6 address of an IPv4 address.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn to_v6(&self, address: u32, side: Side) -> Result<u128, Unmapped> {
         if side != Side::PrefixOnly
             && let Some(mapped) = self.eam.to_v6_bits(address)
@@ -93,7 +93,7 @@ impl AddressMap {
     }
 
     /// The IPv4 address of an IPv6 address.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn to_v4(&self, address: u128, side: Side) -> Result<Mapped4, Unmapped> {
         if let Some(address) = self.eam.to_v4_bits(address) {
             return Ok(Mapped4 {
@@ -121,6 +121,7 @@ impl AddressMap {
         self.eam.to_v6_bits(address).is_some()
     }
 
+    #[inline(always)]
     fn check_global(&self, address: u32) -> Result<(), Unmapped> {
         if self.refuse_non_global && is_non_global4(address) {
             Err(Unmapped::NonGlobal)
@@ -149,6 +150,13 @@ pub(crate) fn is_illegal4(address: u32) -> bool {
         || within(address, [127, 0, 0, 0], 8)
         || within(address, [169, 254, 0, 0], 16)
         || within(address, [240, 0, 0, 0], 4)
+}
+
+/// Neither [`is_multicast4`] nor [`is_illegal4`], at a glance.
+#[inline(always)]
+pub(crate) fn is_forwarded4(address: u32) -> bool {
+    let first = address >> 24;
+    (1..224).contains(&first) && first != 127 && !within(address, [169, 254, 0, 0], 16)
 }
 
 /// ff00::/8.
@@ -184,4 +192,25 @@ fn is_non_global4(address: u32) -> bool {
         ([240, 0, 0, 0], 4),
     ];
     BLOCKS.iter().any(|&(octets, length)| within(address, octets, length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_forwarded_is_neither_multicast_nor_illegal() {
+        // The edges of all blocks, since none is longer than 16 bits.
+        for half in 0..=0xffffu32 {
+            for address in [half << 16, half << 16 | 0xffff] {
+                let expected = !is_multicast4(address) && !is_illegal4(address);
+                assert_eq!(
+                    is_forwarded4(address),
+                    expected,
+                    "{:?}",
+                    std::net::Ipv4Addr::from(address)
+                );
+            }
+        }
+    }
 }

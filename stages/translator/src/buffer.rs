@@ -52,8 +52,14 @@ impl<'a> PacketBuf<'a> {
         self.end = self.end.min(self.start.saturating_add(length));
     }
 
-    /// Replaces the first `old` bytes by `header`; `false` if there is no room (nothing is changed then).
+    /// Whether the first `old` bytes can be replaced by `new` ones.
     #[inline]
+    pub(crate) fn has_room(&self, old: usize, new: usize) -> bool {
+        self.start + old >= FRAME_HEADROOM + new
+    }
+
+    /// Replaces the first `old` bytes by `header`; `false` if there is no room (nothing is changed then).
+    #[inline(always)]
     pub(crate) fn replace_front<const N: usize>(&mut self, old: usize, header: &[u8; N]) -> bool {
         let Some(payload) = self.start.checked_add(old).filter(|at| *at <= self.end) else {
             return false;

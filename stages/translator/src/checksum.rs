@@ -39,26 +39,28 @@ pub(crate) fn sum6(address: u128) -> u64 {
 }
 
 /// Folds a sum to 16 bits; zero only for a sum of zero.
-#[inline]
+#[inline(always)]
 pub(crate) fn fold(sum: u64) -> u16 {
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    sum as u16
+    let (sum, carry) = (sum as u32).overflowing_add((sum >> 32) as u32);
+    let sum = sum + u32::from(carry);
+    let (sum, carry) = (sum as u16).overflowing_add((sum >> 16) as u16);
+    sum + u16::from(carry)
 }
+
+/// A multiple of 0xffff, which is nothing to a folded sum, larger than any sum: subtracting from it complements.
+const NOTHING: u64 = 0xffff << 46;
 
 /// The new value of a checksum field after words adding up to `minus` were replaced by words adding up to `plus`
 /// (RFC 1624, equation 3).
-#[inline]
+#[inline(always)]
 pub(crate) fn update(field: u16, minus: u64, plus: u64) -> u16 {
-    !fold(u64::from(!field) + u64::from(!fold(minus)) + plus)
+    !fold(u64::from(!field) + (NOTHING - minus) + plus)
 }
 
 /// The same for a field that holds an unfinished, not complemented sum (an offloaded checksum).
-#[inline]
+#[inline(always)]
 pub(crate) fn update_partial(field: u16, minus: u64, plus: u64) -> u16 {
-    fold(u64::from(field) + u64::from(!fold(minus)) + plus)
+    fold(u64::from(field) + (NOTHING - minus) + plus)
 }
 
 /// The sum of the IPv6 pseudo-header (RFC 8200 section 8.1) of `length` octets of protocol `next`.

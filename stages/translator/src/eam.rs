@@ -9,6 +9,8 @@ pub struct EamTable {
     entries: Vec<(Ipv4Net, Ipv6Net)>,
     by_v4: Vec<Group<u32>>,
     by_v6: Vec<Group<u128>>,
+    /// The only mapping, if it is one of two addresses: that of a CLAT.
+    only: Option<(u32, u128)>,
 }
 
 /// Why a mapping was refused.
@@ -37,11 +39,13 @@ pub enum MapError {
 struct Group<K> {
     length: u8,
     mask: K,
-    rows: Vec<Row<K>>,
+    /// Apart from the rows, so that a search touches little memory.
+    keys: Vec<K>,
+    rows: Vec<Row>,
 }
 
-/// Key, IPv4 prefix, IPv6 prefix, and the lengths of the two.
-type Row<K> = (K, u32, u128, u8, u8);
+/// IPv4 prefix, IPv6 prefix, and the lengths of the two.
+type Row = (u32, u128, u8, u8);
 
 impl EamTable {
     /// Builds the table; a length may be anything that RFC 7757 section 3.2 allows.
@@ -58,18 +62,13 @@ impl EamTable {
                 v4.prefix_len(),
                 v6.prefix_len(),
             );
-            insert(
-                &mut table.by_v4,
-                mask4(row.2),
-                row.2,
-                (row.0, row.0, row.1, row.2, row.3),
-            );
-            insert(
-                &mut table.by_v6,
-                mask6(row.3),
-                row.3,
-                (row.1, row.0, row.1, row.2, row.3),
-            );
+            insert(&mut table.by_v4, mask4(row.2), row.2, row.0, row);
+            insert(&mut table.by_v6, mask6(row.3), row.3, row.1, row);
+        }
+        if let [(v4, v6)] = &table.entries[..]
+            && (v4.prefix_len(), v6.prefix_len()) == (32, 128)
+        {
+            table.only = Some((u32::from(v4.addr()), u128::from(v6.addr())));
         }
         Ok(table)
     }
@@ -110,10 +109,17 @@ impl EamTable {
         self.to_v4_bits(u128::from(address)).map(Ipv4Addr::from)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn to_v6_bits(&self, address: u32) -> Option<u128> {
+        if let Some((v4, v6)) = self.only {
+            return (v4 == address).then_some(v6);
+        }
+        self.search_v4(address)
+    }
+
+    fn search_v4(&self, address: u32) -> Option<u128> {
         self.by_v4.iter().find_map(|group| {
-            let &(_, _, v6, len4, len6) = find(group, address & group.mask)?;
+            let &(_, v6, len4, len6) = find(group, address & group.mask)?;
             // The suffix, aligned right behind the IPv6 prefix, trailing zeros.
             let suffix = u128::from(address & !mask4(len4)) << 96;
             let aligned = suffix.checked_shl(u32::from(len4)).unwrap_or(0);
@@ -121,10 +127,17 @@ impl EamTable {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn to_v4_bits(&self, address: u128) -> Option<u32> {
+        if let Some((v4, v6)) = self.only {
+            return (v6 == address).then_some(v4);
+        }
+        self.search_v6(address)
+    }
+
+    fn search_v6(&self, address: u128) -> Option<u32> {
         self.by_v6.iter().find_map(|group| {
-            let &(_, v4, _, len4, len6) = find(group, address & group.mask)?;
+            let &(v4, _, len4, len6) = find(group, address & group.mask)?;
             let aligned = (address & !mask6(len6)).checked_shl(u32::from(len6)).unwrap_or(0);
             let suffix = ((aligned >> 96) as u32).checked_shr(u32::from(len4)).unwrap_or(0);
             Some(v4 | suffix)
@@ -153,7 +166,7 @@ fn check(entries: &[(Ipv4Net, Ipv6Net)], v4: Ipv4Net, v6: Ipv6Net) -> Result<(),
     Ok(())
 }
 
-fn insert<K: Ord + Copy>(groups: &mut Vec<Group<K>>, mask: K, length: u8, row: Row<K>) {
+fn insert<K: Ord + Copy>(groups: &mut Vec<Group<K>>, mask: K, length: u8, key: K, row: Row) {
     // Longest prefix first, so that the first hit is the longest match.
     let at = match groups.binary_search_by(|group| length.cmp(&group.length)) {
         Ok(at) => at,
@@ -163,6 +176,7 @@ fn insert<K: Ord + Copy>(groups: &mut Vec<Group<K>>, mask: K, length: u8, row: R
                 Group {
                     length,
                     mask,
+                    keys: Vec::new(),
                     rows: Vec::new(),
                 },
             );
@@ -170,19 +184,19 @@ fn insert<K: Ord + Copy>(groups: &mut Vec<Group<K>>, mask: K, length: u8, row: R
         }
     };
     if let Some(group) = groups.get_mut(at) {
-        let at = group.rows.partition_point(|other| other.0 < row.0);
+        let at = group.keys.partition_point(|other| *other < key);
+        group.keys.insert(at, key);
         group.rows.insert(at, row);
     }
 }
 
 #[inline]
-fn find<K: Ord + Copy>(group: &Group<K>, key: K) -> Option<&Row<K>> {
-    // A CLAT has one mapping.
-    if let [only] = &group.rows[..] {
-        return (only.0 == key).then_some(only);
+fn find<K: Ord + Copy>(group: &Group<K>, key: K) -> Option<&Row> {
+    // Most addresses are strangers, and most tables a few neighbouring ones.
+    if key < *group.keys.first()? || key > *group.keys.last()? {
+        return None;
     }
-    let at = group.rows.binary_search_by(|row| row.0.cmp(&key)).ok()?;
-    group.rows.get(at)
+    group.rows.get(group.keys.binary_search(&key).ok()?)
 }
 
 fn mask4(length: u8) -> u32 {

@@ -87,7 +87,7 @@ impl Offload {
 
     /// Checks a super-packet: `from` is the TCP type of the IP version it comes in, `rest` its transport packet.
     /// Returns the octets of transport header that every segment repeats, 0 for a single packet.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn check(&self, from: u8, protocol: u8, rest: &[u8]) -> Result<usize, DropReason> {
         let bad = DropReason::BadOffload;
         match self.gso_type & !Self::GSO_ECN {
@@ -104,7 +104,7 @@ impl Offload {
 
     /// The header after the IP headers of `old` octets were replaced by `new` octets; `to` is the TCP type of
     /// the new IP version.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn moved(&self, old: usize, new: usize, to: u8) -> Result<Self, DropReason> {
         let shift = |offset: u16| -> Result<u16, DropReason> {
             let inside = usize::from(offset).checked_sub(old).ok_or(DropReason::BadOffload)?;

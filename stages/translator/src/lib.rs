@@ -44,6 +44,7 @@ mod limiter;
 pub mod offline;
 mod own;
 pub mod pcap;
+mod plain;
 mod prefix;
 mod translator;
 mod transport;

@@ -42,6 +42,7 @@ pub(crate) fn class(protocol: u8) -> Protocol {
 }
 
 /// Where the checksum field of a transport header lies, if its checksum covers the addresses. (SCTP's does not.)
+#[inline(always)]
 fn checksum_at(protocol: u8) -> Option<usize> {
     match protocol {
         proto::TCP => Some(16),
@@ -51,7 +52,7 @@ fn checksum_at(protocol: u8) -> Option<usize> {
 }
 
 /// Checks the transport header at the start of an unfragmented packet (`whole`) or of a first fragment.
-#[inline]
+#[inline(always)]
 pub(crate) fn check(protocol: u8, rest: &[u8], whole: bool) -> Result<(), DropReason> {
     let least = match protocol {
         proto::TCP => 20,
@@ -80,7 +81,7 @@ pub(crate) fn is_udp_zero(protocol: u8, rest: &[u8]) -> bool {
 /// Updates the checksum of the transport header at the start of `rest`; `partial` says that the field holds the
 /// sum of the pseudo-header only. A header cut short (inside ICMP errors) is left alone, and so is a UDP checksum
 /// of zero.
-#[inline]
+#[inline(always)]
 pub(crate) fn update(protocol: u8, rest: &mut [u8], delta: Delta, partial: bool) {
     let Some(at) = checksum_at(protocol) else { return };
     let Some(old) = wire::be16(rest, at) else { return };

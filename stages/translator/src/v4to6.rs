@@ -149,7 +149,7 @@ pub(crate) fn error(
 }
 
 /// Reads the header and checks what every router checks (RFC 1812 section 5.2.2).
-#[inline]
+#[inline(always)]
 pub(crate) fn parse(packet: &[u8]) -> Result<V4Header, DropReason> {
     let header = V4Header::read(packet).ok_or(DropReason::Truncated)?;
     if header.header < V4_HEADER || header.total < header.header {
@@ -258,7 +258,8 @@ fn check_icmp(header: &V4Header, rest: &[u8]) -> Result<u8, DropReason> {
         .ok_or(DropReason::IcmpType)
 }
 
-fn rewrite_echo(message: &mut [u8], kind: u8, source: u128, destination: u128) {
+#[inline]
+pub(crate) fn rewrite_echo(message: &mut [u8], kind: u8, source: u128, destination: u128) {
     let Some(old) = wire::be16(message, 0) else { return };
     wire::put(message, 0, &[kind]);
     let new = u64::from(wire::be16(message, 0).unwrap_or(0));
@@ -286,8 +287,8 @@ fn check_udp_zero(translator: &Translator, header: &V4Header, udp_zero: bool) ->
 }
 
 /// Section 4.1: returns the size that fragments have to have, if the packet must be fragmented.
-#[inline]
-fn check_size(
+#[inline(always)]
+pub(crate) fn check_size(
     translator: &Translator,
     header: &V4Header,
     payload: usize,

@@ -31,16 +31,22 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
+    /// That of a packet without extension headers.
+    #[inline]
+    pub(crate) fn none(protocol: u8) -> Self {
+        Self {
+            protocol,
+            transport_at: V6_HEADER,
+            fragment: None,
+            segments_left_at: None,
+        }
+    }
+
     /// Walks the headers of `packet`, the first of which is `next`. Stops at a Fragment Header, because nothing
     /// behind it is to be looked at (section 5.1.1).
     #[inline]
     pub(crate) fn walk(packet: &[u8], next: u8) -> Result<Self, DropReason> {
-        let mut chain = Self {
-            protocol: next,
-            transport_at: V6_HEADER,
-            fragment: None,
-            segments_left_at: None,
-        };
+        let mut chain = Self::none(next);
         loop {
             let rest = packet.get(chain.transport_at..).ok_or(DropReason::Truncated)?;
             match chain.protocol {
@@ -155,15 +161,7 @@ pub(crate) fn translate(
     if offload.is_gso() && chain.fragment.is_some() {
         return Err(DropReason::BadOffload.into());
     }
-    let (segment, segments) = if offload.is_gso() {
-        let size = usize::from(offload.gso_size);
-        (
-            V4_HEADER + segment_header + size,
-            rest.len().saturating_sub(segment_header).div_ceil(size.max(1)),
-        )
-    } else {
-        (header4.total, 1)
-    };
+    let (segment, segments) = segments(&offload, segment_header, rest.len());
     let hairpin = translator.hairpin && destination.by_prefix && translator.map.is_mapped(destination.address);
     let limit = if hairpin {
         None
@@ -173,8 +171,8 @@ pub(crate) fn translate(
     let partial = offload.is_partial(chain.transport_at);
     let moved = offload.moved(chain.transport_at, V4_HEADER, Offload::GSO_TCPV4)?;
     if chain.fragment.is_none() {
-        header4.df = segment > LARGEST_WITHOUT_DF;
-        header4.id = next_identification(identification, segments as u32);
+        header4.df = needs_df(segment);
+        header4.id = next_identification(identification, segments);
     }
     let first = chain.is_first();
     let Some(rest) = packet.bytes_mut().get_mut(chain.transport_at..) else {
@@ -199,8 +197,13 @@ pub(crate) fn translate(
 }
 
 /// The IPv4 header to be, without addresses; identification and DF only if they come from a Fragment Header.
-#[inline]
-fn header4(translator: &Translator, header: &V6Header, chain: &Chain, payload: usize) -> Result<V4Header, DropReason> {
+#[inline(always)]
+pub(crate) fn header4(
+    translator: &Translator,
+    header: &V6Header,
+    chain: &Chain,
+    payload: usize,
+) -> Result<V4Header, DropReason> {
     let fragment = chain.fragment;
     let header4 = V4Header {
         header: V4_HEADER,
@@ -254,8 +257,8 @@ impl Quiet {
     }
 }
 
-#[inline]
-fn parse(packet: &[u8]) -> Result<V6Header, DropReason> {
+#[inline(always)]
+pub(crate) fn parse(packet: &[u8]) -> Result<V6Header, DropReason> {
     let header = V6Header::read(packet).ok_or(DropReason::Truncated)?;
     if V6_HEADER + header.payload > packet.len() {
         return Err(DropReason::Truncated);
@@ -266,8 +269,8 @@ fn parse(packet: &[u8]) -> Result<V6Header, DropReason> {
     Ok(header)
 }
 
-#[inline]
-fn check_addresses(header: &V6Header) -> Result<(), DropReason> {
+#[inline(always)]
+pub(crate) fn check_addresses(header: &V6Header) -> Result<(), DropReason> {
     if address::is_illegal6(header.source) || address::is_multicast6(header.source) {
         return Err(DropReason::IllegalSource);
     }
@@ -323,6 +326,24 @@ fn check_forwarding(header: &V6Header, chain: &Chain, quiet: Quiet) -> Result<()
     Ok(())
 }
 
+/// The size of the largest IPv4 packet that a packet with `payload` octets becomes, and how many it becomes.
+#[inline]
+pub(crate) fn segments(offload: &Offload, segment_header: usize, payload: usize) -> (usize, u32) {
+    if !offload.is_gso() {
+        return (V4_HEADER + payload, 1);
+    }
+    // In 32 bits, which many processors divide much faster.
+    let data = payload.saturating_sub(segment_header) as u32;
+    let count = data.div_ceil(u32::from(offload.gso_size.max(1)));
+    (V4_HEADER + segment_header + usize::from(offload.gso_size), count)
+}
+
+/// Section 5.1, for a packet without a Fragment Header.
+#[inline]
+pub(crate) fn needs_df(size: usize) -> bool {
+    size > LARGEST_WITHOUT_DF
+}
+
 /// Returns the size that fragments have to have, if the packet must be fragmented (section 5.1.1).
 #[inline]
 fn check_size(
@@ -347,7 +368,8 @@ fn too_big(translator: &Translator, reason: DropReason, quiet: Quiet) -> Drop {
     quiet.unless_error(reason, Answer::v6(icmp::v6::PACKET_TOO_BIG, 0, mtu))
 }
 
-fn rewrite_echo(message: &mut [u8], kind: u8, header: &V6Header) {
+#[inline]
+pub(crate) fn rewrite_echo(message: &mut [u8], kind: u8, header: &V6Header) {
     let Some(old) = wire::be16(message, 0) else { return };
     wire::put(message, 0, &[kind]);
     let new = u64::from(wire::be16(message, 0).unwrap_or(0));
@@ -358,7 +380,7 @@ fn rewrite_echo(message: &mut [u8], kind: u8, header: &V6Header) {
 
 /// The identification generator of section 5.1; a super-packet uses up one value for each segment.
 #[inline]
-fn next_identification(counter: &mut u32, count: u32) -> u16 {
+pub(crate) fn next_identification(counter: &mut u32, count: u32) -> u16 {
     let value = *counter as u16;
     *counter = counter.wrapping_add(count);
     value

@@ -93,7 +93,7 @@ impl V4Header {
     }
 
     /// The 20-octet header without options, checksum computed.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn bytes(&self) -> [u8; V4_HEADER] {
         let flags = u32::from(self.df) << 14 | u32::from(self.mf) << 13 | ((self.offset / 8) as u32 & 0x1fff);
         let first = 0x4500_0000 | u32::from(self.tos) << 16 | self.total as u32 & 0xffff;
@@ -146,7 +146,7 @@ impl V6Header {
     }
 
     /// The header, flow label zero.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn bytes(&self) -> [u8; V6_HEADER] {
         let first = 0x6000_0000 | u64::from(self.traffic_class) << 20;
         let second = (self.payload as u64 & 0xffff) << 16 | u64::from(self.next) << 8 | u64::from(self.hop_limit);

@@ -1,7 +1,7 @@
 //! The bodies of the fuzz targets, as plain functions: `fuzz/` runs them on made-up input, a test on the corpus.
 //!
-//! Besides not panicking, every result must agree with its own length fields, and a right transport checksum must
-//! come out right.
+//! Besides not panicking, every result must agree with its own length fields, a right transport checksum must come
+//! out right, and the short way of plain packets must do what the long way does.
 
 use clatd_translator::{
     Config, Frame, HEADROOM, IcmpErrors, Kind, Offload, PacketBuf, Translator, UdpZeroChecksum, UnmappedSource,
@@ -118,29 +118,50 @@ fn translator(choice: u8) -> &'static Translator {
 fn translate(choice: u8, offload: Offload, packet: &[u8]) {
     let translator = translator(choice);
     let right = offload == Offload::NONE && checksum(packet) == Some(true);
-    let mut buffer = vec![0; HEADROOM];
-    buffer.extend_from_slice(packet);
-    let mut packet = PacketBuf::new(&mut buffer, HEADROOM, packet.len()).expect("a packet");
+    let (verdict, frames) = both_ways(translator, offload, packet);
     let (mut translated, mut answers) = (0, 0);
-    let mut out = |kind: Kind, _: &Offload, frame: Frame<'_>| {
-        check_lengths(frame.bytes());
+    for (kind, _, frame) in &frames {
+        check_lengths(frame);
         match kind {
             Kind::Translated => translated += 1,
             Kind::Answer => answers += 1,
         }
-        if kind == Kind::Answer || right {
-            assert_ne!(
-                checksum(frame.bytes()),
-                Some(false),
-                "transport checksum: {:02x?}",
-                frame.bytes()
-            );
+        if *kind == Kind::Answer || right {
+            assert_ne!(checksum(frame), Some(false), "transport checksum: {frame:02x?}");
         }
-    };
-    match translator.translate(&mut translator.worker(0), 0, offload, &mut packet, &mut out) {
+    }
+    match verdict {
         Verdict::Translated => assert!(translated > 0 && answers == 0),
         Verdict::Dropped { answered, .. } => assert_eq!((translated, answers), (0, i32::from(answered))),
     }
+}
+
+/// What came out: kind, device header, packet.
+pub type Frames = Vec<(Kind, Offload, Vec<u8>)>;
+
+/// Translates a packet twice by each way, the second time to see the identification go on, and asserts that nothing
+/// tells the two ways apart.
+pub fn both_ways(translator: &Translator, offload: Offload, packet: &[u8]) -> (Verdict, Frames) {
+    let mut workers = [translator.worker(0), translator.worker(0)];
+    let mut go = |long: bool| {
+        let worker = &mut workers[usize::from(long)];
+        let mut buffer = [&[0xa5; HEADROOM][..], packet].concat();
+        let mut packet = PacketBuf::new(&mut buffer, HEADROOM, packet.len()).expect("a packet");
+        let mut frames = Frames::new();
+        let mut out = |kind: Kind, offload: &Offload, frame: Frame<'_>| {
+            frames.push((kind, *offload, frame.bytes().to_vec()));
+        };
+        let verdict = if long {
+            translator.translate_the_long_way(worker, 0, offload, &mut packet, &mut out)
+        } else {
+            translator.translate(worker, 0, offload, &mut packet, &mut out)
+        };
+        (verdict, frames, worker.counters().snapshot())
+    };
+    let result = go(false);
+    assert_eq!(result, go(true), "the two ways differ");
+    assert_eq!(go(false), go(true), "the two ways differ at the second packet");
+    (result.0, result.1)
 }
 
 fn set_version(packet: &mut [u8], version: u8) {

@@ -35,6 +35,7 @@ pub fn run_with(translator: &Translator, worker: &mut Worker, offload: Offload, 
 }
 
 pub fn run(translator: &Translator, packet: &[u8]) -> (Verdict, Vec<Got>) {
+    fuzz::both_ways(translator, Offload::NONE, packet);
     run_with(translator, &mut translator.worker(0), Offload::NONE, packet)
 }
 

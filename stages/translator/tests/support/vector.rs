@@ -239,6 +239,7 @@ pub fn config(text: &str) -> Config {
 pub fn check(case: &Case) -> Result<(), String> {
     let translator = Translator::new(config(&case.config)).map_err(|e| e.to_string())?;
     let input = build::packet(&case.input);
+    super::fuzz::both_ways(&translator, case.offload, &input);
     let (verdict, got) = super::run_with(&translator, &mut translator.worker(0), case.offload, &input);
     let expected_verdict = match &case.drop {
         None => "translated".to_owned(),
