@@ -82,18 +82,17 @@ impl Stage for Route {
                     .await
                     .map_err(world_error(self.name()))?,
             };
-            let lame = lameness(&uplink, facts, world)
-                .await
-                .map_err(world_error(self.name()))?;
-            facts.metric = Some(match lame {
-                None => metric,
-                Some((what, why)) => {
-                    facts
-                        .notes
-                        .push(format!("{what}; IPv4 leaves by other uplinks, if there are any"));
+            facts.metric = Some(match silent_gateway(&uplink, facts, world).await {
+                Ok(None) => metric,
+                Ok(Some(gateway)) => {
+                    facts.notes.push(format!(
+                        "the router {gateway} of {} does not answer; IPv4 leaves by other uplinks, if there are any",
+                        uplink.name
+                    ));
                     let last = metric.value.saturating_add(BEHIND_ALL_OTHERS);
-                    Fact::new(last, Source::Derived(why))
+                    Fact::new(last, Source::Derived("the uplink's router does not answer"))
                 }
+                Err(failure) => return Err(world_error(self.name())(failure)),
             });
         }
         Ok(Verdict::Ready)
@@ -140,37 +139,6 @@ async fn vrf_of(uplink: &Link, world: &dyn World) -> Result<Option<Fact<Link>>, 
         .into_iter()
         .find(|link| link.index == master && link.vrf_table.is_some());
     Ok(vrf.map(|vrf| Fact::new(vrf, Source::Kernel("master of the uplink"))))
-}
-
-/// Why nothing gets anywhere by this uplink at present, in a sentence and in short.
-async fn lameness(
-    uplink: &Link,
-    facts: &Facts,
-    world: &dyn World,
-) -> Result<Option<(String, &'static str)>, WorldError> {
-    if let Some(gateway) = silent_gateway(uplink, facts, world).await? {
-        let what = format!("the router {gateway} of {} does not answer", uplink.name);
-        return Ok(Some((what, "the uplink's router does not answer")));
-    }
-    Ok(cannot_ask(uplink, facts, world).await?.then(|| {
-        let what = format!("the link-local address of {} is still tentative", uplink.name);
-        (what, "the uplink's link-local address is tentative")
-    }))
-}
-
-/// Whether the router's link-layer address cannot be asked for yet. After its carrier was away the kernel has forgotten
-/// all neighbours, and it sends solicitations for forwarded packets from the link-local address, which first has to pass
-/// duplicate address detection again: what is sent this way meanwhile waits for a second.
-async fn cannot_ask(uplink: &Link, facts: &Facts, world: &dyn World) -> Result<bool, WorldError> {
-    if facts.plat_gateway.is_none() {
-        return Ok(false);
-    }
-    let addresses = world.addresses6(&uplink.name).await?;
-    let mut local = addresses
-        .iter()
-        .filter(|address| address.address.is_unicast_link_local())
-        .peekable();
-    Ok(local.peek().is_some() && local.all(|address| address.tentative))
 }
 
 /// The uplink's router, if it does not answer. (There would be another one in its place if there were any that does.)

@@ -641,18 +641,6 @@ fn discovery_and_addresses() -> Vec<Case> {
                 ..address("2001:db8:1::5", 128)
             }]),
         ),
-        case(
-            "link-local-address-tentative",
-            &[],
-            with_addresses(vec![
-                address("2001:db8:1::211:22ff:fe33:4455", 64),
-                Address6 {
-                    global: false,
-                    tentative: true,
-                    ..address("fe80::211:22ff:fe33:4455", 64)
-                },
-            ]),
-        ),
         case("address-none", &[], with_addresses(Vec::new())),
         case("shared", &[("clat-v6-addr", json!("shared"))], with_source(world())),
         case("shared-without-source", &[("clat-v6-addr", json!("shared"))], world()),
