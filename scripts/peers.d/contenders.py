@@ -180,7 +180,7 @@ type=ethernet
 interface-name=up{k}
 [ipv4]
 method=auto
-clat=no
+clat=0
 may-fail=true
 dhcp-timeout=2147483647
 route-metric={metric}
