@@ -284,7 +284,10 @@ impl Runner {
         let stop = self.stop.clone();
         match apply::apply(steps, &mut *self.system, &mut *self.journal, &|| stop.is_cancelled()).await {
             Ok(()) => {
-                self.announce(plan);
+                self.tell(plan);
+                if let Some((uplink, address)) = claimed_by(&plan.facts) {
+                    self.world.announce(&uplink, address).await;
+                }
                 Ok(())
             }
             Err(ApplyError::Stopped) => Err(Why::Stopped),
@@ -388,7 +391,7 @@ impl Runner {
         failures.is_empty()
     }
 
-    fn announce(&self, plan: &Plan) {
+    fn tell(&self, plan: &Plan) {
         let facts = &plan.facts;
         if let (Some(prefix), Some(uplink), Some(address)) = (&facts.plat_prefix, &facts.uplink, &facts.clat_v6_addr) {
             info!(

@@ -19,8 +19,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::kernel::{Reachability, reachability};
 use crate::world::SilentRouters;
 
-/// A burst is over after this much silence ...
-const CALM: Duration = Duration::from_millis(150);
+/// A burst is over after this much silence, in which packets of an uplink that has failed are lost ...
+const CALM: Duration = Duration::from_millis(40);
 /// ... and is reported after this long in any case.
 const LONGEST: Duration = Duration::from_millis(600);
 
@@ -145,6 +145,16 @@ mod tests {
         assert_eq!(*receiver.borrow_and_update(), 1);
         receiver.changed().await.unwrap();
         assert_eq!(*receiver.borrow_and_update(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_by_itself_is_reported_at_once() {
+        let (sender, mut receiver) = watch::channel(0);
+        let event = stream::iter([()]).chain(stream::pending());
+        tokio::spawn(count_bursts(event.boxed(), sender));
+        let begun = Instant::now();
+        receiver.changed().await.unwrap();
+        assert!(begun.elapsed() <= Duration::from_millis(50), "{:?}", begun.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

@@ -20,11 +20,17 @@ fn read(name: &str) -> Option<String> {
     fs::read_to_string(file(name)).ok()
 }
 
-fn rows() -> Vec<Row> {
+/// The page without what scripts/peers writes into it, and that.
+fn page() -> (String, String) {
     let page = read("PEERS.md").unwrap();
-    // Behind it stands what was measured, in other tables.
-    let (limits, _) = page.split_once("\n## Measured side by side\n").unwrap();
-    let tables = limits.lines().filter(|line| line.starts_with('|'));
+    let (before, rest) = page.split_once("<!-- measured: begin -->").unwrap();
+    let (measured, after) = rest.split_once("<!-- measured: end -->").unwrap();
+    (format!("{before}{after}"), measured.to_owned())
+}
+
+fn rows() -> Vec<Row> {
+    let (page, _) = page();
+    let tables = page.lines().filter(|line| line.starts_with('|'));
     let content = tables.filter(|line| !line.starts_with("| limit ") && !line.starts_with("|---"));
     content
         .map(|line| {
@@ -125,6 +131,22 @@ fn each_row_is_shown_by_what_exists() {
         }
     }
     assert!(problems.is_empty(), "PEERS.md:\n{}", problems.join("\n"));
+}
+
+/// What `scripts/peers --write` puts there: for each row what each contender did.
+#[test]
+fn each_measurement_is_of_every_contender() {
+    let (_, measured) = page();
+    for version in ["Linux ", "clatd ", "TAYGA ", "NetworkManager "] {
+        assert!(measured.contains(version), "measured with which {version}?");
+    }
+    let rows: Vec<&str> = measured.lines().filter(|line| line.starts_with("| ")).collect();
+    assert!(rows.len() >= 60, "only {} rows", rows.len());
+    for row in rows {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        assert_eq!(cells.len(), 5, "{row}");
+        assert!(cells[1..].iter().all(|cell| !cell.is_empty()), "{row}");
+    }
 }
 
 #[test]

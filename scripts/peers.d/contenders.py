@@ -12,6 +12,8 @@ from lab import run, wait
 class Contender:
     """What the scenarios ask of each of them. Uplinks are numbers."""
 
+    restarts = "is restarted by hand"
+
     def __init__(self, lab, program):
         self.lab, self.program, self.uplinks, self.children = lab, program, [], {}
 
@@ -40,11 +42,21 @@ class Contender:
                 child.wait(20)
         self.children = {}
 
+    def kill(self):
+        self.groups(signal.SIGKILL)
+
     def stop(self):
         self.groups(signal.SIGTERM)
 
     def ended(self):
         return [k for k, child in self.children.items() if child.poll() is not None]
+
+    def native_comes(self, k):
+        self.lab.isp(k, f"ip address add 192.168.{k}.1/24 dev cust")
+        self.lab.host(f"ip address add 192.168.{k}.2/24 dev up{k} && ip route add default via 192.168.{k}.1 dev up{k}")
+
+    def native_goes(self, k):
+        self.lab.host(f"ip route del default via 192.168.{k}.1 dev up{k}; ip address del 192.168.{k}.2/24 dev up{k}")
 
 
 class Clatd(Contender):
@@ -69,11 +81,19 @@ class Clatd(Contender):
             self.instance(k)
         self.children["daemon"] = self.lab.start(self.lab.command("host", self.words()), "contender.log")
 
+    def add(self, k):
+        self.uplinks.append(k)
+        self.instance(k)
+        run(self.lab.command("host", self.words("reload")))
+
+    def remove(self, k):
+        self.uplinks.remove(k)
+        (self.lab.files / "instances.d" / f"up{k}.conf").unlink()
+        run(self.lab.command("host", self.words("reload")))
+
 
 class Perl(Contender):
-    """One of Debian's Perl clatd per uplink, each with everything of its own that its configuration can give it."""
-
-    title = "Perl clatd, one per uplink"
+    """One or several of Debian's Perl clatd, each with everything of its own that its configuration can give it."""
 
     def device(self, k):
         return f"clat{k}"
@@ -116,6 +136,32 @@ class Perl(Contender):
             self.begin(k)
             wait(10, lambda k=k: self.children[k].poll() is not None or self.lab.host(f"pgrep -g {self.children[k].pid} -x tayga || true").strip())
 
+    def add(self, k):
+        self.uplinks.append(k)
+        self.begin(k)
+
+    def remove(self, k):
+        self.uplinks.remove(k)
+        child = self.children.pop(k)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGTERM)
+        child.wait(20)
+
+
+class PerlOne(Perl):
+    title = "Perl clatd, one"
+
+    def launch(self, uplinks):
+        super().launch(list(uplinks)[:1])
+
+    def settings(self, k, n):
+        # As Debian's clatd.service runs it: the uplink is found by the route to the PLAT.
+        return {"v4-conncheck-delay": 0, "clat-dev": "clat0"}
+
+
+class PerlEach(Perl):
+    title = "Perl clatd, one per uplink"
+
 
 CONF = """[main]
 plugins=keyfile
@@ -134,7 +180,7 @@ type=ethernet
 interface-name=up{k}
 [ipv4]
 method=auto
-clat=no
+clat=0
 may-fail=true
 dhcp-timeout=2147483647
 route-metric={metric}
@@ -206,14 +252,33 @@ class NetworkManager(Contender):
         for k in uplinks:
             self.set(k, self.mode)
 
+    def add(self, k):
+        self.uplinks.append(k)
+        self.set(k, self.mode)
+
+    def remove(self, k):
+        self.uplinks.remove(k)
+        self.set(k, "no")
+
     def stop(self):
         if self.manager.poll() is not None:
             self.daemon()
         for k in list(self.uplinks):
             self.set(k, "no")
 
+    def kill(self):
+        self.manager.kill()
+        self.manager.wait()
+
     def ended(self):
         return []
 
+    def native_comes(self, k):
+        self.lab.isp(k, f"ip address add 192.168.{k}.1/24 dev cust")
+        self.nmcli("device", "modify", f"up{k}", "ipv4.addresses", f"192.168.{k}.2/24", "ipv4.gateway", f"192.168.{k}.1", "ipv4.clat", self.mode)
 
-CONTENDERS = {"clatd": Clatd, "perl": Perl, "nm": NetworkManager}
+    def native_goes(self, k):
+        self.nmcli("device", "modify", f"up{k}", "ipv4.gateway", "", "ipv4.addresses", "", "ipv4.clat", self.mode)
+
+
+CONTENDERS = {"clatd": Clatd, "perl1": PerlOne, "perl2": PerlEach, "nm": NetworkManager}

@@ -6,14 +6,17 @@ import pathlib
 import sys
 import traceback
 
+import packets
 import report
 import scenarios
 from contenders import CONTENDERS
 
+GROUPS = scenarios.GROUPS | {"packets": packets.packets}
+
 
 def measure(options, group, name):
     print(f"{group}: {name}", file=sys.stderr, flush=True)
-    rows, left = scenarios.GROUPS[group](options, CONTENDERS[name])
+    rows, left = GROUPS[group](options, CONTENDERS[name])
     (options.output / f"{group}-{name}.json").write_text(json.dumps(rows, indent=1))
     detail = "".join(f"{kind} {sign}: {line}\n" for (kind, sign), lines in left.items() for line in lines)
     (options.output / f"{group}-{name}.residue").write_text(detail)

@@ -6,12 +6,15 @@ import re
 import subprocess
 
 from contenders import CONTENDERS
-from lab import HERE
 
-ORDER = ["same", "different"]
+ORDER = ["same", "different", "events", "life", "four", "packets"]
 TITLES = {
     "same": "Two uplinks, both with 64:ff9b::/96",
     "different": "Two uplinks with prefixes of their own",
+    "events": "What networks do to a host with two uplinks",
+    "life": "Starting, stopping, being killed",
+    "four": "Four uplinks",
+    "packets": "Packets, on one uplink",
 }
 
 
@@ -44,7 +47,7 @@ def table(options):
         lines.append("|---|" + "---|" * len(columns))
         lines += [f"| {row} | " + " | ".join(column.get(row, "-") for column in columns.values()) + " |" for row in rows]
         parts.append("\n".join(lines) + "\n")
-    commit = subprocess.run(["git", "-C", str(HERE), "log", "-1", "--format=%h"], capture_output=True, text=True, check=False).stdout.strip()
+    commit = subprocess.run(["git", "-C", options.root, "log", "-1", "--format=%h"], capture_output=True, text=True, check=False).stdout.strip()
     heads = [
         f"Linux {platform.release().split('-')[0]}; clatd {commit}; of Debian's unstable release the Perl clatd {version(options, 'clatd')} with"
         f" TAYGA {version(options, 'tayga')}, and NetworkManager {version(options, 'network-manager')}.",

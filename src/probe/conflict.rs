@@ -54,21 +54,32 @@ impl ConflictWatch {
     }
 }
 
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+
 /// Tells all neighbours that `address` is at `device`, in place of what they know (RFC 4861 section 7.2.6).
 pub async fn advertise(device: &str, address: Ipv6Addr) -> Result<(), ProbeError> {
-    const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    unsolicited(device, address, ALL_NODES, true).await
+}
+
+/// Tells all routers that `address` is at `device` from now on, if they know of no other place (RFC 9131 section 6.1.1).
+pub async fn announce(device: &str, address: Ipv6Addr) -> Result<(), ProbeError> {
+    unsolicited(device, address, ALL_ROUTERS, false).await
+}
+
+async fn unsolicited(device: &str, address: Ipv6Addr, group: Ipv6Addr, overriding: bool) -> Result<(), ProbeError> {
     let advertisement = |own| {
         Message::Advertisement(Advertisement {
             source: address,
-            destination: ALL_NODES,
+            destination: group,
             target: address,
             router: false,
             solicited: false,
-            overriding: true,
+            overriding,
             target_link_address: Some(own),
         })
     };
-    send(device, address, ALL_NODES, advertisement).await
+    send(device, address, group, advertisement).await
 }
 
 /// Asks whether another node has `address`; a [`ConflictWatch`] hears the answers.

@@ -10,7 +10,7 @@ mod dad;
 mod packet;
 mod reach;
 
-pub use conflict::{ConflictWatch, advertise, solicit};
+pub use conflict::{ConflictWatch, advertise, announce, solicit};
 pub use dad::{Outcome, detect, is_duplicate};
 pub use reach::{How, answers, is_never_probed};
 

@@ -124,6 +124,15 @@ impl Claims {
         }
     }
 
+    /// The address is answered for from now on.
+    pub(super) async fn announce(&self, device: &str, address: Ipv6Addr) {
+        let key = (device.to_owned(), address);
+        let ours = matches!(self.lock().get(&key), Some(Claim::Ours { .. }));
+        if ours {
+            log_failure(&key, probe::announce(device, address).await);
+        }
+    }
+
     /// Defends the address, until it is given back, against others that advertise it, and has another one looked for
     /// when they persist. That somebody only checks it for duplicates is no matter: the kernel answers.
     async fn attend(self, key: (String, Ipv6Addr), mut reports: mpsc::Receiver<Conflict>, notify: Notify) {

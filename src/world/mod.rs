@@ -420,6 +420,12 @@ impl World for SystemWorld {
         }
     }
 
+    async fn announce(&self, device: &str, address: Ipv6Addr) {
+        if let Some(claims) = &self.claims {
+            claims.announce(device, address).await;
+        }
+    }
+
     async fn delegated_prefix(&self, device: &str) -> Result<Option<Fact<Ipv6Net>>, WorldError> {
         // A dry run asks nobody for a prefix; it knows what an earlier run was given.
         if self.claims.is_none() {

@@ -192,6 +192,10 @@ pub trait World: Send + Sync {
     /// An address for which [`World::duplicate_of`] found nobody is not used any more, so that it need not be defended.
     async fn give_back(&self, _device: &str, _address: Ipv6Addr) {}
 
+    /// An address for which [`World::duplicate_of`] found nobody is in use from now on. A router that asked for it before,
+    /// for packets that came when nobody answered, would not ask again for up to a second (RFC 9131).
+    async fn announce(&self, _device: &str, _address: Ipv6Addr) {}
+
     /// The first /64 of the prefix that DHCPv6 delegated on a device (RFC 8415); `None` = none yet.
     async fn delegated_prefix(&self, _device: &str) -> Result<Option<Fact<ipnet::Ipv6Net>>, WorldError> {
         Ok(None)

@@ -75,6 +75,62 @@ fn an_uplink_that_fails_leaves_the_way_to_the_next() {
     stop(&lab, &mut daemon, &before, &[]);
 }
 
+/// A router that brings something for the CLAT right when its carrier is back, for packets that had waited, asks for the
+/// CLAT's address before that is there, and would ask again a second later only. It is told, so that nothing has to wait.
+#[test]
+fn an_uplink_that_is_back_lets_nothing_wait_for_its_router() {
+    let lab = raise(&[Uplink::new(), Uplink::new()]);
+    lab.run("isp0", "sysctl -qw net.ipv6.conf.cust.keep_addr_on_down=1")
+        .ok("the router keeps its address");
+    let before = sorted_state(&lab);
+    let mut daemon = start(&lab, &[EVERY_UPLINK, "plat-prefix=64:ff9b::/96"], 2);
+    leaves_by(&lab, None, 0);
+    lab.run("isp0", "ip link set cust down").ok("carrier lost");
+    fails_over(&lab, &device(1), FAIL_OVER + SLACK);
+    leaves_by(&lab, None, 1);
+
+    let mut traffic = lab
+        .command("host")
+        .args([
+            "python3",
+            "-u",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lab-net.py"),
+        ])
+        .args(["outage", SERVER, "--limit", "5"])
+        .stdout(std::fs::File::create(lab.file("outage")).unwrap())
+        .spawn()
+        .unwrap();
+    assert!(poll(PATIENCE, || lab.read("outage").contains("up ")));
+    // Somebody out there goes on sending to the CLAT's address, for as long as it takes to be on line again.
+    let derived = crate::bed::DERIVED_V6;
+    let mut sender = lab
+        .command("isp0")
+        .args(["timeout", "20", "sh", "-c"])
+        .arg(format!(
+            "until ip route get {derived} oif cust; do sleep 0.01; done; ping -n -c 1 -W 1 {derived}"
+        ))
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    lab.run("isp0", "ip link set cust up").ok("carrier back");
+    let back = poll(PATIENCE, || best(&lab) == Some(device(0)));
+    assert!(back, "{}\n{}", lab.host("ip route; ip -6 address"), daemon.output());
+    std::thread::sleep(Duration::from_secs(2));
+    traffic.kill().unwrap();
+    traffic.wait().unwrap();
+    // Nothing answers, for it is no PLAT that asks.
+    assert_eq!(sender.wait().unwrap().code(), Some(1), "it could ask");
+    let gaps = lab.read("outage");
+    let longest = gaps
+        .lines()
+        .filter_map(|line| line.strip_prefix("gap ")?.parse::<f64>().ok())
+        .fold(0.0, f64::max);
+    assert!(longest < 0.5, "nothing for {longest} s:\n{gaps}");
+    assert_eq!(seen(&lab, None), Some(0));
+    stop(&lab, &mut daemon, &before, &[]);
+}
+
 /// An uplink that is unplugged, withdrawn by its router, without addresses, or whose router is silent: each time the best
 /// IPv4 default route leaves it in time (of a silent router from when the kernel knows it), and returns.
 #[test]
