@@ -10,7 +10,8 @@
                                        --rdnss ADDRESS=LIFETIME, --router-lifetime N)
   lab-net.py neighbour DEVICE          a node that claims addresses of others, on a device without IPv6:
                                        --advertise ADDRESS --times N advertises it N times (0: for ever), a second apart;
-                                       --take PREFIX --spare ADDRESS claims every address that anybody asks for
+                                       --take PREFIX --spare ADDRESS claims every address that anybody asks for,
+                                       --delay SECONDS later
   lab-net.py outage ADDRESS            UDP echo every 10 ms: prints each time at which answers begin or end, and the longest
                                        time between two, until killed
 
@@ -199,6 +200,7 @@ def neighbour(arguments):
             target = frame[62:78]
             solicited = len(frame) >= 78 and frame[20] == 58 and frame[54] == 135 and frame[6:12] != mac
             if prefix and solicited and ipaddress.IPv6Address(target) in prefix and target not in spared:
+                time.sleep(arguments.delay)
                 claim(target)
                 if target not in claimed:
                     claimed.append(target)
@@ -248,6 +250,7 @@ def main():
     hostile.add_argument("--times", type=int, default=0)
     hostile.add_argument("--take")
     hostile.add_argument("--spare", action="append", default=[])
+    hostile.add_argument("--delay", type=float, default=0)
     watcher = modes.add_parser("outage")
     watcher.add_argument("address")
     watcher.add_argument("--limit", type=float, default=0.1)

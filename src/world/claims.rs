@@ -2,22 +2,30 @@
 //! for others that take it all the same while it is in use.
 //!
 //! ```text
-//!             nobody has it           another node persists        given back
-//!  unknown ------------------> Ours ------------------------> Ours, disputed ------> Taken
-//!     |                         | given back: unknown again                            |
-//!     +------------- somebody has it: Taken -------------------------------------------+ after TAKEN_FOR: unknown
+//!            nobody within HASTE               nobody             another node persists        given back
+//!  unknown ---------------------> Optimistic ---------> Ours ------------------------> Ours, disputed ------> Taken
+//!     |                             |                    | given back: unknown again                            |
+//!     +---- somebody has it --------+---------------------------------------> Taken ---------------------------+ after
+//!                                                                                             TAKEN_FOR: unknown
 //! ```
+//!
+//! All addresses that come here were made by an algorithm that hardly makes the same one twice, which is where
+//! RFC 4429 section 3.1 lets an address be used while its detection goes on. What it asks for then (section 3.2) is so
+//! by itself: the kernel's advertisements for proxied and joined addresses never override what neighbours know, and its
+//! solicitations never have such an address as their source. An optimistic address is not defended.
 //!
 //! A disputed address is defended as long as it is in use: where there is no other one, it is kept.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::Ipv6Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clatd_stages::nd::{Answer, Conflict, Defence, How, MOST_MOVES, Moves, Parameters};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, warn};
 
 use super::Notify;
@@ -26,20 +34,32 @@ use crate::probe::{self, ConflictWatch, ProbeError};
 
 /// The shortest and the longest time that a neighbour is given to answer, whatever a router says.
 const RETRANSMIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
-/// How long an address that somebody has is left alone before it is tried again.
+/// What an address's owner has for its answer before the address is used while it still may answer.
+const HASTE: Duration = Duration::from_millis(100);
+/// How long an address that somebody has is left alone before it is tried again; so long nothing is used in haste, either,
+/// on a link where somebody answered too late for it.
 const TAKEN_FOR: Duration = Duration::from_secs(600);
 /// How often who claims an address in use is asked whether it has it.
 const PROBE: Duration = Duration::from_secs(2);
 
+/// An address on a device.
+type Key = (String, Ipv6Addr);
+/// Who else has an address.
+type Detected = Result<Option<Conflict>, ProbeError>;
+
 /// What is known of each address. Clones share it.
 #[derive(Clone)]
 pub(super) struct Claims {
-    known: Arc<Mutex<BTreeMap<(String, Ipv6Addr), Claim>>>,
+    known: Arc<Mutex<BTreeMap<Key, Claim>>>,
     moves: Arc<Mutex<BTreeMap<String, Moves>>>,
+    /// By device, when somebody last answered after HASTE.
+    late: Arc<Mutex<BTreeMap<String, Instant>>>,
     begun: Instant,
 }
 
 enum Claim {
+    /// Nobody has spoken up so far, and it is used; the task waits until the detection ends.
+    Optimistic { _detection: JoinSet<()> },
     /// Nobody else has it; the watch reports if that changes.
     Ours {
         _watch: ConflictWatch,
@@ -72,6 +92,7 @@ impl Claims {
         Self {
             known: Arc::default(),
             moves: Arc::default(),
+            late: Arc::default(),
             begun: Instant::now(),
         }
     }
@@ -93,16 +114,66 @@ impl Claims {
             ) if taken.holds() => {
                 return Ok(Some(taken.by.clone()));
             }
-            Some(Claim::Ours { .. }) => return Ok(None),
+            Some(Claim::Ours { .. } | Claim::Optimistic { .. }) => return Ok(None),
             _ => {}
         }
-        if let Some(conflict) = probe::is_duplicate(device, address, parameters(device)).await? {
+        let mut detection = detect(key.clone());
+        if let Ok(found) = timeout(self.patience(device), ended(&mut detection)).await {
+            return self.conclude(key, found?, notify);
+        }
+        debug!("{address} on {device} is used while duplicate address detection goes on");
+        let mut known = self.lock();
+        let mut task = JoinSet::new();
+        task.spawn(self.clone().settle(key.clone(), detection, Arc::clone(notify)));
+        known.insert(key, Claim::Optimistic { _detection: task });
+        Ok(None)
+    }
+
+    /// How long the detection is waited for.
+    fn patience(&self, device: &str) -> Duration {
+        let late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        match late.get(device) {
+            Some(since) if since.elapsed() < TAKEN_FOR => Duration::MAX,
+            _ => HASTE,
+        }
+    }
+
+    /// What comes of an address that is used already.
+    async fn settle(self, key: Key, mut detection: JoinSet<Detected>, notify: Notify) {
+        let found = ended(&mut detection).await;
+        let (device, address) = (key.0.clone(), key.1);
+        let concluded = found.and_then(|found| {
+            if let Some(conflict) = &found {
+                warn!("{conflict} on {device}, as it said late; another address is looked for");
+                let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+                late.insert(device.clone(), Instant::now());
+            }
+            self.conclude(key.clone(), found, &notify)
+        });
+        match concluded {
+            Ok(None) => {}
+            Ok(Some(_)) => notify(),
+            Err(error) => {
+                debug!(
+                    "duplicate address detection of {address} on {device} begins again: {}",
+                    crate::report::chain(&error)
+                );
+                self.lock().remove(&key);
+                notify();
+            }
+        }
+    }
+
+    /// The detection has ended.
+    fn conclude(&self, key: Key, found: Option<Conflict>, notify: &Notify) -> Result<Option<String>, ProbeError> {
+        if let Some(conflict) = found {
             let by = conflict.to_string();
             self.lock().insert(key, Claim::Taken(Taken::now(by.clone())));
             return Ok(Some(by));
         }
+        debug!("no neighbour has {} on {}", key.1, key.0);
         let (reports, reported) = mpsc::channel(8);
-        let watch = ConflictWatch::start(device, address, reports)?;
+        let watch = ConflictWatch::start(&key.0, key.1, reports)?;
         let claim = Claim::Ours {
             _watch: watch,
             disputed: None,
@@ -116,18 +187,27 @@ impl Claims {
     pub(super) fn give_back(&self, device: &str, address: Ipv6Addr) {
         let key = (device.to_owned(), address);
         let mut known = self.lock();
-        if let Some(Claim::Ours { disputed, .. }) = known.get(&key) {
-            match disputed.clone() {
-                Some(taken) => known.insert(key, Claim::Taken(taken)),
-                None => known.remove(&key),
-            };
+        match known.get(&key) {
+            Some(Claim::Ours {
+                disputed: Some(taken), ..
+            }) => {
+                let taken = taken.clone();
+                known.insert(key, Claim::Taken(taken));
+            }
+            Some(Claim::Ours { disputed: None, .. } | Claim::Optimistic { .. }) => {
+                known.remove(&key);
+            }
+            Some(Claim::Taken(_)) | None => {}
         }
     }
 
     /// The address is answered for from now on.
     pub(super) async fn announce(&self, device: &str, address: Ipv6Addr) {
         let key = (device.to_owned(), address);
-        let ours = matches!(self.lock().get(&key), Some(Claim::Ours { .. }));
+        let ours = matches!(
+            self.lock().get(&key),
+            Some(Claim::Ours { .. } | Claim::Optimistic { .. })
+        );
         if ours {
             log_failure(&key, probe::announce(device, address).await);
         }
@@ -135,7 +215,7 @@ impl Claims {
 
     /// Defends the address, until it is given back, against others that advertise it, and has another one looked for
     /// when they persist. That somebody only checks it for duplicates is no matter: the kernel answers.
-    async fn attend(self, key: (String, Ipv6Addr), mut reports: mpsc::Receiver<Conflict>, notify: Notify) {
+    async fn attend(self, key: Key, mut reports: mpsc::Receiver<Conflict>, notify: Notify) {
         let (device, address) = (&key.0, key.1);
         let mut defence = Defence::default();
         let mut kept = false;
@@ -179,7 +259,7 @@ impl Claims {
     }
 
     /// Another node does not let the address go; true = another address is to be looked for.
-    fn dispute(&self, key: &(String, Ipv6Addr), conflict: &Conflict, kept: &mut bool) -> bool {
+    fn dispute(&self, key: &Key, conflict: &Conflict, kept: &mut bool) -> bool {
         let device = &key.0;
         let mut known = self.lock();
         let Some(Claim::Ours { disputed, .. }) = known.get_mut(key) else {
@@ -203,17 +283,35 @@ impl Claims {
         false
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, Ipv6Addr), Claim>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Claim>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn log_failure((device, address): &(String, Ipv6Addr), sent: Result<(), ProbeError>) {
+fn log_failure((device, address): &Key, sent: Result<(), ProbeError>) {
     if let Err(error) = sent {
         debug!(
             "{address} on {device} cannot be defended: {}",
             crate::report::chain(&error)
         );
+    }
+}
+
+/// Duplicate address detection, which ends when it is dropped.
+fn detect((device, address): Key) -> JoinSet<Detected> {
+    let mut detection = JoinSet::new();
+    detection.spawn(async move { probe::is_duplicate(&device, address, parameters(&device)).await });
+    detection
+}
+
+async fn ended(detection: &mut JoinSet<Detected>) -> Detected {
+    match detection.join_next().await {
+        Some(Ok(found)) => found,
+        Some(Err(failed)) => Err(ProbeError::System {
+            doing: "duplicate address detection".into(),
+            source: io::Error::other(failed),
+        }),
+        None => Ok(None),
     }
 }
 

@@ -3,7 +3,7 @@
 //! All but `shared` and `pd` are made in the network of the uplink's address that goes best with the PLAT prefix.
 //! `derived` is the algorithm of the 2016 clatd: of a modified EUI-64 address, which it prefers, the middle 16 bits become
 //! c1a7, else the interface identifier is random. `stable` and
-//! `checksum-neutral` make the identifier by a hash. Each is checked for duplicates before it is used, and the next
+//! `checksum-neutral` make the identifier by a hash. Each is checked for duplicates, and the next
 //! candidate is taken where somebody has it. Where the uplink has no prefix to derive from, only single addresses
 //! (DHCPv6, many virtual servers), the host's own is shared.
 //!

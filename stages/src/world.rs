@@ -184,7 +184,7 @@ pub trait World: Send + Sync {
     }
 
     /// Who has this address on the device's link already, found by duplicate address detection (RFC 4862 section 5.4);
-    /// `None` = nobody, or the link knows no such thing.
+    /// `None` = nobody, none in time (it may be known later, RFC 4429), or the link knows no such thing.
     async fn duplicate_of(&self, _device: &str, _address: Ipv6Addr) -> Result<Option<String>, WorldError> {
         Ok(None)
     }

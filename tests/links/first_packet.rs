@@ -10,8 +10,9 @@ use nix::sys::signal::Signal;
 
 /// What a router of an IPv6-only network says: all of it in one advertisement.
 const EVERYTHING: &str = "--pref64 64:ff9b::/96=600 --prefix 3fff:1:0:1::/64=86400,14400";
-/// Far more than it takes where nothing makes us wait, for the machine may be busy.
-const LIMIT: Duration = Duration::from_millis(2500);
+/// Far more than it takes where nothing makes us wait, for the machine may be busy, but less than the second of duplicate
+/// address detection.
+const LIMIT: Duration = Duration::from_millis(1000);
 const ROUNDS: usize = 3;
 
 /// The moments at which the daemon writes lines with these words, in seconds after `begin`.

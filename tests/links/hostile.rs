@@ -83,7 +83,13 @@ fn up(lab: &Lab) -> Daemon {
     advertise(lab, "--pref64 64:ff9b::/96=600 --prefix 3fff:1:0:1::/64=86400,14400");
     daemon.wait_until_running(lab);
     assert_eq!(fact(lab, "clat_v6_addr"), DERIVED_V6);
+    says(&daemon, &format!("no neighbour has {DERIVED_V6}"));
     daemon
+}
+
+fn says(daemon: &Daemon, words: &str) {
+    let said = poll(Duration::from_secs(20), || daemon.output().contains(words));
+    assert!(said, "no \"{words}\" in\n{}", daemon.output());
 }
 
 fn daemon_says(lab: &Lab, word: &str) -> bool {
@@ -139,6 +145,36 @@ fn a_neighbour_that_persists_gets_the_address() {
     daemon.stop(Signal::SIGTERM);
 }
 
+/// It has the address that would be derived, and is slow to say so: the address is used meanwhile (RFC 4429), and left to
+/// it then. From now on everybody on this link is given the time that RFC 4862 gives them.
+#[test]
+fn a_neighbour_that_answers_late_keeps_its_address() {
+    let lab = raise();
+    let neighbour = Neighbour::start(&lab, &format!("--take {DERIVED_V6}/128 --delay 0.6"));
+    let mut daemon = Daemon::start(&lab, &["when-idle=wait", "debug=1"]);
+    daemon.wait_for("it is idle", || daemon_says(&lab, "idle"));
+    advertise(&lab, "--pref64 64:ff9b::/96=600 --prefix 3fff:1:0:1::/64=86400,14400");
+    daemon.wait_until_running(&lab);
+    assert_eq!(fact(&lab, "clat_v6_addr"), DERIVED_V6, "it is used at once");
+    says(
+        &daemon,
+        &format!("{MAC} has {DERIVED_V6} on up0, as it said late; another address is looked for"),
+    );
+    daemon.wait_for("it has another address", || {
+        let now = fact(&lab, "clat_v6_addr");
+        now != DERIVED_V6 && now != "null"
+    });
+    let address = fact(&lab, "clat_v6_addr");
+    says(&daemon, &format!("no neighbour has {address} on up0"));
+    let in_haste = |address: &str| format!("{address} on up0 is used while duplicate address detection goes on");
+    assert!(daemon.output().contains(&in_haste(DERIVED_V6)), "{}", daemon.output());
+    assert!(!daemon.output().contains(&in_haste(&address)), "{}", daemon.output());
+    traffic::ping(&lab);
+    assert!(!daemon.output().contains("it is defended"), "{}", daemon.output());
+    drop(neighbour);
+    daemon.stop(Signal::SIGTERM);
+}
+
 /// It claims whatever address anybody asks for, in use or not.
 #[test]
 fn a_neighbour_that_claims_everything_does_not_make_the_address_wander() {
@@ -148,10 +184,7 @@ fn a_neighbour_that_claims_everything_does_not_make_the_address_wander() {
     meter.wait_up();
     let words = format!("--advertise {DERIVED_V6} --take 3fff:1:0:1::/64 --spare {HOST} --spare {ROUTER}");
     let neighbour = Neighbour::start(&lab, &words);
-    let said = poll(Duration::from_secs(20), || {
-        daemon.output().contains("may be claiming every one")
-    });
-    assert!(said, "{}", daemon.output());
+    says(&daemon, "may be claiming every one");
     std::thread::sleep(Duration::from_secs(5));
     // Nothing better was found, so the address is kept and defended; IPv4 is not torn down.
     assert_eq!(fact(&lab, "clat_v6_addr"), DERIVED_V6);

@@ -69,8 +69,11 @@ pub(super) const KEYS: &[Key] = &[
                \n\
                With `pd` a prefix is asked for on the uplink by DHCPv6 (RFC 8415), and the address is one of its first /64.\n\
                \n\
-               What `derived`, `stable` and `checksum-neutral` choose is checked for duplicates before it is used (RFC 4862), which takes a second, \
-               or the retransmission time that routers advertise; if somebody has it, the next candidate is tried, four at most.\n\
+               What `derived`, `stable` and `checksum-neutral` choose is checked for duplicates (RFC 4862): if somebody has it, the next candidate \
+               is tried, four at most.\n\
+               It is used when nobody has answered for a tenth of a second, and given up if somebody answers later \
+               (RFC 4429), within a second or the retransmission time that routers advertise; on a link where that has happened, all of that \
+               time is waited for in the next ten minutes.\n\
                An address in use is defended: when a neighbour advertises it, it is advertised, too, once a second at most.\n\
                It is given up for the next candidate only when the neighbour persists for five seconds, and three times an hour at most; \
                where no candidate is free or this has happened too often, it is kept and defended.\n\
