@@ -18,7 +18,6 @@ use clatd_translator::Pref64;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use ipnet::Ipv6Net;
 use tokio::task::AbortHandle;
-use tokio::time::sleep;
 
 use crate::kernel::{Holds, Netlink, command, ip6tables, nft, sysctl};
 use crate::probe;
@@ -31,6 +30,7 @@ mod claims;
 mod delegations;
 mod dns;
 mod drift;
+mod questions;
 mod routers;
 
 pub use routers::SilentRouters;
@@ -38,8 +38,6 @@ pub use routers::SilentRouters;
 /// How long the first observation of a link waits for a router to speak: routers answer a solicitation within half a
 /// second (RFC 4861 section 6.2.6).
 const FIRST_ADVERTISEMENT: Duration = Duration::from_millis(1200);
-/// How often it is looked whether the routers that lead to a DNS server have fallen silent.
-const LOOK_FOR_SILENCE: Duration = Duration::from_millis(200);
 /// What tells this host from others; systemd and D-Bus make it.
 const MACHINE_ID: &str = "/etc/machine-id";
 
@@ -51,7 +49,7 @@ pub(crate) type Notify = Arc<dyn Fn() + Send + Sync>;
 pub struct SystemWorld {
     netlink: Netlink,
     holds: Holds,
-    answers: cache::Cache,
+    questions: questions::Questions,
     advertisements: Option<RaWatch>,
     claims: Option<claims::Claims>,
     reservations: Reservations,
@@ -85,7 +83,7 @@ impl SystemWorld {
         Self {
             netlink,
             holds,
-            answers: cache::Cache::default(),
+            questions: questions::Questions::default(),
             advertisements,
             claims: Some(claims::Claims::new()),
             reservations: Reservations::default(),
@@ -187,17 +185,11 @@ impl SystemWorld {
             device: device.unwrap_or_default().to_owned(),
             gateways: self.gateways(device).await?,
         };
-        if let Some(answer) = self.answers.fresh(&question) {
-            return Ok(answer);
-        }
-        let answer = tokio::select! {
-            answer = dns::look_up(&name, kind, server, device) => answer,
-            // Waiting for an answer that cannot come would only delay the move to another uplink.
-            Some(stale) = self.stale_in_silence(&question) => return Ok(stale),
-        };
-        let answer =
-            answer.map_err(|error| WorldError::new(format!("asking for the {kind} records of {name}"), error))?;
-        Ok(self.answers.learn(question, answer))
+        let silent = self.all_silent(&question.gateways).await?;
+        let (asked, server, device) = (name.clone(), server.cloned(), device.map(str::to_owned));
+        let ask = async move { dns::look_up(&asked, kind, server.as_ref(), device.as_deref()).await };
+        let answer = self.questions.answer(question, silent, ask, &self.notify).await;
+        answer.map_err(|error| WorldError::new(format!("asking for the {kind} records of {name}"), error))
     }
 
     async fn all_silent(&self, gateways: &[(String, Option<IpAddr>)]) -> Result<bool, WorldError> {
@@ -210,15 +202,6 @@ impl SystemWorld {
             }
         }
         Ok(!gateways.is_empty())
-    }
-
-    /// Waits until no router is left to ask through; then an old answer has to do. `None` = there is none.
-    async fn stale_in_silence(&self, question: &cache::Question) -> Option<DnsAnswer<RData>> {
-        let stale = self.answers.stale(question)?;
-        while !self.all_silent(&question.gateways).await.ok()? {
-            sleep(LOOK_FOR_SILENCE).await;
-        }
-        Some(stale)
     }
 
     /// The table with the routes of a device: the main table, or that of its VRF.
