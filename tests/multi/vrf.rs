@@ -3,7 +3,11 @@
 //! Such a kernel is not everywhere: [`uplinks_in_a_vrf`] runs the others here, or in a virtual machine that has one.
 
 use crate::bed::{Lab, SERVER, Uplink, poll};
-use crate::home::{EVERY_UPLINK, PATIENCE, device, leaves_by, raise, seen, sorted_state, start, status_of, stop};
+use crate::daemon::Daemon;
+use crate::home::{
+    EVERY_UPLINK, PATIENCE, assert_plainly_same, device, isp_file, leaves_by, plain, raise, readvertise, running, seen,
+    sorted_state, start, status_of, stop,
+};
 use crate::traffic;
 
 /// Runs the tests below, which need a VRF.
@@ -64,6 +68,16 @@ fn each_by_its_own(lab: &Lab) {
     }
 }
 
+/// The device from which the kernel takes packets of uplink `k` to come, as the rules of its instance say.
+fn comes_from(lab: &Lab, table: u32) -> String {
+    let rules = lab.host(&format!("ip -6 rule show table {table}"));
+    let from = rules.split_whitespace().skip_while(|word| *word != "iif").nth(1);
+    from.unwrap_or_default().to_owned()
+}
+
+/// The IPv6 routing table of the instance of uplink 1, of two.
+const TABLE_OF_1: u32 = 49576;
+
 #[test]
 #[ignore = "run by uplinks_in_a_vrf"]
 fn each_leaves_by_its_own_uplink() {
@@ -105,6 +119,105 @@ fn each_leaves_by_its_own_uplink() {
     each_by_its_own(&lab);
     daemon.stop(nix::sys::signal::Signal::SIGTERM);
     lab.assert_state_is(&before, "after kill -9, restart and stop");
+    lab.assert_no_process_left("after the stop");
+}
+
+/// Waits until packets of uplink 1 come from there, as the rules of its instance see it, and each CLAT works.
+fn serves(lab: &Lab, daemon: &mut Daemon, from: &str) {
+    let mut seen = String::new();
+    let reached = poll(PATIENCE, || {
+        seen = comes_from(lab, TABLE_OF_1);
+        seen == from
+    });
+    assert!(
+        reached,
+        "what comes from {from}: rules say {seen:?}\n{}\n{}",
+        lab.host("ip -6 rule; ip -br link; ip -6 route show table all; ip -6 address"),
+        daemon.output()
+    );
+    running(lab, daemon, 2);
+    each_by_its_own(lab);
+}
+
+/// The uplink goes into the VRF, gets another gateway there, goes down and up, and comes out of it.
+#[test]
+#[ignore = "run by uplinks_in_a_vrf"]
+fn an_uplink_moves_into_a_vrf_and_out_of_it() {
+    let lab = raise(&[Uplink::new(), Uplink::new()]);
+    make_vrf(&lab);
+    let before = plain(sorted_state(&lab));
+    let mut daemon = start(&lab, &[EVERY_UPLINK], 2);
+    serves(&lab, &mut daemon, "up1");
+
+    enslave(&lab, 1);
+    serves(&lab, &mut daemon, "blue");
+
+    // Its router gets another address.
+    let gateway = || lab.host(&format!("ip -6 route show default table {TABLE_OF_1}"));
+    let old = gateway();
+    lab.run(
+        "isp1",
+        "ip address flush dev cust scope link && ip address add fe80::99/64 dev cust nodad",
+    )
+    .ok("another gateway");
+    let radvd = isp_file(&lab, 1, "radvd.pid");
+    lab.run(
+        "isp1",
+        &format!(
+            "kill $(cat {0}); sleep 1; radvd --config {1} --pidfile {0} --logmethod none",
+            radvd.display(),
+            isp_file(&lab, 1, "radvd.conf").display()
+        ),
+    )
+    .ok("radvd again");
+    lab.host("ip -6 route flush proto ra table 100");
+    readvertise(&lab, 1);
+    daemon.wait_for("the new gateway", || gateway().contains("fe80::99"));
+    assert!(!old.contains("fe80::99"));
+    each_by_its_own(&lab);
+
+    lab.host("ip link set up1 down");
+    daemon.wait_for("the other one alone", || seen(&lab, Some("clat-up1")).is_none());
+    leaves_by(&lab, Some("clat-up0"), 0);
+    lab.host("ip link set up1 up");
+    on_line(&lab, 1, TABLE);
+    serves(&lab, &mut daemon, "blue");
+
+    lab.host("ip link set up1 nomaster");
+    on_line(&lab, 1, 254);
+    serves(&lab, &mut daemon, "up1");
+
+    daemon.stop(nix::sys::signal::Signal::SIGTERM);
+    assert_plainly_same(&lab, &before, "after the stop");
+    lab.assert_no_process_left("after the stop");
+}
+
+/// The VRF is deleted under an uplink, and made again.
+#[test]
+#[ignore = "run by uplinks_in_a_vrf"]
+fn a_vrf_goes_and_comes_back() {
+    let lab = raise(&[Uplink::new(), Uplink::new()]);
+    // The end of its table and the kernel's rule for all VRFs outlive it.
+    make_vrf(&lab);
+    lab.host("ip link del blue");
+    let before = plain(sorted_state(&lab));
+    make_vrf(&lab);
+    enslave(&lab, 1);
+    let mut daemon = start(&lab, &[EVERY_UPLINK], 2);
+    serves(&lab, &mut daemon, "blue");
+
+    lab.host("ip link del blue");
+    on_line(&lab, 1, 254);
+    serves(&lab, &mut daemon, "up1");
+    make_vrf(&lab);
+    enslave(&lab, 1);
+    serves(&lab, &mut daemon, "blue");
+
+    lab.host("ip link del blue");
+    on_line(&lab, 1, 254);
+    serves(&lab, &mut daemon, "up1");
+    daemon.stop(nix::sys::signal::Signal::SIGTERM);
+    assert_plainly_same(&lab, &before, "after the stop");
     lab.assert_no_process_left("after the stop");
 }
 
