@@ -1,6 +1,7 @@
 """Runs the scenarios, keeps what was measured, prints the table. Called by scripts/peers."""
 
 import argparse
+import itertools
 import json
 import pathlib
 import sys
@@ -14,12 +15,12 @@ from contenders import CONTENDERS
 GROUPS = scenarios.GROUPS | {"packets": packets.packets}
 
 
-def measure(options, group, name):
-    print(f"{group}: {name}", file=sys.stderr, flush=True)
+def measure(options, group, name, number):
+    print(f"{group}: {name}, round {number}", file=sys.stderr, flush=True)
     rows, left = GROUPS[group](options, CONTENDERS[name])
-    (options.output / f"{group}-{name}.json").write_text(json.dumps(rows, indent=1))
+    (options.output / f"{group}-{name}-{number}.json").write_text(json.dumps(rows, indent=1))
     detail = "".join(f"{kind} {sign}: {line}\n" for (kind, sign), lines in left.items() for line in lines)
-    (options.output / f"{group}-{name}.residue").write_text(detail)
+    (options.output / f"{group}-{name}-{number}.residue").write_text(detail)
 
 
 def main():
@@ -28,18 +29,20 @@ def main():
     parser.add_argument("--clatd", required=True)
     parser.add_argument("--contenders", required=True)
     parser.add_argument("--groups", required=True)
+    parser.add_argument("--rounds", type=int, required=True)
     parser.add_argument("--output", type=pathlib.Path, required=True)
     parser.add_argument("--write", type=pathlib.Path)
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     failed = False
-    for group in filter(None, options.groups.split(",")):
-        for name in options.contenders.split(","):
-            try:
-                measure(options, group, name)
-            except Exception:
-                traceback.print_exc()
-                failed = True
+    groups = list(filter(None, options.groups.split(",")))
+    # In turns: what else the machine does meets all of them.
+    for number, group, name in itertools.product(range(1, options.rounds + 1), groups, options.contenders.split(",")):
+        try:
+            measure(options, group, name, number)
+        except Exception:
+            traceback.print_exc()
+            failed = True
     text = report.table(options)
     (options.output / "table.md").write_text(text)
     print(text)
