@@ -39,6 +39,8 @@ mod life;
 mod older_kernels;
 #[path = "lab/plan.rs"]
 mod plan;
+#[path = "lab/rest.rs"]
+mod rest;
 #[path = "lab/routes.rs"]
 mod routes;
 #[path = "lab/scripts.rs"]

@@ -6,15 +6,19 @@ use std::process::{Command, Stdio};
 /// Runs the ignored tests of this program whose names begin so, of which there is at least one.
 pub fn run_ignored(prefix: &str) {
     let this = std::env::current_exe().unwrap();
+    // Below /tmp, which the virtual machine has for itself: a checkout may be there, and must be seen all the same.
+    let folder = tempfile::tempdir_in("/tmp").unwrap();
     let mut command = if has_vrf() {
         Command::new(this)
     } else {
         let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/vm"));
-        command.arg(this);
+        // Under emulation it is slow, and slower beside other tests: that is no failure.
+        command.args(["-t", "3000"]).arg(this);
         command
     };
     let output = command
         .args(["--ignored", "--nocapture", prefix])
+        .current_dir(folder.path())
         .stdin(Stdio::null())
         // The runner of tests has told its own of these.
         .env_remove("NEXTEST_EXECUTION_MODE")
