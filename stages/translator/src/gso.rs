@@ -1,6 +1,7 @@
 //! The `virtio_net_hdr` of offloading TUN devices, and what translation does to it.
 
 use crate::counters::DropReason;
+use crate::transport;
 use crate::wire::{self, proto};
 
 /// What the device header says is left to do to a packet, decoded from a `virtio_net_hdr` (10 octets, native
@@ -127,16 +128,13 @@ impl Offload {
         Ok(result)
     }
 
-    /// Finishes an unfinished checksum in software and clears the request for it.
-    pub(crate) fn complete(&mut self, packet: &mut [u8]) -> Result<(), DropReason> {
+    /// Finishes an unfinished checksum of transport `protocol` in software and clears the request for it.
+    pub(crate) fn complete(&mut self, packet: &mut [u8], protocol: u8) -> Result<(), DropReason> {
         if self.flags & Self::NEEDS_CSUM != 0 {
             let covered = packet
                 .get(usize::from(self.csum_start)..)
                 .ok_or(DropReason::BadOffload)?;
-            let mut value = crate::checksum::internet_checksum(covered);
-            if value == 0 && self.csum_offset == 6 {
-                value = 0xffff; // UDP has no zero (RFC 768); for others both mean the same
-            }
+            let value = transport::sent(protocol, crate::checksum::internet_checksum(covered));
             let at = usize::from(self.csum_start) + usize::from(self.csum_offset);
             if wire::be16(packet, at).is_none() {
                 return Err(DropReason::BadOffload);

@@ -12,7 +12,7 @@ use crate::icmp_errors::LONGEST6;
 use crate::limiter::Limiter;
 use crate::plain::{self, Plain};
 use crate::wire::V4Header;
-use crate::{own, v4to6, v6to4};
+use crate::{own, transport, v4to6, v6to4};
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 
@@ -294,7 +294,8 @@ impl Pass {
 /// A packet that was translated but not put out yet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Done {
-    pub(crate) protocol: Protocol,
+    /// The transport protocol, on the side that the packet came from.
+    pub(crate) protocol: u8,
     pub(crate) place: Place,
     pub(crate) offload: Offload,
     /// It must be cut to packets of at most so many octets; if whole IPv6, with this identification.
@@ -355,11 +356,11 @@ fn deliver(
             Place::Packet => out.packet(Kind::Translated, &done.offload, packet.frame()),
             Place::Scratch(length) => out.packet(Kind::Translated, &done.offload, worker.scratch.frame(length)),
         }
-        return Ok(done.protocol);
+        return Ok(transport::class(done.protocol));
     };
     let whole = match done.place {
         Place::Packet => {
-            done.offload.complete(packet.bytes_mut())?;
+            done.offload.complete(packet.bytes_mut(), done.protocol)?;
             packet.bytes()
         }
         Place::Scratch(length) => worker.scratch.bytes(length),
@@ -373,5 +374,5 @@ fn deliver(
     worker
         .counters
         .fragments(direction, count.ok_or(DropReason::BadHeader)?);
-    Ok(done.protocol)
+    Ok(transport::class(done.protocol))
 }

@@ -72,6 +72,23 @@ pub(crate) fn check(protocol: u8, rest: &[u8], whole: bool) -> Result<(), DropRe
     Ok(())
 }
 
+/// Whether a checksum that comes to zero is sent as all ones, because zero in the field has a meaning of its own: UDP
+/// (RFC 768) and UDP-Lite (RFC 3828 section 3.1). TCP, DCCP and ICMP have no such rule.
+#[inline(always)]
+pub(crate) fn has_no_zero(protocol: u8) -> bool {
+    matches!(protocol, proto::UDP | proto::UDP_LITE)
+}
+
+/// The value of a checksum field whose sum comes to `value`.
+#[inline(always)]
+pub(crate) fn sent(protocol: u8, value: u16) -> u16 {
+    if value == 0 && has_no_zero(protocol) {
+        0xffff
+    } else {
+        value
+    }
+}
+
 /// Whether this is UDP without a checksum.
 #[inline]
 pub(crate) fn is_udp_zero(protocol: u8, rest: &[u8]) -> bool {
@@ -79,8 +96,8 @@ pub(crate) fn is_udp_zero(protocol: u8, rest: &[u8]) -> bool {
 }
 
 /// Updates the checksum of the transport header at the start of `rest`; `partial` says that the field holds the
-/// sum of the pseudo-header only. A header cut short (inside ICMP errors) is left alone, and so is a UDP checksum
-/// of zero.
+/// sum of the pseudo-header only. A header cut short (inside ICMP errors) is left alone, and so is a checksum of zero
+/// where zero is none: UDP has no checksum then, and UDP-Lite stays as invalid as it was.
 #[inline(always)]
 pub(crate) fn update(protocol: u8, rest: &mut [u8], delta: Delta, partial: bool) {
     let Some(at) = checksum_at(protocol) else { return };
@@ -89,14 +106,11 @@ pub(crate) fn update(protocol: u8, rest: &mut [u8], delta: Delta, partial: bool)
         wire::put16(rest, at, checksum::update_partial(old, delta.minus, delta.plus));
         return;
     }
-    if protocol == proto::UDP && old == 0 {
+    if old == 0 && has_no_zero(protocol) {
         return;
     }
-    let mut new = checksum::update(old, delta.minus, delta.plus);
-    if new == 0 && matches!(protocol, proto::UDP | proto::UDP_LITE) {
-        new = 0xffff; // zero says "no checksum" (RFC 768)
-    }
-    wire::put16(rest, at, new);
+    let new = checksum::update(old, delta.minus, delta.plus);
+    wire::put16(rest, at, sent(protocol, new));
 }
 
 /// Computes the missing checksum of a whole UDP packet that goes out over IPv6.
@@ -104,6 +118,5 @@ pub(crate) fn compute_udp6(rest: &mut [u8], source: u128, destination: u128) {
     let length = usize::from(wire::be16(rest, 4).unwrap_or(0));
     let Some(covered) = rest.get(..length) else { return };
     let sum = checksum::sum(covered) + checksum::pseudo6(source, destination, length, proto::UDP);
-    let value = !checksum::fold(sum);
-    wire::put16(rest, 6, if value == 0 { 0xffff } else { value });
+    wire::put16(rest, 6, sent(proto::UDP, !checksum::fold(sum)));
 }

@@ -26,7 +26,7 @@ pub(crate) fn translate(
     packet.truncate(header.total);
     let is_icmp = header.protocol == proto::ICMP;
     if is_icmp && offload.flags & Offload::NEEDS_CSUM != 0 {
-        offload.complete(packet.bytes_mut())?;
+        offload.complete(packet.bytes_mut(), header.protocol)?;
     }
     let rest = packet.bytes().get(header.header..).unwrap_or_default();
     let icmp_type = if is_icmp && header.offset == 0 {
@@ -108,7 +108,7 @@ pub(crate) fn translate(
         return Err(DropReason::NoRoom.into());
     }
     Ok(Done {
-        protocol: transport::class(header.protocol),
+        protocol: header.protocol,
         place: Place::Packet,
         offload: moved,
         fragment: limit.map(|limit| (limit, (fragment == 0).then_some(u32::from(header.id)))),
@@ -140,7 +140,7 @@ pub(crate) fn error(
     }
     let length = icmp_errors::to_v6(translator, pass, header, message, scratch)?;
     Ok(Done {
-        protocol: crate::counters::Protocol::Icmp,
+        protocol: proto::ICMP,
         place: Place::Scratch(length),
         offload: Offload::NONE,
         fragment: None,

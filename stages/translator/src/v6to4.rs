@@ -3,7 +3,7 @@
 use crate::address::{self, Side, Unmapped};
 use crate::buffer::PacketBuf;
 use crate::checksum;
-use crate::counters::{DropReason, Protocol};
+use crate::counters::DropReason;
 use crate::generate::Answer;
 use crate::gso::Offload;
 use crate::icmp;
@@ -96,7 +96,7 @@ pub(crate) fn translate(
     let chain = Chain::walk(packet.bytes(), header.next)?;
     let is_icmp = chain.protocol == proto::ICMPV6;
     if is_icmp && offload.flags & Offload::NEEDS_CSUM != 0 {
-        offload.complete(packet.bytes_mut())?;
+        offload.complete(packet.bytes_mut(), chain.protocol)?;
     }
     let rest = packet.bytes().get(chain.transport_at..).ok_or(DropReason::Truncated)?;
     let icmp_type = if is_icmp && chain.is_first() {
@@ -142,7 +142,7 @@ pub(crate) fn translate(
         let error = icmp_errors::to_v4(translator, &header, rest, header4, source.is_none(), scratch)?;
         let mtu4 = translator.mtus.mtu4 as usize;
         return Ok(Done {
-            protocol: Protocol::Icmp,
+            protocol: proto::ICMPV6,
             place: Place::Scratch(error.length),
             offload: Offload::NONE,
             fragment: (error.length > mtu4).then_some((mtu4, None)),
@@ -188,7 +188,7 @@ pub(crate) fn translate(
         return Err(DropReason::NoRoom.into());
     }
     Ok(Done {
-        protocol: transport::class(chain.protocol),
+        protocol: chain.protocol,
         place: Place::Packet,
         offload: moved,
         fragment: limit.map(|limit| (limit, None)),

@@ -192,7 +192,9 @@ impl Layer {
             }
             "udplite" => {
                 let mut out = self.ports();
-                out.extend([0, 0, 0, 0]); // covers everything
+                // Coverage 0: everything.
+                out.extend((self.number("cover").unwrap_or(0) as u16).to_be_bytes());
+                out.extend([0, 0]);
                 self.sum([out, payload.to_vec()].concat(), 6, 136, pseudo)
             }
             "dccp" => {
@@ -328,9 +330,10 @@ impl Layer {
             covered.extend([0, 0, 0, protocol]);
         }
         let partial = sum16(&covered);
-        covered.extend(&out);
+        let cover = self.number("cover").filter(|cover| *cover > 0);
+        covered.extend(&out[..cover.map_or(out.len(), |cover| cover as usize)]);
         let mut value = !sum16(&covered);
-        if protocol == 17 && value == 0 {
+        if matches!(protocol, 17 | 136) && value == 0 {
             value = 0xffff;
         }
         let value = match self.text("sum") {
