@@ -62,6 +62,9 @@ fn keys() -> String {
                 let zero = if or_zero { "0, or from" } else { "From" };
                 let _ = writeln!(page, "{zero} {min} to {max}.");
             }
+            if let Kind::WordOr { min, max, .. } = key.kind {
+                let _ = writeln!(page, "Numbers from {min} to {max}.");
+            }
             let _ = writeln!(page, ".br\nDefault: {}{}", shown_default(key), origin(key));
         }
         page += ".El\n";

@@ -112,11 +112,10 @@ fn typed(key: &Key, value: &Value) -> Result<Value, Invalid> {
     match (key.kind, value) {
         (_, Value::String(_, text)) => value::parse(key, text.trim()),
         (Kind::Bool, Value::Bool(..)) => value::parse(key, &shown(value)),
-        (Kind::Bool | Kind::Integer { .. } | Kind::Mtu | Kind::RouteTable, Value::Num(_, number))
-            if is_integer(*number) =>
-        {
-            value::parse(key, &shown(value))
-        }
+        (
+            Kind::Bool | Kind::Integer { .. } | Kind::WordOr { .. } | Kind::Mtu | Kind::RouteTable,
+            Value::Num(_, number),
+        ) if is_integer(*number) => value::parse(key, &shown(value)),
         (Kind::DnsServers | Kind::WordList(_), Value::Array(_, items)) => {
             let texts = items
                 .iter()
@@ -150,6 +149,7 @@ fn wrong_type(key: &Key, value: &Value) -> Invalid {
         Kind::Bool => "true or false",
         Kind::Integer { .. } | Kind::RouteTable => "an integer",
         Kind::Mtu => "an integer or \"auto\"",
+        Kind::WordOr { .. } => "an integer or a word in quotation marks",
         Kind::WordList(_) => "a string, or an array of strings",
         Kind::DnsServers => "a string, or an array of strings such as [\"2001:db8::53\"]",
         Kind::Maps => "a string, or an array of strings such as [\"192.0.2.1 2001:db8::1\"]",

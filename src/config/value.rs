@@ -74,6 +74,7 @@ fn parse_set(key: &Key, text: &str) -> Result<Value, Invalid> {
         Kind::DnsServers => dns_servers(text).map(Value::from),
         Kind::Words(words) => word(text, words).map(Value::from),
         Kind::Mtu => mtu(text).map(Value::from),
+        Kind::WordOr { word, min, max } => word_or(text, word, min, max).map(Value::from),
         Kind::WordList(words) => word_list(text, words).map(Value::from),
         Kind::PlatCheck => plat_check(text).map(Value::from),
         Kind::Pool => pool(text).map(|pool| Value::from(pool.to_string())),
@@ -331,6 +332,19 @@ fn mtu(text: &str) -> Result<String, Invalid> {
     number
         .map(|bytes| bytes.to_string())
         .map_err(|_| Invalid::new("expected auto, 0 or a whole number from 68 to 65535, decimal or 0x and hexadecimal"))
+}
+
+fn word_or(text: &str, word: &str, min: u32, max: u32) -> Result<String, Invalid> {
+    if text.eq_ignore_ascii_case(word) {
+        return Ok(word.to_owned());
+    }
+    integer(text, false, min, max)
+        .map(|number| number.to_string())
+        .map_err(|_| {
+            Invalid::new(format!(
+                "expected {word} or a whole number from {min} to {max}, decimal or 0x and hexadecimal"
+            ))
+        })
 }
 
 fn word_list(text: &str, words: &'static [&'static str]) -> Result<Vec<&'static str>, Invalid> {

@@ -101,6 +101,12 @@ pub struct Settings {
     pub lowest_ipv6_mtu: u32,
     /// What becomes of UDP over IPv4 without a checksum.
     pub udp_zero_checksum: UdpZeroChecksum,
+    /// The IPv6 traffic class of what was IPv4.
+    pub traffic_class: Tos,
+    /// The IPv4 TOS octet of what was IPv6.
+    pub tos: Tos,
+    /// How many ICMP errors a second the translator sends.
+    pub icmp_error_rate: IcmpErrorRate,
     /// RFC 6052 section 3.1: no non-global IPv4 addresses in the well-known prefix.
     pub wkp_strict: bool,
     /// What becomes of an IPv4 source or IPv6 destination without a mapping.
@@ -154,6 +160,9 @@ impl Default for Settings {
             translator_v6_addr: None,
             lowest_ipv6_mtu: 1280,
             udp_zero_checksum: UdpZeroChecksum::Compute,
+            traffic_class: Tos::Copy,
+            tos: Tos::Copy,
+            icmp_error_rate: IcmpErrorRate::default(),
             wkp_strict: false,
             unmapped_source: UnmappedSource::Drop,
         }
@@ -363,6 +372,77 @@ impl FromStr for RouteMtu {
     }
 }
 serde_as_text!(RouteMtu);
+
+/// `traffic-class` and `tos` (RFC 7915 sections 4.1 and 5.1).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Tos {
+    /// As received, all eight bits.
+    #[default]
+    Copy,
+    /// Always this value.
+    Value(u8),
+}
+
+impl fmt::Display for Tos {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Copy => f.write_str("copy"),
+            Self::Value(value) => value.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Tos {
+    type Err = ExpectedValue;
+    fn from_str(text: &str) -> Result<Self, ExpectedValue> {
+        match text {
+            "copy" => Ok(Self::Copy),
+            _ => text
+                .parse()
+                .map(Self::Value)
+                .map_err(|_| ExpectedValue("copy or a number from 0 to 255".into())),
+        }
+    }
+}
+serde_as_text!(Tos);
+
+/// `icmp-error-rate` (RFC 7915 sections 4.4 and 5.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IcmpErrorRate {
+    /// As many as there are reasons.
+    Unlimited,
+    /// So many a second on average; with 0 none are sent.
+    PerSecond(u32),
+}
+
+impl Default for IcmpErrorRate {
+    fn default() -> Self {
+        Self::PerSecond(1000)
+    }
+}
+
+impl fmt::Display for IcmpErrorRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unlimited => f.write_str("unlimited"),
+            Self::PerSecond(rate) => rate.fmt(f),
+        }
+    }
+}
+
+impl FromStr for IcmpErrorRate {
+    type Err = ExpectedValue;
+    fn from_str(text: &str) -> Result<Self, ExpectedValue> {
+        match text {
+            "unlimited" => Ok(Self::Unlimited),
+            _ => text
+                .parse()
+                .map(Self::PerSecond)
+                .map_err(|_| ExpectedValue("unlimited or a number".into())),
+        }
+    }
+}
+serde_as_text!(IcmpErrorRate);
 
 /// `plat-check`: RFC 7050 section 3.2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

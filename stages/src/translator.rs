@@ -5,13 +5,15 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use async_trait::async_trait;
-use clatd_translator::{Config, Pref64};
+use clatd_translator::{Config, IcmpErrors, Pref64};
 use serde::{Deserialize, Serialize};
 
 use crate::facts::Facts;
 use crate::op::{Op, Undo};
 use crate::plan::{StageName, Step};
-use crate::settings::{MapEntry, Pref64Setting, Settings, TranslatorChoice, UdpZeroChecksum, UnmappedSource};
+use crate::settings::{
+    IcmpErrorRate, MapEntry, Pref64Setting, Settings, Tos, TranslatorChoice, UdpZeroChecksum, UnmappedSource,
+};
 use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
 use crate::world::World;
 
@@ -59,6 +61,15 @@ pub struct UserspaceSpec {
     pub lowest_ipv6_mtu: u32,
     /// UDP without checksum.
     pub udp_zero_checksum: UdpZeroChecksum,
+    /// The IPv6 traffic class of what was IPv4.
+    #[serde(default)]
+    pub traffic_class: Tos,
+    /// The IPv4 TOS octet of what was IPv6.
+    #[serde(default)]
+    pub tos: Tos,
+    /// How many ICMP errors a second are sent.
+    #[serde(default)]
+    pub icmp_error_rate: IcmpErrorRate,
     /// RFC 6052 section 3.1.
     pub wkp_strict: bool,
     /// Addresses without mapping.
@@ -81,6 +92,9 @@ impl UserspaceSpec {
                 UdpZeroChecksum::Drop => clatd_translator::UdpZeroChecksum::Drop,
                 UdpZeroChecksum::Pass => clatd_translator::UdpZeroChecksum::Pass,
             },
+            traffic_class: octet(self.traffic_class),
+            tos: octet(self.tos),
+            icmp_errors: icmp_errors(self.icmp_error_rate),
             wkp_strict: self.wkp_strict,
             unmapped_source: match self.unmapped_source {
                 UnmappedSource::Drop => clatd_translator::UnmappedSource::Drop,
@@ -107,9 +121,31 @@ impl UserspaceSpec {
             mtu6: mtus.1,
             lowest_ipv6_mtu: settings.lowest_ipv6_mtu,
             udp_zero_checksum: settings.udp_zero_checksum,
+            traffic_class: settings.traffic_class,
+            tos: settings.tos,
+            icmp_error_rate: settings.icmp_error_rate,
             wkp_strict: settings.wkp_strict,
             unmapped_source: settings.unmapped_source,
         }
+    }
+}
+
+fn octet(setting: Tos) -> clatd_translator::Tos {
+    match setting {
+        Tos::Copy => clatd_translator::Tos::Copy,
+        Tos::Value(value) => clatd_translator::Tos::Fixed(value),
+    }
+}
+
+fn icmp_errors(rate: IcmpErrorRate) -> IcmpErrors {
+    match rate {
+        IcmpErrorRate::Unlimited => IcmpErrors::Unlimited,
+        IcmpErrorRate::PerSecond(0) => IcmpErrors::Off,
+        IcmpErrorRate::PerSecond(per_second) => IcmpErrors::Limited {
+            per_second,
+            // As Linux does (`icmp_msgs_burst`); a low rate shall not begin with more than it says.
+            burst: per_second.min(50),
+        },
     }
 }
 
@@ -297,4 +333,68 @@ fn tayga_file(instance: &Instance, prefix: Pref64, clat_v6: Ipv6Addr) -> TaygaFi
         undo,
     };
     TaygaFile { path, step }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(change: impl FnOnce(&mut Settings)) -> Config {
+        let mut settings = Settings::default();
+        change(&mut settings);
+        UserspaceSpec::of(&settings, Pref64::WELL_KNOWN, None, (1480, 1500)).config(7)
+    }
+
+    #[test]
+    fn every_setting_reaches_the_translator() {
+        let plain = config(|_| ());
+        let fixed = clatd_translator::Tos::Fixed;
+        assert_eq!((plain.mtu4, plain.mtu6, plain.identification_seed), (1480, 1500, 7));
+        assert_eq!(plain.pref64, Some(Pref64::WELL_KNOWN));
+        let own: Ipv4Addr = "192.0.0.7".parse().unwrap();
+        assert_eq!(config(|s| s.tayga_v4_addr = own).own_v4, own);
+        let own: Ipv6Addr = "2001:db8::7".parse().unwrap();
+        assert_eq!(config(|s| s.translator_v6_addr = Some(own)).own_v6, Some(own));
+        let map = MapEntry {
+            v4: "198.51.100.8/30".parse().unwrap(),
+            v6: "2001:db8:46::8/126".parse().unwrap(),
+        };
+        assert_eq!(config(|s| s.map = vec![map]).maps, [(map.v4, map.v6)]);
+        assert_eq!(config(|s| s.lowest_ipv6_mtu = 1400).lowest_ipv6_mtu, 1400);
+        for (setting, expected) in [
+            (UdpZeroChecksum::Compute, clatd_translator::UdpZeroChecksum::Compute),
+            (UdpZeroChecksum::Drop, clatd_translator::UdpZeroChecksum::Drop),
+            (UdpZeroChecksum::Pass, clatd_translator::UdpZeroChecksum::Pass),
+        ] {
+            assert_eq!(config(|s| s.udp_zero_checksum = setting).udp_zero_checksum, expected);
+        }
+        assert!(!plain.wkp_strict);
+        assert!(config(|s| s.wkp_strict = true).wkp_strict);
+        assert_eq!(plain.unmapped_source, clatd_translator::UnmappedSource::Drop);
+        let mapped = config(|s| s.unmapped_source = UnmappedSource::Prefix).unmapped_source;
+        assert_eq!(mapped, clatd_translator::UnmappedSource::Prefix);
+        assert_eq!((plain.traffic_class, plain.tos), (octet(Tos::Copy), octet(Tos::Copy)));
+        assert_eq!(config(|s| s.traffic_class = Tos::Value(0)).traffic_class, fixed(0));
+        assert_eq!(config(|s| s.tos = Tos::Value(184)).tos, fixed(184));
+    }
+
+    #[test]
+    fn the_rate_of_errors_begins_no_faster_than_it_goes_on() {
+        let errors = |rate| config(|s| s.icmp_error_rate = rate).icmp_errors;
+        let limited = |per_second, burst| IcmpErrors::Limited { per_second, burst };
+        assert_eq!(errors(IcmpErrorRate::default()), limited(1000, 50));
+        assert_eq!(errors(IcmpErrorRate::PerSecond(3)), limited(3, 3));
+        assert_eq!(errors(IcmpErrorRate::PerSecond(0)), IcmpErrors::Off);
+        assert_eq!(errors(IcmpErrorRate::Unlimited), IcmpErrors::Unlimited);
+    }
+
+    #[test]
+    fn a_journal_of_an_older_version_has_fewer_fields() {
+        let spec = UserspaceSpec::of(&Settings::default(), Pref64::WELL_KNOWN, None, (1480, 1500));
+        let mut json = serde_json::to_value(&spec).unwrap();
+        for field in ["traffic_class", "tos", "icmp_error_rate"] {
+            assert!(json.as_object_mut().unwrap().remove(field).is_some());
+        }
+        assert_eq!(serde_json::from_value::<UserspaceSpec>(json).unwrap(), spec);
+    }
 }

@@ -82,6 +82,15 @@ pub enum Kind {
     Pool,
     /// `auto`, 0, or a number of bytes.
     Mtu,
+    /// A word, or a whole number, decimal or in hex.
+    WordOr {
+        /// The word.
+        word: &'static str,
+        /// The smallest number.
+        min: u32,
+        /// The largest.
+        max: u32,
+    },
     /// Words out of these, separated by commas.
     WordList(&'static [&'static str]),
     /// `no`, an IPv4 address, or one with a port.
@@ -111,6 +120,7 @@ impl Kind {
             Self::DnsServers => "addresses".into(),
             Self::Words(words) => words.join("|"),
             Self::Mtu => "auto|number".into(),
+            Self::WordOr { word, .. } => format!("{word}|number"),
             Self::WordList(words) => words.join(","),
             Self::PlatCheck => "yes|no|IPv4-address|IPv4-address:port".into(),
             Self::Pool => "IPv4-prefix".into(),

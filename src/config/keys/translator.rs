@@ -88,12 +88,62 @@ pub(super) const KEYS: &[Key] = &[
         ..OURS
     },
     Key {
+        name: "traffic-class",
+        kind: Kind::WordOr {
+            word: "copy",
+            min: 0,
+            max: 255,
+        },
+        default: "copy",
+        brief: "traffic class of packets to IPv6: IPv4's TOS, or this value",
+        full: "The traffic class of IPv6 packets that were IPv4 (RFC 7915 section 4.1).\n\
+               With `copy` it is the TOS octet of the IPv4 packet, DSCP and ECN alike.\n\
+               A number takes its place, such as 0 in a network where IPv4's octet still has its old meaning; \
+               that switches off ECN across the translator.",
+        ..OURS
+    },
+    Key {
+        name: "tos",
+        kind: Kind::WordOr {
+            word: "copy",
+            min: 0,
+            max: 255,
+        },
+        default: "copy",
+        brief: "TOS of packets to IPv4: IPv6's traffic class, or this value",
+        full: "The TOS octet of IPv4 packets that were IPv6 (RFC 7915 section 5.1).\n\
+               With `copy` it is the traffic class of the IPv6 packet, DSCP and ECN alike; a number takes its place.",
+        ..OURS
+    },
+    Key {
+        name: "icmp-error-rate",
+        kind: Kind::WordOr {
+            word: "unlimited",
+            min: 0,
+            max: 1_000_000,
+        },
+        default: "1000",
+        brief: "ICMP errors a second that the translator sends; 0 = none",
+        full: "How many ICMP errors a second the translator itself sends on average (RFC 7915 sections 4.4 and 5.4), \
+               such as those by which traceroute and path MTU discovery work.\n\
+               At most 50 are sent at once.\n\
+               With 0 none are sent, with `unlimited` all of them.\n\
+               Errors of others, which pass through, are not concerned.",
+        ..OURS
+    },
+    Key {
         name: "wkp-strict",
         kind: Kind::Bool,
         default: "no",
         brief: "whether 64:ff9b::/96 carries global IPv4 addresses only",
-        full: "Whether private and other non-global IPv4 addresses are kept out of the well-known prefix 64:ff9b::/96, as RFC 6052 section 3.1 demands.\n\
-               Networks that have private IPv4 destinations behind that prefix need `no`.",
+        full: "Whether private and other non-global IPv4 addresses are kept out of the well-known prefix 64:ff9b::/96, \
+               as RFC 6052 section 3.1 demands.\n\
+               \n\
+               The default is not what that section says.\n\
+               Networks do have private IPv4 servers behind a NAT64 with the well-known prefix, and a host cannot know it: \
+               a packet that the CLAT drops is lost for certain, one that it translates is dropped by a PLAT that does not want it.\n\
+               The IETF's v6ops working group has adopted a change of that rule for the same reason \
+               (draft-ietf-v6ops-nat64-wkp-1918): by default such addresses are translated.",
         ..OURS
     },
     Key {

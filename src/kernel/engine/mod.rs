@@ -102,7 +102,7 @@ fn share(errors: IcmpErrors, threads: usize) -> IcmpErrors {
     match errors {
         IcmpErrors::Limited { per_second, burst } => IcmpErrors::Limited {
             per_second: (per_second / threads).max(1),
-            burst: (burst / threads).max(6),
+            burst: (burst / threads).max(burst.min(6)),
         },
         other => other,
     }
