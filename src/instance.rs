@@ -1,14 +1,14 @@
 //! The life of one instance.
 //!
 //! ```text
-//!              change, back-off over                    all steps undone
-//!         +------------------------------+     +-------------------------------+
-//!         v                              |     v                               |
-//!     Observing --nothing to do------> Idle (with when-idle=exit: the end)     |
-//!         |                              ^                                     |
-//!         | plan                         +-------------- all undone -----+     |
-//!         v                                                              |     |
-//!     Applying --a step failed, stop asked for------------------> Unwinding ---+--> end (stop, when-idle=exit)
+//!              change, back-off over
+//!         +------------------------------+
+//!         v                              |
+//!     Observing --nothing to do------> Idle --when-idle=exit, see below--> end
+//!         |                              ^
+//!         | plan                         +-------------- all undone -----+
+//!         v                                                              |
+//!     Applying --a step failed, stop asked for------------------> Unwinding --stop, failed at start--> end
 //!         |                                                         ^    |
 //!         | all steps done                                          |    +--an undo failed--> Stuck (journal kept)
 //!         v                                                         |
@@ -19,39 +19,46 @@
 //!
 //! Idle leaves nothing of the instance in the system; Stuck leaves the steps that are still in the journal.
 //! The stop token is looked at between steps only, so that no step is ever cut in half.
+//!
+//! A running instance follows the network and repairs itself whatever `when-idle` says. With `when-idle=exit` it ends
+//! where it had nothing to do from the start, and where native IPv4 has come. It fails where its first start fails.
+//! What it lost while it ran (the uplink, the prefix) may come back within [`GRACE`] before that is the end.
 
+mod observing;
 mod repairs;
+mod saying;
 mod status;
 
 use std::net::Ipv6Addr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use clatd_stages::apply::{self, ApplyError, System};
 use clatd_stages::facts::Facts;
 use clatd_stages::journal::Journal;
 use clatd_stages::plan::Plan;
 use clatd_stages::settings::{PlatCheck, Settings};
-use clatd_stages::stage::{self, Instance, ObserveError, Verdict};
+use clatd_stages::stage::{self, Instance};
 use clatd_stages::world::World;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info};
 
 use crate::kernel::TranslatorExit;
 use crate::report::chain;
+use observing::{Nothing, Seen};
 pub use repairs::Repairs;
+pub use saying::Said;
 pub use status::{State, Status};
 
-/// How long something that is on its way (duplicate address detection) is waited for.
-const NOT_YET_LIMIT: Duration = Duration::from_secs(15);
-/// How often it is looked at meanwhile.
-const NOT_YET_POLL: Duration = Duration::from_millis(250);
 /// First and longest pause after a failure.
 const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// An idle instance looks again at least this often: a DNS64 may appear without any event of the kernel's.
 const IDLE_POLL: Duration = Duration::from_secs(20);
+/// With `when-idle=exit`: how long what an instance lost while it ran may take to come back. A link that flaps, a router
+/// that starts anew and an uplink that is renumbered take seconds.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// How often it is looked whether that still stands of which the kernel tells nobody when it is undone.
 const LOOK_AFTER_UNTOLD: Duration = Duration::from_secs(10);
@@ -94,24 +101,27 @@ pub struct Runner {
     pub status: watch::Sender<Status>,
     /// How often it may still put back what others undo.
     pub repairs: Repairs,
-    /// Warnings of the last observation, which are not repeated.
-    pub said: Vec<String>,
+    /// What was said and has not changed since.
+    pub said: Said,
+    /// What it has lived through.
+    pub past: Past,
     /// The uplink and the address on it that it has for itself.
     pub claimed: Option<(String, Ipv6Addr)>,
 }
 
-/// What an observation came to.
-enum Seen {
-    Ready(Box<Plan>),
-    Idle(String),
-    Failed(String),
-    Stopped,
+/// What an instance has lived through, which decides when `when-idle=exit` ends it.
+#[derive(Debug, Default)]
+pub struct Past {
+    /// Whether it ever ran.
+    ran: bool,
+    /// Since when it has had nothing to do, after it ran.
+    idle_since: Option<Instant>,
 }
 
 /// Why a plan was left.
 enum Why {
     Stopped,
-    Idle(String),
+    Idle(Nothing),
     Failed(String),
 }
 
@@ -122,8 +132,15 @@ struct Left {
     undone: bool,
 }
 
+impl Left {
+    /// Left before anything was done.
+    fn untouched(why: Why) -> Self {
+        Self { why, undone: true }
+    }
+}
+
 impl Runner {
-    /// Lives until it is stopped or, where it does not wait, until there is nothing to do or something failed.
+    /// Lives until it is stopped or `when-idle=exit` ends it.
     pub async fn run(mut self) -> End {
         let mut back_off = BACK_OFF.0;
         let mut first = true;
@@ -133,39 +150,55 @@ impl Runner {
             self.claim(None).await;
             first = false;
             let undone = self.journal.pending().is_empty() && left.undone;
-            let (pause, reason) = match left.why {
-                Why::Stopped if undone => return self.end(End::Clean),
-                Why::Stopped => return self.end(End::Failed),
-                Why::Idle(reason) if undone => {
-                    info!("{reason}");
-                    if !self.waits {
+            let end = if undone { End::Clean } else { End::Failed };
+            let pause = match left.why {
+                Why::Stopped => return self.end(end),
+                Why::Idle(nothing) if undone => {
+                    let Some(patience) = self.patience(&nothing) else {
                         return self.end(End::Clean);
-                    }
-                    (IDLE_POLL, reason)
+                    };
+                    self.enter(State::Idle, &nothing.reason);
+                    patience
                 }
-                Why::Failed(_) | Why::Idle(_) if !self.waits => return self.end(End::Failed),
-                Why::Failed(reason) | Why::Idle(reason) => {
+                Why::Failed(_) | Why::Idle(_) if !self.waits && !self.past.ran => return self.end(End::Failed),
+                Why::Failed(reason) | Why::Idle(Nothing { reason, .. }) => {
                     let pause = jittered(back_off, self.instance.seed);
                     back_off = (back_off * 2).min(BACK_OFF.1);
-                    warn!(
-                        "trying again in {:.1} s, or when the network changes",
-                        pause.as_secs_f32()
-                    );
+                    self.tell_back_off(pause);
                     // The events that its own unwinding made must not start it again at once.
                     if self.pause(BACK_OFF.0).await {
-                        return self.end(if undone { End::Clean } else { End::Failed });
+                        return self.end(end);
                     }
                     self.changes.mark_unchanged();
-                    (pause, reason)
+                    if undone {
+                        self.enter(State::Idle, &reason);
+                    }
+                    pause
                 }
             };
-            if undone {
-                self.enter(State::Idle, &reason);
-            }
             if self.wait_for_change(pause).await {
-                return self.end(if undone { End::Clean } else { End::Failed });
+                return self.end(end);
             }
         }
+    }
+
+    /// How long it waits now that there is nothing to do; `None` = that is the end.
+    fn patience(&mut self, nothing: &Nothing) -> Option<Duration> {
+        self.tell_nothing_to_do(&nothing.reason);
+        if self.waits {
+            return Some(IDLE_POLL);
+        }
+        if !self.past.ran || nothing.has_native_ipv4 {
+            return None;
+        }
+        let since = *self.past.idle_since.get_or_insert_with(Instant::now);
+        let left = GRACE.saturating_sub(since.elapsed());
+        if left.is_zero() {
+            info!("that has not changed for {} s", GRACE.as_secs());
+            return None;
+        }
+        self.tell_once(&format!("waiting {} s for that to change", GRACE.as_secs()));
+        Some(left.min(IDLE_POLL))
     }
 
     /// From observing to being unwound again.
@@ -179,28 +212,15 @@ impl Runner {
         self.enter(State::Observing, "");
         let plan = match self.observe(first).await {
             Seen::Ready(plan) => *plan,
-            Seen::Idle(reason) => {
-                return Left {
-                    why: Why::Idle(reason),
-                    undone: true,
-                };
-            }
-            Seen::Stopped => {
-                return Left {
-                    why: Why::Stopped,
-                    undone: true,
-                };
-            }
-            Seen::Failed(reason) => {
-                return Left {
-                    why: Why::Failed(reason),
-                    undone: true,
-                };
-            }
+            Seen::Idle(nothing) => return Left::untouched(Why::Idle(nothing)),
+            Seen::Stopped => return Left::untouched(Why::Stopped),
+            Seen::Failed(reason) => return Left::untouched(Why::Failed(reason)),
         };
         self.claim(Some(&plan.facts)).await;
+        let mut was_up = false;
         let why = match self.apply(&plan, 0).await {
             Ok(()) => {
+                was_up = true;
                 let begun = Instant::now();
                 let why = self.live(plan).await;
                 // A translator that dies soon after each start is no success.
@@ -212,66 +232,10 @@ impl Runner {
             Err(why) => why,
         };
         let undone = self.unwind(0).await;
+        if was_up && undone {
+            info!("{} is down", self.instance.settings.clat_dev);
+        }
         Left { why, undone }
-    }
-
-    /// Observes with the waits that a real run makes.
-    async fn observe(&mut self, with_delays: bool) -> Seen {
-        let mut facts = Facts::default();
-        for stage in stage::pipeline() {
-            let delay = stage.delay(&self.instance);
-            if with_delays && !delay.is_zero() {
-                debug!("{}: waiting {} s", stage.name(), delay.as_secs());
-                if self.pause(delay).await {
-                    return Seen::Stopped;
-                }
-            }
-            let limit = Instant::now() + NOT_YET_LIMIT;
-            let verdict = loop {
-                // Observing changes nothing, so it can be left at any moment.
-                let observed = tokio::select! {
-                    biased;
-                    () = self.stop.cancelled() => return Seen::Stopped,
-                    observed = stage.observe(&self.instance, &*self.world, &mut facts) => observed,
-                };
-                match observed {
-                    Err(ObserveError::NotYet { what, .. }) if Instant::now() < limit => {
-                        debug!("{}: {what}", stage.name());
-                        if self.pause(NOT_YET_POLL).await {
-                            return Seen::Stopped;
-                        }
-                    }
-                    verdict => break verdict,
-                }
-            };
-            if !matches!(verdict, Ok(Verdict::Ready))
-                && let Some((uplink, address)) = claimed_by(&facts).filter(|found| self.claimed.as_ref() != Some(found))
-            {
-                self.world.give_back(&uplink, address).await;
-            }
-            match verdict {
-                Ok(Verdict::Ready) => {}
-                Ok(Verdict::Idle { reason }) => return Seen::Idle(reason),
-                Err(ObserveError::NotYet { what, .. }) if self.waits => return Seen::Idle(what),
-                Err(failure) => return Seen::Failed(self.report(&chain(&failure))),
-            }
-        }
-        self.status.send_modify(|status| status.facts = facts.clone());
-        let notes: Vec<String> = facts
-            .firewall
-            .iter()
-            .flat_map(|firewall| &firewall.notes)
-            .chain(&facts.notes)
-            .cloned()
-            .collect();
-        for note in notes.iter().filter(|note| !self.said.contains(note)) {
-            warn!("{note}");
-        }
-        self.said = notes;
-        match stage::plan(&self.instance, facts) {
-            Ok(plan) => Seen::Ready(Box::new(plan)),
-            Err(failure) => Seen::Failed(self.report(&chain(&failure))),
-        }
     }
 
     /// Carries out the plan from step `from` on.
@@ -302,7 +266,7 @@ impl Runner {
 
     /// Runs until something ends it.
     async fn live(&mut self, mut plan: Plan) -> Why {
-        self.enter(State::Running, "");
+        self.is_up();
         let mut refresh = Instant::now() + refresh_after(&plan, &self.instance.settings);
         loop {
             tokio::select! {
@@ -311,13 +275,13 @@ impl Runner {
                 Some(exit) = self.exits.recv() => {
                     return Why::Failed(self.report(&format!("the translator on {} died: {}", exit.device, exit.detail)));
                 }
-                changed = self.changes.changed(), if self.waits => {
+                changed = self.changes.changed() => {
                     if changed.is_err() {
                         return Why::Stopped;
                     }
                 }
-                () = sleep_until(refresh), if self.waits => {}
-                () = sleep(LOOK_AFTER_UNTOLD), if self.waits => {
+                () = sleep_until(refresh) => {}
+                () = sleep(LOOK_AFTER_UNTOLD) => {
                     if let Err(why) = self.put_back(&plan, repairs::is_untold).await {
                         return why;
                     }
@@ -338,7 +302,7 @@ impl Runner {
     async fn follow(&mut self, old: &Plan) -> Result<Plan, Why> {
         let mut new = match self.observe(false).await {
             Seen::Ready(plan) => *plan,
-            Seen::Idle(reason) => return Err(Why::Idle(reason)),
+            Seen::Idle(nothing) => return Err(Why::Idle(nothing)),
             Seen::Stopped => return Err(Why::Stopped),
             Seen::Failed(reason) if self.uplink_is_bare(old).await => return Err(Why::Failed(reason)),
             Seen::Failed(_) => return Ok(old.clone()),
@@ -352,7 +316,7 @@ impl Runner {
                 return Err(Why::Failed("not everything could be undone".into()));
             }
             self.apply(&new, head).await?;
-            self.enter(State::Running, "");
+            self.is_up();
         }
         self.put_back(&new, |_| true).await?;
         Ok(new)
@@ -391,38 +355,14 @@ impl Runner {
         failures.is_empty()
     }
 
-    fn tell(&self, plan: &Plan) {
-        let facts = &plan.facts;
-        if let (Some(prefix), Some(uplink), Some(address)) = (&facts.plat_prefix, &facts.uplink, &facts.clat_v6_addr) {
-            info!(
-                "{} is up: {} is {} in {} by {} (prefix from {}, address: {})",
-                self.instance.settings.clat_dev,
-                self.instance.settings.clat_v4_addr,
-                address.value,
-                prefix.value,
-                uplink.value.name,
-                prefix.source,
-                address.source
-            );
-        }
-    }
-
-    fn enter(&self, state: State, reason: &str) {
-        debug!("state {state:?}");
-        self.status.send_modify(|status| {
-            if status.state != state {
-                status.since = SystemTime::now();
-            }
-            status.state = state;
-            status.reason = reason.to_owned();
-        });
-    }
-
-    fn report(&self, failure: &str) -> String {
-        error!("{failure}");
-        self.status
-            .send_modify(|status| status.last_error = Some(failure.to_owned()));
-        failure.to_owned()
+    /// It runs: what it lost is back, and what is lost from now on is news.
+    fn is_up(&mut self) {
+        self.past = Past {
+            ran: true,
+            idle_since: None,
+        };
+        self.said.forget_failures();
+        self.enter(State::Running, "");
     }
 
     fn end(&self, end: End) -> End {

@@ -12,6 +12,7 @@ pub mod logging;
 pub mod probe;
 pub mod ra;
 pub mod report;
+pub mod service;
 pub mod status;
 pub mod supervisor;
 pub mod uplinks;

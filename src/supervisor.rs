@@ -8,7 +8,7 @@ use std::time::Duration;
 use clatd_stages::apply;
 use clatd_stages::settings::{Settings, WhenIdle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -17,9 +17,10 @@ use tracing::{Instrument, error, info, info_span, warn};
 use crate::cli::Options;
 use crate::config::{self, Configured, Loaded, Template};
 use crate::control::{self, Control, Reload};
-use crate::instance::{End, Repairs, Runner, State, Status};
+use crate::instance::{End, Past, Repairs, Runner, Said, Status};
 use crate::kernel::{FileJournal, Holds, Kernel, Netlink, RuntimeLock, TranslatorExit};
 use crate::report::chain;
+use crate::service::ServiceManager;
 use crate::status::{Board, Entry};
 use crate::uplinks;
 use crate::watch as network;
@@ -27,6 +28,7 @@ use crate::world::{SilentRouters, SystemWorld};
 
 mod allotments;
 mod reload;
+mod told;
 
 /// Why the daemon could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +67,8 @@ struct Started {
     template: Option<String>,
     stop: CancellationToken,
     status: watch::Receiver<Status>,
+    /// How it is, as the service manager was told.
+    told: String,
     task: Id,
 }
 
@@ -85,6 +89,9 @@ pub struct Supervisor {
     /// Template instances that could not be made, so that this is said once.
     refused: BTreeSet<String>,
     failed: bool,
+    manager: ServiceManager,
+    /// Rings when the status of an instance changes.
+    bell: Arc<Notify>,
     board: Board,
     reloads: mpsc::Receiver<Reload>,
     _control: Control,
@@ -100,6 +107,7 @@ pub async fn run(options: Options, loaded: Loaded) -> Result<bool, StartError> {
     supervisor.start_all(loaded).await;
     let clean = supervisor.supervise(signals).await;
     supervisor.world.release_delegations().await;
+    supervisor.tell_the_end();
     Ok(clean)
 }
 
@@ -151,6 +159,8 @@ impl Supervisor {
             templates: Vec::new(),
             refused: BTreeSet::new(),
             failed: false,
+            manager: ServiceManager::default(),
+            bell: Arc::default(),
             board,
             reloads,
             _control: control,
@@ -199,7 +209,6 @@ impl Supervisor {
         }
         self.templates = loaded.templates;
         self.follow_uplinks().await;
-        self.say_when_ready();
     }
 
     fn refuse(&mut self, loaded: &Loaded) {
@@ -241,9 +250,11 @@ impl Supervisor {
             stop: stop.clone(),
             status: status_sender,
             repairs: Repairs::default(),
-            said: Vec::new(),
+            said: Said::default(),
+            past: Past::default(),
             claimed: None,
         };
+        told::ring_at_changes(status.clone(), self.bell.clone());
         let task = self
             .tasks
             .spawn(runner.run().instrument(info_span!("instance", name = %name)))
@@ -253,6 +264,7 @@ impl Supervisor {
             template,
             stop,
             status,
+            told: String::new(),
             task,
         };
         self.started.insert(name, started);
@@ -262,27 +274,15 @@ impl Supervisor {
         Kernel::new(instance, self.netlink.clone(), self.holds.clone(), exits)
     }
 
-    /// Tells the service manager when every instance has found out whether it has something to do.
-    fn say_when_ready(&self) {
-        let mut statuses: Vec<_> = self.started.values().map(|started| started.status.clone()).collect();
-        tokio::spawn(async move {
-            for status in &mut statuses {
-                let settled = |status: &Status| matches!(status.state, State::Idle | State::Running | State::Stuck);
-                if status.wait_for(settled).await.is_err() {
-                    // It ended before it settled; the exit status says how.
-                    continue;
-                }
-            }
-            if let Err(failure) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-                warn!("cannot tell the service manager that clatd is ready: {failure}");
-            }
-        });
-    }
-
     async fn supervise(&mut self, mut signals: Signals) -> bool {
         let mut changes = self.changes.clone();
         let mut deadline = None;
-        while !self.is_over() {
+        let mut watchdog = told::watchdog();
+        loop {
+            self.tell_manager();
+            if self.is_over() {
+                break;
+            }
             if self.stop.is_cancelled() {
                 deadline.get_or_insert_with(|| Instant::now() + STOP_DEADLINE);
             }
@@ -292,10 +292,12 @@ impl Supervisor {
                 _ = signals.terminate.recv() => self.stop_all("SIGTERM"),
                 _ = signals.hangup.recv() => {
                     info!("SIGHUP: reading the configuration again");
+                    self.manager.reloading();
                     let _ = self.reload().await;
                 }
                 Some(reply) = self.reloads.recv() => {
                     info!("reload: reading the configuration again");
+                    self.manager.reloading();
                     let _ = reply.send(self.reload().await);
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
@@ -304,8 +306,11 @@ impl Supervisor {
                     return false;
                 }
                 Ok(()) = changes.changed(), if !self.templates.is_empty() => self.follow_uplinks().await,
+                () = self.bell.notified() => {}
+                () = told::tick(&mut watchdog) => self.manager.alive(),
             }
         }
+        self.manager.stopping();
         !self.failed
     }
 
@@ -314,10 +319,23 @@ impl Supervisor {
         self.tasks.is_empty() && (self.stop.is_cancelled() || (self.templates.is_empty() && self.waiting.is_empty()))
     }
 
-    fn stop_all(&self, signal: &str) {
+    fn stop_all(&mut self, signal: &str) {
         info!("{signal}: stopping");
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        self.manager.stopping();
         self.stop.cancel();
+    }
+
+    /// Says what is left behind, or that nothing is.
+    fn tell_the_end(&self) {
+        let how = if self.stop.is_cancelled() { "stopped" } else { "ended" };
+        match FileJournal::list(&self.runtime_dir) {
+            Ok(left) if left.is_empty() => info!("{how}, all undone"),
+            Ok(left) => error!(
+                "{how}; not everything of {} is undone, `clatd cleanup` tries again",
+                left.join(", ")
+            ),
+            Err(failure) => error!("{how}; {}", chain(&failure)),
+        }
     }
 
     /// A task ended. One that panicked could not undo what it did, so that is done here, for it alone.

@@ -58,6 +58,7 @@ impl Tree {
             config: self.path().join("clatd.conf"),
             instances_dir: self.path().join("instances.d"),
             runtime_dir: "/run/clatd".into(),
+            has_service_manager: false,
         }
     }
 

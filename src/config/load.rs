@@ -13,8 +13,9 @@ use super::layer::{Layer, Merged, merge};
 use super::validate::{Purpose, validate};
 use super::{Configured, Loaded, Template, allot, clash, conf_file, keys, toml_file};
 use crate::cli::Options;
+use crate::service::ServiceManager;
 
-/// Where things are when the command line does not say.
+/// Where things are when the command line does not say, and who started the process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paths {
     /// The configuration file, which need not exist.
@@ -23,6 +24,8 @@ pub struct Paths {
     pub instances_dir: PathBuf,
     /// Where run-time state lives.
     pub runtime_dir: PathBuf,
+    /// Whether a service manager started this process: it is told of readiness, and nobody else starts clatd again.
+    pub has_service_manager: bool,
 }
 
 impl Default for Paths {
@@ -31,12 +34,13 @@ impl Default for Paths {
             config: "/etc/clatd.conf".into(),
             instances_dir: "/etc/clatd/instances.d".into(),
             runtime_dir: "/run/clatd".into(),
+            has_service_manager: false,
         }
     }
 }
 
 impl Paths {
-    /// The usual places, but for `CLATD_RUNTIME_DIR`, the one variable that clatd reads.
+    /// The usual places, but for `CLATD_RUNTIME_DIR`; a service manager says `NOTIFY_SOCKET`.
     pub fn from_environment() -> Self {
         let usual = Self::default();
         let runtime_dir = std::env::var_os("CLATD_RUNTIME_DIR").filter(|dir| !dir.is_empty());
@@ -44,6 +48,7 @@ impl Paths {
         let runtime_dir = runtime_dir.and_then(|dir| std::path::absolute(dir).ok());
         Self {
             runtime_dir: runtime_dir.unwrap_or(usual.runtime_dir),
+            has_service_manager: ServiceManager::is_there(),
             ..usual
         }
     }
@@ -92,7 +97,7 @@ fn load_for(purpose: Purpose, options: &Options, paths: &Paths) -> Result<Loaded
     };
     for draft in &mut drafts {
         let several = from_instance_files || draft.is_template();
-        complete(&mut draft.merged, several);
+        complete(&mut draft.merged, several, paths.has_service_manager);
         validate(&draft.merged, purpose, &mut findings);
     }
     let notes = notes(&drafts);
@@ -152,6 +157,8 @@ pub fn load_file(path: &Path, options: &Options) -> Result<Loaded, ConfigErrors>
     })
 }
 
+/// `v4-conncheck-delay` where native IPv4 at the start is the end, in seconds.
+const LONE_DELAY: u32 = 10;
 /// `v4-defaultroute-metric` of the only instance.
 const SINGLE_METRIC: u32 = 2048;
 
@@ -332,15 +339,24 @@ fn runtime_dir(path: &Path, findings: &mut Findings) -> String {
 }
 
 /// Defaults that depend on other things than their key.
-fn complete(merged: &mut Merged, several: bool) {
+fn complete(merged: &mut Merged, several: bool, has_service_manager: bool) {
     let unset = |merged: &Merged, key| {
         merged
             .origins
             .get(key)
             .is_some_and(|origin| origin.place == Place::Default)
     };
-    let idle = if several { WhenIdle::Wait } else { WhenIdle::Exit };
-    merged.settings.when_idle.get_or_insert(idle);
+    let idle = if several || has_service_manager {
+        WhenIdle::Wait
+    } else {
+        WhenIdle::Exit
+    };
+    let delay = match *merged.settings.when_idle.get_or_insert(idle) {
+        // Native IPv4 that comes later is followed.
+        WhenIdle::Wait => 0,
+        WhenIdle::Exit => LONE_DELAY,
+    };
+    merged.settings.v4_conncheck_delay.get_or_insert(delay);
     if !several {
         // Alone it has the documented default, whatever other uplinks there are.
         merged.settings.v4_defaultroute_metric.get_or_insert(SINGLE_METRIC);

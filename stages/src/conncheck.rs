@@ -10,7 +10,7 @@ use crate::facts::{Fact, Facts, Source};
 use crate::net::{MAIN_TABLE, ROUTE_PROTOCOL, Route};
 use crate::plan::{StageName, Step};
 use crate::settings::{ConncheckScope, Settings};
-use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
+use crate::stage::{Delay, Instance, ObserveError, PlanError, Stage, Verdict, world_error};
 use crate::world::{World, WorldError};
 
 /// The stage.
@@ -27,13 +27,15 @@ impl Stage for Conncheck {
         StageName::Conncheck
     }
 
-    fn delay(&self, instance: &Instance) -> Duration {
-        let seconds = if enabled(&instance.settings) {
-            instance.settings.v4_conncheck_delay
-        } else {
-            0
-        };
-        Duration::from_secs(seconds.into())
+    fn delay(&self, instance: &Instance) -> Option<Delay> {
+        let seconds = instance
+            .settings
+            .v4_conncheck_delay
+            .filter(|_| enabled(&instance.settings))?;
+        (seconds > 0).then_some(Delay {
+            time: Duration::from_secs(seconds.into()),
+            what_for: "native IPv4 connectivity (v4-conncheck-delay)",
+        })
     }
 
     async fn observe(

@@ -71,8 +71,8 @@ pub struct Settings {
     pub tayga_v4_addr: Ipv4Addr,
     /// Whether native IPv4 connectivity makes the instance idle.
     pub v4_conncheck_enable: bool,
-    /// Seconds to wait before looking for native IPv4 connectivity.
-    pub v4_conncheck_delay: u32,
+    /// Seconds to wait before looking for native IPv4 connectivity; none = 0 with `when-idle=wait`, else 10.
+    pub v4_conncheck_delay: Option<u32>,
     /// Whether native IPv4 counts on the whole host or on the uplink only.
     pub v4_conncheck_scope: ConncheckScope,
     /// Whether an IPv4 default route through the CLAT is added.
@@ -89,7 +89,8 @@ pub struct Settings {
     pub translator: TranslatorChoice,
     /// Which packet filter is told to let the CLAT's packets through.
     pub firewall: FirewallChoice,
-    /// What an instance does that has nothing to do; none = exit without instance files, wait with them.
+    /// What an instance does that has nothing to do; none = wait under a service manager and with instance files,
+    /// else exit.
     pub when_idle: Option<WhenIdle>,
     /// Packet queues (threads) of the userspace translator; 0 = one per core.
     pub translator_queues: u32,
@@ -145,7 +146,7 @@ impl Default for Settings {
             tayga_conffile: None,
             tayga_v4_addr: Ipv4Addr::new(192, 0, 0, 2),
             v4_conncheck_enable: true,
-            v4_conncheck_delay: 10,
+            v4_conncheck_delay: None,
             v4_conncheck_scope: ConncheckScope::Host,
             v4_defaultroute_enable: true,
             v4_defaultroute_replace: false,

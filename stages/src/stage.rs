@@ -91,15 +91,24 @@ pub struct PlanError {
     pub what: String,
 }
 
+/// A wait before an observation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delay {
+    /// How long.
+    pub time: Duration,
+    /// What for, for people.
+    pub what_for: &'static str,
+}
+
 /// One step family of the pipeline: observes facts and plans operations, never changes anything itself.
 #[async_trait]
 pub trait Stage: Send + Sync {
     /// Which stage it is.
     fn name(&self) -> StageName;
 
-    /// How long to wait before observing; a dry run does not wait.
-    fn delay(&self, _instance: &Instance) -> Duration {
-        Duration::ZERO
+    /// What to wait for before observing; a dry run does not wait.
+    fn delay(&self, _instance: &Instance) -> Option<Delay> {
+        None
     }
 
     /// Reads the system into `facts`; later stages see what earlier ones found.

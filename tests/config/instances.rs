@@ -144,6 +144,43 @@ fn marks_are_distinct_where_addresses_are_shared() {
     assert_eq!(loaded.instances[2].instance.settings.clat_v6_addr, ClatV6Addr::Derived);
 }
 
+/// Native IPv4 that comes later is followed where it waits, so there is no reason to give it time at the start.
+#[test]
+fn what_waits_does_not_delay_the_start() {
+    let delay = |words: &[&str]| single("", words).v4_conncheck_delay;
+    assert_eq!(delay(&[]), Some(10));
+    assert_eq!(delay(&["when-idle=wait"]), Some(0));
+    assert_eq!(delay(&["when-idle=wait", "v4-conncheck-delay=7"]), Some(7));
+    let loaded = Tree::new(&[("a.conf", ""), ("b.conf", "when-idle=exit\nplat-dev=wan0\n")])
+        .load(&[])
+        .unwrap();
+    assert_eq!(column(&loaded, |s| s.v4_conncheck_delay), [Some(0), Some(10)]);
+}
+
+#[test]
+fn a_service_manager_wants_it_to_wait() {
+    let tree = Tree::new(&[]);
+    let settings = |words: &[&str]| {
+        let paths = Paths {
+            has_service_manager: true,
+            ..tree.paths()
+        };
+        let loaded = load_from(&options(words), &paths).unwrap();
+        loaded.instances[0].instance.settings.clone()
+    };
+    let (default, exit) = (settings(&[]), settings(&["when-idle=exit"]));
+    assert_eq!(
+        (default.when_idle, default.v4_conncheck_delay),
+        (Some(WhenIdle::Wait), Some(0))
+    );
+    assert_eq!(
+        (exit.when_idle, exit.v4_conncheck_delay),
+        (Some(WhenIdle::Exit), Some(10))
+    );
+    // The rest is that of a single CLAT.
+    assert_eq!(default.v4_defaultroute_metric, Some(2048));
+}
+
 #[test]
 fn instances_wait_and_a_single_clat_exits() {
     assert_eq!(single("", &[]).when_idle, Some(WhenIdle::Exit));

@@ -17,7 +17,7 @@ fn the_command_line_wins_over_instance_file_and_clatd_conf() {
     let loaded = tree.load(&["v4-conncheck-delay=3"]).unwrap();
     let configured = &loaded.instances[0];
     let settings = &configured.instance.settings;
-    assert_eq!(settings.v4_conncheck_delay, 3);
+    assert_eq!(settings.v4_conncheck_delay, Some(3));
     assert_eq!(settings.v4_defaultroute_mtu, RouteMtu::Bytes(1400));
     assert_eq!(settings.v4_defaultroute_advmss, Some(1000));
     let place = |key| tree.relative(&configured.origins[key].place.to_string());
@@ -60,7 +60,10 @@ fn another_file_takes_the_place_of_the_usual_one() {
     let settings = &tree.load(&["-c", other.to_str().unwrap()]).unwrap().instances[0]
         .instance
         .settings;
-    assert_eq!((settings.clat_dev.as_str(), settings.v4_conncheck_delay), ("other", 10));
+    assert_eq!(
+        (settings.clat_dev.as_str(), settings.v4_conncheck_delay),
+        ("other", Some(10))
+    );
 }
 
 #[test]

@@ -20,8 +20,9 @@ fn its_defaults_are_those_of_the_settings() {
         .map(|key| format!("{}={}\n", key.name, key.default))
         .collect();
     let mut settings = single(&conf, &[]);
-    // Filled in for the supervisor, since it depends on there being instance files.
+    // Filled in for the supervisor, since they depend on there being instance files, or a service manager.
     assert_eq!(settings.when_idle.take(), Some(clatd_stages::settings::WhenIdle::Exit));
+    assert_eq!(settings.v4_conncheck_delay.take(), Some(10));
     assert_eq!(settings.v4_defaultroute_metric.take(), Some(2048));
     assert_eq!(settings, Settings::default());
 }

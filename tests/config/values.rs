@@ -48,9 +48,11 @@ fn a_value_is_never_guessed() {
 #[test]
 fn an_empty_value_unsets() {
     let conf = "script-up=\nplat-dev=\nplat-prefix=  \nclat-v6-addr=\ndns64-servers=\nmap=\ntayga-conffile=\n\
-                ip6tables-enable=\nv4-defaultroute-advmss=\nctmark=\ntranslator-v6-addr=\nwhen-idle=\n";
+                ip6tables-enable=\nv4-defaultroute-advmss=\nctmark=\ntranslator-v6-addr=\nwhen-idle=\n\
+                v4-conncheck-delay=\n";
     let expected = Settings {
         when_idle: Some(clatd_stages::settings::WhenIdle::Exit),
+        v4_conncheck_delay: Some(10),
         v4_defaultroute_metric: Some(2048),
         ..Settings::default()
     };
@@ -178,7 +180,7 @@ fn toml_with_native_types() {
             settings.route_table,
             settings.v4_defaultroute_mtu
         ),
-        (3, 0x1000, RouteMtu::Bytes(0x500))
+        (Some(3), 0x1000, RouteMtu::Bytes(0x500))
     );
     assert_eq!((settings.dns64_servers.len(), settings.map.len()), (2, 2));
     assert_eq!(settings.script_up.as_deref(), Some("echo up"));

@@ -229,6 +229,7 @@ impl Host {
             status: status_sender,
             repairs: Repairs::default(),
             said: Default::default(),
+            past: Default::default(),
             claimed: None,
         };
         self.live[number] = Some(Live {

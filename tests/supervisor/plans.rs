@@ -24,6 +24,7 @@ async fn instances(files: Files<'_>, world: &FixedWorld) -> Vec<Instance> {
         config: dir.path().join("clatd.conf"),
         instances_dir,
         runtime_dir: "/run/clatd".into(),
+        has_service_manager: false,
     };
     let loaded = load_from(&Options::default(), &paths).unwrap();
     assert!(loaded.unable.is_empty());

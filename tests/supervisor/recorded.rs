@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! # what it is about                         comment
-//! settings KEY=VALUE...                      before the first event: of the instance; it waits unless `when-idle=exit`
+//! settings KEY=VALUE...                      before the first event: of the instance
+//! only when-idle=MODE: WHY                   without it the case goes the same with `wait` and with `exit`
 //! world EVENT                                before the first event: what the world is like, see `events.rs`
 //! > EVENT                                    something happens, and the instance is told
 //! > quietly EVENT                            ... and it is not told
@@ -36,6 +37,8 @@ use crate::support::model::State as SystemState;
 
 /// How long the recorder listens after an event.
 const LISTEN: Duration = Duration::from_secs(3);
+/// Begins the line that says in which mode a case is played.
+const ONLY: &str = "only when-idle=";
 /// Rows of operations longer than this take one line.
 const ROW: usize = 8;
 
@@ -94,7 +97,7 @@ struct Recorder {
 }
 
 impl Recorder {
-    fn begin(head: &[&str]) -> Self {
+    fn begin(head: &[&str], waits: bool) -> Self {
         let mut world = two_uplinks();
         let mut pairs = Vec::new();
         for line in head {
@@ -103,10 +106,10 @@ impl Recorder {
             } else if let Some(words) = line.strip_prefix("settings ") {
                 pairs.extend(words.split(' ').map(|word| word.split_once('=').expect("KEY=VALUE")));
             } else {
-                assert!(line.is_empty() || line.starts_with('#'), "{line}");
+                let known = line.starts_with('#') || line.starts_with(ONLY);
+                assert!(line.is_empty() || known, "{line}");
             }
         }
-        let waits = !pairs.contains(&("when-idle", "exit"));
         let pairs: Vec<_> = pairs
             .into_iter()
             .map(|(key, value)| {
@@ -148,6 +151,7 @@ impl Recorder {
             status,
             repairs: Repairs::default(),
             said: Default::default(),
+            past: Default::default(),
             claimed: None,
         };
         tokio::spawn(watch_states(statuses, log.clone()));
@@ -268,11 +272,11 @@ async fn watch_states(mut statuses: watch::Receiver<Status>, log: Arc<Mutex<Log>
 }
 
 /// Plays the events of a case; the text comes back with what follows now.
-async fn play(text: &str) -> String {
+async fn play(text: &str, waits: bool) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let first = lines.iter().position(|line| line.starts_with("> ")).expect("an event");
     let mut played: Vec<String> = lines[..first].iter().map(ToString::to_string).collect();
-    let mut recorder = Recorder::begin(&lines[..first]);
+    let mut recorder = Recorder::begin(&lines[..first], waits);
     for event in lines.iter().filter_map(|line| line.strip_prefix("> ")) {
         recorder.event(event).await;
         played.push(format!("> {event}"));
@@ -284,6 +288,26 @@ async fn play(text: &str) -> String {
         "a hold is left"
     );
     played.join("\n") + "\n"
+}
+
+/// Whether it waits, for each way in which the case is played.
+fn modes(text: &str) -> Vec<bool> {
+    let only = text.lines().find_map(|line| line.strip_prefix(ONLY));
+    match only.map(|rest| rest.split_once(": ").expect("MODE: WHY").0) {
+        Some("wait") => vec![true],
+        Some("exit") => vec![false],
+        Some(other) => panic!("no such mode: {other}"),
+        None => vec![true, false],
+    }
+}
+
+fn play_alone(text: &str, waits: bool) -> String {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(play(text, waits))
 }
 
 #[test]
@@ -299,17 +323,20 @@ fn every_case_goes_as_recorded() {
     let mut wrong = Vec::new();
     for path in files {
         let text = std::fs::read_to_string(&path).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        let now = runtime.block_on(play(&text));
+        let modes = modes(&text);
+        let now = play_alone(&text, modes[0]);
         if now != text && bless {
-            std::fs::write(&path, now).unwrap();
+            std::fs::write(&path, &now).unwrap();
         } else if now != text {
             wrong.push(format!("--- {name}: recorded\n{text}--- {name}: now\n{now}"));
+        }
+        if let Some(other) = modes.get(1).map(|mode| play_alone(&text, *mode))
+            && other != now
+        {
+            wrong.push(format!(
+                "--- {name}: with when-idle=wait\n{now}--- {name}: with when-idle=exit\n{other}"
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}\nCLATD_BLESS=1 records anew", wrong.join("\n"));

@@ -59,11 +59,21 @@ pub(super) const KEYS: &[Key] = &[
         name: "when-idle",
         kind: Kind::Words(WhenIdle::WORDS),
         optional: true,
-        unset: "exit without instance files, wait with them",
+        unset: "wait under a service manager and with instance files, else exit",
         brief: "what to do while there is no use for the CLAT: exit or wait",
         full: "What an instance does that has nothing to do, because there is native IPv4 connectivity, no PLAT prefix or no uplink.\n\
-               With `exit` clatd says why and exits with 0, as the clatd of 2016 does.\n\
-               With `wait` it waits for a change.",
+               With `wait` it waits for a change.\n\
+               With `exit` it says why and ends with 0, as the clatd of 2016 does: at once where that is so at the start, \
+               and where native IPv4 comes.\n\
+               \n\
+               A running CLAT follows the network and repairs itself either way: addresses, prefixes and gateways that change, \
+               what others undo, a translator that died.\n\
+               With `exit` an uplink or a PLAT prefix that is lost while the CLAT runs has 30 seconds to come back.\n\
+               What fails at the first start is undone, and clatd exits with 1; with `wait`, and later, it is tried again after \
+               a pause that grows from one second to one minute.\n\
+               \n\
+               If unset it is `wait` where a service manager started clatd (`NOTIFY_SOCKET` is in the environment) or there are \
+               instance files or a pattern in `plat-dev`, else `exit`.",
         origin: Origin::Ours,
         ..PLAIN
     },

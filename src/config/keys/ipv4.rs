@@ -21,9 +21,11 @@ pub(super) const KEYS: &[Key] = &[
             min: 0,
             max: 3600,
         },
-        default: "10",
+        optional: true,
+        unset: "0 with when-idle=wait, else 10",
         brief: "seconds to wait before looking for native IPv4 connectivity",
-        full: "How many seconds to wait before looking for native IPv4 connectivity, so that DHCPv4 has time to finish.\n\
+        full: "How many seconds to wait at the start before looking for native IPv4 connectivity, so that DHCPv4 has time to finish.\n\
+               If unset it is 10 with `when-idle=exit`, and 0 with `when-idle=wait`, since native IPv4 that comes later is followed.\n\
                A dry run does not wait.",
         ..PLAIN
     },

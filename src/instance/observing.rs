@@ -1,0 +1,116 @@
+//! One observation of an instance, with the waits that a real run makes.
+
+use std::time::Duration;
+
+use clatd_stages::facts::Facts;
+use clatd_stages::plan::Plan;
+use clatd_stages::stage::{self, ObserveError, Stage, Verdict};
+use tokio::time::Instant;
+use tracing::{debug, info};
+
+use super::{Runner, State, claimed_by};
+use crate::report::chain;
+
+/// How long something that is on its way (duplicate address detection) is waited for.
+const NOT_YET_LIMIT: Duration = Duration::from_secs(15);
+/// How often it is looked at meanwhile.
+const NOT_YET_POLL: Duration = Duration::from_millis(250);
+
+/// What an observation came to.
+pub(super) enum Seen {
+    Ready(Box<Plan>),
+    Idle(Nothing),
+    Failed(String),
+    Stopped,
+}
+
+/// That there is nothing to do.
+pub(super) struct Nothing {
+    /// Why, for people.
+    pub(super) reason: String,
+    /// Because native IPv4 is there.
+    pub(super) has_native_ipv4: bool,
+}
+
+impl Runner {
+    /// Observes and plans; `at_start` it makes the delays of the stages too.
+    pub(super) async fn observe(&mut self, at_start: bool) -> Seen {
+        let mut facts = Facts::default();
+        for stage in stage::pipeline() {
+            if at_start && self.delay(&*stage).await {
+                return Seen::Stopped;
+            }
+            let Some(verdict) = self.observe_stage(&*stage, &mut facts).await else {
+                return Seen::Stopped;
+            };
+            if !matches!(verdict, Ok(Verdict::Ready))
+                && let Some((uplink, address)) = claimed_by(&facts).filter(|found| self.claimed.as_ref() != Some(found))
+            {
+                self.world.give_back(&uplink, address).await;
+            }
+            match verdict {
+                Ok(Verdict::Ready) => {}
+                Ok(Verdict::Idle { reason }) => return self.has_nothing_to_do(facts, reason),
+                Err(ObserveError::NotYet { what, .. }) if self.waits || self.past.ran => {
+                    return self.has_nothing_to_do(facts, what);
+                }
+                Err(failure) => return Seen::Failed(self.report_outcome(&chain(&failure))),
+            }
+        }
+        self.said.forget_outcome();
+        self.tell_notes(&facts);
+        self.status.send_modify(|status| status.facts = facts.clone());
+        match stage::plan(&self.instance, facts) {
+            Ok(plan) => Seen::Ready(Box::new(plan)),
+            Err(failure) => Seen::Failed(self.report_outcome(&chain(&failure))),
+        }
+    }
+
+    /// Makes the delay of a stage; true = a stop was asked for meanwhile.
+    async fn delay(&mut self, stage: &dyn Stage) -> bool {
+        let Some(delay) = stage.delay(&self.instance) else {
+            return false;
+        };
+        let what = format!("waiting {} s for {}", delay.time.as_secs(), delay.what_for);
+        info!("{what}");
+        self.enter(State::Observing, &what);
+        if self.pause(delay.time).await {
+            return true;
+        }
+        self.enter(State::Observing, "");
+        false
+    }
+
+    /// Observes one stage, again and again while what it needs is on its way; `None` = a stop was asked for.
+    async fn observe_stage(&mut self, stage: &dyn Stage, facts: &mut Facts) -> Option<Result<Verdict, ObserveError>> {
+        let limit = Instant::now() + NOT_YET_LIMIT;
+        loop {
+            // Observing changes nothing, so it can be left at any moment.
+            let observed = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return None,
+                observed = stage.observe(&self.instance, &*self.world, facts) => observed,
+            };
+            match observed {
+                Err(ObserveError::NotYet { what, .. }) if Instant::now() < limit => {
+                    debug!("{}: {what}", stage.name());
+                    if self.pause(NOT_YET_POLL).await {
+                        return None;
+                    }
+                }
+                verdict => return Some(verdict),
+            }
+        }
+    }
+
+    /// What was found on the way there is what its status shows from now on.
+    fn has_nothing_to_do(&self, facts: Facts, reason: String) -> Seen {
+        let native = facts.native_ipv4.as_ref();
+        let has_native_ipv4 = native.is_some_and(|routes| !routes.value.is_empty());
+        self.status.send_modify(|status| status.facts = facts);
+        Seen::Idle(Nothing {
+            reason,
+            has_native_ipv4,
+        })
+    }
+}
