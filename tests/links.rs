@@ -15,6 +15,23 @@ mod daemon;
 #[path = "lab/traffic.rs"]
 mod traffic;
 
+/// Makes two tests of each, which gets the setting: what runs follows the network in every mode. Tests that begin with
+/// nothing to do, and end so, are about `when-idle=wait` alone: with `exit` there would be no daemon.
+macro_rules! in_both_modes {
+    ($($name:ident),+ $(,)?) => {$(
+        mod $name {
+            #[test]
+            fn when_idle_wait() {
+                super::$name("when-idle=wait");
+            }
+            #[test]
+            fn when_idle_exit() {
+                super::$name("when-idle=exit");
+            }
+        }
+    )+};
+}
+
 #[path = "links/addresses.rs"]
 mod addresses;
 #[path = "links/advertisements.rs"]
@@ -58,4 +75,20 @@ fn advertise(lab: &Lab, words: &str) -> f64 {
     let ran = lab.run("isp0", &format!("{script} advertise cust {words}"));
     let time = ran.ok("the advertisement is sent");
     time.trim().parse().expect("the time of sending")
+}
+
+/// Starts a daemon that learns all it needs from this advertisement. With `when-idle=exit` the router speaks before
+/// the daemon looks: it would end otherwise.
+fn begin(lab: &Lab, words: &[&str], said: &str) -> daemon::Daemon {
+    let exits = words.contains(&"when-idle=exit");
+    let delay: &[&str] = if exits { &["v4-conncheck-delay=3"] } else { &[] };
+    let words: Vec<&str> = words.iter().chain(delay).copied().collect();
+    let mut daemon = daemon::Daemon::start(lab, &words);
+    let waits = bed::poll(std::time::Duration::from_secs(20), || {
+        daemon.output().contains("waiting 3 s") || daemon::clatd(lab, &["status"]).out.contains("idle")
+    });
+    assert!(waits, "{}", daemon.output());
+    advertise(lab, said);
+    daemon.wait_until_running(lab);
+    daemon
 }

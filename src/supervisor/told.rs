@@ -70,7 +70,8 @@ impl Supervisor {
 
     fn text(&self) -> String {
         if self.started.is_empty() {
-            return "no instances".into();
+            let stops = self.stop.is_cancelled();
+            return if stops { "stopping" } else { "no instances" }.into();
         }
         if self.started.len() <= NAMED {
             let named = self.started.iter().map(|(name, one)| format!("{name}: {}", one.told));

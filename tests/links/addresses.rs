@@ -5,6 +5,8 @@ use crate::daemon::{Daemon, around};
 use crate::{fact, status, traffic};
 use nix::sys::signal::Signal;
 
+in_both_modes!(an_address_that_a_neighbour_takes_is_given_up);
+
 /// DHCPv6 without a prefix, many virtual servers: one address, nothing beside it.
 fn single_address(lab: &Lab) {
     lab.host(
@@ -83,11 +85,10 @@ fn an_address_that_a_neighbour_has_is_left_to_it() {
 }
 
 /// A neighbour takes the address while it is in use: the instance moves to another one.
-#[test]
-fn an_address_that_a_neighbour_takes_is_given_up() {
+fn an_address_that_a_neighbour_takes_is_given_up(mode: &str) {
     let lab = Lab::raise(&Uplink::new());
     let before = lab.state();
-    let mut daemon = Daemon::up(&lab, &["when-idle=wait"]);
+    let mut daemon = Daemon::up(&lab, &[mode]);
     assert_eq!(fact(&lab, "clat_v6_addr"), DERIVED_V6);
     lab.run(
         "isp0",

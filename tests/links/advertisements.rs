@@ -2,15 +2,16 @@
 
 use crate::bed::{Lab, Uplink, poll};
 use crate::daemon::{Daemon, around};
-use crate::{advertise, fact, status, traffic};
+use crate::{advertise, begin, fact, status, traffic};
 use nix::sys::signal::Signal;
 use std::time::Duration;
+
+in_both_modes!(a_prefix_that_only_routers_tell, routers_go_before_dns);
 
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// No DNS64 anywhere; the prefix comes, goes and changes.
-#[test]
-fn a_prefix_that_only_routers_tell() {
+fn a_prefix_that_only_routers_tell(mode: &str) {
     let lab = Lab::raise(
         &Uplink::new()
             .plat("64:ff9b::/96")
@@ -18,10 +19,7 @@ fn a_prefix_that_only_routers_tell() {
             .without_dns64(),
     );
     let before = lab.state();
-    let mut daemon = Daemon::start(&lab, &["when-idle=wait", "discovery=ra"]);
-    daemon.wait_for("it is idle", || status_or_null(&lab) == "idle");
-    advertise(&lab, "--pref64 64:ff9b::/96=600");
-    daemon.wait_until_running(&lab);
+    let mut daemon = begin(&lab, &[mode, "discovery=ra"], "--pref64 64:ff9b::/96=600");
     let facts = status(&lab)["facts"].clone();
     assert!(
         facts["plat_prefix"]["source"]
@@ -79,10 +77,9 @@ fn a_prefix_that_is_not_repeated_expires() {
 }
 
 /// RFC 8781 section 5.1: what a router says goes before what DNS says, and `discovery` turns that round.
-#[test]
-fn routers_go_before_dns() {
+fn routers_go_before_dns(mode: &str) {
     let lab = Lab::raise(&Uplink::new().plat("64:ff9b::/96").plat("2001:db8:64::/96"));
-    let mut daemon = Daemon::up(&lab, &["when-idle=wait"]);
+    let mut daemon = Daemon::up(&lab, &[mode]);
     assert_eq!(fact(&lab, "plat_prefix"), "64:ff9b::/96");
     advertise(&lab, "--pref64 2001:db8:64::/96=600");
     assert!(
@@ -92,7 +89,7 @@ fn routers_go_before_dns() {
     );
     daemon.stop(Signal::SIGTERM);
 
-    let mut daemon = Daemon::up(&lab, &["when-idle=wait", "discovery=dns,ra"]);
+    let mut daemon = Daemon::up(&lab, &[mode, "discovery=dns,ra"]);
     advertise(&lab, "--pref64 2001:db8:64::/96=600");
     assert_eq!(fact(&lab, "plat_prefix"), "64:ff9b::/96");
     daemon.stop(Signal::SIGTERM);

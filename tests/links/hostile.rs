@@ -8,7 +8,13 @@ use nix::sys::signal::Signal;
 use crate::bed::{DERIVED_V6, Lab, Uplink, poll};
 use crate::daemon::Daemon;
 use crate::meter::Meter;
-use crate::{advertise, fact, status, traffic};
+use crate::{advertise, begin, fact, status, traffic};
+
+in_both_modes!(
+    a_spoofed_announcement_moves_nothing,
+    a_neighbour_that_persists_gets_the_address,
+    a_neighbour_that_claims_everything_does_not_make_the_address_wander
+);
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lab-net.py");
 const HOST: &str = "3fff:1:0:1:0:5eff:fe00:101";
@@ -77,11 +83,9 @@ impl Drop for Neighbour {
     }
 }
 
-fn up(lab: &Lab) -> Daemon {
-    let mut daemon = Daemon::start(lab, &["when-idle=wait", "debug=1"]);
-    daemon.wait_for("it is idle", || daemon_says(lab, "idle"));
-    advertise(lab, "--pref64 64:ff9b::/96=600 --prefix 3fff:1:0:1::/64=86400,14400");
-    daemon.wait_until_running(lab);
+fn up(lab: &Lab, mode: &str) -> Daemon {
+    let said = "--pref64 64:ff9b::/96=600 --prefix 3fff:1:0:1::/64=86400,14400";
+    let daemon = begin(lab, &[mode, "debug=1"], said);
     assert_eq!(fact(lab, "clat_v6_addr"), DERIVED_V6);
     says(&daemon, &format!("no neighbour has {DERIVED_V6}"));
     daemon
@@ -97,10 +101,9 @@ fn daemon_says(lab: &Lab, word: &str) -> bool {
 }
 
 /// Three advertisements a second apart, as one announcement may be.
-#[test]
-fn a_spoofed_announcement_moves_nothing() {
+fn a_spoofed_announcement_moves_nothing(mode: &str) {
     let lab = raise();
-    let mut daemon = up(&lab);
+    let mut daemon = up(&lab, mode);
     let mut meter = Meter::start(&lab);
     meter.wait_up();
     let mut neighbour = Neighbour::start(&lab, &format!("--advertise {DERIVED_V6} --times 3"));
@@ -116,10 +119,9 @@ fn a_spoofed_announcement_moves_nothing() {
 }
 
 /// It goes on and on: the address is left to it, and IPv4 works by another one.
-#[test]
-fn a_neighbour_that_persists_gets_the_address() {
+fn a_neighbour_that_persists_gets_the_address(mode: &str) {
     let lab = raise();
-    let mut daemon = up(&lab);
+    let mut daemon = up(&lab, mode);
     let mut meter = Meter::start(&lab);
     meter.wait_up();
     let neighbour = Neighbour::start(&lab, &format!("--advertise {DERIVED_V6}"));
@@ -176,10 +178,9 @@ fn a_neighbour_that_answers_late_keeps_its_address() {
 }
 
 /// It claims whatever address anybody asks for, in use or not.
-#[test]
-fn a_neighbour_that_claims_everything_does_not_make_the_address_wander() {
+fn a_neighbour_that_claims_everything_does_not_make_the_address_wander(mode: &str) {
     let lab = raise();
-    let mut daemon = up(&lab);
+    let mut daemon = up(&lab, mode);
     let mut meter = Meter::start(&lab);
     meter.wait_up();
     let words = format!("--advertise {DERIVED_V6} --take 3fff:1:0:1::/64 --spare {HOST} --spare {ROUTER}");

@@ -7,6 +7,14 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::time::Duration;
 
+in_both_modes!(
+    an_anycast_address_needs_no_sysctl,
+    a_proxied_address_is_defended,
+    a_default_route_that_cannot_be_learned_again_is_kept,
+    what_others_switch_off_is_switched_on_again,
+    an_anycast_address_outlives_its_uplinks_pause
+);
+
 const FORWARDING: &str =
     "sysctl -n net.ipv6.conf.up0.forwarding net.ipv6.conf.up0.proxy_ndp net.ipv6.conf.up0.accept_ra";
 
@@ -38,11 +46,10 @@ fn may_have_it(lab: &Lab) -> bool {
     taken
 }
 
-#[test]
-fn an_anycast_address_needs_no_sysctl() {
+fn an_anycast_address_needs_no_sysctl(mode: &str) {
     let lab = Lab::raise(&Uplink::new());
     let before = lab.host(FORWARDING);
-    around(&lab, &["nd=anycast", "when-idle=wait"], |daemon| {
+    around(&lab, &["nd=anycast", mode], |daemon| {
         traffic::works(&lab);
         assert_eq!(lab.host(FORWARDING), before, "the uplink stays an end system's");
         assert_eq!(lab.host("ip -6 neigh show proxy"), "");
@@ -58,10 +65,9 @@ fn an_anycast_address_needs_no_sysctl() {
 }
 
 /// A proxy entry answers them, too.
-#[test]
-fn a_proxied_address_is_defended() {
+fn a_proxied_address_is_defended(mode: &str) {
     let lab = Lab::raise(&Uplink::new());
-    around(&lab, &["when-idle=wait"], |_| {
+    around(&lab, &[mode], |_| {
         found_anew(&lab);
         assert!(!may_have_it(&lab));
         assert_eq!(status(&lab)["facts"]["anycast"], Value::Null);
@@ -69,14 +75,13 @@ fn a_proxied_address_is_defended() {
 }
 
 /// `accept_ra=0` after the kernel learned its default route: switching forwarding on would take that away.
-#[test]
-fn a_default_route_that_cannot_be_learned_again_is_kept() {
+fn a_default_route_that_cannot_be_learned_again_is_kept(mode: &str) {
     let lab = Lab::raise(&Uplink::new());
     lab.host("sysctl -qw net.ipv6.conf.up0.accept_ra=0");
     let look = "ip -6 route show default | sed 's/ expires.*//'";
     let before = lab.host(look);
     assert!(before.contains("proto ra"), "{before}");
-    around(&lab, &["when-idle=wait"], |_| {
+    around(&lab, &[mode], |_| {
         assert_eq!(lab.host(look), before);
         let why = status(&lab)["facts"]["anycast"].to_string();
         assert!(why.contains("accept_ra=0"), "{why}");
@@ -100,10 +105,9 @@ fn forwarding_by_hand_needs_none_on_the_uplink() {
 }
 
 /// Network managers switch forwarding of their devices off when they (re)configure them.
-#[test]
-fn what_others_switch_off_is_switched_on_again() {
+fn what_others_switch_off_is_switched_on_again(mode: &str) {
     let lab = Lab::raise(&Uplink::new());
-    around(&lab, &["when-idle=wait"], |_| {
+    around(&lab, &[mode], |_| {
         let meant = lab.host(FORWARDING);
         assert!(meant.starts_with("1\n1\n"), "{meant}");
         lab.host(
@@ -121,10 +125,9 @@ fn what_others_switch_off_is_switched_on_again() {
 }
 
 /// Its routes go, the join stays; the CLAT comes back with the uplink.
-#[test]
-fn an_anycast_address_outlives_its_uplinks_pause() {
+fn an_anycast_address_outlives_its_uplinks_pause(mode: &str) {
     let lab = Lab::raise(&Uplink::new());
-    let mut daemon = Daemon::up(&lab, &["nd=anycast", "when-idle=wait"]);
+    let mut daemon = Daemon::up(&lab, &["nd=anycast", mode]);
     lab.host("ip link set up0 down");
     std::thread::sleep(Duration::from_secs(1));
     lab.host("ip link set up0 up");

@@ -8,6 +8,8 @@ use crate::daemon::Daemon;
 use crate::{fact, traffic};
 use nix::sys::signal::Signal;
 
+in_both_modes!(an_address_in_a_delegated_prefix);
+
 const POOL: &str = "3fff:1:f00::";
 
 /// Kea in the ISP, until dropped.
@@ -48,8 +50,7 @@ impl Drop for Kea {
     }
 }
 
-#[test]
-fn an_address_in_a_delegated_prefix() {
+fn an_address_in_a_delegated_prefix(mode: &str) {
     let lab = Lab::raise(&Uplink::new());
     let _kea = Kea::serve(&lab);
     // The ISP's router learns the route from its DHCPv6 relay; here it is told.
@@ -60,7 +61,7 @@ fn an_address_in_a_delegated_prefix() {
     )
     .ok("the prefix is routed");
     let before = lab.state();
-    let mut daemon = Daemon::up(&lab, &["clat-v6-addr=pd", "when-idle=wait"]);
+    let mut daemon = Daemon::up(&lab, &["clat-v6-addr=pd", mode]);
     assert!(
         fact(&lab, "clat_v6_addr").starts_with("3fff:1:f00:"),
         "{}",

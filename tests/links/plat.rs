@@ -6,6 +6,11 @@ use crate::{advertise, fact, status, traffic};
 use nix::sys::signal::Signal;
 use std::time::Duration;
 
+in_both_modes!(
+    a_network_without_check_servers_is_used_unchecked,
+    a_plat_that_dies_is_left
+);
+
 /// Two prefixes, the first of which leads nowhere: the second is used.
 #[test]
 fn a_prefix_that_leads_nowhere_is_passed_over() {
@@ -58,10 +63,9 @@ fn the_networks_own_check_server_is_asked() {
 }
 
 /// A DNS64 makes up names for the addresses in its prefix, also for that of ipv4only.arpa, but they name no server.
-#[test]
-fn a_network_without_check_servers_is_used_unchecked() {
+fn a_network_without_check_servers_is_used_unchecked(mode: &str) {
     let lab = Lab::raise(&Uplink::new());
-    around(&lab, &["when-idle=wait", "plat-check=yes"], |daemon| {
+    around(&lab, &[mode, "plat-check=yes"], |daemon| {
         assert_eq!(fact(&lab, "plat_prefix"), "64:ff9b::/96");
         let said = "the network publishes no server to check 64:ff9b::/96 with";
         assert_eq!(daemon.output().matches(said).count(), 1, "{}", daemon.output());
@@ -96,10 +100,9 @@ fn a_resolver_that_lies_is_not_believed() {
 }
 
 /// The PLAT stops answering while the CLAT runs: it gives way, and comes back with it.
-#[test]
-fn a_plat_that_dies_is_left() {
+fn a_plat_that_dies_is_left(mode: &str) {
     let lab = Lab::raise(&Uplink::new());
-    let mut daemon = Daemon::up(&lab, &["when-idle=wait", "plat-check=192.88.99.10"]);
+    let mut daemon = Daemon::up(&lab, &[mode, "plat-check=192.88.99.10"]);
     lab.run("isp0", "ip link set nat64-0 down").ok("the PLAT is gone");
     assert!(
         poll(Duration::from_secs(60), || daemon_is(&lab, "idle")),
