@@ -33,6 +33,8 @@ mod discovery;
 mod faults;
 #[path = "lab/firewall.rs"]
 mod firewall;
+#[path = "lab/following.rs"]
+mod following;
 #[path = "lab/life.rs"]
 mod life;
 #[path = "lab/older_kernels.rs"]
@@ -45,6 +47,8 @@ mod rest;
 mod routes;
 #[path = "lab/scripts.rs"]
 mod scripts;
+#[path = "lab/service.rs"]
+mod service;
 #[path = "lab/sysctls.rs"]
 mod sysctls;
 #[path = "lab/uplinks.rs"]

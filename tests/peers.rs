@@ -74,7 +74,7 @@ fn missing(name: &str) -> Option<String> {
     let there = if each_translator {
         is_for_each_translator(&text, test)
     } else {
-        is_test(&text, test)
+        is_test(&text, test) || is_in_both_modes(&text, test)
     };
     (!there).then(|| format!("no test {test} in {path}"))
 }
@@ -107,9 +107,20 @@ fn is_test(text: &str, name: &str) -> bool {
 }
 
 fn is_for_each_translator(text: &str, name: &str) -> bool {
-    let list = text.split("with_each_translator!(").nth(1);
+    is_listed("with_each_translator", text, name) && text.contains(&format!("fn {name}(translator: &str"))
+}
+
+/// Whether it is a test with `when-idle=wait` and one with `exit`.
+fn is_in_both_modes(text: &str, name: &str) -> bool {
+    let takes = |argument: &str| text.contains(&format!("fn {name}({argument})"));
+    is_listed("in_both_modes", text, name) && (takes("mode: &str") || takes("waits: bool"))
+}
+
+/// Whether a macro makes tests of this function.
+fn is_listed(name_of_macro: &str, text: &str, name: &str) -> bool {
+    let list = text.split(&format!("{name_of_macro}!(")).nth(1);
     let list = list.and_then(|rest| rest.split(')').next()).unwrap_or_default();
-    list.split(',').any(|listed| listed.trim() == name) && text.contains(&format!("fn {name}(translator: &str"))
+    list.split(',').any(|listed| listed.trim() == name)
 }
 
 #[test]

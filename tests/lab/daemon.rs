@@ -53,7 +53,7 @@ impl Daemon {
     }
 
     /// With these variables in its environment.
-    fn start_in(lab: &Lab, environment: &[String], words: &[&str]) -> Self {
+    pub fn start_in(lab: &Lab, environment: &[String], words: &[&str]) -> Self {
         Self::start_writing(lab, environment, words, "clatd")
     }
 

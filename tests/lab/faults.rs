@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use crate::bed::{Lab, Ran, Uplink};
 use crate::daemon::{Daemon, clatd};
+use crate::traffic;
 
 with_each_translator!(device_name_is_taken, route_is_taken);
 
@@ -91,15 +94,17 @@ fn tayga_dies_later() {
     let mut daemon = Daemon::up(&lab, &["translator=tayga", &format!("cmd-tayga={tayga}"), &script]);
     assert!(!down.exists());
     std::fs::write(format!("{tayga}.die"), "").unwrap();
-    let ran = daemon.wait_exit(Duration::from_secs(15));
-    assert_eq!(ran.code, Some(1), "{ran}");
-    assert!(down.exists(), "script-down has run: {ran}");
+    daemon.wait_for("script-down", || down.exists());
+    std::fs::remove_file(format!("{tayga}.die")).unwrap();
+    daemon.wait_until_running(&lab);
+    traffic::ping(&lab);
+    let ran = daemon.stop(Signal::SIGTERM);
     assert!(
         format!("{}{}", ran.out, ran.err).contains("last words of the translator"),
         "its last output is told: {ran}"
     );
-    lab.assert_state_is(&before, "after the translator died");
-    lab.assert_no_process_left("after the translator died");
+    lab.assert_state_is(&before, "after the stop");
+    lab.assert_no_process_left("after the stop");
 }
 
 /// Killed from outside, without a word.
@@ -109,9 +114,16 @@ fn tayga_is_killed() {
     let before = lab.state();
     let mut daemon = Daemon::up(&lab, &["translator=tayga"]);
     lab.host(&format!("kill -9 $(pgrep -x -P {} tayga)", daemon.pid()));
-    let ran = daemon.wait_exit(Duration::from_secs(15));
-    assert_eq!(ran.code, Some(1), "{ran}");
-    lab.assert_state_is(&before, "after the translator was killed");
+    daemon.wait_for("word of it", || daemon_says(&lab, "the translator on clat died"));
+    daemon.wait_until_running(&lab);
+    traffic::works(&lab);
+    daemon.stop(Signal::SIGTERM);
+    lab.assert_state_is(&before, "after the stop");
+}
+
+/// Its last error, which stays when it runs again.
+fn daemon_says(lab: &Lab, words: &str) -> bool {
+    clatd(lab, &["status"]).out.contains(words)
 }
 
 /// Configuration and command line: refused before anything is touched.
@@ -134,16 +146,20 @@ fn bad_settings() {
     }
 }
 
-/// The device vanishes under a running daemon: it does not go on as if nothing were.
+/// The device vanishes under a running daemon: it is made again.
 #[test]
 fn the_device_is_taken_away() {
     let lab = Lab::raise(&Uplink::new());
     let before = lab.state();
     let mut daemon = Daemon::up(&lab, &["translator=userspace"]);
     lab.host("ip link delete clat");
-    let ran = daemon.wait_exit(Duration::from_secs(15));
-    assert_eq!(ran.code, Some(1), "{ran}");
-    lab.assert_state_is(&before, "after the device was taken away");
+    daemon.wait_for("word of it", || {
+        daemon_says(&lab, "somebody deleted the CLAT device clat") || daemon_says(&lab, "the translator on clat died")
+    });
+    daemon.wait_until_running(&lab);
+    traffic::works(&lab);
+    daemon.stop(Signal::SIGTERM);
+    lab.assert_state_is(&before, "after the stop");
 }
 
 /// What others take away while clatd runs is no reason to fail at the stop.
@@ -154,7 +170,7 @@ fn already_gone_is_fine() {
     lab.host("ip6tables -P FORWARD DROP");
     let mut daemon = Daemon::up(&lab, &[]);
     lab.host("nft flush ruleset; ip -4 route flush default; ip -6 neigh del proxy $(ip -6 neigh show proxy | cut -d' ' -f1) dev up0");
-    daemon.stop(nix::sys::signal::Signal::SIGTERM);
+    daemon.stop(Signal::SIGTERM);
     lab.assert_state_is(&before, "after others had taken things away");
 }
 
@@ -164,6 +180,6 @@ fn others_sysctls_are_not_overwritten() {
     let lab = Lab::raise(&Uplink::new());
     let mut daemon = Daemon::up(&lab, &[]);
     lab.host("sysctl -qw net.ipv6.conf.up0.accept_ra=0");
-    daemon.stop(nix::sys::signal::Signal::SIGTERM);
+    daemon.stop(Signal::SIGTERM);
     assert_eq!(lab.host("sysctl -n net.ipv6.conf.up0.accept_ra").trim(), "0");
 }
