@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! -> {"request":"status"}     <- {"version":1,"clatd":"0.1.0","instances":[...]}
+//! -> {"request":"doctor"}     <- {"version":1,"wrong":false,"instances":[...]}
 //! -> {"request":"reload"}     <- {"ok":true}   or   {"error":"..."}
 //! ```
 //!
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use clatd_stages::world::World;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -25,6 +27,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use crate::doctor::diagnose;
 use crate::status::Board;
 
 /// Name of the socket in the runtime directory.
@@ -41,6 +44,34 @@ const CLIENTS: usize = 64;
 #[serde(deny_unknown_fields)]
 struct Request {
     request: String,
+}
+
+/// How long a doctor may take.
+const EXAMINATION: Duration = Duration::from_secs(90);
+
+/// What requests are answered from.
+#[derive(Clone)]
+pub struct Sources {
+    /// All instances.
+    pub board: Board,
+    /// The running system.
+    pub world: Arc<dyn World>,
+    /// Where reloads are asked for.
+    pub reloads: mpsc::Sender<Reload>,
+    /// One examination at a time, for each of them sends probes.
+    examining: Arc<Semaphore>,
+}
+
+impl Sources {
+    /// The sources of a daemon.
+    pub fn new(board: Board, world: Arc<dyn World>, reloads: mpsc::Sender<Reload>) -> Self {
+        Self {
+            board,
+            world,
+            reloads,
+            examining: Arc::new(Semaphore::new(1)),
+        }
+    }
 }
 
 /// A reload asked for by a client; the answer is an error text or nothing.
@@ -60,7 +91,7 @@ impl Drop for Control {
 }
 
 /// Opens the socket. A leftover of a killed daemon is replaced: the caller holds the lock of the directory.
-pub fn open(runtime_dir: &Path, board: Board, reloads: mpsc::Sender<Reload>) -> io::Result<Control> {
+pub fn open(runtime_dir: &Path, sources: Sources) -> io::Result<Control> {
     let path = runtime_dir.join(SOCKET);
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -68,11 +99,11 @@ pub fn open(runtime_dir: &Path, board: Board, reloads: mpsc::Sender<Reload>) -> 
     }
     let listener = UnixListener::bind(&path)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-    let task = tokio::spawn(accept(listener, board, reloads));
+    let task = tokio::spawn(accept(listener, sources));
     Ok(Control { path, task })
 }
 
-async fn accept(listener: UnixListener, board: Board, reloads: mpsc::Sender<Reload>) {
+async fn accept(listener: UnixListener, sources: Sources) {
     let places = Arc::new(Semaphore::new(CLIENTS));
     let waiting = Waiting::default();
     for number in 0.. {
@@ -90,10 +121,10 @@ async fn accept(listener: UnixListener, board: Board, reloads: mpsc::Sender<Relo
         let Ok(place) = places.clone().acquire_owned().await else {
             return;
         };
-        let (board, reloads) = (board.clone(), reloads.clone());
+        let sources = sources.clone();
         let waiting = waiting.clone();
         tokio::spawn(async move {
-            if let Err(error) = serve(client, number, &waiting, &board, &reloads).await {
+            if let Err(error) = serve(client, number, &waiting, &sources).await {
                 debug!("control socket: {error}");
             }
             drop(place);
@@ -130,13 +161,7 @@ impl Waiting {
     }
 }
 
-async fn serve(
-    client: UnixStream,
-    number: u64,
-    waiting: &Waiting,
-    board: &Board,
-    reloads: &mpsc::Sender<Reload>,
-) -> io::Result<()> {
+async fn serve(client: UnixStream, number: u64, waiting: &Waiting, sources: &Sources) -> io::Result<()> {
     let (read, mut write) = client.into_split();
     let mut read = BufReader::new(read);
     loop {
@@ -148,7 +173,7 @@ async fn serve(
         }
         let whole = line.ends_with(b"\n");
         let answer = if whole {
-            answer(&line, board, reloads).await
+            answer(&line, sources).await
         } else {
             json!({"error": format!("a request is one line of JSON of {LONGEST_REQUEST} bytes at most")})
         };
@@ -161,32 +186,49 @@ async fn serve(
     }
 }
 
-async fn answer(line: &[u8], board: &Board, reloads: &mpsc::Sender<Reload>) -> Value {
+async fn answer(line: &[u8], sources: &Sources) -> Value {
     // Serde would take a list of values for an object, too.
     if !line.trim_ascii_start().starts_with(b"{") {
         return json!({"error": "not a request: expected an object as in {\"request\":\"status\"}"});
     }
     match serde_json::from_slice(line).map(|Request { request }| request) {
         Err(error) => json!({"error": format!("not a request: {error}")}),
-        Ok(word) if word == "status" => board.document(),
+        Ok(word) if word == "status" => sources.board.document(),
+        Ok(word) if word == "doctor" => doctor(sources).await,
         Ok(word) if word == "reload" => {
             let (reply, replied) = oneshot::channel();
-            let asked = reloads.send(reply).await.is_ok();
+            let asked = sources.reloads.send(reply).await.is_ok();
             match replied.await {
                 Ok(Ok(())) if asked => json!({"ok": true}),
                 Ok(Err(error)) => json!({ "error": error }),
                 _ => json!({"error": "the daemon is stopping"}),
             }
         }
-        Ok(word) => json!({"error": format!("unknown request `{word}`, expected `status` or `reload`")}),
+        Ok(word) => json!({"error": format!("unknown request `{word}`, expected `status`, `doctor` or `reload`")}),
+    }
+}
+
+async fn doctor(sources: &Sources) -> Value {
+    let examination = async {
+        let _one = sources.examining.acquire().await;
+        diagnose(sources.board.patients(), &*sources.world).await
+    };
+    match timeout(EXAMINATION, examination).await {
+        Ok(document) => serde_json::to_value(document).unwrap_or_else(|error| json!({"error": error.to_string()})),
+        Err(_) => json!({"error": format!("the examination did not end within {} s", EXAMINATION.as_secs())}),
     }
 }
 
 /// Asks the daemon of this runtime directory; the request is a word of the protocol.
 pub fn ask(runtime_dir: &Path, request: &str) -> io::Result<Value> {
+    let patience = if request == "doctor" {
+        EXAMINATION
+    } else {
+        Duration::ZERO
+    };
     use std::io::{BufRead, Write};
     let mut stream = std::os::unix::net::UnixStream::connect(runtime_dir.join(SOCKET))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience + PATIENCE))?;
     writeln!(stream, "{}", json!({ "request": request }))?;
     let mut line = String::new();
     std::io::BufReader::new(stream).read_line(&mut line)?;

@@ -6,6 +6,7 @@ pub mod commands;
 pub mod config;
 pub mod control;
 pub mod dhcp6;
+pub mod doctor;
 pub mod instance;
 pub mod kernel;
 pub mod logging;

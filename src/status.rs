@@ -5,9 +5,12 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use clatd_stages::doctor::Running;
+use clatd_stages::stage::Instance;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::doctor::Patient;
 use crate::instance::{State, Status};
 use crate::kernel::Statistics;
 
@@ -17,10 +20,8 @@ const VERSION: u32 = 1;
 /// One instance on the board.
 #[derive(Clone)]
 pub struct Entry {
-    /// Its CLAT device.
-    pub device: String,
-    /// Its CLAT IPv4 address.
-    pub clat_v4: std::net::Ipv4Addr,
+    /// Itself, as configured.
+    pub instance: Instance,
     /// Its state, as it changes.
     pub status: watch::Receiver<Status>,
     /// Its translator's counters.
@@ -29,12 +30,31 @@ pub struct Entry {
 
 /// All instances by name; readers never wait for the instances themselves.
 #[derive(Clone, Default)]
-pub struct Board(Arc<Mutex<BTreeMap<String, Entry>>>);
+pub struct Board {
+    entries: Arc<Mutex<BTreeMap<String, Entry>>>,
+    stand_in: Arc<Mutex<Option<Instance>>>,
+}
+
+impl Entry {
+    fn patient(self) -> Patient {
+        let status = self.status.borrow().clone();
+        let running = Running {
+            state: status.state.to_string(),
+            reason: status.reason,
+            last_error: status.last_error,
+            facts: status.facts,
+        };
+        Patient {
+            instance: self.instance,
+            running: Some(running),
+        }
+    }
+}
 
 impl Board {
     /// Puts an instance on the board, or replaces it.
     pub fn put(&self, name: &str, entry: Entry) {
-        self.0
+        self.entries
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(name.to_owned(), entry);
@@ -42,12 +62,35 @@ impl Board {
 
     /// Takes an instance from the board.
     pub fn take(&self, name: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// What stands for the instances while there are none: of a template, without an uplink.
+    pub fn stand_in(&self, instance: Option<Instance>) {
+        *self.stand_in.lock().unwrap_or_else(PoisonError::into_inner) = instance;
+    }
+
+    /// Whom the doctor examines.
+    pub fn patients(&self) -> Vec<Patient> {
+        let entries = self.entries();
+        let mut patients: Vec<Patient> = entries.into_values().map(|entry| entry.patient()).collect();
+        if patients.is_empty() {
+            let stand_in = self.stand_in.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            patients.extend(stand_in.map(|instance| Patient {
+                instance,
+                running: None,
+            }));
+        }
+        patients
+    }
+
+    fn entries(&self) -> BTreeMap<String, Entry> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The document.
     pub fn document(&self) -> Value {
-        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let entries = self.entries();
         let instances: Vec<Value> = entries.iter().map(|(name, entry)| describe(name, entry)).collect();
         json!({ "version": VERSION, "clatd": env!("CARGO_PKG_VERSION"), "instances": instances })
     }
@@ -56,7 +99,7 @@ impl Board {
 fn describe(name: &str, entry: &Entry) -> Value {
     let status = entry.status.borrow().clone();
     let up = matches!(status.state, State::Running);
-    let mut addresses = vec![entry.clat_v4.to_string()];
+    let mut addresses = vec![entry.instance.settings.clat_v4_addr.to_string()];
     addresses.extend(status.facts.clat_v6_addr.iter().map(|fact| fact.value.to_string()));
     json!({
         "name": name,
@@ -65,7 +108,7 @@ fn describe(name: &str, entry: &Entry) -> Value {
         "uptime_s": if up { status.since.elapsed().map(|elapsed| elapsed.as_secs()).ok() } else { None },
         "reason": status.reason,
         "facts": status.facts,
-        "device": entry.device,
+        "device": entry.instance.settings.clat_dev,
         "addresses": addresses,
         "uplink": status.facts.uplink.as_ref().map(|fact| fact.value.name.clone()),
         "counters": entry.statistics.document(),

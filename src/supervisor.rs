@@ -16,7 +16,7 @@ use tracing::{Instrument, error, info, info_span, warn};
 
 use crate::cli::Options;
 use crate::config::{self, Configured, Loaded, Template};
-use crate::control::{self, Control, Reload};
+use crate::control::{self, Control, Reload, Sources};
 use crate::instance::{End, Past, Repairs, Runner, Said, Status};
 use crate::kernel::{FileJournal, Holds, Kernel, Netlink, RuntimeLock, TranslatorExit};
 use crate::report::chain;
@@ -139,12 +139,12 @@ impl Supervisor {
         let holds = Holds::default();
         let board = Board::default();
         let (reload_sender, reloads) = mpsc::channel(1);
-        let control =
-            control::open(&runtime_dir, board.clone(), reload_sender).map_err(|source| unusable(source.into()))?;
         let silent = SilentRouters::default();
         let (teller, changes) = network::start(silent.clone()).map_err(system("watch the network by netlink"))?;
         let world = SystemWorld::new(netlink.clone(), holds.clone(), move || teller.tell());
         let world = Arc::new(world.avoiding(silent).keeping_leases_in(&runtime_dir));
+        let sources = Sources::new(board.clone(), world.clone(), reload_sender);
+        let control = control::open(&runtime_dir, sources).map_err(|source| unusable(source.into()))?;
         Ok(Self {
             options,
             runtime_dir,
@@ -207,8 +207,18 @@ impl Supervisor {
         for configured in loaded.instances {
             self.start(configured, None);
         }
-        self.templates = loaded.templates;
+        self.use_templates(loaded.templates);
         self.follow_uplinks().await;
+    }
+
+    fn use_templates(&mut self, templates: Vec<Template>) {
+        let stand_in = templates.first().map(|template| {
+            let mut instance = template.configured.instance.clone();
+            instance.settings.plat_dev = None;
+            instance
+        });
+        self.board.stand_in(stand_in);
+        self.templates = templates;
     }
 
     fn refuse(&mut self, loaded: &Loaded) {
@@ -232,8 +242,7 @@ impl Supervisor {
         let (status_sender, status) = watch::channel(Status::default());
         let kernel = self.kernel(&name, exit_sender);
         let entry = Entry {
-            device: configured.instance.settings.clat_dev.clone(),
-            clat_v4: configured.instance.settings.clat_v4_addr,
+            instance: configured.instance.clone(),
             status: status.clone(),
             statistics: kernel.statistics(),
         };

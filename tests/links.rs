@@ -36,6 +36,8 @@ macro_rules! in_both_modes {
 mod addresses;
 #[path = "links/advertisements.rs"]
 mod advertisements;
+#[path = "links/doctor.rs"]
+mod doctor;
 #[path = "links/first_packet.rs"]
 mod first_packet;
 #[path = "links/hostile.rs"]

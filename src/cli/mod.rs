@@ -59,6 +59,15 @@ pub enum Command {
         /// This instance only.
         instance: Option<String>,
     },
+    /// Say where packets stop.
+    Doctor {
+        /// Options for every command.
+        options: Options,
+        /// As JSON.
+        json: bool,
+        /// This instance only.
+        instance: Option<String>,
+    },
     /// Make the running daemon read its configuration again.
     Reload(Options),
     /// Undo what a killed daemon left behind.

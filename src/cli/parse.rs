@@ -198,6 +198,11 @@ impl Scan {
                 json,
                 instance: words.next(),
             },
+            "doctor" => Command::Doctor {
+                options,
+                json,
+                instance: words.next(),
+            },
             "reload" => Command::Reload(options),
             "cleanup" => Command::Cleanup { options, dry_run },
             "translate" => {

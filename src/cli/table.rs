@@ -92,7 +92,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         long: Some("json"),
         argument: None,
         brief: "print JSON",
-        commands: &["plan", "discover", "status"],
+        commands: &["plan", "discover", "status", "doctor"],
         action: Action::Json,
     },
     OptionSpec {
@@ -180,6 +180,13 @@ pub const COMMANDS: &[CommandSpec] = &[
         required: 0,
         settings: false,
         brief: "show the state of the running daemon's instances",
+    },
+    CommandSpec {
+        name: "doctor",
+        words: &["INSTANCE"],
+        required: 0,
+        settings: true,
+        brief: "walk the path of the packets, say where they stop and what to do",
     },
     CommandSpec {
         name: "reload",

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use clatd_stages::doctor::DoctorDocument;
 use serde_json::Value;
 
 use super::{Failure, print};
@@ -25,6 +26,27 @@ pub fn status(_options: &Options, json: bool, wanted: Option<&str>) -> Result<bo
         board::table(&document)
     };
     print(&text)
+}
+
+/// The daemon's own diagnosis; `None` = no daemon is running.
+pub fn diagnosis() -> Result<Option<DoctorDocument>, Failure> {
+    let runtime_dir = Paths::from_environment().runtime_dir;
+    match control::ask(&runtime_dir, "doctor") {
+        Ok(answer) => match answer.get("error").and_then(Value::as_str) {
+            Some(error) => Err(error.to_owned().into()),
+            None => Ok(Some(serde_json::from_value(answer)?)),
+        },
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(format!(
+            "cannot ask the daemon by {}: {error}",
+            runtime_dir.join(control::SOCKET).display()
+        )
+        .into()),
+    }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
 /// `clatd reload`.

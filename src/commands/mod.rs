@@ -2,6 +2,7 @@
 
 mod daemon;
 mod discover;
+mod doctor;
 mod translate;
 
 use std::error::Error;
@@ -42,6 +43,11 @@ pub fn execute(command: Command) -> Result<bool, Failure> {
             json,
             instance,
         } => daemon::status(&options, json, instance.as_deref()),
+        Command::Doctor {
+            options,
+            json,
+            instance,
+        } => doctor::run(&options, json, instance.as_deref()),
         Command::Translate {
             options,
             mtu4,

@@ -1,5 +1,6 @@
 //! What others may know of an instance.
 
+use std::fmt;
 use std::time::SystemTime;
 
 use clatd_stages::facts::Facts;
@@ -20,6 +21,19 @@ pub enum State {
     Unwinding,
     /// An undo failed; its journal is kept.
     Stuck,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Observing => "observing",
+            Self::Idle => "idle",
+            Self::Applying => "applying",
+            Self::Running => "running",
+            Self::Unwinding => "unwinding",
+            Self::Stuck => "stuck",
+        })
+    }
 }
 
 /// What others may know of an instance.

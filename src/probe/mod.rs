@@ -9,10 +9,12 @@ mod conflict;
 mod dad;
 mod packet;
 mod reach;
+mod trace;
 
 pub use conflict::{ConflictWatch, advertise, announce, solicit};
 pub use dad::{Outcome, detect, is_duplicate};
 pub use reach::{How, answers, is_never_probed};
+pub use trace::{in_arp_table, trace};
 
 /// A probe that could not be made.
 #[derive(Debug, thiserror::Error)]

@@ -118,11 +118,7 @@ impl PacketSocket {
         // That its device goes down makes the socket ready for nothing but to tell it.
         let interest = Interest::READABLE | Interest::ERROR;
         let (length, from) = self.socket.async_io(interest, receive).await?;
-        // SAFETY: recv_from has initialised the first `length` bytes, which are never more than the buffer has.
-        let bytes = buffer[..length]
-            .iter()
-            .map(|byte| unsafe { byte.assume_init() })
-            .collect();
+        let bytes = received(&buffer, length);
         let from = address_in(&link_level_of(&from)?);
         Ok((bytes, Some(from).filter(|from| !from.bytes().is_empty())))
     }
@@ -229,15 +225,23 @@ fn address_in(address: &libc::sockaddr_ll) -> LinkAddress {
 /// Has ICMPv6 errors of all kinds reported by the socket's next call, not only those that the kernel takes for lasting
 /// (RFC 3542 section 3.2).
 pub(super) fn report_icmp_errors(socket: BorrowedFd<'_>) -> io::Result<()> {
-    let on: libc::c_int = 1;
-    let length = libc::socklen_t::try_from(size_of_val(&on)).map_err(io::Error::other)?;
+    set_ipv6_option(socket, libc::IPV6_RECVERR, 1)
+}
+
+/// Has packets sent as they are, whatever the kernel knows of the path's MTU: neither fragmented nor refused.
+pub(super) fn send_whole(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_ipv6_option(socket, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE)
+}
+
+fn set_ipv6_option(socket: BorrowedFd<'_>, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(size_of_val(&value)).map_err(io::Error::other)?;
     // SAFETY: the option takes an int, of which pointer and length are given.
     let done = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             libc::IPPROTO_IPV6,
-            libc::IPV6_RECVERR,
-            (&raw const on).cast(),
+            option,
+            (&raw const value).cast(),
             length,
         )
     };
@@ -246,6 +250,13 @@ pub(super) fn report_icmp_errors(socket: BorrowedFd<'_>) -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// The bytes of a buffer of which a receiving call has filled the first `length`.
+pub(super) fn received(buffer: &[MaybeUninit<u8>], length: usize) -> Vec<u8> {
+    let filled = &buffer[..length.min(buffer.len())];
+    // SAFETY: the caller says that so many bytes were initialised.
+    filled.iter().map(|byte| unsafe { byte.assume_init() }).collect()
 }
 
 /// Whether an ICMPv6 error is queued on the socket; takes it away.

@@ -81,7 +81,7 @@ impl Supervisor {
                 started.stop.cancel();
             }
         }
-        self.templates = loaded.templates;
+        self.use_templates(loaded.templates);
         for configured in loaded.instances {
             let name = &configured.instance.name;
             let runs_on = self

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use clatd_stages::facts::{Fact, Source};
 use clatd_stages::net::{Address6, Link, MAIN_TABLE, Route};
 use clatd_stages::op::Op;
+use clatd_stages::path::{Hop, Probe};
 use clatd_stages::reservations::Reservations;
 use clatd_stages::settings::DnsServer;
 use clatd_stages::world::{DnsAnswer, RouteAnswer, World, WorldError};
@@ -31,6 +32,7 @@ mod delegations;
 mod dns;
 mod drift;
 mod questions;
+mod reach;
 mod routers;
 
 pub use routers::SilentRouters;
@@ -258,7 +260,7 @@ impl World for SystemWorld {
             None => None,
         };
         let failed = |error| WorldError::new(format!("looking up the route to {destination}"), error);
-        let Some(mut answer) = self.netlink.route_to(destination, index).await.map_err(failed)? else {
+        let Some(mut answer) = self.netlink.route_to(destination.into(), index).await.map_err(failed)? else {
             return Ok(None);
         };
         if let (Some(IpAddr::V6(gateway)), Some(link)) = (answer.gateway, self.link(&answer.device).await?) {
@@ -381,6 +383,19 @@ impl World for SystemWorld {
         let how = port.map_or(probe::How::Echo, probe::How::Tcp);
         let answers = probe::answers(device, None, target, how, 3).await;
         answers.map_err(|error| WorldError::new(format!("checking whether {target} answers through {device}"), error))
+    }
+
+    async fn hears(&self, device: &str, neighbour: IpAddr) -> Result<Option<bool>, WorldError> {
+        reach::hears(self, device, neighbour).await
+    }
+
+    async fn trace(&self, device: &str, probe: &Probe) -> Result<Vec<Hop>, WorldError> {
+        reach::trace(device, probe).await
+    }
+
+    async fn route4_to(&self, destination: Ipv4Addr) -> Result<Option<RouteAnswer>, WorldError> {
+        let route = self.netlink.route_to(destination.into(), None).await;
+        route.map_err(|error| WorldError::new(format!("looking up the route to {destination}"), error))
     }
 
     async fn reserved(&self, instance: &str, device: &str) -> Result<Option<Ipv6Addr>, WorldError> {

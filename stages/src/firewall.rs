@@ -115,7 +115,7 @@ fn wants_ip6tables(settings: &Settings, forward: Ip6tablesForward) -> bool {
     }
 }
 
-async fn look(settings: &Settings, world: &dyn World) -> Result<FirewallFacts, WorldError> {
+pub(crate) async fn look(settings: &Settings, world: &dyn World) -> Result<FirewallFacts, WorldError> {
     let mut found = FirewallFacts::default();
     let mut ip6tables_owns_filter = false;
     if settings.firewall != FirewallChoice::Nftables

@@ -9,6 +9,7 @@ use clatd_translator::Pref64;
 use crate::facts::Fact;
 use crate::net::{Address6, Link, Route};
 use crate::op::Op;
+use crate::path::{Hop, Probe};
 use crate::settings::DnsServer;
 
 /// A read that failed: what was being read, and the cause as source.
@@ -171,6 +172,21 @@ pub trait World: Send + Sync {
     /// Whether `target` answers through this device: an ICMPv6 echo, or TCP to `port` (RFC 7050 section 3.2).
     async fn answers(&self, _device: &str, _target: Ipv6Addr, _port: Option<u16>) -> Result<bool, WorldError> {
         Ok(true)
+    }
+
+    /// Whether a neighbour on this device answers address resolution now; `None` = the link knows no such thing.
+    async fn hears(&self, _device: &str, _neighbour: IpAddr) -> Result<Option<bool>, WorldError> {
+        Ok(None)
+    }
+
+    /// The answers to a probe that is sent through this device, in the order of their hop limits.
+    async fn trace(&self, _device: &str, _probe: &Probe) -> Result<Vec<Hop>, WorldError> {
+        Ok(Vec::new())
+    }
+
+    /// The route that an IPv4 packet of this host to `destination` would take; `None` = unreachable.
+    async fn route4_to(&self, _destination: Ipv4Addr) -> Result<Option<RouteAnswer>, WorldError> {
+        Ok(None)
     }
 
     /// The address that an instance has on this device, by an earlier [`Self::reserve`].

@@ -54,15 +54,17 @@ impl Netlink {
     /// The route that a packet would take, by `device` if given; `None` = unreachable.
     pub async fn route_to(
         &self,
-        destination: Ipv6Addr,
+        destination: IpAddr,
         device: Option<u32>,
     ) -> Result<Option<RouteAnswer>, NetlinkError> {
         let mut message = RouteMessage::default();
-        message.header.address_family = AddressFamily::Inet6;
-        message.header.destination_prefix_length = 128;
-        message
-            .attributes
-            .push(RouteAttribute::Destination(RouteAddress::Inet6(destination)));
+        let (family, length, destination) = match destination {
+            IpAddr::V6(address) => (AddressFamily::Inet6, 128, RouteAddress::Inet6(address)),
+            IpAddr::V4(address) => (AddressFamily::Inet, 32, RouteAddress::Inet(address)),
+        };
+        message.header.address_family = family;
+        message.header.destination_prefix_length = length;
+        message.attributes.push(RouteAttribute::Destination(destination));
         message.attributes.extend(device.map(RouteAttribute::Oif));
         let messages = match self.request(libc::RTM_GETROUTE, 0, emit(&message)).await {
             Err(error)

@@ -1,0 +1,65 @@
+//! `clatd doctor`: the daemon examines what it runs; where there is none, this process examines what it would run.
+
+use clatd_stages::doctor::DoctorDocument;
+use clatd_stages::stage::Instance;
+
+use super::{Failure, daemon, load, print, runtime, with_templates};
+use crate::cli::Options;
+use crate::config::Loaded;
+use crate::doctor::{Patient, diagnose};
+use crate::kernel::Netlink;
+use crate::world::SystemWorld;
+
+/// Examines one instance or all; false = something is wrong.
+pub fn run(options: &Options, json: bool, wanted: Option<&str>) -> Result<bool, Failure> {
+    // Settings on the command line are about what could be run, not about what the daemon runs.
+    let by_daemon = match options.settings.is_empty() {
+        true => daemon::diagnosis()?,
+        false => None,
+    };
+    let mut document = match by_daemon {
+        Some(document) => document,
+        None => match examine_here(options)? {
+            Some(document) => document,
+            None => return Ok(false),
+        },
+    };
+    if let Some(name) = wanted {
+        let named = |diagnosis: &clatd_stages::doctor::Diagnosis| diagnosis.name == name;
+        document.instances.retain(named);
+        if document.instances.is_empty() {
+            return Err(format!("there is no instance {name}").into());
+        }
+        document = DoctorDocument::new(document.instances);
+    }
+    let text = if json {
+        serde_json::to_string_pretty(&document)? + "\n"
+    } else {
+        document.to_string()
+    };
+    Ok(print(&text)? && !document.wrong)
+}
+
+fn examine_here(options: &Options) -> Result<Option<DoctorDocument>, Failure> {
+    let Some(loaded) = load(options)? else { return Ok(None) };
+    let document = runtime()?.block_on(async {
+        let world = SystemWorld::for_dry_run(Netlink::open()?).keeping_leases_in(&loaded.runtime_dir);
+        let (mut instances, _) = with_templates(&loaded, &world).await?;
+        if instances.is_empty() {
+            instances.extend(without_uplink(&loaded));
+        }
+        let patients = instances.into_iter().map(|instance| Patient {
+            instance,
+            running: None,
+        });
+        Ok::<_, Failure>(diagnose(patients.collect(), &world).await)
+    })?;
+    Ok(Some(document))
+}
+
+/// What stands for the instances of templates while there is no uplink to make one for.
+fn without_uplink(loaded: &Loaded) -> Option<Instance> {
+    let mut instance = loaded.templates.first()?.configured.instance.clone();
+    instance.settings.plat_dev = None;
+    Some(instance)
+}

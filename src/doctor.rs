@@ -1,0 +1,29 @@
+//! The doctor of a daemon, and of a host without one: examines instances side by side.
+
+use clatd_stages::doctor::{Diagnosis, DoctorDocument, Running, examine, judge};
+use clatd_stages::stage::Instance;
+use clatd_stages::world::World;
+use futures_util::StreamExt;
+use futures_util::stream;
+
+/// Instances that are examined at once.
+const AT_ONCE: usize = 8;
+
+/// An instance, and what the daemon says of it.
+#[derive(Debug, Clone)]
+pub struct Patient {
+    /// The instance.
+    pub instance: Instance,
+    /// What the daemon says; `None` = there is none.
+    pub running: Option<Running>,
+}
+
+/// Examines them all.
+pub async fn diagnose(patients: Vec<Patient>, world: &dyn World) -> DoctorDocument {
+    let diagnoses = stream::iter(patients).map(async |patient| {
+        let Patient { instance, running } = patient;
+        let seen = examine(&instance, running, world).await;
+        Diagnosis::new(&instance.name, judge(&instance, &seen))
+    });
+    DoctorDocument::new(diagnoses.buffered(AT_ONCE).collect().await)
+}

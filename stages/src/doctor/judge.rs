@@ -1,0 +1,392 @@
+//! What was examined, in words. Pure: findings depend on nothing but facts.
+
+mod inside;
+mod plat;
+
+use std::net::IpAddr;
+
+use super::examine::Examined;
+use super::{Check, Finding, Verdict};
+use crate::discovery::Checked;
+use crate::path::{Hop, beyond_plat, through_plat};
+use crate::route::default_route_mtu;
+use crate::stage::Instance;
+
+/// By how much an IPv6 header is larger than an IPv4 one, in bytes.
+const HEADER_DIFFERENCE: u32 = 20;
+
+/// The findings about an instance, in the order of a packet's way to the PLAT and beyond.
+pub fn judge(instance: &Instance, seen: &Examined) -> Vec<Finding> {
+    let mut judge = Judge {
+        instance,
+        seen,
+        findings: Vec::new(),
+    };
+    judge.daemon();
+    let leads_out = judge.uplink() && judge.carrier() && judge.address() && judge.gateway();
+    if leads_out {
+        judge.dns64();
+        judge.prefix();
+        judge.plat();
+    }
+    judge.filters();
+    judge.routes();
+    if leads_out {
+        judge.own_work();
+        judge.mtu();
+        judge.ipv4();
+        judge.host();
+    }
+    for text in &seen.unreadable {
+        judge.say(
+            Check::Daemon,
+            Verdict::Unknown,
+            format!("not everything could be looked at: {text}"),
+        );
+    }
+    judge.findings
+}
+
+struct Judge<'a> {
+    instance: &'a Instance,
+    seen: &'a Examined,
+    findings: Vec<Finding>,
+}
+
+impl Judge<'_> {
+    fn say(&mut self, check: Check, verdict: Verdict, what: impl Into<String>) {
+        self.findings.push(Finding {
+            check,
+            verdict,
+            what: what.into(),
+            advice: None,
+        });
+    }
+
+    fn advise(&mut self, check: Check, verdict: Verdict, what: impl Into<String>, advice: impl Into<String>) {
+        self.findings.push(Finding {
+            check,
+            verdict,
+            what: what.into(),
+            advice: Some(advice.into()),
+        });
+    }
+
+    fn wrong(&mut self, check: Check, what: impl Into<String>, advice: impl Into<String>) {
+        self.advise(check, Verdict::Wrong, what, advice);
+    }
+
+    fn uplink_name(&self) -> &str {
+        self.seen.uplink.as_ref().map_or("", |uplink| uplink.name.as_str())
+    }
+
+    /// Who answers IPv4 from beyond the PLAT.
+    fn beyond(&self, answers: &[Hop]) -> Option<Hop> {
+        let settings = &self.instance.settings;
+        beyond_plat(&[settings.tayga_v4_addr, settings.clat_v4_addr], answers)
+    }
+
+    /// Whether IPv4 was seen to work.
+    fn works(&self) -> bool {
+        let answers = self.seen.through_clat.as_deref();
+        answers.is_some_and(|answers| self.beyond(answers).is_some())
+    }
+
+    fn daemon(&mut self) {
+        let Some(running) = &self.seen.running else {
+            return self.advise(
+                Check::Daemon,
+                Verdict::Note,
+                "no clatd runs this instance; what it would need is looked at",
+                "start it: systemctl start clatd, or clatd in a terminal",
+            );
+        };
+        let because = match running.reason.as_str() {
+            "" => String::new(),
+            reason => format!(": {reason}"),
+        };
+        match running.state.as_str() {
+            "running" => self.say(Check::Daemon, Verdict::Good, "the instance runs"),
+            "stuck" => self.wrong(
+                Check::Daemon,
+                format!(
+                    "the instance is stuck, what it did could not be undone{}",
+                    running
+                        .last_error
+                        .as_ref()
+                        .map(|error| format!(": {error}"))
+                        .unwrap_or_default()
+                ),
+                "stop clatd and run clatd cleanup, which tries again",
+            ),
+            "idle" if !self.seen.native4.is_empty() => {
+                self.say(Check::Daemon, Verdict::Note, format!("the instance rests{because}"))
+            }
+            "idle" => self.wrong(
+                Check::Daemon,
+                format!("the instance has nothing to work with{because}"),
+                "what it lacks is told below; it starts by itself when that is there",
+            ),
+            state => self.say(
+                Check::Daemon,
+                Verdict::Note,
+                format!("the instance is {state}{because}; look again in a moment"),
+            ),
+        }
+    }
+
+    fn uplink(&mut self) -> bool {
+        let named = self.instance.settings.plat_dev.as_deref();
+        let Some(uplink) = &self.seen.uplink else {
+            match named {
+                Some(device) => self.wrong(
+                    Check::Uplink,
+                    format!("the uplink {device} (plat-dev) does not exist: packets cannot leave this host"),
+                    "plug it in, or correct plat-dev; ip link lists the devices",
+                ),
+                None => self.wrong(
+                    Check::Uplink,
+                    "no device has an IPv6 default route: packets cannot leave this host",
+                    "a router must advertise itself (see rdisc6, and accept_ra of the device), or whoever manages the \
+                     network must set a default route",
+                ),
+            }
+            return false;
+        };
+        let defaults: Vec<String> = self.seen.defaults6.iter().map(ToString::to_string).collect();
+        let name = &uplink.name;
+        match defaults.first() {
+            Some(route) => self.say(
+                Check::Uplink,
+                Verdict::Good,
+                format!("{name}, by the IPv6 route {route}"),
+            ),
+            None if self.instance.settings.plat_prefix.is_some() => self.say(
+                Check::Uplink,
+                Verdict::Note,
+                format!("{name}; it has no IPv6 default route"),
+            ),
+            None if !uplink.up || !uplink.carrier => self.say(Check::Uplink, Verdict::Good, name.clone()),
+            None => {
+                self.wrong(
+                    Check::Uplink,
+                    format!("{name} has no IPv6 default route: packets do not know where to go from here"),
+                    "its router must advertise itself (rdisc6 shows what it says), and accept_ra of the device must be on",
+                );
+                return false;
+            }
+        }
+        true
+    }
+
+    fn carrier(&mut self) -> bool {
+        let Some(uplink) = &self.seen.uplink else { return false };
+        let name = &uplink.name;
+        if !uplink.up {
+            self.wrong(
+                Check::Carrier,
+                format!("{name} is switched off: packets stop before they leave this host"),
+                format!("switch it on: ip link set {name} up"),
+            );
+            return false;
+        }
+        if !uplink.carrier {
+            self.wrong(
+                Check::Carrier,
+                format!("{name} has no carrier: packets stop at its plug"),
+                "check the cable, the radio, or the switch or modem at the other end",
+            );
+            return false;
+        }
+        self.say(
+            Check::Carrier,
+            Verdict::Good,
+            format!("{name} has carrier, MTU {}", uplink.mtu),
+        );
+        true
+    }
+
+    fn address(&mut self) -> bool {
+        let name = self.uplink_name().to_owned();
+        let global = self.seen.addresses.iter().filter(|address| address.global);
+        let global: Vec<_> = global.collect();
+        let usable = global
+            .iter()
+            .find(|address| !address.tentative && !address.deprecated)
+            .or(global.iter().find(|address| !address.tentative));
+        match (usable, global.first()) {
+            (Some(address), _) => {
+                let old = if address.deprecated {
+                    ", which is deprecated: its network may be gone"
+                } else {
+                    ""
+                };
+                self.say(
+                    Check::Address,
+                    if address.deprecated {
+                        Verdict::Note
+                    } else {
+                        Verdict::Good
+                    },
+                    format!("{name} has {}/{}{old}", address.address, address.prefix_len),
+                );
+                true
+            }
+            (None, Some(address)) => {
+                self.wrong(
+                    Check::Address,
+                    format!(
+                        "{} on {name} is not usable: duplicate address detection has not ended, or found another node with it",
+                        address.address
+                    ),
+                    "look again in a moment; if it stays so, find the other node (ip -6 address shows dadfailed)",
+                );
+                false
+            }
+            (None, None) => {
+                self.wrong(
+                    Check::Address,
+                    format!("{name} has no global IPv6 address: nothing can answer what is sent from here"),
+                    "the router must advertise a prefix (rdisc6 shows what it says), or DHCPv6 or the administrator give an address",
+                );
+                false
+            }
+        }
+    }
+
+    fn gateway(&mut self) -> bool {
+        let name = self.uplink_name().to_owned();
+        match self.seen.gateway {
+            None => {
+                self.say(
+                    Check::Gateway,
+                    Verdict::Note,
+                    format!("{name} has no router: all is on its link"),
+                );
+                true
+            }
+            Some((gateway, Some(false))) => {
+                self.wrong(
+                    Check::Gateway,
+                    format!("the router {gateway} of {name} does not answer: packets stop before the first hop"),
+                    "check the router, and what is between it and this host; the PLAT cannot be asked before it answers",
+                );
+                false
+            }
+            Some((gateway, answers)) => {
+                let (verdict, how) = match answers {
+                    Some(_) => (Verdict::Good, "answers"),
+                    None => (Verdict::Unknown, "cannot be asked on this kind of link"),
+                };
+                self.say(Check::Gateway, verdict, format!("the router {gateway} of {name} {how}"));
+                true
+            }
+        }
+    }
+
+    fn mtu(&mut self) {
+        let Some(large) = &self.seen.large else { return };
+        let name = self.uplink_name().to_owned();
+        if large.answered {
+            return self.say(
+                Check::Mtu,
+                Verdict::Good,
+                format!(
+                    "packets of {} bytes reach {}, or their senders are told",
+                    large.length, large.from
+                ),
+            );
+        }
+        let facts = self.seen.running.as_ref().map(|running| &running.facts);
+        let used = facts.and_then(|facts| default_route_mtu(&self.instance.settings, facts));
+        let used = used.map(|mtu| mtu + HEADER_DIFFERENCE);
+        let Some(fits) = large.fits else {
+            return self.say(
+                Check::Mtu,
+                Verdict::Unknown,
+                format!("{} answers no longer, so large packets could not be tried", large.from),
+            );
+        };
+        let what = format!(
+            "packets of {} bytes vanish between {name} and {}, and nobody says so (a black hole); {fits} bytes pass",
+            large.length, large.from
+        );
+        match used {
+            Some(used) if used <= u32::from(fits) => self.advise(
+                Check::Mtu,
+                Verdict::Note,
+                format!("{what}. The CLAT sends {used} bytes at most, so IPv4 passes"),
+                format!("other IPv6 traffic may hang: ip link set {name} mtu {fits}, until the network is mended"),
+            ),
+            _ => self.wrong(
+                Check::Mtu,
+                what,
+                format!(
+                    "ip link set {name} mtu {fits}, or for IPv4 alone v4-defaultroute-mtu={}",
+                    u32::from(fits) - HEADER_DIFFERENCE
+                ),
+            ),
+        }
+    }
+
+    /// IPv4 all the way, from a socket of this host on.
+    fn ipv4(&mut self) {
+        let Some(answers) = &self.seen.through_clat else { return };
+        let clat = self.instance.settings.clat_dev.clone();
+        if let Some(hop) = self.beyond(answers) {
+            return self.say(
+                Check::Ipv4,
+                Verdict::Good,
+                format!("IPv4 works through {clat}: {} answers from beyond the PLAT", hop.from),
+            );
+        }
+        let plat_answers = self
+            .seen
+            .plat()
+            .is_some_and(|plat| through_plat(plat.prefix.value, &plat.answers).is_some());
+        if !plat_answers {
+            return self.say(
+                Check::Ipv4,
+                Verdict::Unknown,
+                format!("nobody answers IPv4 through {clat}, as may be expected while the PLAT does not answer"),
+            );
+        }
+        let strict = self.seen.sysctls.iter().find(|(_, value)| value.as_str() == "1");
+        let advice = match strict {
+            Some((key, _)) => format!(
+                "strict reverse-path filtering is on ({key}=1), which may drop the replies: set it to 2 or 0; else look for \
+                 packet filters between {clat} and the uplink, both ways"
+            ),
+            None => {
+                let seen_so_far = if answers.iter().any(|hop| matches!(hop.from, IpAddr::V4(_))) {
+                    "the translator answers, so packets are lost behind it"
+                } else {
+                    "not even the translator answers"
+                };
+                format!(
+                    "{seen_so_far}: look for packet filters (nft list ruleset), reverse-path filters and rules (ip -6 rule) between \
+                     {clat} and the uplink, both ways"
+                )
+            }
+        };
+        self.wrong(
+            Check::Ipv4,
+            format!("the PLAT answers, but nothing comes back through {clat}: packets stop in this host"),
+            advice,
+        );
+    }
+
+    fn host(&mut self) {
+        match &self.seen.host {
+            Some(Checked::Answers(server)) => {
+                self.say(Check::Host, Verdict::Good, format!("{server} answers through the PLAT"))
+            }
+            Some(Checked::Silent(server)) => self.wrong(
+                Check::Host,
+                format!("{server} does not answer through the PLAT"),
+                "if others beyond the PLAT answer, it is that host or its network; else the PLAT",
+            ),
+            Some(Checked::Unverified(_)) | None => {}
+        }
+    }
+}
