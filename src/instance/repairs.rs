@@ -11,10 +11,40 @@ use tracing::{error, warn};
 use super::{Runner, Why};
 use crate::report::chain;
 
-/// Whether the kernel tells nobody when this is undone: there are no events of proxy neighbour entries and of most
-/// sysctls.
+/// Whether the kernel tells nobody when this is undone: there are no events of proxy neighbour entries, of most sysctls
+/// and of files.
 pub(super) fn is_untold(op: &Op) -> bool {
-    matches!(op, Op::AddProxyNeighbour { .. } | Op::HoldSysctl { .. })
+    match op {
+        Op::AddProxyNeighbour { .. } | Op::HoldSysctl { .. } | Op::SetDeviceSysctl { .. } | Op::WriteFile { .. } => {
+            true
+        }
+        Op::CreateTun { .. }
+        | Op::DeleteTun { .. }
+        | Op::SetLinkUp { .. }
+        | Op::AddAddress { .. }
+        | Op::RemoveAddress { .. }
+        | Op::ReleaseSysctl { .. }
+        | Op::RemoveProxyNeighbour { .. }
+        | Op::JoinAnycast { .. }
+        | Op::LeaveAnycast { .. }
+        | Op::AddRoute { .. }
+        | Op::RemoveRoute { .. }
+        | Op::AddRule { .. }
+        | Op::RemoveRule { .. }
+        | Op::HoldLocalRule {}
+        | Op::ReleaseLocalRule {}
+        | Op::InsertNftRule { .. }
+        | Op::RemoveNftRule { .. }
+        | Op::CreateNftTable { .. }
+        | Op::DeleteNftTable { .. }
+        | Op::InsertIp6tables { .. }
+        | Op::DeleteIp6tables { .. }
+        | Op::RemoveFile { .. }
+        | Op::RunScript { .. }
+        | Op::Nothing { .. }
+        | Op::StartTranslator { .. }
+        | Op::StopTranslator { .. } => false,
+    }
 }
 
 impl Runner {
@@ -40,6 +70,11 @@ impl Runner {
                 return Err(Why::Failed(
                     self.report(&format!("somebody deleted the CLAT device {device}")),
                 ));
+            }
+            // It has the device open still, so that starting another one would not do.
+            if let Op::StartTranslator { translator } = &step.apply {
+                let what = format!("somebody took the carrier of the CLAT device {}", translator.device());
+                return Err(Why::Failed(self.report(&what)));
             }
             if !self.repairs.allow() {
                 return Ok(());
