@@ -239,6 +239,7 @@ impl Supervisor {
             stop: stop.clone(),
             status: status_sender,
             repairs: Repairs::default(),
+            pace: Default::default(),
             said: Said::default(),
             past: Past::default(),
             claimed: None,

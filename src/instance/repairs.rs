@@ -60,10 +60,7 @@ impl Runner {
             }
         };
         for place in undone {
-            let (Some(step), Some(seq)) = (
-                plan.steps.get(place),
-                self.journal.pending().get(place).map(|pending| pending.seq),
-            ) else {
+            let (Some(step), Some(seq)) = (plan.steps.get(place), self.repairs.numbers.get(place).copied()) else {
                 continue;
             };
             if let Op::CreateTun { device, .. } = &step.apply {
@@ -98,6 +95,8 @@ impl Runner {
 pub struct Repairs {
     recent: VecDeque<Instant>,
     silenced: bool,
+    /// The numbers that the journal has for the steps of the running plan.
+    pub(super) numbers: Vec<u64>,
 }
 
 impl Repairs {

@@ -99,14 +99,15 @@ pub enum UndoError {
     },
 }
 
-/// Carries out `steps` in order until the end, a failure, or `stop`. Undoes nothing: see [`unwind`]. A step that failed
+/// Carries out `steps` in order until the end, a failure, or `stop`; their numbers in the journal. Undoes nothing: see [`unwind`]. A step that failed
 /// without changing anything is not pending any more: its undo could only harm what somebody else made.
 pub async fn apply(
     steps: &[Step],
     system: &mut dyn System,
     journal: &mut dyn Journal,
     stop: &(dyn Fn() -> bool + Sync),
-) -> Result<(), ApplyError> {
+) -> Result<Vec<u64>, ApplyError> {
+    let mut numbers = Vec::new();
     for step in steps {
         if stop() {
             return Err(ApplyError::Stopped);
@@ -130,8 +131,9 @@ pub async fn apply(
             .done(seq, &outcome)
             .await
             .map_err(|source| ApplyError::Journal { stage, source })?;
+        numbers.push(seq);
     }
-    Ok(())
+    Ok(numbers)
 }
 
 /// Takes back what is pending in the journal, newest first, until `keep` steps are left. Goes on past errors.

@@ -45,11 +45,13 @@ impl Stage for Discovery {
         {
             return Ok(Verdict::idle(format!("the uplink {device} (plat-dev) does not exist")));
         }
-        let found = find_prefixes(instance, world).await.map_err(world_error(self.name()))?;
+        let mut found = find_prefixes(instance, world).await.map_err(world_error(self.name()))?;
         if found.prefixes.is_empty() {
             return Ok(Verdict::idle(format!("no PLAT prefix: {}", found.failures.join("; "))));
         }
         facts.notes.extend(found.refused);
+        // One that is offered beside it is no better: connections live on.
+        found.prefixes.sort_by_key(|fact| Some(fact.value) != facts.held_prefix);
         let mut unreachable = Vec::new();
         let mut candidates = found.prefixes.into_iter();
         for candidate in candidates.by_ref() {
