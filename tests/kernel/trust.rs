@@ -203,7 +203,7 @@ fn a_running_clat_of_another_is_not_torn_down() {
 
         let mut journal = FileJournal::open(&runtime, "wan0").unwrap();
         let step = Step::new(StageName::Device, "", create.clone(), delete.clone());
-        apply(&[step.clone()], &mut bed.kernel, &mut journal, &|| false)
+        apply(std::slice::from_ref(&step), &mut bed.kernel, &mut journal, &|| false)
             .await
             .unwrap_err();
         assert!(journal.pending().is_empty(), "there is nothing to take back");
@@ -281,7 +281,7 @@ fn a_directory_that_fills_up_keeps_nothing_from_being_undone() {
         let step = Step::new(StageName::Device, "", create, delete);
         let mut journal = FileJournal::open(&runtime, "wan0").unwrap();
         let before = state();
-        apply(&[step.clone()], &mut bed.kernel, &mut journal, &|| false)
+        apply(std::slice::from_ref(&step), &mut bed.kernel, &mut journal, &|| false)
             .await
             .unwrap();
         fill(&runtime);
