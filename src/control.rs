@@ -29,6 +29,7 @@ use tracing::debug;
 
 use crate::doctor::diagnose;
 use crate::status::Board;
+use crate::trusted;
 
 /// Name of the socket in the runtime directory.
 pub const SOCKET: &str = "control.sock";
@@ -219,7 +220,7 @@ async fn doctor(sources: &Sources) -> Value {
     }
 }
 
-/// Asks the daemon of this runtime directory; the request is a word of the protocol.
+/// Asks the daemon of this runtime directory; the request is a word of the protocol. Nobody else's socket is believed.
 pub fn ask(runtime_dir: &Path, request: &str) -> io::Result<Value> {
     let patience = if request == "doctor" {
         EXAMINATION
@@ -227,7 +228,12 @@ pub fn ask(runtime_dir: &Path, request: &str) -> io::Result<Value> {
         Duration::ZERO
     };
     use std::io::{BufRead, Write};
-    let mut stream = std::os::unix::net::UnixStream::connect(runtime_dir.join(SOCKET))?;
+    trusted::directory(runtime_dir)?;
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+    // Connecting waits, too, where many do already.
+    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.connect(&socket2::SockAddr::unix(runtime_dir.join(SOCKET))?)?;
+    let mut stream = std::os::unix::net::UnixStream::from(socket);
     stream.set_read_timeout(Some(patience + PATIENCE))?;
     writeln!(stream, "{}", json!({ "request": request }))?;
     let mut line = String::new();

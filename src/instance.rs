@@ -25,6 +25,7 @@
 //! What it lost while it ran (the uplink, the prefix) may come back within [`GRACE`] before that is the end.
 
 mod observing;
+mod pace;
 mod repairs;
 mod saying;
 mod status;
@@ -48,6 +49,7 @@ use tracing::{debug, info};
 use crate::kernel::TranslatorExit;
 use crate::report::chain;
 use observing::{Nothing, Seen};
+pub use pace::Pace;
 pub use repairs::Repairs;
 pub use saying::Said;
 pub use status::{State, Status};
@@ -66,6 +68,8 @@ const LOOK_AFTER_UNTOLD: Duration = Duration::from_secs(10);
 const REFRESH_MARGIN: Duration = Duration::from_secs(10);
 /// Bounds of the time between two looks at facts that have an end.
 const SHORTEST_REFRESH: Duration = Duration::from_secs(5);
+/// When a change that could not be recorded is tried again.
+const RECORD_AGAIN: Duration = Duration::from_secs(30);
 /// How often a PLAT that is to be checked is.
 const CHECK_AGAIN: Duration = Duration::from_secs(30);
 const LONGEST_REFRESH: Duration = Duration::from_secs(24 * 3600);
@@ -101,6 +105,8 @@ pub struct Runner {
     pub status: watch::Sender<Status>,
     /// How often it may still put back what others undo.
     pub repairs: Repairs,
+    /// How often it may change its mind.
+    pub pace: Pace,
     /// What was said and has not changed since.
     pub said: Said,
     /// What it has lived through.
@@ -158,6 +164,13 @@ impl Runner {
                         return self.end(End::Clean);
                     };
                     self.enter(State::Idle, &nothing.reason);
+                    let rest = self.pace.rest();
+                    if !rest.is_zero() {
+                        self.tell_once("that comes and goes, so each start waits for some seconds");
+                        if self.pause(rest).await {
+                            return self.end(end);
+                        }
+                    }
                     patience
                 }
                 Why::Failed(_) | Why::Idle(_) if !self.waits && !self.past.ran => return self.end(End::Failed),
@@ -223,6 +236,7 @@ impl Runner {
                 was_up = true;
                 let begun = Instant::now();
                 let why = self.live(plan).await;
+                self.pace.lived(begun.elapsed());
                 // A translator that dies soon after each start is no success.
                 if begun.elapsed() >= BACK_OFF.1 {
                     *back_off = BACK_OFF.0;
@@ -247,7 +261,8 @@ impl Runner {
         }
         let stop = self.stop.clone();
         match apply::apply(steps, &mut *self.system, &mut *self.journal, &|| stop.is_cancelled()).await {
-            Ok(()) => {
+            Ok(numbers) => {
+                self.repairs.numbers.extend(numbers);
                 self.tell(plan);
                 if let Some((uplink, address)) = claimed_by(&plan.facts) {
                     self.world.announce(&uplink, address).await;
@@ -267,6 +282,7 @@ impl Runner {
     /// Runs until something ends it.
     async fn live(&mut self, mut plan: Plan) -> Why {
         self.is_up();
+        self.pace.held = plan.facts.plat_prefix.as_ref().map(|fact| fact.value);
         let mut refresh = Instant::now() + refresh_after(&plan, &self.instance.settings);
         loop {
             tokio::select! {
@@ -291,6 +307,7 @@ impl Runner {
             match self.follow(&plan).await {
                 Ok(followed) => {
                     refresh = Instant::now() + refresh_after(&followed, &self.instance.settings);
+                    refresh = self.pace.look_again.take().map_or(refresh, |again| again.min(refresh));
                     plan = followed;
                 }
                 Err(why) => return why,
@@ -308,8 +325,12 @@ impl Runner {
             Seen::Failed(_) => return Ok(old.clone()),
         };
         keep_what_we_changed(&mut new, old, &self.instance);
-        self.claim(Some(&new.facts)).await;
         let head = old.common_head(&new.steps);
+        if !self.may_change(old, &new, head).await {
+            self.put_back(old, |_| true).await?;
+            return Ok(old.clone());
+        }
+        self.claim(Some(&new.facts)).await;
         if head < old.steps.len() || head < new.steps.len() {
             info!("the network changed; steps {} and later are done anew", head + 1);
             if !self.unwind(head).await {
@@ -320,6 +341,37 @@ impl Runner {
         }
         self.put_back(&new, |_| true).await?;
         Ok(new)
+    }
+
+    /// Whether the running plan may give way to the new one, of which `head` steps stay. What keeps it is said once, and
+    /// looked at again later.
+    async fn may_change(&mut self, old: &Plan, new: &Plan, head: usize) -> bool {
+        let steps = new.steps.get(head..).unwrap_or_default();
+        let kept_because = if head == old.steps.len() && steps.is_empty() {
+            None
+        } else if !self.pace.allows(&old.facts, &new.facts) {
+            Some("prefix or address change too often, so those in use are kept for some seconds".to_owned())
+        } else {
+            let room = self.journal.make_room(head, steps).await;
+            room.err().map(|failure| {
+                self.pace.look_again = Some(Instant::now() + RECORD_AGAIN);
+                format!(
+                    "{}; the network changed, but all stays as it is until that can be recorded",
+                    chain(&failure)
+                )
+            })
+        };
+        let Some(why) = kept_because else {
+            self.pace.held = new.facts.plat_prefix.as_ref().map(|fact| fact.value);
+            return true;
+        };
+        self.warn_once(&why);
+        // The observation may have made sure of another address.
+        let seen = claimed_by(&new.facts);
+        if let Some((uplink, address)) = seen.filter(|seen| self.claimed.as_ref() != Some(seen)) {
+            self.world.give_back(&uplink, address).await;
+        }
+        false
     }
 
     /// Has the address of these facts for itself from now on; gives back the one that it had.
@@ -342,6 +394,7 @@ impl Runner {
     /// Takes back all steps but the first `keep`; false = not all of them could be.
     async fn unwind(&mut self, keep: usize) -> bool {
         self.enter(State::Unwinding, "");
+        self.repairs.numbers.truncate(keep);
         let failures = apply::unwind(&mut *self.system, &mut *self.journal, keep).await;
         for failure in &failures {
             self.report(&chain(failure));

@@ -16,6 +16,7 @@ pub mod report;
 pub mod service;
 pub mod status;
 pub mod supervisor;
+pub mod trusted;
 pub mod uplinks;
 pub mod watch;
 pub mod world;

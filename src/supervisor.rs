@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clatd_stages::apply;
 use clatd_stages::settings::{Settings, WhenIdle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
@@ -18,7 +17,9 @@ use crate::cli::Options;
 use crate::config::{self, Configured, Loaded, Template};
 use crate::control::{self, Control, Reload, Sources};
 use crate::instance::{End, Past, Repairs, Runner, Said, Status};
-use crate::kernel::{FileJournal, Holds, Kernel, Netlink, RuntimeLock, TranslatorExit};
+use crate::kernel::command;
+use crate::kernel::lock::LockError;
+use crate::kernel::{FileJournal, Holds, Kernel, NamespaceLock, Netlink, RuntimeLock, TranslatorExit};
 use crate::report::chain;
 use crate::service::ServiceManager;
 use crate::status::{Board, Entry};
@@ -27,6 +28,7 @@ use crate::watch as network;
 use crate::world::{SilentRouters, SystemWorld};
 
 mod allotments;
+mod leftovers;
 mod reload;
 mod told;
 
@@ -42,6 +44,9 @@ pub enum StartError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Another clatd runs in this network namespace.
+    #[error(transparent)]
+    Other(#[from] LockError),
     /// Something that the whole daemon needs could not be had.
     #[error("cannot {doing}")]
     System {
@@ -59,6 +64,8 @@ fn system(doing: &'static str) -> impl FnOnce(std::io::Error) -> StartError {
 
 /// How long instances may take to stop; service managers lose their patience after 90 s.
 const STOP_DEADLINE: Duration = Duration::from_secs(75);
+/// How much of that is for all but a script-down.
+const BESIDE_SCRIPTS: Duration = Duration::from_secs(15);
 
 /// An instance that was started.
 struct Started {
@@ -70,6 +77,8 @@ struct Started {
     /// How it is, as the service manager was told.
     told: String,
     task: Id,
+    /// It panicked: the task only undoes what it did.
+    panicked: bool,
 }
 
 /// The daemon.
@@ -96,14 +105,17 @@ pub struct Supervisor {
     reloads: mpsc::Receiver<Reload>,
     _control: Control,
     _lock: RuntimeLock,
+    _alone: NamespaceLock,
 }
 
 /// Runs all instances until they have ended or SIGINT or SIGTERM comes; true = nothing failed.
 pub async fn run(options: Options, loaded: Loaded) -> Result<bool, StartError> {
     // Before anything is changed: a signal during set-up must undo, not kill.
-    let signals = Signals::new().map_err(system("catch signals"))?;
-    let mut supervisor = Supervisor::new(options, &loaded)?;
-    supervisor.undo_leftovers().await;
+    let mut signals = Signals::new().map_err(system("catch signals"))?;
+    let mut supervisor = Supervisor::new(options, &loaded).await?;
+    if !supervisor.undo_leftovers(&mut signals).await {
+        return Ok(!supervisor.failed);
+    }
     supervisor.start_all(loaded).await;
     let clean = supervisor.supervise(signals).await;
     supervisor.world.release_delegations().await;
@@ -125,16 +137,26 @@ impl Signals {
             hangup: signal(SignalKind::hangup())?,
         })
     }
+
+    /// Waits until a stop is asked for; by which signal.
+    async fn stop(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
 }
 
 impl Supervisor {
-    fn new(options: Options, loaded: &Loaded) -> Result<Self, StartError> {
+    async fn new(options: Options, loaded: &Loaded) -> Result<Self, StartError> {
         let runtime_dir = loaded.runtime_dir.clone();
+        command::set_limit(loaded.base.script_timeout);
         let unusable = |source: Box<dyn std::error::Error + Send + Sync>| StartError::Runtime {
             path: runtime_dir.clone(),
             source,
         };
         let lock = RuntimeLock::acquire(&runtime_dir).map_err(|source| unusable(source.into()))?;
+        let alone = NamespaceLock::acquire(&runtime_dir).await?;
         let netlink = Netlink::open().map_err(system("open a netlink socket"))?;
         let holds = Holds::default();
         let board = Board::default();
@@ -165,41 +187,8 @@ impl Supervisor {
             reloads,
             _control: control,
             _lock: lock,
+            _alone: alone,
         })
-    }
-
-    /// Undoes what a killed daemon recorded in this runtime directory.
-    async fn undo_leftovers(&mut self) {
-        let journals = match FileJournal::list(&self.runtime_dir) {
-            Ok(journals) => journals,
-            Err(failure) => {
-                error!("{}", chain(&failure));
-                self.failed = true;
-                return;
-            }
-        };
-        for name in journals {
-            warn!("undoing what a killed clatd left of instance {name}");
-            self.unwind(&name).await;
-        }
-    }
-
-    /// Undoes what the journal of an instance without a task holds.
-    async fn unwind(&mut self, name: &str) {
-        let mut journal = match FileJournal::open(&self.runtime_dir, name) {
-            Ok(journal) => journal,
-            Err(failure) => {
-                error!("{}", chain(&failure));
-                self.failed = true;
-                return;
-            }
-        };
-        let (exits, _) = mpsc::unbounded_channel();
-        let mut kernel = self.kernel(name, exits);
-        for failure in apply::unwind(&mut kernel, &mut journal, 0).await {
-            error!("{}", chain(&failure));
-            self.failed = true;
-        }
     }
 
     async fn start_all(&mut self, loaded: Loaded) {
@@ -251,7 +240,7 @@ impl Supervisor {
         let runner = Runner {
             instance: configured.instance.clone(),
             waits: configured.instance.settings.when_idle == Some(WhenIdle::Wait),
-            world: self.world.clone(),
+            world: Arc::new(self.world.for_instance(&name)),
             system: Box::new(kernel.stopped_by(stop.clone())),
             journal: Box::new(journal),
             exits,
@@ -259,6 +248,7 @@ impl Supervisor {
             stop: stop.clone(),
             status: status_sender,
             repairs: Repairs::default(),
+            pace: Default::default(),
             said: Said::default(),
             past: Past::default(),
             claimed: None,
@@ -275,6 +265,7 @@ impl Supervisor {
             status,
             told: String::new(),
             task,
+            panicked: false,
         };
         self.started.insert(name, started);
     }
@@ -293,7 +284,7 @@ impl Supervisor {
                 break;
             }
             if self.stop.is_cancelled() {
-                deadline.get_or_insert_with(|| Instant::now() + STOP_DEADLINE);
+                deadline.get_or_insert_with(|| Instant::now() + self.stop_deadline());
             }
             tokio::select! {
                 Some(ended) = self.tasks.join_next_with_id() => self.ended(ended).await,
@@ -311,7 +302,7 @@ impl Supervisor {
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     let late: Vec<&str> = self.started.keys().map(String::as_str).collect();
-                    error!("not stopped in {} s: {}; `clatd cleanup` undoes what is left", STOP_DEADLINE.as_secs(), late.join(", "));
+                    error!("not stopped in {} s: {}; `clatd cleanup` undoes what is left", self.stop_deadline().as_secs(), late.join(", "));
                     return false;
                 }
                 Ok(()) = changes.changed(), if !self.templates.is_empty() => self.follow_uplinks().await,
@@ -321,6 +312,16 @@ impl Supervisor {
         }
         self.manager.stopping();
         !self.failed
+    }
+
+    /// How long instances may take to stop: a script-down that is allowed longer gets it.
+    fn stop_deadline(&self) -> Duration {
+        let scripts = self.started.values().map(|started| {
+            let settings = &started.configured.instance.settings;
+            let limit = settings.script_down.as_ref().map_or(0, |_| settings.script_timeout);
+            Duration::from_secs(limit.into()) + BESIDE_SCRIPTS
+        });
+        scripts.max().unwrap_or_default().max(STOP_DEADLINE)
     }
 
     /// Whether there is nothing left to wait for.
@@ -365,8 +366,20 @@ impl Supervisor {
             self.failed = true;
         }
         let Some(name) = name else { return };
-        if end.is_none() {
-            self.unwind(&name).await;
+        // In a task of its own, so that signals are heard meanwhile.
+        if end.is_none()
+            && let Some(started) = self.started.get(&name).filter(|started| !started.panicked)
+        {
+            info!("instance {name}: undoing what it did");
+            let span = info_span!("instance", name = %name);
+            let stop = started.stop.clone();
+            let undoing = self.undoing().one(name.clone()).instrument(span);
+            let task = self.tasks.spawn(undoing).id();
+            stop.cancel();
+            if let Some(started) = self.started.get_mut(&name) {
+                (started.task, started.panicked) = (task, true);
+            }
+            return;
         }
         self.started.remove(&name);
         self.board.take(&name);

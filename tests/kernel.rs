@@ -10,6 +10,8 @@ mod support;
 mod cleanup;
 #[path = "kernel/devices.rs"]
 mod devices;
+#[path = "kernel/every_op.rs"]
+mod every_op;
 #[path = "kernel/firewalls.rs"]
 mod firewalls;
 #[path = "kernel/journals.rs"]
@@ -20,5 +22,7 @@ mod routing;
 mod shared;
 #[path = "kernel/translators.rs"]
 mod translators;
+#[path = "kernel/trust.rs"]
+mod trust;
 #[path = "kernel/world.rs"]
 mod world;

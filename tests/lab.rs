@@ -35,6 +35,8 @@ mod faults;
 mod firewall;
 #[path = "lab/following.rs"]
 mod following;
+#[path = "lab/hangs.rs"]
+mod hangs;
 #[path = "lab/life.rs"]
 mod life;
 #[path = "lab/older_kernels.rs"]

@@ -7,10 +7,13 @@ mod translate;
 
 use std::error::Error;
 use std::io::{self, Write};
+use std::time::Duration;
 
 use clatd_stages::plan::{Idle, PlanDocument};
 use clatd_stages::stage::{self, Instance, Verdict};
 use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::cli::{self, Command, Options};
@@ -211,7 +214,7 @@ async fn with_templates(
 
 fn cleanup(options: &Options, dry_run: bool) -> Result<bool, Failure> {
     let Some(loaded) = load(options)? else { return Ok(false) };
-    let report = runtime()?.block_on(leftovers::run(&loaded.runtime_dir, &loaded.base, dry_run))?;
+    let report = runtime()?.block_on(clean_up(&loaded, dry_run))?;
     let mut text = String::new();
     for line in &report.done {
         text.push_str(if dry_run { "would " } else { "" });
@@ -223,4 +226,33 @@ fn cleanup(options: &Options, dry_run: bool) -> Result<bool, Failure> {
     }
     report.errors.iter().for_each(|failure| error!("{failure}"));
     Ok(print(&text)? && report.errors.is_empty())
+}
+
+/// How long cleaning up may go on once a stop was asked for.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// Cleans up until it is done. The first SIGINT or SIGTERM ends scripts that run, and leaves the rest its time.
+async fn clean_up(loaded: &Loaded, dry_run: bool) -> Result<leftovers::Report, Failure> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let stop = CancellationToken::new();
+    let work = leftovers::run_until(&loaded.runtime_dir, &loaded.base, dry_run, stop.clone());
+    tokio::pin!(work);
+    tokio::select! {
+        report = &mut work => return Ok(report?),
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    stop.cancel();
+    match tokio::time::timeout(GRACE, work).await {
+        Ok(report) => {
+            let mut report = report?;
+            report.errors.push("a stop was asked for, so scripts were ended".into());
+            Ok(report)
+        }
+        Err(_) => Err(format!(
+            "stopped before all was undone, {} s after that was asked for",
+            GRACE.as_secs()
+        )
+        .into()),
+    }
 }

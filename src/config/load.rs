@@ -14,6 +14,7 @@ use super::validate::{Purpose, validate};
 use super::{Configured, Loaded, Template, allot, clash, conf_file, keys, toml_file};
 use crate::cli::Options;
 use crate::service::ServiceManager;
+use crate::trusted;
 
 /// Where things are when the command line does not say, and who started the process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -234,7 +235,7 @@ fn finish<T>(findings: Findings, value: impl FnOnce(Vec<String>) -> T) -> Result
 /// `-c FILE`, which must be readable, or the usual file, which need not be there.
 fn base_layer(chosen: Option<&Path>, usual: &Path, findings: &mut Findings) -> Layer {
     let path = chosen.unwrap_or(usual);
-    match fs::read(path) {
+    match trusted::read_foreign_bytes(path) {
         Ok(bytes) => return conf_file::read(path, &bytes, findings),
         Err(error) if chosen.is_none() && error.kind() == ErrorKind::NotFound => {}
         Err(error) => findings.error(unreadable(path, "configuration file", &error)),
@@ -253,7 +254,7 @@ fn command_line(options: &Options, findings: &mut Findings) -> Layer {
 }
 
 fn instance_layer(path: &Path, findings: &mut Findings) -> Layer {
-    match fs::read(path) {
+    match trusted::read_foreign_bytes(path) {
         Ok(bytes) if path.extension().is_some_and(|extension| extension == "toml") => {
             toml_file::read(path, &bytes, findings)
         }

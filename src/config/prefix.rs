@@ -1,8 +1,9 @@
-//! PLAT prefixes as people write them, and IPv6 addresses that no CLAT can have.
+//! PLAT prefixes as people write them.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use clatd_stages::settings::Pref64Setting;
+use clatd_stages::validity::problem_of_address;
 
 use super::value::Invalid;
 
@@ -27,7 +28,7 @@ pub(super) fn parse(text: &str) -> Result<Pref64Setting, Invalid> {
         .ok()
         .filter(|length| LENGTHS.contains(length))
         .ok_or_else(|| expected(&format!("its length is 32, 40, 48, 56, 64 or 96, not \"{length}\"")))?;
-    if let Some(problem) = unusable(address) {
+    if let Some(problem) = problem_of_address(address) {
         return Err(expected(&problem));
     }
     let bits = u128::from(address);
@@ -42,26 +43,6 @@ pub(super) fn parse(text: &str) -> Result<Pref64Setting, Invalid> {
     format!("{address}/{length}")
         .parse()
         .map_err(|error: clatd_stages::settings::ExpectedValue| Invalid::new(error.to_string()))
-}
-
-/// Why neither a CLAT nor a PLAT can have this address.
-pub(super) fn unusable(address: Ipv6Addr) -> Option<String> {
-    let what = if address.is_unspecified() {
-        "means \"no address\""
-    } else if address.is_loopback() {
-        "is the loopback address"
-    } else if address.is_multicast() {
-        "is multicast"
-    } else if is_link_local(IpAddr::V6(address)) {
-        "is link-local"
-    } else if address.to_ipv4_mapped().is_some() {
-        "is an IPv4-mapped address"
-    } else if address.segments()[0] & 0xffc0 == 0xfec0 {
-        "is site-local (deprecated by RFC 3879)"
-    } else {
-        return None;
-    };
-    Some(format!("{address} {what}"))
 }
 
 /// Whether an address is valid on its link alone.

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use clatd_stages::settings::{ClatV6Addr, DnsServer, ExpectedValue, MapEntry, PlatCheck};
+use clatd_stages::validity::{problem_of_address, problem_of_device};
 use figment::value::{Empty, Tag, Value};
 use ipnet::Ipv4Net;
 
@@ -66,7 +67,7 @@ fn parse_set(key: &Key, text: &str) -> Result<Value, Invalid> {
         Kind::Program => program(text).map(Value::from),
         Kind::Path => path(text).map(Value::from),
         Kind::NewDevice => new_device(text).map(Value::from),
-        Kind::Device => device(text).map(Value::from),
+        Kind::Device => device_or_pattern(text).map(Value::from),
         Kind::Ipv4 => ipv4(text).map(|address| Value::from(address.to_string())),
         Kind::Ipv6 => ipv6(text, "an IPv6 address").map(|address| Value::from(address.to_string())),
         Kind::ClatV6 => clat_v6(text).map(|address| Value::from(address.to_string())),
@@ -166,29 +167,29 @@ fn path(text: &str) -> Result<String, Invalid> {
     Ok(text.to_owned())
 }
 
-/// The kernel's rules (dev_valid_name).
+/// A device that is there, or will be.
 fn device(text: &str) -> Result<String, Invalid> {
-    if text.is_empty() {
-        return Err(Invalid::new("expected the name of a network device"));
+    let Some(problem) = problem_of_device(text) else {
+        return Ok(text.to_owned());
+    };
+    let invalid = Invalid::new(format!("expected the name of a network device; this {problem}"));
+    Err(if text.contains(':') {
+        invalid.hint("an address label such as eth0:1 is not a device")
+    } else {
+        invalid
+    })
+}
+
+/// A device, or a pattern of devices: which of them exist is known later, and each is looked at then.
+fn device_or_pattern(text: &str) -> Result<String, Invalid> {
+    if super::is_pattern(text) {
+        device(&text.replace(['*', '?'], "x")).map_err(|invalid| Invalid {
+            problem: format!("{} (a pattern)", invalid.problem),
+            ..invalid
+        })?;
+        return Ok(text.to_owned());
     }
-    if text.len() > 15 {
-        return Err(Invalid::new(format!(
-            "expected the name of a network device, at most 15 characters; this has {}",
-            text.len()
-        )));
-    }
-    if text == "."
-        || text == ".."
-        || text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control())
-    {
-        let invalid = Invalid::new("expected the name of a network device, without blanks, \"/\" and \":\"");
-        return Err(if text.contains(':') {
-            invalid.hint("an address label such as eth0:1 is not a device")
-        } else {
-            invalid
-        });
-    }
-    Ok(text.to_owned())
+    device(text)
 }
 
 /// An IPv4 prefix to take addresses from.
@@ -206,12 +207,12 @@ fn pool(text: &str) -> Result<Ipv4Net, Invalid> {
 }
 
 fn new_device(text: &str) -> Result<String, Invalid> {
-    let name = device(text)?;
-    if super::is_pattern(&name) {
+    if super::is_pattern(text) {
         return Err(Invalid::new(
             "expected the name of one network device, without \"*\" and \"?\"",
         ));
     }
+    let name = device(text)?;
     if name.contains('%') {
         return Err(Invalid::new(
             "expected the name of a network device, without \"%\", which the kernel would replace by a number",
@@ -262,7 +263,7 @@ fn ipv6(text: &str, expected: &str) -> Result<Ipv6Addr, Invalid> {
             _ => invalid,
         }
     })?;
-    match prefix::unusable(address) {
+    match problem_of_address(address) {
         Some(problem) => Err(Invalid::new(format!(
             "expected {expected} that is global unicast; {problem}"
         ))),
@@ -395,7 +396,7 @@ fn map(text: &str) -> Result<MapEntry, Invalid> {
     if entry.v4.network().is_multicast() || entry.v4.network().is_loopback() {
         return Err(Invalid::new(format!("expected unicast prefixes; {} is none", entry.v4)));
     }
-    if let Some(problem) = prefix::unusable(entry.v6.network()) {
+    if let Some(problem) = problem_of_address(entry.v6.network()) {
         return Err(Invalid::new(format!(
             "expected global unicast prefixes; in {}: {problem}",
             entry.v6

@@ -1,15 +1,14 @@
 //! The file that keeps a lease from one run to the next.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::Path;
 
 use clatd_stages::dhcp6::{Duid, Lease};
 use serde::{Deserialize, Serialize};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::machine::boot_id;
+use crate::trusted;
 
 const VERSION: u32 = 1;
 
@@ -25,9 +24,12 @@ struct Kept {
 
 /// The lease in the file, if it is one of ours and its times can be told.
 pub(super) fn load(path: &Path, client: &Duid) -> Option<Lease> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+    let text = match trusted::read(path) {
+        Ok(text) => text?,
+        Err(error) if trusted::is_distrust(&error) => {
+            warn!("the lease is not taken up: {error}");
+            return None;
+        }
         Err(error) => {
             debug!("{}: {error}", path.display());
             return None;
@@ -53,36 +55,15 @@ pub(super) fn save(path: &Path, client: &Duid, lease: &Lease) -> io::Result<()> 
         lease: lease.clone(),
     };
     let text = serde_json::to_vec(&kept)?;
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = path.with_file_name(name);
-    // Left over by a process that had our number.
-    remove(&temporary)?;
-    // Exclusively made, then renamed: a symbolic link in its place is replaced, not followed.
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&temporary);
-    let written = file
-        .and_then(|mut file| file.write_all(&text))
-        .and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    written
+    trusted::directory(path.parent().unwrap_or(path))?;
+    trusted::replace(path, &text)
 }
 
-/// Removes the file; one that is gone already is no error.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
+pub(super) use trusted::remove;
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::time::Duration;
 
@@ -118,6 +99,9 @@ mod tests {
         save(&path, &client, &lease()).unwrap();
 
         assert_eq!(load(&path, &client), Some(lease()));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+        assert_eq!(load(&path, &client), None, "others can write it");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         assert_eq!(load(&path, &Duid::from_machine(b"another")), None);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
         assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");

@@ -1,13 +1,19 @@
 //! What tells this machine from others, for the DUID and for addresses that are the same after a restart.
 
-use std::fs;
+use std::path::Path;
 
 use clatd_stages::dhcp6::{Duid, iaid};
+
+use crate::trusted;
 
 /// What stays the same on this machine: `/etc/machine-id`, else the hardware address of `device`, else what stays
 /// until the next start of the computer. It is for hashing only.
 pub fn machine_identity(device: &str) -> Vec<u8> {
-    let read = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+    let read = |path: &str| {
+        trusted::read_foreign(Path::new(path))
+            .ok()
+            .map(|text| text.trim().to_owned())
+    };
     let is_id = |id: &String| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     let is_address = |address: &String| address.bytes().any(|byte| !matches!(byte, b'0' | b':'));
     read("/etc/machine-id")
@@ -25,6 +31,6 @@ pub(super) fn client(device: &str) -> (Duid, u32) {
 
 /// Another one with every start of the computer.
 pub(super) fn boot_id() -> Option<String> {
-    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let id = trusted::read_foreign(Path::new("/proc/sys/kernel/random/boot_id")).ok()?;
     Some(id.trim().to_owned())
 }

@@ -119,7 +119,7 @@ impl PdClient {
 
     /// Gives the prefix back (RFC 8415 section 18.2.7) and ends; takes a second at most where no server answers.
     /// Nothing may use the prefix any more when this is called.
-    pub async fn release(self) {
+    pub async fn release(&self) {
         self.stop.cancel();
         let mut state = self.state.clone();
         let ended = state.wait_for(|state| state.phase == Phase::Ended);

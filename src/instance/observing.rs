@@ -35,7 +35,10 @@ pub(super) struct Nothing {
 impl Runner {
     /// Observes and plans; `at_start` it makes the delays of the stages too.
     pub(super) async fn observe(&mut self, at_start: bool) -> Seen {
-        let mut facts = Facts::default();
+        let mut facts = Facts {
+            held_prefix: self.pace.held,
+            ..Facts::default()
+        };
         for stage in stage::pipeline() {
             if at_start && self.delay(&*stage).await {
                 return Seen::Stopped;

@@ -11,10 +11,40 @@ use tracing::{error, warn};
 use super::{Runner, Why};
 use crate::report::chain;
 
-/// Whether the kernel tells nobody when this is undone: there are no events of proxy neighbour entries and of most
-/// sysctls.
+/// Whether the kernel tells nobody when this is undone: there are no events of proxy neighbour entries, of most sysctls
+/// and of files.
 pub(super) fn is_untold(op: &Op) -> bool {
-    matches!(op, Op::AddProxyNeighbour { .. } | Op::HoldSysctl { .. })
+    match op {
+        Op::AddProxyNeighbour { .. } | Op::HoldSysctl { .. } | Op::SetDeviceSysctl { .. } | Op::WriteFile { .. } => {
+            true
+        }
+        Op::CreateTun { .. }
+        | Op::DeleteTun { .. }
+        | Op::SetLinkUp { .. }
+        | Op::AddAddress { .. }
+        | Op::RemoveAddress { .. }
+        | Op::ReleaseSysctl { .. }
+        | Op::RemoveProxyNeighbour { .. }
+        | Op::JoinAnycast { .. }
+        | Op::LeaveAnycast { .. }
+        | Op::AddRoute { .. }
+        | Op::RemoveRoute { .. }
+        | Op::AddRule { .. }
+        | Op::RemoveRule { .. }
+        | Op::HoldLocalRule {}
+        | Op::ReleaseLocalRule {}
+        | Op::InsertNftRule { .. }
+        | Op::RemoveNftRule { .. }
+        | Op::CreateNftTable { .. }
+        | Op::DeleteNftTable { .. }
+        | Op::InsertIp6tables { .. }
+        | Op::DeleteIp6tables { .. }
+        | Op::RemoveFile { .. }
+        | Op::RunScript { .. }
+        | Op::Nothing { .. }
+        | Op::StartTranslator { .. }
+        | Op::StopTranslator { .. } => false,
+    }
 }
 
 impl Runner {
@@ -30,16 +60,18 @@ impl Runner {
             }
         };
         for place in undone {
-            let (Some(step), Some(seq)) = (
-                plan.steps.get(place),
-                self.journal.pending().get(place).map(|pending| pending.seq),
-            ) else {
+            let (Some(step), Some(seq)) = (plan.steps.get(place), self.repairs.numbers.get(place).copied()) else {
                 continue;
             };
             if let Op::CreateTun { device, .. } = &step.apply {
                 return Err(Why::Failed(
                     self.report(&format!("somebody deleted the CLAT device {device}")),
                 ));
+            }
+            // It has the device open still, so that starting another one would not do.
+            if let Op::StartTranslator { translator } = &step.apply {
+                let what = format!("somebody took the carrier of the CLAT device {}", translator.device());
+                return Err(Why::Failed(self.report(&what)));
             }
             if !self.repairs.allow() {
                 return Ok(());
@@ -63,6 +95,8 @@ impl Runner {
 pub struct Repairs {
     recent: VecDeque<Instant>,
     silenced: bool,
+    /// The numbers that the journal has for the steps of the running plan.
+    pub(super) numbers: Vec<u64>,
 }
 
 impl Repairs {

@@ -82,6 +82,15 @@ impl Runner {
         }
     }
 
+    /// Warns of it once until it is up again.
+    pub(super) fn warn_once(&mut self, line: &str) {
+        if self.said.is_new(line) {
+            warn!("{line}");
+        } else {
+            debug!("{line}");
+        }
+    }
+
     /// Warns of what the observation found odd, but not of what the one before it found already.
     pub(super) fn tell_notes(&mut self, facts: &Facts) {
         let firewall = facts.firewall.iter().flat_map(|firewall| &firewall.notes);

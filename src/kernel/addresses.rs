@@ -36,6 +36,10 @@ pub(crate) async fn remove(netlink: &Netlink, device: &str, address: IpNet, outc
     let Some(link) = netlink.link(device).await? else {
         return Ok(NOTHING);
     };
+    // Killed before the outcome was written: on a device of somebody else's it may be somebody else's address.
+    if outcome.is_none() && !link.is_clat() {
+        return Ok(NOTHING);
+    }
     match netlink.remove_address(link.index, address).await {
         Err(error) if !matches!(error.errno(), libc::EADDRNOTAVAIL | libc::ENODEV) => Err(error.into()),
         _ => Ok(NOTHING),

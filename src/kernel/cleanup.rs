@@ -10,12 +10,13 @@ use clatd_stages::net::{ALIAS_PREFIX, ROUTE_PROTOCOL};
 use clatd_stages::settings::Settings;
 use serde_json::Value;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::failure::Failure;
-use super::journal::LockError;
 use super::local_rule;
+use super::lock::LockError;
 use super::netlink::{Netlink, raw_of};
-use super::{FileJournal, Holds, Kernel, RuntimeLock, command, ip6tables, nft};
+use super::{FileJournal, Holds, Kernel, NamespaceLock, RuntimeLock, command, ip6tables, nft, tun};
 use crate::report::chain;
 
 /// Name of an nft table of ours, up to its instance.
@@ -44,27 +45,47 @@ pub struct Report {
     pub errors: Vec<String>,
 }
 
-/// Undoes everything, or only says what it would undo. Refuses while a daemon runs with this runtime directory.
+/// Undoes everything, or only says what it would undo. Refuses while a daemon runs with this runtime directory, or with
+/// any other in this network namespace.
 pub async fn run(runtime: &Path, settings: &Settings, dry_run: bool) -> Result<Report, CleanupError> {
+    run_until(runtime, settings, dry_run, CancellationToken::new()).await
+}
+
+/// The same; when `stop` is asked for, scripts are ended and programs have less time.
+pub async fn run_until(
+    runtime: &Path,
+    settings: &Settings,
+    dry_run: bool,
+    stop: CancellationToken,
+) -> Result<Report, CleanupError> {
+    command::set_limit(settings.script_timeout);
     // Without a runtime directory no daemon runs in it, and a dry run makes no lock file.
     let lock = match runtime.exists() && (!dry_run || RuntimeLock::exists(runtime)) {
         true => Some(RuntimeLock::acquire(runtime)?),
         false => None,
     };
+    let alone = NamespaceLock::acquire(runtime).await?;
     let mut cleanup = Cleanup {
         netlink: Netlink::open().map_err(CleanupError::Netlink)?,
         dry_run,
+        stop: stop.clone(),
         report: Report::default(),
     };
-    cleanup.journals(runtime).await?;
-    cleanup.sweep(settings).await;
+    let all = async {
+        cleanup.journals(runtime).await?;
+        cleanup.sweep(settings).await;
+        Ok::<(), CleanupError>(())
+    };
+    let cleaned = command::stopped_by(stop, all).await;
+    alone.release().await;
     drop(lock);
-    Ok(cleanup.report)
+    cleaned.map(|()| cleanup.report)
 }
 
 struct Cleanup {
     netlink: Netlink,
     dry_run: bool,
+    stop: CancellationToken,
     report: Report,
 }
 
@@ -86,7 +107,8 @@ impl Cleanup {
                 Vec::new()
             } else {
                 let (exits, _) = mpsc::unbounded_channel();
-                let mut kernel = Kernel::new(name.clone(), self.netlink.clone(), holds.clone(), exits);
+                let mut kernel =
+                    Kernel::new(name.clone(), self.netlink.clone(), holds.clone(), exits).hurried_by(self.stop.clone());
                 unwind(&mut kernel, &mut journal, 0).await
             };
             let stuck: Vec<u64> = journal.pending().iter().map(|pending| pending.seq).collect();
@@ -211,10 +233,10 @@ impl Cleanup {
             .into_iter()
             .filter(clatd_stages::net::Link::is_clat)
         {
-            let result = if self.dry_run {
-                Ok(())
-            } else {
-                self.netlink.delete_link(link.index).await.map_err(Failure::from)
+            let result = match (tun::in_use(&self.netlink, link.index).await?, self.dry_run) {
+                (true, _) => Err(Failure::new(tun::IN_USE)),
+                (false, true) => Ok(()),
+                (false, false) => self.netlink.delete_link(link.index).await.map_err(Failure::from),
             };
             self.note(format!("delete device {}", link.name), result);
         }
@@ -248,7 +270,7 @@ impl Cleanup {
         }
         for table in nft::objects(&ruleset, "table") {
             let (family, name) = (word(table, "family"), word(table, "name"));
-            if !name.starts_with(TABLE_PREFIX) {
+            if !name.starts_with(TABLE_PREFIX) || !nft::is_ours(&ruleset, &family, &name) {
                 continue;
             }
             let result = match self.dry_run {

@@ -7,14 +7,30 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::unistd::{AccessFlags, access};
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{ChildStdin, Command};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
-/// How long a program may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
+use super::group::Group;
+
+/// How long a program may take in seconds, where nobody set another limit.
+static LIMIT: AtomicU64 = AtomicU64::new(60);
+/// How long it may take once a stop was asked for.
+const WHILE_STOPPING: Duration = Duration::from_secs(10);
+/// How long it may take where one did not end not long ago: what hangs once hangs again.
+const AFTER_A_HANG: Duration = Duration::from_secs(3);
+/// For how long that is so.
+const HANGS_AGAIN: Duration = Duration::from_secs(120);
+/// When a program did not end.
+static HUNG: Mutex<Option<Instant>> = Mutex::new(None);
+/// How long the output of a program that has ended is waited for: what it left running may hold the pipes for ever.
+const LAST_WORDS: Duration = Duration::from_millis(300);
 /// Where `execvp` looks without `PATH`.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
@@ -37,10 +53,12 @@ pub enum CommandError {
         source: io::Error,
     },
     /// It took too long and was killed.
-    #[error("`{line}` did not end within {} s", TIMEOUT.as_secs())]
+    #[error("`{line}` did not end within {limit_s} s and was ended")]
     Timeout {
         /// The command line.
         line: String,
+        /// How long it had.
+        limit_s: u64,
     },
     /// It said that it failed.
     #[error("`{line}` failed ({status}){}", said(.stderr))]
@@ -106,6 +124,21 @@ fn executable(path: &Path) -> bool {
     !path.as_os_str().as_bytes().is_empty() && path.is_file() && access(path, AccessFlags::X_OK).is_ok()
 }
 
+tokio::task_local! {
+    /// Whether the instance on whose behalf a program runs is to stop.
+    static STOP: CancellationToken;
+}
+
+/// How long programs may take from now on.
+pub(crate) fn set_limit(seconds: u32) {
+    LIMIT.store(seconds.into(), Ordering::Relaxed);
+}
+
+/// Programs that `work` runs have less time once `stop` was asked for.
+pub(crate) async fn stopped_by<T>(stop: CancellationToken, work: impl Future<Output = T>) -> T {
+    STOP.scope(stop, work).await
+}
+
 /// Runs a program to its end.
 pub(crate) async fn run(command: &str, arguments: &[&str], input: Option<&str>) -> Result<Ended, CommandError> {
     let line = std::iter::once(command)
@@ -116,45 +149,109 @@ pub(crate) async fn run(command: &str, arguments: &[&str], input: Option<&str>) 
         command: command.to_owned(),
     })?;
     tracing::debug!(command = %line, "running");
-    match tokio::time::timeout(TIMEOUT, run_path(&path, arguments, input)).await {
-        Err(_) => Err(CommandError::Timeout { line }),
-        Ok(Err(source)) => Err(CommandError::Run { line, source }),
-        Ok(Ok((status, stdout, stderr))) => Ok(Ended {
+    let failed = |source| CommandError::Run {
+        line: line.clone(),
+        source,
+    };
+    let mut group = Group::spawn(
+        Command::new(path)
+            .args(arguments)
+            // Some answers can only be told apart by their words.
+            .env("LC_ALL", "C")
+            .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true),
+    )
+    .map_err(failed)?;
+    let begun = Instant::now();
+    let communicated = tokio::select! {
+        biased;
+        communicated = communicate(&mut group, input) => Some(communicated),
+        () = too_long() => None,
+    };
+    match communicated {
+        Some(Ok((status, stdout, stderr))) => Ok(Ended {
             line,
             status,
             stdout: String::from_utf8_lossy(&stdout).into_owned(),
             stderr: String::from_utf8_lossy(&stderr).into_owned(),
         }),
+        Some(Err(source)) => Err(failed(source)),
+        None => {
+            let limit_s = begun.elapsed().as_secs();
+            *HUNG.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            group.end().await.map_err(failed)?;
+            Err(CommandError::Timeout { line, limit_s })
+        }
     }
 }
 
-async fn run_path(path: &Path, arguments: &[&str], input: Option<&str>) -> io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
-    let mut child = Command::new(path)
-        .args(arguments)
-        // Some answers can only be told apart by their words.
-        .env("LC_ALL", "C")
-        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        // A ^C at the terminal is for the daemon, which undoes things in order; not for the program in the middle of one.
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()?;
-    let stdin = child.stdin.take();
-    let write = async {
-        if let (Some(mut stdin), Some(input)) = (stdin, input)
-            && let Err(error) = stdin.write_all(input.as_bytes()).await
-            && error.kind() != io::ErrorKind::BrokenPipe
-        {
-            return Err(error);
+/// Ends when a program has had its time.
+async fn too_long() {
+    let hung = *HUNG.lock().unwrap_or_else(PoisonError::into_inner);
+    let hangs = hung.is_some_and(|at| at.elapsed() < HANGS_AGAIN);
+    let most = if hangs { AFTER_A_HANG } else { Duration::MAX };
+    let usual = Duration::from_secs(LIMIT.load(Ordering::Relaxed));
+    let stopping = async {
+        match STOP.try_with(CancellationToken::clone) {
+            Ok(stop) => stop.cancelled().await,
+            Err(_) => std::future::pending().await,
         }
-        Ok(())
+        sleep(WHILE_STOPPING.min(most)).await;
     };
-    // Both at once, so that neither side waits on a full pipe.
-    let (written, output) = tokio::join!(write, child.wait_with_output());
-    let output = output?;
-    written?;
-    Ok((output.status, output.stdout, output.stderr))
+    tokio::select! {
+        () = sleep(usual.min(most)) => {}
+        () = stopping => {}
+    }
+}
+
+/// Feeds a program, hears it, and waits for its end, all at once, so that no side waits on a full pipe.
+async fn communicate(group: &mut Group, input: Option<&str>) -> io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
+    let child = &mut group.child;
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let (mut output, mut errors) = (Vec::new(), Vec::new());
+    let pipes = async {
+        let (fed, heard, heard_errors) = tokio::join!(
+            feed(stdin, input),
+            drain(stdout, &mut output),
+            drain(stderr, &mut errors)
+        );
+        fed.and(heard).and(heard_errors)
+    };
+    let (status, piped) = {
+        tokio::pin!(pipes);
+        let mut piped = None;
+        let status = loop {
+            tokio::select! {
+                status = group.wait() => break status?,
+                done = &mut pipes, if piped.is_none() => piped = Some(done),
+            }
+        };
+        if piped.is_none() {
+            piped = timeout(LAST_WORDS, pipes).await.ok();
+        }
+        (status, piped)
+    };
+    piped.unwrap_or(Ok(()))?;
+    Ok((status, output, errors))
+}
+
+async fn feed(stdin: Option<ChildStdin>, input: Option<&str>) -> io::Result<()> {
+    let (Some(mut stdin), Some(input)) = (stdin, input) else {
+        return Ok(());
+    };
+    match stdin.write_all(input.as_bytes()).await {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Reads to the end; what was read stays where it is left before.
+async fn drain(pipe: Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>) -> io::Result<()> {
+    let Some(mut pipe) = pipe else { return Ok(()) };
+    while pipe.read_buf(into).await? > 0 {}
+    Ok(())
 }
 
 #[cfg(test)]
@@ -187,5 +284,40 @@ mod tests {
         let text = "x".repeat(1 << 20);
         let ended = run("cat", &[], Some(&text)).await.unwrap();
         assert_eq!(ended.stdout.len(), text.len());
+    }
+
+    #[tokio::test]
+    async fn a_child_that_holds_the_pipes_does_not_hold_us() {
+        let begun = Instant::now();
+        let ended = run("sh", &["-c", "sleep 30 & echo done; cat >/dev/null"], Some("x")).await;
+        assert_eq!(ended.unwrap().output().unwrap(), "done\n");
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_program_that_does_not_end_is_ended_with_all_that_it_started() {
+        let directory = tempfile::tempdir().unwrap();
+        let pid = directory.path().join("pid");
+        let script = format!(
+            "trap '' TERM; sleep 1000 & echo $! >{}; wait; sleep 1000",
+            pid.display()
+        );
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let begun = Instant::now();
+        // Nothing else of this process tells it that something hung.
+        *HUNG.lock().unwrap() = Some(Instant::now());
+        let error = stopped_by(stop, run("sh", &["-c", &script], None)).await.unwrap_err();
+        *HUNG.lock().unwrap() = None;
+        assert!(matches!(error, CommandError::Timeout { .. }), "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+        let sleeping = std::fs::read_to_string(pid).unwrap();
+        let path = format!("/proc/{}/stat", sleeping.trim());
+        let state = |text: String| text.rsplit(')').next().map(|rest| rest.trim().starts_with('Z'));
+        let gone = || std::fs::read_to_string(&path).map_or(Some(true), state) == Some(true);
+        while !gone() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "what it started lives on");
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 }

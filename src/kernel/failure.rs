@@ -7,6 +7,9 @@ use clatd_stages::journal::Outcome;
 use clatd_stages::op::Op;
 use serde_json::json;
 
+use super::command::CommandError;
+use super::nft::NftError;
+
 /// The cause, and what the user can do about it.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -27,12 +30,29 @@ impl Failure {
         self
     }
 
+    /// Whether a program ran out of its time, or was not understood: it may have done what it was asked for.
+    fn may_have_worked(&self) -> bool {
+        let command = match self.source.downcast_ref::<NftError>() {
+            Some(NftError::Json { .. }) => return true,
+            Some(NftError::Command(error)) => Some(error),
+            None => self.source.downcast_ref::<CommandError>(),
+        };
+        match command {
+            None | Some(CommandError::NotFound { .. } | CommandError::Failed { .. }) => false,
+            Some(CommandError::Run { .. } | CommandError::Timeout { .. }) => true,
+        }
+    }
+
     pub(crate) fn into_source(self) -> Box<dyn Error + Send + Sync> {
         self.source
     }
 
     pub(crate) fn of(self, op: &Op) -> OpError {
-        let error = OpError::new(op, self.source);
+        let untouched = fails_untouched(op) && !self.may_have_worked();
+        let error = OpError {
+            untouched,
+            ..OpError::new(op, self.source)
+        };
         match self.hint {
             Some(hint) => error.with_hint(hint),
             None => error,
@@ -43,6 +63,43 @@ impl Failure {
 impl<E: Error + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::new(error)
+    }
+}
+
+/// Whether the operation changes all or, where it fails, nothing.
+fn fails_untouched(op: &Op) -> bool {
+    match op {
+        Op::CreateTun { .. }
+        | Op::AddAddress { .. }
+        | Op::RemoveAddress { .. }
+        | Op::AddProxyNeighbour { .. }
+        | Op::RemoveProxyNeighbour { .. }
+        | Op::JoinAnycast { .. }
+        | Op::LeaveAnycast { .. }
+        | Op::AddRoute { .. }
+        | Op::RemoveRoute { .. }
+        | Op::AddRule { .. }
+        | Op::RemoveRule { .. }
+        | Op::InsertNftRule { .. }
+        | Op::RemoveNftRule { .. }
+        | Op::CreateNftTable { .. }
+        | Op::DeleteNftTable { .. }
+        | Op::InsertIp6tables { .. }
+        | Op::DeleteIp6tables { .. }
+        | Op::WriteFile { .. }
+        | Op::RemoveFile { .. }
+        | Op::Nothing { .. } => true,
+        // Several changes, something running, or a count of holders.
+        Op::DeleteTun { .. }
+        | Op::SetLinkUp { .. }
+        | Op::SetDeviceSysctl { .. }
+        | Op::HoldSysctl { .. }
+        | Op::ReleaseSysctl { .. }
+        | Op::HoldLocalRule {}
+        | Op::ReleaseLocalRule {}
+        | Op::RunScript { .. }
+        | Op::StartTranslator { .. }
+        | Op::StopTranslator { .. } => false,
     }
 }
 

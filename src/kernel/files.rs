@@ -1,31 +1,29 @@
-//! Files that we write: private, whole or not at all, and never through somebody's symbolic link.
+//! Files that an operation writes and removes: private, whole or not at all.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::Path;
 
+use clatd_stages::journal::Outcome;
+use clatd_stages::translator::TAYGA_FILE_MARK;
+
 use super::failure::{Done, Failure, NOTHING};
+use crate::trusted;
 
 /// Writes a file for nobody else to read, replacing what is there in one go.
 pub(crate) fn write(path: &str, contents: &str) -> Done {
     let path = Path::new(path);
-    let name = path
-        .file_name()
-        .ok_or_else(|| Failure::new("it has no file name"))?
-        .to_string_lossy();
-    // Exclusively made beside its place, then renamed: a symbolic link in its place is replaced, not followed.
-    let temporary = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
-    let written = create(&temporary)
-        .and_then(|mut file| {
-            file.write_all(contents.as_bytes())?;
-            file.sync_all()
-        })
-        .and_then(|()| fs::rename(&temporary, path));
-    if let Err(error) = written {
-        let _ = fs::remove_file(&temporary);
-        let directory = path.parent().unwrap_or(Path::new("/")).display().to_string();
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Failure::new("it has no file name"));
+    };
+    // A place that the user named may be behind links of the system's, such as /var/run.
+    let written = directory.canonicalize().and_then(|directory| {
+        trusted::shared_directory(&directory)?;
+        trusted::replace(&directory.join(name), contents.as_bytes())
+    });
+    written.map(|()| NOTHING).map_err(|error| {
+        let directory = directory.display();
         let hint = match error.kind() {
+            _ if trusted::is_distrust(&error) => None,
             io::ErrorKind::NotFound => Some(format!("the directory {directory} must exist")),
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 Some(format!("{directory} must be writable"))
@@ -33,69 +31,60 @@ pub(crate) fn write(path: &str, contents: &str) -> Done {
             _ => None,
         };
         let failure = Failure::new(error);
-        return Err(match hint {
+        match hint {
             Some(hint) => failure.hint(hint),
             None => failure,
-        });
+        }
+    })
+}
+
+/// Removes a file; one that is gone already is no error. Killed before the outcome was written, it may be that the file
+/// is still the one from before: then only its first line tells ours.
+pub(crate) fn remove(path: &str, outcome: Option<&Outcome>) -> Done {
+    let path = Path::new(path);
+    if outcome.is_none() && !holds(path, TAYGA_FILE_MARK) {
+        return Ok(NOTHING);
     }
+    trusted::remove(path)?;
     Ok(NOTHING)
 }
 
-fn create(path: &Path) -> io::Result<fs::File> {
-    let options = || {
-        let mut options = OpenOptions::new();
-        options
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW);
-        options
-    };
-    match options().open(path) {
-        // Left over by a process that had our number.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            fs::remove_file(path)?;
-            options().open(path)
-        }
-        other => other,
-    }
-}
-
-/// Removes a file; one that is gone already is no error.
-pub(crate) fn remove(path: &str) -> Done {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
-        _ => Ok(NOTHING),
-    }
+/// Whether the file is there and begins with this.
+pub(crate) fn holds(path: &Path, beginning: &str) -> bool {
+    trusted::read_foreign(path).is_ok_and(|text| text.starts_with(beginning))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::fs;
 
     use super::*;
 
     #[test]
-    fn a_symbolic_link_is_replaced_and_not_followed() {
-        let directory = tempfile::tempdir().unwrap();
-        let (victim, path) = (directory.path().join("victim"), directory.path().join("tayga.conf"));
-        fs::write(&victim, "precious").unwrap();
-        std::os::unix::fs::symlink(&victim, &path).unwrap();
+    fn without_a_record_only_our_own_file_is_removed() {
+        let bed = tempfile::tempdir().unwrap();
+        let path = bed.path().join("tayga.conf");
+        let text = path.to_str().unwrap();
+        fs::write(&path, "somebody else's").unwrap();
+        remove(text, None).unwrap();
+        assert!(path.exists());
+        write(text, &format!("{TAYGA_FILE_MARK} for instance wan0\n")).unwrap();
+        remove(text, None).unwrap();
+        assert!(!path.exists());
+        write(text, "x").unwrap();
+        remove(text, Some(&NOTHING)).unwrap();
+        assert!(!path.exists());
+    }
 
-        write(path.to_str().unwrap(), "prefix 64:ff9b::/96\n").unwrap();
-
-        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
-        assert_eq!(fs::read_to_string(&path).unwrap(), "prefix 64:ff9b::/96\n");
-        assert_eq!(
-            fs::symlink_metadata(&path).unwrap().permissions().mode() & 0o7777,
-            0o600
-        );
-        assert_eq!(
-            fs::read_dir(directory.path()).unwrap().count(),
-            2,
-            "no temporary file stays"
-        );
-        remove(path.to_str().unwrap()).unwrap();
-        remove(path.to_str().unwrap()).unwrap();
+    #[test]
+    fn a_directory_that_others_can_change_gets_no_file() {
+        use std::os::unix::fs::PermissionsExt;
+        let bed = tempfile::tempdir().unwrap();
+        let directory = bed.path().join("open");
+        fs::create_dir(&directory).unwrap();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).unwrap();
+        let failure = write(directory.join("x").to_str().unwrap(), "x").unwrap_err();
+        assert!(failure.into_source().to_string().contains("can be written by others"));
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
     }
 }

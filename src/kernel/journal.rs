@@ -1,23 +1,29 @@
 //! The journal files and the lock of the runtime directory.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use clatd_stages::journal::{Event, Journal, JournalError, Ledger, Outcome, Pending, encode};
 use clatd_stages::plan::Step;
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{FallocateFlags, fallocate};
+
+use crate::trusted;
 
 const DIRECTORY: &str = "journal";
 const EXTENSION: &str = "jsonl";
-const LOCK: &str = "lock";
+
+/// Bytes for the lines that follow an intent: what it left, and that it was taken back.
+const ROOM_PER_STEP: u64 = 512;
 
 /// One instance's journal: JSON lines in `<runtime>/journal/<instance>.jsonl`, each written at once, for root alone.
 /// The file is there only while something is pending.
+///
+/// With each intent room is made for what will be said of it later, so that a directory that fills up meanwhile keeps
+/// nothing from being undone.
 #[derive(Debug)]
 pub struct FileJournal {
     path: PathBuf,
@@ -30,7 +36,8 @@ pub struct FileJournal {
 impl FileJournal {
     /// Opens the journal of an instance, and goes on where it ends. Creates nothing.
     pub fn open(runtime: &Path, instance: &str) -> Result<Self, JournalError> {
-        let path = runtime.join(DIRECTORY).join(format!("{instance}.{EXTENSION}"));
+        let directory = runtime.join(DIRECTORY);
+        let path = directory.join(format!("{instance}.{EXTENSION}"));
         // An instance is named after a file, but nothing says so here.
         if instance.is_empty() || instance.contains('/') {
             return Err(error(
@@ -39,9 +46,9 @@ impl FileJournal {
                 io::Error::other("the instance's name makes no file name"),
             ));
         }
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).custom_flags(libc::O_NOFOLLOW);
-        let mut file = match options.open(&path) {
+        let opened = trusted::directory(&directory)
+            .and_then(|()| trusted::open_file(&path, OpenOptions::new().read(true).write(true)));
+        let mut file = match opened {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
                 return Ok(Self {
                     path,
@@ -69,7 +76,7 @@ impl FileJournal {
     /// is for opening it to say.
     pub fn list(runtime: &Path) -> Result<Vec<String>, JournalError> {
         let directory = runtime.join(DIRECTORY);
-        let entries = match fs::read_dir(&directory) {
+        let entries = match trusted::directory(&directory).and_then(|()| fs::read_dir(&directory)) {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other.map_err(|cause| error("listing", &directory, cause))?,
         };
@@ -92,7 +99,7 @@ impl FileJournal {
     }
 
     fn write(&mut self, event: Event) -> Result<(), JournalError> {
-        let line = encode(event.clone());
+        let line = self.line(&event)?;
         self.append(line.as_bytes())
             .map_err(|cause| error("writing", &self.path, cause))?;
         self.ledger.record(event);
@@ -102,37 +109,64 @@ impl FileJournal {
         Ok(())
     }
 
+    fn line(&self, event: &Event) -> Result<String, JournalError> {
+        encode(event.clone()).map_err(|cause| error("encoding a line of", &self.path, cause.into()))
+    }
+
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
-        let file = match &mut self.file {
-            Some(file) => file,
-            none => {
-                if let Some(directory) = self.path.parent() {
-                    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-                }
-                let mut options = OpenOptions::new();
-                options
-                    .write(true)
-                    .create_new(true)
-                    .mode(0o600)
-                    .custom_flags(libc::O_NOFOLLOW);
-                none.insert(options.open(&self.path)?)
-            }
-        };
-        // Cuts off what an earlier attempt left of a line; then one call a line.
-        file.set_len(self.end)?;
-        file.seek(SeekFrom::Start(self.end))?;
+        let end = self.end;
+        let file = self.file()?;
+        // Cuts off what an earlier attempt left of a line; then one call a line. Where there is nothing to cut off the
+        // file is left alone: the room behind its end would be given back.
+        if file.metadata()?.len() != end {
+            file.set_len(end)?;
+        }
+        file.seek(SeekFrom::Start(end))?;
         file.write_all(line)?;
         self.end += line.len() as u64;
         Ok(())
     }
 
+    /// Makes sure that this many bytes can still be written; the file stays as long as it is.
+    fn reserve(&mut self, bytes: u64) -> io::Result<()> {
+        let end = self.end;
+        let file = self.file()?;
+        let [from, length] = [end, bytes].map(|number| i64::try_from(number).map_err(io::Error::other));
+        match fallocate(&*file, FallocateFlags::FALLOC_FL_KEEP_SIZE, from?, length?) {
+            // Not every file system can; then writing tells.
+            Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(()),
+            other => other.map_err(io::Error::from),
+        }
+    }
+
+    /// The file, made if it is not there.
+    fn file(&mut self) -> io::Result<&mut File> {
+        match &mut self.file {
+            Some(file) => Ok(file),
+            none => {
+                if let Some(directory) = self.path.parent() {
+                    trusted::create_directory(directory)?;
+                }
+                let mut options = OpenOptions::new();
+                options.write(true).create_new(true).mode(0o600);
+                Ok(none.insert(trusted::open_file(&self.path, &mut options)?))
+            }
+        }
+    }
+
+    /// A file that was made for a first line that then could not be written.
+    fn forget_if_empty(&mut self) {
+        if self.ledger.pending().is_empty()
+            && let Err(cause) = self.remove()
+        {
+            tracing::debug!("removing {}: {cause}", self.path.display());
+        }
+    }
+
     fn remove(&mut self) -> io::Result<()> {
         self.file = None;
         self.end = 0;
-        match fs::remove_file(&self.path) {
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
-        }
+        trusted::remove(&self.path)
     }
 }
 
@@ -140,11 +174,21 @@ impl FileJournal {
 impl Journal for FileJournal {
     async fn intend(&mut self, step: &Step) -> Result<u64, JournalError> {
         let seq = self.ledger.next_seq();
-        self.write(Event::Intend {
+        let event = Event::Intend {
             seq,
             step: Box::new(step.clone()),
-        })?;
-        Ok(seq)
+        };
+        let length = self.line(&event)?.len() as u64;
+        let steps = self.ledger.pending().len() as u64 + 1;
+        if let Err(cause) = self.reserve(length + steps * ROOM_PER_STEP) {
+            self.forget_if_empty();
+            return Err(error("making room in", &self.path, cause));
+        }
+        let written = self.write(event);
+        if written.is_err() {
+            self.forget_if_empty();
+        }
+        written.map(|()| seq)
     }
 
     async fn done(&mut self, seq: u64, outcome: &Outcome) -> Result<(), JournalError> {
@@ -161,6 +205,19 @@ impl Journal for FileJournal {
     fn pending(&self) -> Vec<Pending> {
         self.ledger.pending().to_vec()
     }
+
+    async fn make_room(&mut self, keep: usize, steps: &[Step]) -> Result<(), JournalError> {
+        let mut room = (self.ledger.pending().len().saturating_sub(keep) as u64) * ROOM_PER_STEP;
+        for step in steps {
+            let step = Box::new(step.clone());
+            room += self.line(&Event::Intend { seq: u64::MAX, step })?.len() as u64 + ROOM_PER_STEP;
+        }
+        // What is kept has a line to come, too.
+        room += keep as u64 * ROOM_PER_STEP;
+        let made = self.reserve(room);
+        self.forget_if_empty();
+        made.map_err(|cause| error("making room in", &self.path, cause))
+    }
 }
 
 fn error(doing: &'static str, path: &Path, source: io::Error) -> JournalError {
@@ -168,110 +225,5 @@ fn error(doing: &'static str, path: &Path, source: io::Error) -> JournalError {
         doing,
         path: path.display().to_string(),
         source,
-    }
-}
-
-/// The runtime directory cannot be ours.
-#[derive(Debug, thiserror::Error)]
-pub enum LockError {
-    /// Another clatd has it.
-    #[error("another clatd{} runs with the runtime directory {directory}; stop it, or set CLATD_RUNTIME_DIR", .pid.map(|pid| format!(" (process {pid})")).unwrap_or_default())]
-    Taken {
-        /// The runtime directory.
-        directory: String,
-        /// Its process number, as far as the lock file tells.
-        pid: Option<u32>,
-    },
-    /// It cannot be made or written.
-    #[error("locking the runtime directory {directory}")]
-    Io {
-        /// The runtime directory.
-        directory: String,
-        /// The cause.
-        #[source]
-        source: io::Error,
-    },
-}
-
-/// How long the lock of a dead daemon may linger.
-const LINGERING: Duration = Duration::from_secs(3);
-
-fn is_alive(pid: u32) -> bool {
-    Path::new("/proc").join(pid.to_string()).exists()
-}
-
-/// Keeps other daemons out of the runtime directory until it is dropped.
-#[derive(Debug)]
-pub struct RuntimeLock {
-    _lock: Flock<File>,
-}
-
-impl RuntimeLock {
-    /// Whether a daemon has ever locked this directory.
-    pub(crate) fn exists(runtime: &Path) -> bool {
-        runtime.join(LOCK).exists()
-    }
-
-    /// Makes the runtime directory if need be, and locks it. The kernel unlocks it when this process ends, however
-    /// it ends; so the file stays, and says nothing by being there.
-    pub fn acquire(runtime: &Path) -> Result<Self, LockError> {
-        let directory = runtime.display().to_string();
-        let io_error = |source| LockError::Io {
-            directory: directory.clone(),
-            source,
-        };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(runtime)
-            .map_err(io_error)?;
-        let mut options = OpenOptions::new();
-        options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW);
-        let begun = Instant::now();
-        loop {
-            let file = options.open(runtime.join(LOCK)).map_err(io_error)?;
-            match Self::lock(file, &directory) {
-                // A daemon that was killed while it started a program has a child that still holds the lock, until it
-                // becomes that program.
-                Err(LockError::Taken { pid: Some(pid), .. }) if !is_alive(pid) && begun.elapsed() < LINGERING => {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                locked => return locked,
-            }
-        }
-    }
-
-    fn lock(file: File, directory: &str) -> Result<Self, LockError> {
-        let io_error = |source| LockError::Io {
-            directory: directory.to_owned(),
-            source,
-        };
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(mut lock) => {
-                let pid = format!("{}\n", std::process::id());
-                lock.set_len(0)
-                    .and_then(|()| lock.write_all(pid.as_bytes()))
-                    .map_err(io_error)?;
-                Ok(Self { _lock: lock })
-            }
-            Err((mut file, Errno::EWOULDBLOCK)) => {
-                let mut text = String::new();
-                let pid = file
-                    .read_to_string(&mut text)
-                    .ok()
-                    .and_then(|_| text.trim().parse().ok());
-                Err(LockError::Taken {
-                    directory: directory.to_owned(),
-                    pid,
-                })
-            }
-            Err((_, errno)) => Err(io_error(errno.into())),
-        }
     }
 }

@@ -4,6 +4,7 @@
 //! done by somebody else says so in its outcome, and its undo then leaves that work alone.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use clatd_stages::apply::{OpError, System};
@@ -19,10 +20,12 @@ pub mod cleanup;
 pub(crate) mod command;
 pub mod engine;
 mod failure;
-mod files;
+pub(crate) mod files;
+mod group;
 pub(crate) mod ip6tables;
 pub mod journal;
-mod local_rule;
+pub(crate) mod local_rule;
+pub mod lock;
 mod neighbours;
 mod netlink;
 pub(crate) mod nft;
@@ -34,7 +37,8 @@ mod translators;
 mod tun;
 
 pub use engine::Statistics;
-pub use journal::{FileJournal, RuntimeLock};
+pub use journal::FileJournal;
+pub use lock::{NamespaceLock, RuntimeLock};
 pub(crate) use netlink::same as netlink_same;
 pub use netlink::{Netlink, NetlinkError};
 pub(crate) use netlink::{Reachability, gateways, reachability};
@@ -54,6 +58,8 @@ pub struct Kernel {
     holds: Holds,
     exits: UnboundedSender<TranslatorExit>,
     stop: Option<CancellationToken>,
+    /// Whether a stop ends a script-down, too.
+    hurried: bool,
     statistics: Statistics,
     tuns: BTreeMap<String, Tun>,
     translators: BTreeMap<String, Running>,
@@ -77,6 +83,7 @@ impl Kernel {
             holds,
             exits,
             stop: None,
+            hurried: false,
             statistics: Statistics::default(),
             tuns: BTreeMap::new(),
             translators: BTreeMap::new(),
@@ -85,10 +92,18 @@ impl Kernel {
         }
     }
 
-    /// Ends a running script-up when `stop` is asked for.
+    /// Ends a running script-up when `stop` is asked for, and gives programs less time then.
     pub fn stopped_by(mut self, stop: CancellationToken) -> Self {
         self.stop = Some(stop);
         self
+    }
+
+    /// The same where only taking back is left to do: script-down is ended, too.
+    pub fn hurried_by(self, stop: CancellationToken) -> Self {
+        Self {
+            hurried: true,
+            ..self.stopped_by(stop)
+        }
     }
 
     /// The counters of the userspace translator; the handle stays good for as long as the daemon runs.
@@ -105,16 +120,15 @@ impl Kernel {
                 persistent,
                 queues,
             } => {
-                if let Some(tun) = tun::create(netlink, device, alias, *persistent, *queues).await? {
-                    self.tuns.insert(device.clone(), tun);
-                }
-                Ok(NOTHING)
+                let (tun, outcome) = tun::create(netlink, device, alias, *persistent, *queues).await?;
+                self.tuns.extend(tun.map(|tun| (device.clone(), tun)));
+                Ok(outcome)
             }
             Op::DeleteTun { device, alias } => {
                 // A translator that could not be stopped would keep the device open.
                 self.stop_translator(device).await;
                 self.tuns.remove(device);
-                tun::delete(&self.netlink, device, alias).await
+                tun::delete(&self.netlink, device, alias, outcome).await
             }
             Op::SetLinkUp { device, mtu } => addresses::set_up(netlink, device, *mtu).await,
             Op::AddAddress { device, address } => addresses::add(netlink, device, *address).await,
@@ -162,15 +176,17 @@ impl Kernel {
             Op::InsertIp6tables { command, chain, rule } => ip6tables::insert(command, chain, rule).await,
             Op::DeleteIp6tables { command, chain, rule } => ip6tables::delete(command, chain, rule).await,
             Op::WriteFile { path, contents } => files::write(path, contents),
-            Op::RemoveFile { path } => files::remove(path),
+            Op::RemoveFile { path } => files::remove(path, outcome),
             Op::RunScript {
                 event,
                 command,
                 environment,
+                timeout_s,
             } => {
                 // A script-down is part of stopping.
-                let stop = self.stop.as_ref().filter(|_| event == "script-up");
-                scripts::run(event, command, environment, stop).await
+                let stop = self.stop.as_ref().filter(|_| self.hurried || event == "script-up");
+                let limit = Duration::from_secs((*timeout_s).into());
+                scripts::run(event, command, environment, limit, stop).await
             }
             Op::HoldLocalRule {} => self.holds.local_rule.hold(netlink, &self.instance).await,
             Op::ReleaseLocalRule {} => self.holds.local_rule.release(netlink, &self.instance).await,
@@ -188,6 +204,8 @@ impl Kernel {
 impl System for Kernel {
     async fn apply(&mut self, op: &Op, outcome: Option<&Outcome>) -> Result<Outcome, OpError> {
         tracing::debug!(instance = %self.instance, %op, "applying");
-        self.carry_out(op, outcome).await.map_err(|failure| failure.of(op))
+        let stop = self.stop.clone().unwrap_or_default();
+        let done = command::stopped_by(stop, self.carry_out(op, outcome)).await;
+        done.map_err(|failure| failure.of(op))
     }
 }

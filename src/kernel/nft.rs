@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use clatd_stages::journal::Outcome;
+use clatd_stages::net::ALIAS_PREFIX;
 use clatd_stages::op::NftRule;
 use serde_json::{Value, json};
 
@@ -117,6 +118,14 @@ pub(crate) async fn create_table(command: &str, family: &str, table: &str, rules
             .cloned()
             .unwrap_or_else(|| vec![other.clone()]),
     };
+    if let Some(listing) = list(command, &["table", family, table]).await?
+        && !is_ours(&listing, family, table)
+    {
+        let failure = Failure::new("a table of this name is there, with nothing in it that clatd made");
+        return Err(failure.hint(format!(
+            "delete it with `nft delete table {family} {table}`, or set another route-table, which names the table"
+        )));
+    }
     let ours = json!({ "table": { "family": family, "name": table } });
     // Adding it first makes deleting it succeed whether it was there or not.
     let mut batch = vec![
@@ -134,6 +143,10 @@ pub(crate) async fn delete_table(command: &str, family: &str, table: &str, only_
     let Some(listing) = list(command, &["table", family, table]).await? else {
         return Ok(NOTHING);
     };
+    if !only_if_empty && !is_ours(&listing, family, table) {
+        tracing::info!(family, table, "nft table kept: nothing in it is clatd's");
+        return Ok(NOTHING);
+    }
     if only_if_empty && in_use(&listing) {
         tracing::info!(family, table, "nft table kept: somebody uses it");
         return Ok(NOTHING);
@@ -144,6 +157,40 @@ pub(crate) async fn delete_table(command: &str, family: &str, table: &str, only_
     )
     .await?;
     Ok(NOTHING)
+}
+
+/// Whether a table still has all chains and rules that these commands made. A rule is told by its comment.
+pub(crate) fn has_all(listing: &Value, ruleset: &Value) -> bool {
+    let has = |kind: &str, keys: &[&str], wanted: &Value| {
+        objects(listing, kind).any(|found| keys.iter().all(|key| found.get(*key) == wanted.get(*key)))
+    };
+    let added = ruleset.as_array().into_iter().flatten().map(|command| &command["add"]);
+    added
+        .into_iter()
+        .all(|added| match (added.get("chain"), added.get("rule")) {
+            (Some(chain), _) => has("chain", &["name", "hook"], chain),
+            (None, Some(rule)) => has("rule", &["chain", "comment"], rule),
+            (None, None) => true,
+        })
+}
+
+/// Comments of our tables' rules, also of those that older clatds made.
+const OUR_COMMENTS: [&str; 3] = [
+    ALIAS_PREFIX,
+    "flows of the CLAT",
+    "replies to the CLAT, and errors about its packets",
+];
+
+/// Whether a table bears our mark in one of its rules, or has none. nft gives the comment of a table itself to nobody.
+pub(crate) fn is_ours(listing: &Value, family: &str, table: &str) -> bool {
+    let rules = objects(listing, "rule").filter(|rule| rule["family"] == family && rule["table"] == table);
+    let mut rules = rules.peekable();
+    let is_empty = rules.peek().is_none();
+    is_empty
+        || rules.any(|rule| {
+            let comment = rule["comment"].as_str().unwrap_or_default();
+            OUR_COMMENTS.iter().any(|ours| comment.starts_with(ours))
+        })
 }
 
 /// A table with anything but base chains that accept.

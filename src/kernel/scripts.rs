@@ -1,48 +1,51 @@
 //! script-up and script-down.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
-use tokio::process::{Child, Command};
-use tokio::time::timeout;
+use tokio::process::Command;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::failure::{Done, Failure, NOTHING};
+use super::group::Group;
 
-/// How long a script that was asked to end may take for it.
-const ENDING: Duration = Duration::from_secs(10);
-
-/// Runs a script of the user's to its end, however long it takes, with its output where ours goes. When `stop` is
-/// asked for meanwhile, the script is asked to end (SIGTERM, later SIGKILL, to all its processes): the step then fails
-/// as a whole and is undone, rather than the service manager losing its patience.
+/// Runs a script of the user's to its end, with its output where ours goes. After `limit`, or when `stop` is asked for,
+/// all its processes are asked to end (SIGTERM, later SIGKILL): the step then fails as a whole, rather than the service
+/// manager losing its patience.
 pub(crate) async fn run(
     event: &str,
     command: &str,
     environment: &BTreeMap<String, String>,
+    limit: Duration,
     stop: Option<&CancellationToken>,
 ) -> Done {
     tracing::info!(event, command, "running the script");
-    let mut child = Command::new("sh")
-        .args(["-c", command])
-        .envs(environment)
-        .stdin(Stdio::null())
-        // A ^C at the terminal stops the daemon between steps; it must not cut a step in half.
-        .process_group(0)
-        .spawn()
-        .map_err(|error| Failure::new(error).hint("`sh` must be in PATH"))?;
-    let status = match stop {
-        Some(stop) => tokio::select! {
-            status = child.wait() => status,
-            () = stop.cancelled() => end(&mut child).await,
-        },
-        None => child.wait().await,
+    let mut script = Group::spawn(
+        Command::new("sh")
+            .args(["-c", command])
+            .envs(environment)
+            .stdin(Stdio::null()),
+    )
+    .map_err(|error| Failure::new(error).hint("`sh` must be in PATH"))?;
+    let status = tokio::select! {
+        biased;
+        status = script.wait() => status?,
+        () = sleep(limit) => {
+            script.end().await?;
+            let failure = Failure::new(format!(
+                "the {event} command did not end within {} s and was ended",
+                limit.as_secs()
+            ));
+            return Err(failure.hint("script-timeout sets how long it may take"));
+        }
+        () = asked(stop) => {
+            script.end().await?;
+            return Err(Failure::new(format!("the {event} command was ended, since clatd is to stop")));
+        }
     };
-    let status = status.map_err(Failure::new)?;
     if status.success() {
         return Ok(NOTHING);
     }
@@ -53,17 +56,9 @@ pub(crate) async fn run(
     }))
 }
 
-/// Asks all processes of the script to end, and makes them if they do not.
-async fn end(child: &mut Child) -> io::Result<ExitStatus> {
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
-    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-        if let Some(group) = group {
-            // ESRCH: it has just ended.
-            let _ = killpg(group, signal);
-        }
-        if let Ok(status) = timeout(ENDING, child.wait()).await {
-            return status;
-        }
+async fn asked(stop: Option<&CancellationToken>) {
+    match stop {
+        Some(stop) => stop.cancelled().await,
+        None => std::future::pending().await,
     }
-    child.wait().await
 }

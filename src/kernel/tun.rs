@@ -4,7 +4,10 @@ use std::io;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
+use clatd_stages::journal::Outcome;
+use serde_json::json;
 use tun_rs::{DeviceBuilder, SyncDevice};
 
 use super::failure::{Done, Failure, NOTHING};
@@ -28,14 +31,15 @@ impl std::fmt::Debug for Tun {
     }
 }
 
-/// Makes the device, marks it as ours, and returns its queues; none if it is persistent.
+/// Makes the device, marks it as ours, and returns its queues, none if it is persistent, and what its undo knows it by.
+/// Where it fails nothing is left: the device goes with its queues.
 pub(crate) async fn create(
     netlink: &Netlink,
     device: &str,
     alias: &str,
     persistent: bool,
     queues: u32,
-) -> Result<Option<Tun>, Failure> {
+) -> Result<(Option<Tun>, Outcome), Failure> {
     // TUNSETIFF would open another program's persistent device of this name without a word.
     if let Some(link) = netlink.link(device).await? {
         let failure = Failure::new(format!(
@@ -57,19 +61,29 @@ pub(crate) async fn create(
         .await?
         .ok_or_else(|| Failure::new("the device went right after it was made"))?
         .index;
+    let outcome = json!({ "index": index });
     netlink.set_link_alias(index, alias).await?;
     if persistent {
         // Last, so that an unmarked device never outlives us.
         for queue in &tun.queues {
             queue.persist()?;
         }
-        return Ok(None);
+        return Ok((None, outcome));
     }
-    Ok(Some(tun))
+    Ok((Some(tun), outcome))
 }
 
-/// Deletes the device if it is still there and bears the alias. The caller has dropped its queues.
-pub(crate) async fn delete(netlink: &Netlink, device: &str, alias: &str) -> Done {
+/// Why a device of ours stays.
+pub(crate) const IN_USE: &str =
+    "a running program has it open: most probably another clatd, or its TAYGA; stop that first";
+/// How long a program that was killed may keep its device open.
+const LINGERING: Duration = Duration::from_secs(2);
+/// How often the device is looked at meanwhile.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Deletes the device if it is ours. The caller has dropped its queues. The record of the step tells ours by its index;
+/// without one, killed before it was written, a device that bears our alias is ours unless a running program has it open.
+pub(crate) async fn delete(netlink: &Netlink, device: &str, alias: &str, outcome: Option<&Outcome>) -> Done {
     let Some(link) = netlink
         .link(device)
         .await?
@@ -77,9 +91,31 @@ pub(crate) async fn delete(netlink: &Netlink, device: &str, alias: &str) -> Done
     else {
         return Ok(NOTHING);
     };
+    match outcome.and_then(|outcome| outcome["index"].as_u64()) {
+        // Ours went, and another clatd made one.
+        Some(index) if index != u64::from(link.index) => return Ok(NOTHING),
+        Some(_) => {}
+        None if in_use(netlink, link.index).await? => return Err(Failure::new(IN_USE)),
+        None => {}
+    }
     match netlink.delete_link(link.index).await {
         Err(error) if error.errno() == libc::ENODEV => Ok(NOTHING),
         other => Ok(other.map(|()| NOTHING)?),
+    }
+}
+
+/// Whether a running program has the TUN device open: only then it has a carrier.
+pub(crate) async fn in_use(netlink: &Netlink, index: u32) -> Result<bool, Failure> {
+    let begun = Instant::now();
+    loop {
+        let links = netlink.links().await?;
+        if !links.iter().any(|link| link.index == index && link.carrier) {
+            return Ok(false);
+        }
+        if begun.elapsed() >= LINGERING {
+            return Ok(true);
+        }
+        tokio::time::sleep(POLL).await;
     }
 }
 

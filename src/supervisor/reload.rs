@@ -7,6 +7,7 @@ use tracing::{error, info, warn};
 
 use super::{Supervisor, allotments, same_uplink};
 use crate::config::{self, Configured};
+use crate::kernel::command;
 
 impl Supervisor {
     /// Takes up added, changed and removed instances; untouched ones keep running. An error in the configuration
@@ -20,6 +21,7 @@ impl Supervisor {
                 return Err(text);
             }
         };
+        command::set_limit(loaded.base.script_timeout);
         for warning in &loaded.warnings {
             warn!("{warning}");
         }

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clatd_stages::facts::{Fact, Source};
+use futures_util::future::join_all;
 use ipnet::Ipv6Net;
-use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::Notify;
 use crate::dhcp6::{self, PdClient, PdLease};
@@ -20,7 +21,14 @@ const FIRST_LEASE: Duration = Duration::from_secs(3);
 #[derive(Clone)]
 pub(super) struct Delegations {
     runtime_dir: PathBuf,
-    clients: Arc<Mutex<BTreeMap<String, PdClient>>>,
+    clients: Arc<Mutex<BTreeMap<String, Asking>>>,
+}
+
+/// A client, and until when its first lease is waited for.
+#[derive(Clone)]
+struct Asking {
+    client: Arc<PdClient>,
+    until: Instant,
 }
 
 impl Default for Delegations {
@@ -42,26 +50,45 @@ impl Delegations {
         dhcp6::kept(device, &self.runtime_dir).map(fact)
     }
 
-    /// The prefix delegated on a device now.
+    /// The prefix delegated on a device now. The first lease is waited for without keeping those from theirs who ask on
+    /// other devices.
     pub(super) async fn prefix(&self, device: &str, notify: &Notify) -> io::Result<Option<Fact<Ipv6Net>>> {
-        let mut clients = self.clients.lock().await;
-        if !clients.contains_key(device) {
-            let notify = Arc::clone(notify);
-            let client = PdClient::start(device, &self.runtime_dir, move || notify())?;
-            // Others wait with us: they want to know the same.
-            client.wait_first(FIRST_LEASE).await;
-            clients.insert(device.to_owned(), client);
+        let Asking { client, until } = self.asking(device, notify)?;
+        let longest = until.saturating_duration_since(Instant::now());
+        Ok(client.wait_first(longest).await.lease.map(fact))
+    }
+
+    fn asking(&self, device: &str, notify: &Notify) -> io::Result<Asking> {
+        let mut clients = self.lock();
+        if let Some(asking) = clients.get(device) {
+            return Ok(asking.clone());
         }
-        let state = clients.get(device).map(PdClient::state);
-        Ok(state.and_then(|state| state.lease).map(fact))
+        let notify = Arc::clone(notify);
+        let client = PdClient::start(device, &self.runtime_dir, move || notify())?;
+        let asking = Asking {
+            client: Arc::new(client),
+            until: Instant::now() + FIRST_LEASE,
+        };
+        clients.insert(device.to_owned(), asking.clone());
+        Ok(asking)
+    }
+
+    /// Gives the prefix of a device back that nobody uses any more.
+    pub(super) async fn release_one(&self, device: &str) {
+        let asking = self.lock().remove(device);
+        if let Some(asking) = asking {
+            asking.client.release().await;
+        }
     }
 
     /// Gives all prefixes back.
     pub(super) async fn release(&self) {
-        let clients = std::mem::take(&mut *self.clients.lock().await);
-        for client in clients.into_values() {
-            client.release().await;
-        }
+        let clients = std::mem::take(&mut *self.lock());
+        join_all(clients.values().map(|asking| asking.client.release())).await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Asking>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

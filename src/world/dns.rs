@@ -7,6 +7,7 @@
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tracing::debug;
+
+use crate::trusted;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// How long one try waits.
@@ -49,7 +52,11 @@ pub(super) async fn look_up(
 ) -> io::Result<DnsAnswer<RData>> {
     let servers = match server {
         Some(server) => vec![server.clone()],
-        None => system_resolvers(&std::fs::read_to_string(RESOLV_CONF).unwrap_or_default()),
+        None => match trusted::read_foreign(Path::new(RESOLV_CONF)) {
+            Ok(text) => system_resolvers(&text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Ok(DnsAnswer::Failed(format!("reading {RESOLV_CONF}: {error}"))),
+        },
     };
     if let (None, Some(device)) = (server, device) {
         return Ok(first_of(name, kind, &beyond_this_host(servers, device), device).await);

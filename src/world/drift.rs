@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::path::Path;
 
 use clatd_stages::net::{Link, Route};
 use clatd_stages::op::Op;
 use clatd_stages::world::WorldError;
 
 use super::SystemWorld;
-use crate::kernel::{anycast, ip6tables, netlink_same, nft, sysctl};
+use crate::kernel::{anycast, files, ip6tables, local_rule, netlink_same, nft, sysctl};
 
 /// What was read of the system so far; each thing once.
 #[derive(Default)]
@@ -36,7 +37,9 @@ async fn stands(world: &SystemWorld, op: &Op, seen: &mut Seen) -> Result<bool, W
         Op::CreateTun { device, alias, .. } => link(world, device, seen)
             .await?
             .is_some_and(|link| link.alias.as_ref() == Some(alias)),
-        Op::SetLinkUp { device, .. } => link(world, device, seen).await?.is_none_or(|link| link.up),
+        Op::SetLinkUp { device, mtu } => link(world, device, seen)
+            .await?
+            .is_none_or(|link| link.up && link.mtu == *mtu),
         Op::AddAddress { device, address } => match link(world, device, seen).await? {
             Some(link) => {
                 let found = world.netlink.has_address(link.index, *address).await;
@@ -72,7 +75,7 @@ async fn stands(world: &SystemWorld, op: &Op, seen: &mut Seen) -> Result<bool, W
             let rules = rules.map_err(|error| WorldError::new(doing("a rule"), error))?;
             rules.iter().any(|found| found.rule == *rule)
         }
-        Op::HoldSysctl { key, value, .. } => {
+        Op::HoldSysctl { key, value, .. } | Op::SetDeviceSysctl { key, value } => {
             let now = sysctl::read(key).map_err(|error| WorldError::new(doing(key), error))?;
             now.is_none_or(|now| now == *value)
         }
@@ -100,7 +103,41 @@ async fn stands(world: &SystemWorld, op: &Op, seen: &mut Seen) -> Result<bool, W
                     .any(|(found, words)| found == *chain && words == *rule)
             })
         }
-        _ => true,
+        Op::CreateNftTable {
+            command,
+            family,
+            table,
+            ruleset,
+        } => {
+            let listing = nft::list(command, &["table", family, table]).await;
+            let listing = listing.map_err(|error| WorldError::new(doing("an nft table"), error))?;
+            listing.is_some_and(|listing| nft::has_all(&listing, ruleset))
+        }
+        Op::HoldLocalRule {} => local_rule::is_moved(&world.netlink)
+            .await
+            .map_err(|error| WorldError::new(doing("the rule of table local"), error))?,
+        Op::WriteFile { path, contents } => files::holds(Path::new(path), contents),
+        // Whoever moves packets has the device open, which gives it its carrier. Its death is told besides.
+        Op::StartTranslator { translator } => link(world, translator.device(), seen)
+            .await?
+            .is_none_or(|link| !link.up || link.carrier),
+        // What a script did nobody knows but the user.
+        Op::RunScript { .. } | Op::Nothing { .. } => true,
+        // A route that was taken away and is back is news of the network: the next plan sees it.
+        Op::RemoveRoute { .. } => true,
+        // These take back; no plan does them.
+        Op::DeleteTun { .. }
+        | Op::RemoveAddress { .. }
+        | Op::ReleaseSysctl { .. }
+        | Op::RemoveProxyNeighbour { .. }
+        | Op::LeaveAnycast { .. }
+        | Op::RemoveRule { .. }
+        | Op::ReleaseLocalRule {}
+        | Op::RemoveNftRule { .. }
+        | Op::DeleteNftTable { .. }
+        | Op::DeleteIp6tables { .. }
+        | Op::RemoveFile { .. }
+        | Op::StopTranslator { .. } => true,
     })
 }
 

@@ -34,12 +34,15 @@ mod drift;
 mod questions;
 mod reach;
 mod routers;
+mod users;
 
 pub use routers::SilentRouters;
 
 /// How long the first observation of a link waits for a router to speak: routers answer a solicitation within half a
 /// second (RFC 4861 section 6.2.6).
 const FIRST_ADVERTISEMENT: Duration = Duration::from_millis(1200);
+/// For how long an uplink that no instance reads on any more is still listened on.
+const BEFORE_LEAVING: Duration = Duration::from_secs(60);
 /// What tells this host from others; systemd and D-Bus make it.
 const MACHINE_ID: &str = "/etc/machine-id";
 
@@ -61,6 +64,9 @@ pub struct SystemWorld {
     silent: SilentRouters,
     _asking: Option<Arc<Task>>,
     notify: Notify,
+    users: users::Users,
+    /// The instance that reads; `None` = none in particular.
+    user: Option<String>,
 }
 
 /// A task that ends with its owner.
@@ -95,6 +101,8 @@ impl SystemWorld {
             silent: SilentRouters::default(),
             _asking: None,
             notify,
+            users: users::Users::default(),
+            user: None,
         }
     }
 
@@ -125,14 +133,52 @@ impl SystemWorld {
         self.delegations.release().await;
     }
 
-    /// An instance has ended: others may have its address.
+    /// The same system as an instance reads it: what listens on an uplink does so until no instance reads there.
+    pub fn for_instance(&self, instance: &str) -> Self {
+        Self {
+            user: Some(instance.to_owned()),
+            ..self.clone()
+        }
+    }
+
+    /// An instance has ended: others may have its address, and what listened for it alone ends.
     pub fn release_address(&self, instance: &str) {
         self.reservations.release(instance);
+        self.leave(self.users.ended(instance));
+    }
+
+    /// The uplinks on which routers are listened to.
+    pub fn listening(&self) -> Vec<String> {
+        self.advertisements.as_ref().map(RaWatch::watched).unwrap_or_default()
+    }
+
+    fn reads_on(&self, uplink: &str) {
+        if let Some(user) = &self.user {
+            self.leave(self.users.uses(user, uplink));
+        }
+    }
+
+    /// Ends what listens on an uplink, unless somebody reads there again soon.
+    fn leave(&self, uplink: Option<String>) {
+        let Some(uplink) = uplink else { return };
+        let (users, delegations) = (self.users.clone(), self.delegations.clone());
+        let advertisements = self.advertisements.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(BEFORE_LEAVING).await;
+            if users.has(&uplink) {
+                return;
+            }
+            if let Some(advertisements) = advertisements {
+                advertisements.unwatch(&uplink);
+            }
+            delegations.release_one(&uplink).await;
+        });
     }
 
     /// What routers say on a device, the first of them shortly waited for.
     async fn advertised(&self, device: &str) -> Option<Snapshot> {
         let watch = self.advertisements.as_ref()?;
+        self.reads_on(device);
         watch.watch(device);
         let snapshot = watch.wait_first(device, FIRST_ADVERTISEMENT).await;
         if let Some(problem) = &snapshot.problem {
@@ -429,13 +475,14 @@ impl World for SystemWorld {
         if self.claims.is_none() {
             return Ok(self.delegations.kept(device));
         }
+        self.reads_on(device);
         let delegated = self.delegations.prefix(device, &self.notify).await;
         delegated.map_err(|error| WorldError::new(format!("asking for a prefix on {device} by DHCPv6"), error))
     }
 
     async fn secret(&self) -> Result<Vec<u8>, WorldError> {
         // Without one, identifiers depend on network, device and instance alone.
-        Ok(std::fs::read(MACHINE_ID).unwrap_or_default())
+        Ok(crate::trusted::read_foreign_bytes(Path::new(MACHINE_ID)).unwrap_or_default())
     }
 
     async fn undone(&self, ops: &[&Op]) -> Result<Vec<usize>, WorldError> {

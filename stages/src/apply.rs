@@ -17,6 +17,8 @@ pub struct OpError {
     pub op: String,
     /// What the user can do about it.
     pub hint: Option<String>,
+    /// Whether it is certain that nothing was changed, so that there is nothing to take back.
+    pub untouched: bool,
     /// The cause.
     #[source]
     pub source: Box<dyn Error + Send + Sync>,
@@ -28,6 +30,7 @@ impl OpError {
         Self {
             op: op.to_string(),
             hint: None,
+            untouched: false,
             source: source.into(),
         }
     }
@@ -96,13 +99,15 @@ pub enum UndoError {
     },
 }
 
-/// Carries out `steps` in order until the end, a failure, or `stop`. Undoes nothing: see [`unwind`].
+/// Carries out `steps` in order until the end, a failure, or `stop`; their numbers in the journal. Undoes nothing: see [`unwind`]. A step that failed
+/// without changing anything is not pending any more: its undo could only harm what somebody else made.
 pub async fn apply(
     steps: &[Step],
     system: &mut dyn System,
     journal: &mut dyn Journal,
     stop: &(dyn Fn() -> bool + Sync),
-) -> Result<(), ApplyError> {
+) -> Result<Vec<u64>, ApplyError> {
+    let mut numbers = Vec::new();
     for step in steps {
         if stop() {
             return Err(ApplyError::Stopped);
@@ -112,16 +117,23 @@ pub async fn apply(
             .intend(step)
             .await
             .map_err(|source| ApplyError::Journal { stage, source })?;
-        let outcome = system
-            .apply(&step.apply, None)
-            .await
-            .map_err(|source| ApplyError::Step { stage, source })?;
+        let outcome = match system.apply(&step.apply, None).await {
+            Ok(outcome) => outcome,
+            Err(source) => {
+                if source.untouched {
+                    let recorded = journal.undone(seq).await;
+                    recorded.map_err(|source| ApplyError::Journal { stage, source })?;
+                }
+                return Err(ApplyError::Step { stage, source });
+            }
+        };
         journal
             .done(seq, &outcome)
             .await
             .map_err(|source| ApplyError::Journal { stage, source })?;
+        numbers.push(seq);
     }
-    Ok(())
+    Ok(numbers)
 }
 
 /// Takes back what is pending in the journal, newest first, until `keep` steps are left. Goes on past errors.

@@ -13,6 +13,7 @@ use crate::net::{MAIN_TABLE, Route};
 use crate::plan::{StageName, Step};
 use crate::settings::{DiscoveryWay, DnsServer};
 use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
+use crate::validity::{problem_of_device, problem_of_prefix};
 use crate::vrf;
 use crate::world::{DnsAnswer, World, WorldError};
 
@@ -44,10 +45,13 @@ impl Stage for Discovery {
         {
             return Ok(Verdict::idle(format!("the uplink {device} (plat-dev) does not exist")));
         }
-        let found = find_prefixes(instance, world).await.map_err(world_error(self.name()))?;
+        let mut found = find_prefixes(instance, world).await.map_err(world_error(self.name()))?;
         if found.prefixes.is_empty() {
             return Ok(Verdict::idle(format!("no PLAT prefix: {}", found.failures.join("; "))));
         }
+        facts.notes.extend(found.refused);
+        // One that is offered beside it is no better: connections live on.
+        found.prefixes.sort_by_key(|fact| Some(fact.value) != facts.held_prefix);
         let mut unreachable = Vec::new();
         let mut candidates = found.prefixes.into_iter();
         for candidate in candidates.by_ref() {
@@ -93,6 +97,35 @@ impl Stage for Discovery {
 struct Found {
     prefixes: Vec<Fact<Pref64>>,
     failures: Vec<String>,
+    /// Prefixes that no PLAT can have, and who said so.
+    refused: Vec<String>,
+}
+
+/// How many refused prefixes are named; a hostile link can make up any number of them.
+const REFUSED_NAMED: usize = 3;
+
+impl Found {
+    /// Takes out what no PLAT can have, from wherever it came.
+    fn refuse(&mut self) {
+        let mut refused: Vec<String> = Vec::new();
+        self.prefixes.retain(|fact| match problem_of_prefix(fact.value) {
+            None => true,
+            Some(problem) => {
+                refused.push(format!(
+                    "the PLAT prefix {} ({}) is refused: {problem}",
+                    fact.value, fact.source
+                ));
+                false
+            }
+        });
+        let more = refused.len().saturating_sub(REFUSED_NAMED);
+        refused.truncate(REFUSED_NAMED);
+        if more > 0 {
+            refused.push(format!("{more} more PLAT prefixes are refused"));
+        }
+        self.failures.extend(refused.iter().cloned());
+        self.refused.extend(refused);
+    }
 }
 
 /// Configuration first, then the ways of `discovery` in their order (RFC 8781 section 5.1 has advertisements first),
@@ -102,7 +135,7 @@ async fn find_prefixes(instance: &Instance, world: &dyn World) -> Result<Found, 
     if let Some(prefix) = settings.plat_prefix {
         return Ok(Found {
             prefixes: vec![Fact::new(prefix.0, Source::Configuration)],
-            failures: Vec::new(),
+            ..Found::default()
         });
     }
     let uplink = match &settings.plat_dev {
@@ -163,6 +196,7 @@ async fn advertised(uplink: &str, world: &dyn World, found: &mut Found) -> Resul
     if found.prefixes.is_empty() {
         found.failures.push(format!("no router on {uplink} advertises one"));
     }
+    found.refuse();
     Ok(())
 }
 
@@ -215,7 +249,11 @@ async fn ask(
         match prefixes_in(server.as_ref(), answer) {
             Ok(prefixes) => {
                 found.prefixes = prefixes;
-                return Ok(());
+                found.refuse();
+                // Another server may know better.
+                if !found.prefixes.is_empty() {
+                    return Ok(());
+                }
             }
             Err(failure) => found.failures.push(failure),
         }
@@ -345,6 +383,14 @@ async fn find_uplink(
         .map(|gateway| Fact::new(gateway, Source::Kernel("route to the PLAT prefix")));
     let name = link.name.clone();
     facts.uplink_vrf = vrf::of(&link, world).await?;
+    let vrf = facts.uplink_vrf.as_ref().map(|vrf| vrf.value.name.as_str());
+    for device in [Some(name.as_str()), vrf].into_iter().flatten() {
+        if let Some(problem) = problem_of_device(device) {
+            return Ok(Uplink::None(format!(
+                "the device {device:?} cannot be used: its name {problem}; rename it"
+            )));
+        }
+    }
     facts.uplink = Some(Fact::new(link, source));
     Ok(Uplink::Found(name))
 }

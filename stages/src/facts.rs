@@ -84,6 +84,9 @@ pub struct Facts {
     /// IPv4 default routes that are not ours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub native_ipv4: Option<Fact<Vec<String>>>,
+    /// The PLAT prefix that works already: it stays for as long as it is offered.
+    #[serde(skip)]
+    pub held_prefix: Option<Pref64>,
     /// The PLAT prefix in use.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "pref64_fact")]
     pub plat_prefix: Option<Fact<Pref64>>,

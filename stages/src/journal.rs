@@ -34,6 +34,12 @@ pub struct Line {
     pub event: Event,
 }
 
+/// As much of a line as every version has.
+#[derive(Deserialize)]
+struct Versioned {
+    v: u32,
+}
+
 /// What happened to a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -74,6 +80,19 @@ pub enum JournalError {
         #[source]
         source: std::io::Error,
     },
+    /// A journal of another clatd, whose operations may mean something else here.
+    #[error(
+        "journal {path}, line {line}: written by another version of clatd (format {found}, this one reads {VERSION}); \
+         nothing of it is done: run `clatd cleanup` of that version, or remove the file once what it names is undone"
+    )]
+    Version {
+        /// The file.
+        path: String,
+        /// Line number from 1.
+        line: usize,
+        /// The version that the line has.
+        found: u32,
+    },
     /// A line that is no journal line.
     #[error(
         "journal {path}, line {line}: not a journal line of version {VERSION} or older; remove the file if it is not clatd's"
@@ -100,6 +119,9 @@ pub trait Journal: Send {
     async fn undone(&mut self, seq: u64) -> Result<(), JournalError>;
     /// What was begun and not taken back, oldest first.
     fn pending(&self) -> Vec<Pending>;
+    /// Makes room for the records of taking back all but the first `keep` steps and of doing these. An error = they
+    /// could not be recorded, so that nothing of it may be begun.
+    async fn make_room(&mut self, keep: usize, steps: &[Step]) -> Result<(), JournalError>;
 }
 
 /// The state that a journal's lines add up to.
@@ -116,11 +138,21 @@ impl Ledger {
         let mut ledger = Self::default();
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         for (number, line) in whole.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let line: Line = serde_json::from_str(line).map_err(|source| JournalError::Format {
+            let format = |source| JournalError::Format {
                 path: path.to_owned(),
                 line: number + 1,
                 source,
-            })?;
+            };
+            // The version first: what else a line of another one has, nobody knows.
+            let Versioned { v: found } = serde_json::from_str(line).map_err(format)?;
+            if found != VERSION {
+                return Err(JournalError::Version {
+                    path: path.to_owned(),
+                    line: number + 1,
+                    found,
+                });
+            }
+            let line: Line = serde_json::from_str(line).map_err(format)?;
             ledger.record(line.event);
         }
         Ok(ledger)
@@ -158,10 +190,10 @@ impl Ledger {
 }
 
 /// The text of one line, with its line end.
-pub fn encode(event: Event) -> String {
-    let mut text = serde_json::to_string(&Line { v: VERSION, event }).unwrap_or_default();
+pub fn encode(event: Event) -> Result<String, serde_json::Error> {
+    let mut text = serde_json::to_string(&Line { v: VERSION, event })?;
     text.push('\n');
-    text
+    Ok(text)
 }
 
 /// A journal in memory, for tests.
@@ -173,9 +205,15 @@ pub struct MemoryJournal {
 }
 
 impl MemoryJournal {
-    fn write(&mut self, event: Event) {
-        self.text.push_str(&encode(event.clone()));
+    fn write(&mut self, event: Event) -> Result<(), JournalError> {
+        let text = encode(event.clone()).map_err(|source| JournalError::Io {
+            doing: "encoding a line of",
+            path: "in memory".into(),
+            source: source.into(),
+        })?;
+        self.text.push_str(&text);
         self.ledger.record(event);
+        Ok(())
     }
 }
 
@@ -186,22 +224,23 @@ impl Journal for MemoryJournal {
         self.write(Event::Intend {
             seq,
             step: Box::new(step.clone()),
-        });
+        })?;
         Ok(seq)
     }
     async fn done(&mut self, seq: u64, outcome: &Outcome) -> Result<(), JournalError> {
         self.write(Event::Done {
             seq,
             outcome: outcome.clone(),
-        });
-        Ok(())
+        })
     }
     async fn undone(&mut self, seq: u64) -> Result<(), JournalError> {
-        self.write(Event::Undone { seq });
-        Ok(())
+        self.write(Event::Undone { seq })
     }
     fn pending(&self) -> Vec<Pending> {
         self.ledger.pending().to_vec()
+    }
+    async fn make_room(&mut self, _keep: usize, _steps: &[Step]) -> Result<(), JournalError> {
+        Ok(())
     }
 }
 

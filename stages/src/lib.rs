@@ -30,4 +30,5 @@ pub mod route;
 pub mod script;
 pub mod sysctl;
 pub mod translator;
+pub mod validity;
 pub mod vrf;

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::net::{Route, Rule};
+use crate::settings::SCRIPT_TIMEOUT;
 use crate::translator::TranslatorSpec;
 
 /// One change to the system. The set is closed: printing, executing and undoing are exhaustive matches.
@@ -211,6 +212,9 @@ pub enum Op {
         command: String,
         /// Environment variables besides the daemon's own.
         environment: BTreeMap<String, String>,
+        /// Seconds after which it is ended.
+        #[serde(default = "default_script_timeout")]
+        timeout_s: u32,
     },
     /// Changes nothing; carries an undo that has no counterpart going up.
     Nothing {
@@ -227,6 +231,11 @@ pub enum Op {
         /// The CLAT device.
         device: String,
     },
+}
+
+/// For journals of clatds that knew no limit.
+fn default_script_timeout() -> u32 {
+    SCRIPT_TIMEOUT
 }
 
 /// A rule in somebody's nft chain.

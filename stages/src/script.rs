@@ -27,6 +27,7 @@ impl Stage for Script {
             event: event.to_owned(),
             command: command.clone(),
             environment: environment(instance, facts),
+            timeout_s: settings.script_timeout,
         };
         if settings.script_up.is_none() && settings.script_down.is_none() {
             return Ok(Vec::new());

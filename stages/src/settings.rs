@@ -21,6 +21,8 @@ pub struct Settings {
     pub script_up: Option<String>,
     /// Shell command run right after the translator has stopped.
     pub script_down: Option<String>,
+    /// Seconds that a script or a helper program may take.
+    pub script_timeout: u32,
     /// Name of the CLAT's TUN device.
     pub clat_dev: String,
     /// IPv4 address of the CLAT.
@@ -114,6 +116,9 @@ pub struct Settings {
     pub unmapped_source: UnmappedSource,
 }
 
+/// Seconds that a script may take where nothing else is said.
+pub const SCRIPT_TIMEOUT: u32 = 60;
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -121,6 +126,7 @@ impl Default for Settings {
             debug: 0,
             script_up: None,
             script_down: None,
+            script_timeout: SCRIPT_TIMEOUT,
             clat_dev: "clat".into(),
             clat_v4_addr: Ipv4Addr::new(192, 0, 0, 1),
             clat_v6_addr: ClatV6Addr::Derived,

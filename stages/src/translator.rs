@@ -288,6 +288,9 @@ impl Translator {
     }
 }
 
+/// How TAYGA's configuration begins where we wrote it.
+pub const TAYGA_FILE_MARK: &str = "# TAYGA configuration written by clatd";
+
 struct TaygaFile {
     path: String,
     step: Step,
@@ -297,7 +300,7 @@ struct TaygaFile {
 fn tayga_file(instance: &Instance, prefix: Pref64, clat_v6: Ipv6Addr) -> TaygaFile {
     let settings = &instance.settings;
     let mut contents = format!(
-        "# TAYGA configuration written by clatd for instance {}\ntun-device {}\nprefix {prefix}\nipv4-addr {}\n",
+        "{TAYGA_FILE_MARK} for instance {}\ntun-device {}\nprefix {prefix}\nipv4-addr {}\n",
         instance.name, settings.clat_dev, settings.tayga_v4_addr
     );
     if let Some(own_v6) = settings.translator_v6_addr {

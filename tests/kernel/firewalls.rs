@@ -142,7 +142,7 @@ fn a_table_of_ours_is_made_at_once_and_deleted() {
         let chain = json!({ "add": { "chain": { "family": "inet", "table": "clatd_test", "name": "forward",
             "type": "filter", "hook": "forward", "prio": -10, "policy": "accept" } } });
         let rule = json!({ "add": { "rule": { "family": "inet", "table": "clatd_test", "chain": "forward",
-            "expr": [{ "counter": null }, { "accept": null }] } } });
+            "expr": [{ "counter": null }, { "accept": null }], "comment": "clatd:test:mark" } } });
         let create = Op::CreateNftTable {
             command: "nft".into(),
             family: "inet".into(),
@@ -161,6 +161,37 @@ fn a_table_of_ours_is_made_at_once_and_deleted() {
         bed.apply(delete(true)).await;
         assert!(sh("nft list tables").contains("clatd_test"), "it has a rule");
         bed.undo(delete(false), &Outcome::Null).await;
+        assert_unchanged(&before);
+    });
+}
+
+#[test]
+fn a_table_of_that_name_that_is_not_ours_is_left_alone() {
+    in_namespace(|mut bed| async move {
+        sh("nft add table ip6 clatd_466; nft add chain ip6 clatd_466 mine; nft add rule ip6 clatd_466 mine counter");
+        let before = state();
+        let chain = json!({ "add": { "chain": { "family": "ip6", "table": "clatd_466", "name": "prerouting" } } });
+        let (command, family, table) = ("nft".to_owned(), "ip6".to_owned(), "clatd_466".to_owned());
+        let create = Op::CreateNftTable {
+            command: command.clone(),
+            family: family.clone(),
+            table: table.clone(),
+            ruleset: json!([chain]),
+        };
+        let error = bed.fail(create).await;
+        assert!(error.untouched, "{}", crate::support::chain(&error));
+        assert!(error.hint.is_some_and(|hint| hint.contains("route-table")));
+        let delete = Op::DeleteNftTable {
+            command,
+            family,
+            table,
+            only_if_empty: false,
+        };
+        bed.undo(delete, &Outcome::Null).await;
+        assert_unchanged(&before);
+        let nowhere = std::path::Path::new("/nonexistent");
+        let settings = clatd_stages::settings::Settings::default();
+        clatd::kernel::cleanup::run(nowhere, &settings, false).await.unwrap();
         assert_unchanged(&before);
     });
 }

@@ -167,6 +167,7 @@ fn scripts_have_their_environment_and_their_failures_are_named() {
                 ("clat_dev".to_owned(), "clat".to_owned()),
                 ("quiet".to_owned(), String::new()),
             ]),
+            timeout_s: 60,
         };
         assert_eq!(
             bed.apply(script(&format!(

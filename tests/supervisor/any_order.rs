@@ -228,6 +228,7 @@ impl Host {
             stop: stop.clone(),
             status: status_sender,
             repairs: Repairs::default(),
+            pace: Default::default(),
             said: Default::default(),
             past: Default::default(),
             claimed: None,

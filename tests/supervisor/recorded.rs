@@ -150,6 +150,7 @@ impl Recorder {
             stop: stop.clone(),
             status,
             repairs: Repairs::default(),
+            pace: Default::default(),
             said: Default::default(),
             past: Default::default(),
             claimed: None,

@@ -52,7 +52,23 @@ pub(super) const KEYS: &[Key] = &[
         brief: "shell command run right after the translator has stopped",
         full: "A command run by `sh -c` right after the translator has stopped, before anything else is undone.\n\
                Its environment is that of `script-up`.\n\
-               If it exits with anything but 0, the rest is undone all the same, then clatd exits with 1.",
+               If it exits with anything but 0, or takes longer than `script-timeout`, the rest is undone all the same, then clatd exits with 1.",
+        ..PLAIN
+    },
+    Key {
+        name: "script-timeout",
+        kind: Kind::Integer {
+            or_zero: false,
+            min: 1,
+            max: 3600,
+        },
+        default: "60",
+        brief: "seconds that a script or a helper program may take",
+        full: "How many seconds `script-up` or `script-down` may take.\n\
+               Then all its processes are asked to end (SIGTERM, five seconds later SIGKILL), it counts as failed, and all else that is to be undone is undone.\n\
+               The programs that clatd runs itself (nft, ip6tables) have as long, and ten seconds once clatd is to stop; for them the value in clatd.conf or on the command line counts.\n\
+               When clatd is to stop it ends a running `script-up` at once.",
+        origin: Origin::Ours,
         ..PLAIN
     },
     Key {

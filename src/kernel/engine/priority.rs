@@ -15,11 +15,7 @@ pub(super) fn raise() -> io::Result<()> {
     // and stands for the former here: reading that of a thread by itself does not fail.
     let result = unsafe {
         let now = libc::getpriority(libc::PRIO_PROCESS, 0);
-        libc::setpriority(
-            libc::PRIO_PROCESS,
-            0,
-            now - std::env::var("X_NICE").map_or(STEPS, |v| v.parse().unwrap_or(STEPS)),
-        )
+        libc::setpriority(libc::PRIO_PROCESS, 0, now - STEPS)
     };
     if result == 0 {
         Ok(())

@@ -8,9 +8,9 @@ use super::{Advertisement, INFINITY, Offered, Preference};
 
 /// How many routers are remembered; the one that was silent for longest makes room.
 pub const MAX_ROUTERS: usize = 16;
-/// How many PREF64s are remembered of each router; the one that was offered longest ago makes room.
+/// How many PREF64s are remembered of each router; the one that came last makes room.
 pub const MAX_PREFIXES: usize = 8;
-/// How many DNS servers are remembered of each router; the one that was offered longest ago makes room.
+/// How many DNS servers are remembered of each router; the one that came last makes room.
 pub const MAX_SERVERS: usize = 8;
 
 /// What the routers of one link said. Times are milliseconds of a clock that never goes back.
@@ -271,7 +271,7 @@ fn renew<T: Copy + PartialEq>(entries: &mut Vec<Entry<T>>, offers: &[Offered<T>]
         if entries.iter().filter(|entry| entry.latest == number).count() == most {
             continue;
         }
-        make_room(entries, most, |entry| entry.latest);
+        drop_newest(entries, most, number);
         entries.push(Entry {
             value,
             expires,
@@ -279,6 +279,17 @@ fn renew<T: Copy + PartialEq>(entries: &mut Vec<Entry<T>>, offers: &[Offered<T>]
             latest: number,
             doubted: false,
         });
+    }
+}
+
+/// Drops what came last, before this message, where there is no room for one more: a flood of new values must not drive
+/// out those that were there before it.
+fn drop_newest<T>(entries: &mut Vec<Entry<T>>, most: usize, number: u64) {
+    if entries.len() >= most {
+        let earlier = entries.iter().enumerate().filter(|(_, entry)| entry.latest != number);
+        if let Some((place, _)) = earlier.max_by_key(|(_, entry)| entry.first) {
+            entries.remove(place);
+        }
     }
 }
 

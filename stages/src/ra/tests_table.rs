@@ -230,6 +230,18 @@ fn a_flood_of_prefixes_leaves_room_for_the_latest() {
 }
 
 #[test]
+fn a_flood_of_prefixes_does_not_drive_out_the_first() {
+    let mut link = Link::default();
+    link.hears(FIRST, &default(&["64:ff9b::/96=600"]));
+    for number in 0..100 {
+        link.wait(1);
+        link.hears(FIRST, &default(&[&format!("2001:db8:{number:x}::/96=600")]));
+        let known = link.table.pref64s(link.now);
+        assert_eq!(known[0].value, Pref64::WELL_KNOWN, "after {number} others");
+    }
+}
+
+#[test]
 fn a_flood_of_routers_drops_the_most_silent() {
     let mut link = Link::default();
     for number in 0..1000 {
