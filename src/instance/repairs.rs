@@ -11,10 +11,13 @@ use tracing::{error, warn};
 use super::{Runner, Why};
 use crate::report::chain;
 
-/// Whether the kernel tells nobody when this is undone: there are no events of proxy neighbour entries and of most
-/// sysctls.
+/// Whether the kernel tells nobody when this is undone: there are no events of proxy neighbour entries, of most
+/// sysctls, and of programs.
 pub(super) fn is_untold(op: &Op) -> bool {
-    matches!(op, Op::AddProxyNeighbour { .. } | Op::HoldSysctl { .. })
+    matches!(
+        op,
+        Op::AddProxyNeighbour { .. } | Op::HoldSysctl { .. } | Op::AttachFastPath { .. }
+    )
 }
 
 impl Runner {

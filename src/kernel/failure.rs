@@ -31,6 +31,12 @@ impl Failure {
         self.source
     }
 
+    /// The cause, with its own causes, in one line.
+    #[cfg(feature = "ebpf")]
+    pub(crate) fn told(&self) -> String {
+        crate::report::chain(&*self.source)
+    }
+
     pub(crate) fn of(self, op: &Op) -> OpError {
         let error = OpError::new(op, self.source);
         match self.hint {

@@ -19,6 +19,11 @@ pub mod cleanup;
 pub(crate) mod command;
 pub mod engine;
 mod failure;
+#[cfg(feature = "ebpf")]
+pub mod fastpath;
+#[cfg(not(feature = "ebpf"))]
+#[path = "fastpath_absent.rs"]
+pub mod fastpath;
 mod files;
 pub(crate) mod ip6tables;
 pub mod journal;
@@ -180,6 +185,19 @@ impl Kernel {
                 self.stop_translator(device).await;
                 Ok(NOTHING)
             }
+            Op::AttachFastPath { fast_path } => {
+                self.statistics.leave_fast_path();
+                let done = self.holds.fast_path.attach(netlink, fast_path).await;
+                self.statistics
+                    .take_fast_path(&self.holds.fast_path, fast_path.device());
+                done
+            }
+            Op::DetachFastPath { device, .. } => {
+                self.statistics.leave_fast_path();
+                self.holds.fast_path.detach(device);
+                Ok(NOTHING)
+            }
+            Op::SetNextHop { device, gateway, .. } => self.holds.fast_path.set_next_hop(device, *gateway),
         }
     }
 }

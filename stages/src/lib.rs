@@ -19,6 +19,7 @@ pub mod conncheck;
 pub mod device;
 pub mod dhcp6;
 pub mod discovery;
+pub mod fast_path;
 pub mod firewall;
 pub mod nd;
 pub mod proxynd;
