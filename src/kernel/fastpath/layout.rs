@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use clatd_stages::fast_path::{FastPathSpec, LinkHeader};
-use clatd_stages::settings::UnmappedSource;
+use clatd_stages::settings::{Tos, UnmappedSource};
 use ipnet::{Ipv4Net, Ipv6Net};
 
 /// `struct clat`.
@@ -22,13 +22,15 @@ const READY: u8 = 1;
 const ONLY: u8 = 2;
 const BY_PREFIX: u8 = 4;
 const STRICT: u8 = 8;
+const TRAFFIC_CLASS: u8 = 16;
+const TOS: u8 = 32;
 /// In place of a shift: not to be translated by the programs.
 const NO_MAPPING: u32 = 255;
 const ETHERNET_HEADER: u8 = 14;
 
 /// Where the packets of an instance go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct NextHop(pub(super) Option<Ipv6Addr>);
+pub struct NextHop(pub Option<Ipv6Addr>);
 
 /// `struct clat`: all that the programs know of one instance.
 pub(super) fn clat(spec: &FastPathSpec, uplink: u32, clat_header: LinkHeader, next_hop: Option<NextHop>) -> [u8; CLAT] {
@@ -39,7 +41,9 @@ pub(super) fn clat(spec: &FastPathSpec, uplink: u32, clat_header: LinkHeader, ne
     let flags = flag(next_hop.is_some(), READY)
         | flag(only.is_some(), ONLY)
         | flag(translation.unmapped_source == UnmappedSource::Prefix, BY_PREFIX)
-        | flag(translation.wkp_strict && prefix.is_well_known(), STRICT);
+        | flag(translation.wkp_strict && prefix.is_well_known(), STRICT)
+        | flag(translation.traffic_class != Tos::Copy, TRAFFIC_CLASS)
+        | flag(translation.tos != Tos::Copy, TOS);
     let (only_v4, only_v6) = only.unwrap_or((Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED));
     let gateway = next_hop
         .and_then(|next_hop| next_hop.0)
@@ -61,8 +65,15 @@ pub(super) fn clat(spec: &FastPathSpec, uplink: u32, clat_header: LinkHeader, ne
         length(spec.way.header),
         flags,
     ]);
-    record.u32(0);
+    record.bytes(&[value(translation.traffic_class), value(translation.tos), 0, 0]);
     record.done()
+}
+
+fn value(tos: Tos) -> u8 {
+    match tos {
+        Tos::Copy => 0,
+        Tos::Value(value) => value,
+    }
 }
 
 /// The mapping of a CLAT, if that is all there is.

@@ -19,7 +19,7 @@ pub use programs::{Devices, LoadError, Program, Programs};
 use super::failure::{Done, Failure, NOTHING};
 use super::netlink::Netlink;
 use crate::report::chain;
-use layout::NextHop;
+pub use layout::NextHop;
 
 /// `ARPHRD_*` of devices that the programs know.
 const ETHERNET: u16 = 1;

@@ -6,7 +6,7 @@ use std::io;
 use aya::maps::lpm_trie::Key;
 use aya::maps::{HashMap, LpmTrie, MapData, MapError, PerCpuHashMap, PerCpuValues};
 use aya::programs::tc::SchedClassifier;
-use aya::programs::{ProgramError, ProgramFd};
+use aya::programs::{ProgramError, TestRun, TestRunOptions};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use clatd_stages::fast_path::{FastPathSpec, LinkHeader};
@@ -116,12 +116,7 @@ impl Programs {
     }
 
     /// Enters an instance; its packets are translated once [`Programs::take_in`] says so.
-    pub(super) fn enter(
-        &mut self,
-        devices: Devices,
-        spec: &FastPathSpec,
-        next_hop: Option<NextHop>,
-    ) -> Result<(), MapError> {
+    pub fn enter(&mut self, devices: Devices, spec: &FastPathSpec, next_hop: Option<NextHop>) -> Result<(), MapError> {
         let zero = PerCpuValues::try_from(vec![[0; WORDS]; self.processors]);
         self.counted.insert(devices.clat, zero.map_err(MapError::from)?, 0)?;
         for map in &spec.translation.maps {
@@ -144,7 +139,7 @@ impl Programs {
     }
 
     /// Takes what the uplink brings for an instance.
-    pub(super) fn take_in(&mut self, devices: Devices, spec: &FastPathSpec) -> Result<(), MapError> {
+    pub fn take_in(&mut self, devices: Devices, spec: &FastPathSpec) -> Result<(), MapError> {
         let mut insert = |network: Ipv6Net, value| {
             let (length, key) = layout::key6(devices.uplink, network);
             self.ours6.insert(&Key::new(length, key), value, NO_EXIST)
@@ -159,7 +154,7 @@ impl Programs {
     }
 
     /// Forgets an instance; what is not there is no error.
-    pub(super) fn forget(&mut self, devices: Devices, spec: &FastPathSpec) {
+    pub fn forget(&mut self, devices: Devices, spec: &FastPathSpec) {
         let networks: BTreeSet<Ipv6Net> = spec.networks().collect();
         for network in networks {
             let (length, key) = layout::key6(devices.uplink, network);
@@ -199,9 +194,19 @@ impl Programs {
         Ok(self.program(program)?.info()?.id())
     }
 
-    /// The descriptor of a program, by which a test runs it.
-    pub fn descriptor(&mut self, program: Program) -> Result<ProgramFd, ProgramError> {
-        self.program(program)?.fd()?.try_clone().map_err(ProgramError::IOError)
+    /// Runs a program on a packet with an Ethernet header, as nobody but a test does; its verdict, and what the packet
+    /// has become.
+    #[doc(hidden)]
+    pub fn try_on(&mut self, program: Program, packet: &[u8]) -> Result<(i32, Vec<u8>), ProgramError> {
+        let mut out = vec![0; packet.len() + 64];
+        let options = TestRunOptions {
+            data_in: Some(packet),
+            data_out: Some(&mut out),
+            ..TestRunOptions::new()
+        };
+        let result = self.program(program)?.test_run(options)?;
+        out.truncate(result.data_size_out as usize);
+        Ok((result.return_value.cast_signed(), out))
     }
 }
 

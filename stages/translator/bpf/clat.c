@@ -217,7 +217,7 @@ int clatd_out(struct __sk_buff *skb)
 	if (!map_to6(clat, device, &ip, &out))
 		return leave(seen, V4_TO_V6, ADDRESS);
 
-	out.first = swap32(6u << 28 | (__u32)ip.tos << 20);
+	out.first = swap32(6u << 28 | (__u32)(clat->flags & CLAT_TRAFFIC_CLASS ? clat->traffic_class : ip.tos) << 20);
 	out.payload = swap16((__u16)length);
 	out.next = ip.protocol;
 	out.hop_limit = ip.ttl - 1;
@@ -381,7 +381,7 @@ int clatd_in(struct __sk_buff *skb)
 	}
 
 	out.version_length = 0x45;
-	out.tos = swap32(ip.first) >> 20;
+	out.tos = clat->flags & CLAT_TOS ? clat->tos : swap32(ip.first) >> 20;
 	out.total = swap16((__u16)(sizeof(out) + length));
 	out.id = random32();
 	/* RFC 7915 section 5.1: what may have been cut on the way can be cut again. */

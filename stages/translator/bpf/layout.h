@@ -12,6 +12,9 @@ enum {
 	CLAT_BY_PREFIX = 4,
 	/* No non-global IPv4 address in the Well-Known Prefix (RFC 6052 section 3.1). */
 	CLAT_STRICT = 8,
+	/* Not as received, but always so. */
+	CLAT_TRAFFIC_CLASS = 16,
+	CLAT_TOS = 32,
 };
 
 /* One instance. */
@@ -35,7 +38,9 @@ struct clat {
 	__u8 clat_head;
 	__u8 uplink_head;
 	__u8 flags;
-	__u32 unused;
+	__u8 traffic_class;
+	__u8 tos;
+	__u8 unused[2];
 };
 
 /* Instances by the index of their CLAT device. */
