@@ -474,10 +474,14 @@ fn keep_what_we_changed(new: &mut Plan, old: &Plan, instance: &Instance) {
         return;
     }
     let mut facts = new.facts.clone();
-    facts.sysctls.clone_from(&old.facts.sysctls);
     facts.replaced_routes.clone_from(&old.facts.replaced_routes);
-    // What spoke for or against it may have gone since, which is no reason to change it under traffic.
-    facts.anycast = old.facts.anycast;
+    // With the fast path other sysctls are read, and other things speak for anycast.
+    if facts.fast_path.is_some() == old.facts.fast_path.is_some() {
+        facts.sysctls.clone_from(&old.facts.sysctls);
+        // What spoke for or against it may have gone since, which is no reason to change it under traffic.
+        facts.anycast = old.facts.anycast;
+        facts.on_link.clone_from(&old.facts.on_link);
+    }
     if let Ok(plan) = stage::plan(instance, facts) {
         *new = plan;
     }

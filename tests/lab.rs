@@ -9,11 +9,12 @@
     reason = "a test that cannot go on panics; cargo shows what a failing test printed"
 )]
 
-/// Makes each `fn name(translator: &str)` into the tests `userspace::name` and `tayga::name`.
+/// Makes each `fn name(translator: &str)` into the tests `userspace::name`, `tayga::name` and `ebpf::name`.
 macro_rules! with_each_translator {
     ($($name:ident),+ $(,)?) => {
         mod userspace { $(#[test] fn $name() { super::$name("userspace"); })+ }
         mod tayga { $(#[test] fn $name() { super::$name("tayga"); })+ }
+        mod ebpf { $(#[test] fn $name() { super::$name("ebpf"); })+ }
     };
 }
 
@@ -29,6 +30,8 @@ mod traffic;
 mod carrying;
 #[path = "lab/discovery.rs"]
 mod discovery;
+#[path = "lab/fast_path.rs"]
+mod fast_path;
 #[path = "lab/faults.rs"]
 mod faults;
 #[path = "lab/firewall.rs"]

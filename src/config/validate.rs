@@ -212,13 +212,6 @@ impl Judge<'_> {
 
     fn translator(&mut self) {
         let settings = &self.merged.settings;
-        if settings.translator == TranslatorChoice::Ebpf {
-            self.contradiction(
-                &["translator"],
-                "this version has no translator in the kernel".into(),
-                Some("use auto, userspace or tayga"),
-            );
-        }
         let tayga = settings.translator == TranslatorChoice::Tayga;
         if !tayga && settings.tayga_conffile.is_some() {
             self.warn("tayga-conffile", "has no effect without translator=tayga");

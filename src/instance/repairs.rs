@@ -11,13 +11,15 @@ use tracing::{error, warn};
 use super::{Runner, Why};
 use crate::report::chain;
 
-/// Whether the kernel tells nobody when this is undone: there are no events of proxy neighbour entries, of most sysctls
-/// and of files.
+/// Whether the kernel tells nobody when this is undone: there are no events of proxy neighbour entries, of most sysctls,
+/// of files and of the fast path's programs.
 pub(super) fn is_untold(op: &Op) -> bool {
     match op {
-        Op::AddProxyNeighbour { .. } | Op::HoldSysctl { .. } | Op::SetDeviceSysctl { .. } | Op::WriteFile { .. } => {
-            true
-        }
+        Op::AddProxyNeighbour { .. }
+        | Op::HoldSysctl { .. }
+        | Op::SetDeviceSysctl { .. }
+        | Op::WriteFile { .. }
+        | Op::AttachFastPath { .. } => true,
         Op::CreateTun { .. }
         | Op::DeleteTun { .. }
         | Op::SetLinkUp { .. }
@@ -43,7 +45,9 @@ pub(super) fn is_untold(op: &Op) -> bool {
         | Op::RunScript { .. }
         | Op::Nothing { .. }
         | Op::StartTranslator { .. }
-        | Op::StopTranslator { .. } => false,
+        | Op::StopTranslator { .. }
+        | Op::DetachFastPath { .. }
+        | Op::SetNextHop { .. } => false,
     }
 }
 

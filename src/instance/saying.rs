@@ -51,14 +51,19 @@ impl Runner {
         let facts = &plan.facts;
         if let (Some(prefix), Some(uplink), Some(address)) = (&facts.plat_prefix, &facts.uplink, &facts.clat_v6_addr) {
             info!(
-                "{} is up: {} is {} in {} by {} (prefix from {}, address: {})",
+                "{} is up: {} is {} in {} by {} (prefix from {}, address: {}{})",
                 self.instance.settings.clat_dev,
                 self.instance.settings.clat_v4_addr,
                 address.value,
                 prefix.value,
                 uplink.value.name,
                 prefix.source,
-                address.source
+                address.source,
+                facts
+                    .translator
+                    .iter()
+                    .map(|chosen| format!(", translator {}: {}", chosen.value, chosen.source))
+                    .collect::<String>()
             );
         }
     }

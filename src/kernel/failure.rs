@@ -47,6 +47,12 @@ impl Failure {
         self.source
     }
 
+    /// The cause, with its own causes, in one line.
+    #[cfg(feature = "ebpf")]
+    pub(crate) fn told(&self) -> String {
+        crate::report::chain(&*self.source)
+    }
+
     pub(crate) fn of(self, op: &Op) -> OpError {
         let untouched = fails_untouched(op) && !self.may_have_worked();
         let error = OpError {
@@ -99,7 +105,10 @@ fn fails_untouched(op: &Op) -> bool {
         | Op::ReleaseLocalRule {}
         | Op::RunScript { .. }
         | Op::StartTranslator { .. }
-        | Op::StopTranslator { .. } => false,
+        | Op::StopTranslator { .. }
+        | Op::AttachFastPath { .. }
+        | Op::DetachFastPath { .. }
+        | Op::SetNextHop { .. } => false,
     }
 }
 

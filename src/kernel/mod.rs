@@ -20,6 +20,11 @@ pub mod cleanup;
 pub(crate) mod command;
 pub mod engine;
 mod failure;
+#[cfg(feature = "ebpf")]
+pub mod fastpath;
+#[cfg(not(feature = "ebpf"))]
+#[path = "fastpath_absent.rs"]
+pub mod fastpath;
 pub(crate) mod files;
 mod group;
 pub(crate) mod ip6tables;
@@ -196,6 +201,19 @@ impl Kernel {
                 self.stop_translator(device).await;
                 Ok(NOTHING)
             }
+            Op::AttachFastPath { fast_path } => {
+                self.statistics.leave_fast_path();
+                let done = self.holds.fast_path.attach(netlink, fast_path).await;
+                self.statistics
+                    .take_fast_path(&self.holds.fast_path, fast_path.device());
+                done
+            }
+            Op::DetachFastPath { device, .. } => {
+                self.statistics.leave_fast_path();
+                self.holds.fast_path.detach(device);
+                Ok(NOTHING)
+            }
+            Op::SetNextHop { device, gateway, .. } => self.holds.fast_path.set_next_hop(device, *gateway),
         }
     }
 }

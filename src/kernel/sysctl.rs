@@ -9,6 +9,7 @@ use clatd_stages::journal::Outcome;
 use serde_json::json;
 
 use super::failure::{Done, Failure, NOTHING};
+use super::fastpath::FastPath;
 use super::local_rule::LocalRule;
 
 const ROOT: &str = "/proc/sys";
@@ -80,6 +81,7 @@ fn vanished(error: &io::Error) -> bool {
 pub struct Holds {
     table: Arc<Mutex<BTreeMap<String, Hold>>>,
     pub(crate) local_rule: LocalRule,
+    pub(crate) fast_path: FastPath,
 }
 
 /// Writing it sets every device's `forwarding`.

@@ -62,6 +62,17 @@ async fn stands(world: &SystemWorld, op: &Op, seen: &mut Seen) -> Result<bool, W
                 .map_err(|error| WorldError::new(doing("an anycast address"), error))?,
             None => true,
         },
+        Op::AttachFastPath { fast_path } => {
+            let clat = link(world, fast_path.device(), seen).await?;
+            let uplink = link(world, &fast_path.uplink, seen).await?;
+            match (clat, uplink) {
+                (Some(clat), Some(uplink)) => {
+                    let stands = world.holds.fast_path.stands(fast_path, clat.index, uplink.index);
+                    stands.map_err(|error| WorldError::new(doing("the fast path"), error))?
+                }
+                (None, _) | (_, None) => true,
+            }
+        }
         Op::AddRoute { route } => {
             let key = (matches!(route.destination, ipnet::IpNet::V6(_)), route.table);
             let routes = match seen.routes.entry(key) {
@@ -137,7 +148,10 @@ async fn stands(world: &SystemWorld, op: &Op, seen: &mut Seen) -> Result<bool, W
         | Op::DeleteNftTable { .. }
         | Op::DeleteIp6tables { .. }
         | Op::RemoveFile { .. }
-        | Op::StopTranslator { .. } => true,
+        | Op::StopTranslator { .. }
+        | Op::DetachFastPath { .. } => true,
+        // It is a value in a map that nobody else has open; the programs themselves are looked at above.
+        Op::SetNextHop { .. } => true,
     })
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use clatd_stages::facts::{Fact, Source};
+use clatd_stages::fast_path::Offer;
 use clatd_stages::net::{Address6, Link, MAIN_TABLE, Route};
 use clatd_stages::op::Op;
 use clatd_stages::path::{Hop, Probe};
@@ -483,6 +484,12 @@ impl World for SystemWorld {
     async fn secret(&self) -> Result<Vec<u8>, WorldError> {
         // Without one, identifiers depend on network, device and instance alone.
         Ok(crate::trusted::read_foreign_bytes(Path::new(MACHINE_ID)).unwrap_or_default())
+    }
+
+    async fn fast_path(&self, uplink: &Link) -> Result<Offer, WorldError> {
+        let kind = self.netlink.link_layer(uplink.index).await;
+        let kind = kind.map_err(|error| WorldError::new(format!("reading the kind of {}", uplink.name), error))?;
+        Ok(self.holds.fast_path.offer(uplink, kind))
     }
 
     async fn undone(&self, ops: &[&Op]) -> Result<Vec<usize>, WorldError> {

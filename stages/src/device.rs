@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use ipnet::IpNet;
 
 use crate::facts::Facts;
+use crate::fast_path;
 use crate::op::Op;
 use crate::plan::{StageName, Step};
 use crate::settings::Settings;
@@ -34,8 +35,10 @@ impl Stage for Device {
         &self,
         instance: &Instance,
         world: &dyn World,
-        _facts: &mut Facts,
+        facts: &mut Facts,
     ) -> Result<Verdict, ObserveError> {
+        // The first of the stages that depend on it.
+        fast_path::choose(self.name(), instance, world, facts).await?;
         let name = &instance.settings.clat_dev;
         match world.link(name).await.map_err(world_error(self.name()))? {
             Some(link) if link.alias.as_deref() != Some(instance.alias().as_str()) => Err(ObserveError::Unusable {

@@ -7,7 +7,9 @@ use std::net::{IpAddr, Ipv6Addr};
 use clatd_translator::Pref64;
 use serde::{Serialize, Serializer};
 
+use crate::fast_path::Way;
 use crate::net::{Link, Route};
+use crate::settings::TranslatorChoice;
 
 /// Where a fact comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub enum Source {
     Kernel(&'static str),
     /// A rule of ours made it out of other facts; the text says which.
     Derived(&'static str),
+    /// A choice of ours; the text says why.
+    Judged(String),
 }
 
 impl fmt::Display for Source {
@@ -36,6 +40,7 @@ impl fmt::Display for Source {
             Self::Dhcp6(server) => write!(f, "DHCPv6 server {server}"),
             Self::Kernel(what) => write!(f, "kernel: {what}"),
             Self::Derived(rule) => f.write_str(rule),
+            Self::Judged(why) => f.write_str(why),
         }
     }
 }
@@ -121,6 +126,15 @@ pub struct Facts {
     /// neighbour entry; `None` = by that, or not at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub anycast: Option<&'static str>,
+    /// The CLAT's addresses that are joined as anycast addresses, where not all of them are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_link: Option<Vec<Ipv6Addr>>,
+    /// Who translates, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub translator: Option<Fact<TranslatorChoice>>,
+    /// What the fast path needs to know of the uplink; `None` = it is not taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fast_path: Option<Way>,
     /// Things to be said once, as warnings.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,

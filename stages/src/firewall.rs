@@ -46,7 +46,8 @@ impl Stage for Firewall {
                 });
             }
         }
-        if instance.settings.firewall == FirewallChoice::None {
+        // No packet of the fast path's passes a hook of IPv6 packet filters.
+        if instance.settings.firewall == FirewallChoice::None || facts.fast_path.is_some() {
             return Ok(Verdict::Ready);
         }
         let found = look(&instance.settings, world)

@@ -21,6 +21,7 @@ pub mod device;
 pub mod dhcp6;
 pub mod discovery;
 pub mod doctor;
+pub mod fast_path;
 pub mod firewall;
 pub mod nd;
 pub mod proxynd;

@@ -8,6 +8,7 @@ use std::net::Ipv6Addr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::fast_path::{Attachment, FastPathSpec};
 use crate::net::{Route, Rule};
 use crate::settings::SCRIPT_TIMEOUT;
 use crate::translator::TranslatorSpec;
@@ -231,6 +232,30 @@ pub enum Op {
         /// The CLAT device.
         device: String,
     },
+    /// Attaches the programs of the fast path. Done again, it takes the place of what it did before.
+    AttachFastPath {
+        /// What they are to do.
+        fast_path: FastPathSpec,
+    },
+    /// Takes them off.
+    DetachFastPath {
+        /// The CLAT device.
+        device: String,
+        /// The uplink.
+        uplink: String,
+        /// How they were attached.
+        attachment: Attachment,
+    },
+    /// Tells the fast path where the CLAT's packets go.
+    SetNextHop {
+        /// The CLAT device.
+        device: String,
+        /// The uplink.
+        uplink: String,
+        /// The router; none = the destinations are neighbours.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gateway: Option<Ipv6Addr>,
+    },
 }
 
 /// For journals of clatds that knew no limit.
@@ -366,6 +391,20 @@ impl fmt::Display for Op {
             Self::Nothing { what } => f.write_str(what),
             Self::StartTranslator { translator } => write!(f, "start {translator}"),
             Self::StopTranslator { device } => write!(f, "stop the translator on {device}"),
+            Self::AttachFastPath { fast_path } => fast_path.fmt(f),
+            Self::DetachFastPath { device, uplink, .. } => {
+                write!(f, "detach the fast path from {device} and {uplink}")
+            }
+            Self::SetNextHop {
+                device,
+                uplink,
+                gateway: Some(gateway),
+            } => write!(f, "send packets of {device} to {gateway} by {uplink}"),
+            Self::SetNextHop {
+                device,
+                uplink,
+                gateway: None,
+            } => write!(f, "send packets of {device} to neighbours by {uplink}"),
         }
     }
 }

@@ -85,6 +85,17 @@ impl Step {
     }
 }
 
+/// Something that is usually done and is not needed here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NotNeeded {
+    /// The stage that would have planned it.
+    pub stage: StageName,
+    /// What it is, for people.
+    pub what: String,
+    /// Why it is not needed.
+    pub why: String,
+}
+
 /// Facts and steps of one instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Plan {
@@ -94,6 +105,9 @@ pub struct Plan {
     pub facts: Facts,
     /// What is done, in order.
     pub steps: Vec<Step>,
+    /// What is left undone, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_needed: Vec<NotNeeded>,
 }
 
 impl Plan {
@@ -120,6 +134,13 @@ impl fmt::Display for Plan {
             writeln!(f, "        why:  {}", step.why)?;
             writeln!(f, "        undo: {}", step.undo)?;
         }
+        if !self.not_needed.is_empty() {
+            writeln!(f, "  not needed:")?;
+        }
+        for left in &self.not_needed {
+            writeln!(f, "    [{}] {}", left.stage, left.what)?;
+            writeln!(f, "        why:  {}", left.why)?;
+        }
         Ok(())
     }
 }
@@ -144,6 +165,14 @@ fn lines_of(name: &str, value: &serde_json::Value) -> Vec<String> {
                     .map(|seconds| format!(", for {seconds} s"))
                     .unwrap_or_default();
                 vec![format!("{name}: {} ({}{lifetime})", brief(value), brief(source))]
+            }
+            _ if name == "fast-path" => {
+                let field = |key: &str| fields.get(key).map(brief).unwrap_or_default();
+                vec![format!(
+                    "{name}: by {}, link header {}",
+                    field("attachment"),
+                    field("header")
+                )]
             }
             _ if name == "sysctls" => fields
                 .iter()

@@ -9,9 +9,12 @@
 //!
 //! So the proxy entry comes first, and where it cannot work or would do harm, the other takes its place.
 
+use std::net::Ipv6Addr;
+
 use async_trait::async_trait;
 
 use crate::facts::Facts;
+use crate::fast_path;
 use crate::net::{Address6, Route};
 use crate::op::Op;
 use crate::plan::{StageName, Step};
@@ -39,12 +42,13 @@ pub(crate) enum Way {
 pub(crate) fn way(settings: &Settings, facts: &Facts) -> Option<Way> {
     let wanted = settings.proxynd_enable && settings.nd != NdChoice::None;
     let needed = !facts.shared && facts.delegated_prefix.is_none();
-    let way = if facts.anycast.is_some() {
-        Way::Anycast
-    } else {
-        Way::Proxy
+    let way = match facts.anycast {
+        Some(_) => Some(Way::Anycast),
+        None if facts.fast_path.is_none() || settings.nd == NdChoice::Proxy => Some(Way::Proxy),
+        // Nothing of the CLAT's is on the link, so nobody looks for it there.
+        None => None,
     };
-    (wanted && needed).then_some(way)
+    way.filter(|_| wanted && needed)
 }
 
 /// Finds out whether the address is better joined, once the sysctls are known.
@@ -53,6 +57,16 @@ pub(crate) async fn choose(settings: &Settings, world: &dyn World, facts: &mut F
         return Ok(());
     };
     let uplink = &uplink.value.name;
+    (facts.anycast, facts.on_link) = (None, None);
+    if facts.fast_path.is_some() && settings.nd != NdChoice::Proxy && settings.nd != NdChoice::None {
+        let hosts = hosts(settings, clat.value);
+        let on_link = fast_path::on_link(&world.addresses6(uplink).await?, hosts.into_iter());
+        if settings.proxynd_enable && !on_link.is_empty() && facts.delegated_prefix.is_none() {
+            facts.anycast = Some("the fast path forwards nothing, and proxied neighbours need forwarding");
+            facts.on_link = Some(on_link);
+        }
+        return Ok(());
+    }
     facts.anycast = match settings.nd {
         _ if way(settings, facts).is_none() => None,
         NdChoice::Proxy | NdChoice::None => None,
@@ -112,6 +126,13 @@ fn is_on_link(addresses: &[Address6], clat: std::net::Ipv6Addr) -> bool {
     })
 }
 
+/// The single addresses among those of the CLAT.
+fn hosts(settings: &Settings, clat_v6: Ipv6Addr) -> Vec<Ipv6Addr> {
+    let single = |map: &crate::settings::MapEntry| map.v6.prefix_len() == 128;
+    let maps = mappings(settings, clat_v6);
+    maps.iter().filter(|map| single(map)).map(|map| map.v6.addr()).collect()
+}
+
 /// The stage.
 pub struct ProxyNd;
 
@@ -131,11 +152,11 @@ impl Stage for ProxyNd {
         let Some(way) = way(&instance.settings, facts) else {
             return Ok(Vec::new());
         };
-        let hosts = mappings(&instance.settings, address.value)
+        let hosts = hosts(&instance.settings, address.value)
             .into_iter()
-            .filter(|map| map.v6.prefix_len() == 128);
-        let steps = hosts.map(|map| {
-            let (device, address) = (uplink.value.name.clone(), map.v6.addr());
+            .filter(|host| facts.on_link.as_ref().is_none_or(|on_link| on_link.contains(host)));
+        let steps = hosts.map(|address| {
+            let device = uplink.value.name.clone();
             let (again, why) = (device.clone(), "the uplink's neighbours must find the CLAT's address");
             let (apply, undo) = match way {
                 Way::Proxy => (

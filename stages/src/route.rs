@@ -115,8 +115,12 @@ impl Stage for Route {
             uplink: &uplink.value.name,
             v6_networks: v6_networks(&instance.settings, facts, clat_v6.value),
         };
-        let mut steps = planner.v6_in();
-        steps.extend(planner.v6_out());
+        let mut steps = Vec::new();
+        // The fast path takes its packets from the uplink itself, and knows their next hop.
+        if facts.fast_path.is_none() {
+            steps.extend(planner.v6_in());
+            steps.extend(planner.v6_out());
+        }
         steps.extend(planner.v4_table());
         steps.extend(planner.v4_default());
         Ok(steps)

@@ -273,7 +273,7 @@ word_setting! {
     TranslatorChoice {
         /// The best that works here; for now userspace.
         Auto = "auto",
-        /// The in-kernel program.
+        /// Ours, with the fast path in the kernel around it.
         Ebpf = "ebpf",
         /// Ours, in this process.
         Userspace = "userspace",

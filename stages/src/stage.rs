@@ -149,6 +149,7 @@ pub fn plan(instance: &Instance, facts: Facts) -> Result<Plan, PlanError> {
     }
     Ok(Plan {
         instance: instance.name.clone(),
+        not_needed: crate::fast_path::not_needed(instance, &facts),
         facts,
         steps,
     })

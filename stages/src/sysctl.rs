@@ -13,6 +13,7 @@ use crate::facts::Facts;
 use crate::op::Op;
 use crate::plan::{StageName, Step};
 use crate::proxynd::{self, Way, way};
+use crate::settings::NdChoice;
 use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
 use crate::world::{World, WorldError};
 
@@ -47,14 +48,15 @@ impl Stage for Sysctl {
         };
         let settings = &instance.settings;
         let mut keys = Vec::new();
-        if settings.proxynd_enable {
+        if settings.proxynd_enable && (facts.fast_path.is_none() || settings.nd == NdChoice::Proxy) {
             keys.extend([
                 key(&uplink, "proxy_ndp"),
                 proxy_delay(&uplink),
                 key(&uplink, "forwarding"),
+                key(&uplink, "accept_ra"),
             ]);
         }
-        if settings.forwarding_enable {
+        if settings.forwarding_enable && facts.fast_path.is_none() {
             keys.extend([
                 ALL_FORWARDING.to_owned(),
                 key(&uplink, "force_forwarding"),
@@ -89,14 +91,17 @@ impl Stage for Sysctl {
             proxynd: way(settings, facts) == Some(Way::Proxy),
         };
         let mut steps = vec![planner.loose_rp_filter()];
-        if settings.forwarding_enable {
+        if facts.fast_path.is_some() {
+            steps.extend(planner.for_proxied_neighbours());
+        } else if settings.forwarding_enable {
             steps.extend(planner.forwarding());
         }
         if planner.proxynd {
             let why = "the uplink answers neighbour solicitations for the CLAT's address";
             steps.extend(planner.hold(&key(planner.uplink, "proxy_ndp"), "1", why));
         }
-        if way(settings, facts).is_some() {
+        // The fast path sees to it that answers for anycast addresses do not wait.
+        if planner.proxynd || facts.fast_path.is_none() && way(settings, facts).is_some() {
             let why =
                 "nobody else answers for the CLAT's address, so there is nobody to wait for (RFC 4861 section 7.2.8)";
             steps.extend(planner.hold(&proxy_delay(planner.uplink), "0", why));
@@ -160,6 +165,18 @@ impl Planner<'_> {
             op,
             self.clat,
         )
+    }
+
+    /// Where nothing is forwarded, only `nd=proxy` asks for it.
+    fn for_proxied_neighbours(&self) -> Vec<Step> {
+        let own = key(self.uplink, "forwarding");
+        if !self.proxynd || self.value(&own) != Some("0") {
+            return Vec::new();
+        }
+        let mut steps = self.keep_accepting_advertisements(false);
+        let why = "the kernel answers for proxied neighbours only where forwarding is on";
+        steps.extend(self.hold(&own, "1", why));
+        steps
     }
 
     fn forwarding(&self) -> Vec<Step> {

@@ -9,6 +9,7 @@ use clatd_translator::{Config, IcmpErrors, Pref64};
 use serde::{Deserialize, Serialize};
 
 use crate::facts::Facts;
+use crate::fast_path;
 use crate::op::{Op, Undo};
 use crate::plan::{StageName, Step};
 use crate::settings::{
@@ -185,7 +186,7 @@ impl fmt::Display for TranslatorSpec {
     }
 }
 
-/// Whether TAYGA is to be used; `auto` means userspace.
+/// Whether TAYGA is to be used.
 pub(crate) fn uses_tayga(settings: &Settings) -> bool {
     settings.translator == TranslatorChoice::Tayga
 }
@@ -217,11 +218,6 @@ impl Stage for Translator {
         _facts: &mut Facts,
     ) -> Result<Verdict, ObserveError> {
         let settings = &instance.settings;
-        if settings.translator == TranslatorChoice::Ebpf {
-            return Err(
-                self.unusable("translator=ebpf is not available in this version; use userspace, tayga or auto".into())
-            );
-        }
         if uses_tayga(settings)
             && world
                 .program(&settings.cmd_tayga)
@@ -263,7 +259,9 @@ impl Stage for Translator {
         if !uses_tayga(settings) {
             let mtus = (crate::device::mtu(uplink_mtu), uplink_mtu);
             let spec = UserspaceSpec::of(settings, prefix, Some(clat_v6), mtus);
-            return Ok(vec![start(TranslatorSpec::Userspace(spec))]);
+            let mut steps = vec![start(TranslatorSpec::Userspace(spec.clone()))];
+            steps.extend(fast_path::steps(instance, facts, spec));
+            return Ok(steps);
         }
         let file = tayga_file(instance, prefix, clat_v6);
         let mut arguments = vec!["--config".to_owned(), file.path.clone(), "--nodetach".to_owned()];

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use clatd_translator::Pref64;
 
 use crate::facts::Fact;
+use crate::fast_path::Offer;
 use crate::net::{Address6, Link, Route};
 use crate::op::Op;
 use crate::path::{Hop, Probe};
@@ -220,6 +221,11 @@ pub trait World: Send + Sync {
     /// Bits that tell this host from others and stay the same over restarts.
     async fn secret(&self) -> Result<Vec<u8>, WorldError> {
         Ok(Vec::new())
+    }
+
+    /// Whether the fast path can be taken on this uplink.
+    async fn fast_path(&self, _uplink: &Link) -> Result<Offer, WorldError> {
+        Ok(Offer::Refused("there is no kernel to load it into".into()))
     }
 
     /// The places of those operations that were done and that somebody has undone since.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use clatd_stages::facts::{Fact, Source};
+use clatd_stages::fast_path::{Attachment, LinkHeader, Way};
 use clatd_stages::fixed_world::FixedWorld;
 use clatd_stages::net::{Address6, Link, MAIN_TABLE, Route};
 use clatd_stages::settings::Settings;
@@ -142,6 +143,18 @@ fn with_check_servers(addresses: &[&str]) -> FixedWorld {
         names: addresses.iter().map(named).collect(),
         ipv4_of: [("nat64.example.".to_owned(), records([198, 51, 100, 1].into()))].into(),
         ..with_default_route()
+    }
+}
+
+/// The programs of the fast path load.
+fn with_fast_path(attachment: Attachment) -> FixedWorld {
+    let way = Way {
+        attachment,
+        header: LinkHeader::Ethernet,
+    };
+    FixedWorld {
+        fast_path: [("wan0".to_owned(), way)].into(),
+        ..world()
     }
 }
 
@@ -816,7 +829,49 @@ fn discovery_and_addresses() -> Vec<Case> {
                 ..world()
             },
         ),
-        case("ebpf", &[("translator", json!("ebpf"))], world()),
+        case(
+            "ebpf",
+            &[("translator", json!("ebpf"))],
+            with_fast_path(Attachment::Tcx),
+        ),
+        case(
+            "ebpf-clsact",
+            &[("translator", json!("ebpf"))],
+            with_fast_path(Attachment::Clsact),
+        ),
+        case("ebpf-does-not-load", &[("translator", json!("ebpf"))], world()),
+        case(
+            "ebpf-shared",
+            &[("translator", json!("ebpf")), ("clat-v6-addr", json!("shared"))],
+            with_source(with_fast_path(Attachment::Tcx)),
+        ),
+        case(
+            "ebpf-with-firewall-and-maps",
+            &[
+                ("translator", json!("ebpf")),
+                (
+                    "map",
+                    json!(["198.51.100.8 2001:db8:46::8", "198.51.100.16 2001:db8:1::16"]),
+                ),
+            ],
+            FixedWorld {
+                nft: with_nft(vec![chain("inet", "filter", "forward", "forward", "drop")]).nft,
+                ..with_fast_path(Attachment::Tcx)
+            },
+        ),
+        case(
+            "ebpf-address-routed-here",
+            &[
+                ("translator", json!("ebpf")),
+                ("clat-v6-addr", json!("2001:db8:46::464")),
+            ],
+            with_fast_path(Attachment::Tcx),
+        ),
+        case(
+            "ebpf-nd-proxy",
+            &[("translator", json!("ebpf")), ("nd", json!("proxy"))],
+            with_fast_path(Attachment::Tcx),
+        ),
         case(
             "tayga-missing",
             &[("translator", json!("tayga"))],

@@ -158,6 +158,9 @@ impl Model {
             Op::WriteFile { .. } | Op::RunScript { .. } | Op::Nothing { .. } => {}
             Op::StartTranslator { translator } => self.add("", format!("translator {}", translator.device())),
             Op::StopTranslator { device } => self.remove("", format!("translator {device}")),
+            Op::AttachFastPath { fast_path } => self.add("", format!("fast path {}", fast_path.device())),
+            Op::DetachFastPath { device, .. } => self.remove("", format!("fast path {device}")),
+            Op::SetNextHop { device, gateway, .. } => self.add(device, format!("next hop {gateway:?}")),
         }
         Ok(())
     }

@@ -18,7 +18,11 @@ pub(super) const KEYS: &[Key] = &[
         full: "Which translator moves the packets.\n\
                With `userspace` it is clatd's own, in the daemon's process.\n\
                With `tayga` it is the external program of that name.\n\
-               The word `ebpf` is reserved for a translator in the kernel, which this version does not have.\n\
+               With `ebpf` programs in the kernel translate what is plain (TCP, UDP and echoes without options, fragments or \
+               extension headers), and the one in the daemon's process all that is not.\n\
+               This is as fast as native IPv6, and it takes no forwarding, no IPv6 rules and routes, no proxy neighbour entry and \
+               no rule in a packet filter: what a CLAT sends and gets does not pass the IPv6 hooks of this host's packet filter. \
+               The IPv4 filter sees all of it on the CLAT's device.\n\
                With `auto` it is the best that works here, for now `userspace`.",
         ..OURS
     },

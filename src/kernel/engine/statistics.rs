@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use clatd_translator::{Counters, CountersSnapshot, Direction, DropReason, Protocol};
 use serde_json::{Value, json};
 
+use crate::kernel::fastpath::{Counted, FastPath};
+
 /// Counters over the life of an instance, whoever is translating at the moment. The threads write their own counters
 /// without a lock; the one here is taken when a translator starts or stops and when somebody asks.
 #[derive(Clone, Default)]
@@ -18,6 +20,9 @@ pub struct Statistics {
 struct Inner {
     past: Snapshot,
     live: Vec<(Arc<Counters>, Arc<AtomicU64>)>,
+    fast_past: Option<Counted>,
+    /// The fast path, and the CLAT device for which it counts.
+    fast: Option<(FastPath, String)>,
 }
 
 /// What the counters stood at.
@@ -72,7 +77,38 @@ impl Statistics {
         }
         document.insert("hairpinned".to_owned(), json!(translation.hairpinned));
         document.insert("write_errors".to_owned(), json!(write_errors));
+        if let Some(counted) = self.fast_path() {
+            document.insert("fast_path".to_owned(), counted.document());
+        }
         document.into()
+    }
+
+    /// What the fast path counted; `None` = it was never taken.
+    pub fn fast_path(&self) -> Option<Counted> {
+        let inner = self.lock();
+        let live = inner
+            .fast
+            .as_ref()
+            .and_then(|(fast_path, device)| fast_path.counted(device));
+        match (inner.fast_past, live) {
+            (Some(mut past), Some(live)) => {
+                past += live;
+                Some(past)
+            }
+            (past, live) => past.or(live),
+        }
+    }
+
+    /// Counts what the fast path does for this device.
+    pub(in crate::kernel) fn take_fast_path(&self, fast_path: &FastPath, device: &str) {
+        self.lock().fast = Some((fast_path.clone(), device.to_owned()));
+    }
+
+    /// It is about to be taken off: what it counted stays.
+    pub(in crate::kernel) fn leave_fast_path(&self) {
+        let counted = self.fast_path();
+        let mut inner = self.lock();
+        (inner.fast_past, inner.fast) = (counted, None);
     }
 
     pub(super) fn add(&self, counters: Arc<Counters>, write_errors: Arc<AtomicU64>) {
@@ -82,10 +118,8 @@ impl Statistics {
     /// The translator has stopped: what it counted stays.
     pub(super) fn close(&self) {
         let sum = self.snapshot();
-        *self.lock() = Inner {
-            past: sum,
-            live: Vec::new(),
-        };
+        let mut inner = self.lock();
+        (inner.past, inner.live) = (sum, Vec::new());
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {

@@ -52,6 +52,21 @@ impl Netlink {
         }
     }
 
+    /// The kind of a device's link layer (`ARPHRD_*`); `None` = there is no such device.
+    pub async fn link_layer(&self, index: u32) -> Result<Option<u16>, NetlinkError> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        match self.request(libc::RTM_GETLINK, 0, emit(&message)).await {
+            Ok(messages) => {
+                let found = messages.iter().find(|message| message.kind == libc::RTM_NEWLINK);
+                let kind = found.and_then(|message| message.payload.get(2..4)?.first_chunk().copied());
+                Ok(kind.map(u16::from_ne_bytes))
+            }
+            Err(error) if error.errno() == libc::ENODEV => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Brings a device up with this MTU.
     pub async fn set_link_up(&self, index: u32, mtu: u32) -> Result<(), NetlinkError> {
         let mut message = LinkMessage::default();

@@ -1,0 +1,106 @@
+//! What the programs count: `struct counters` of stages/translator/bpf/layout.h.
+
+use std::ops::AddAssign;
+
+use clatd_translator::Direction;
+use serde_json::{Map, Value, json};
+
+const CLASSES: [&str; 3] = ["tcp", "udp", "icmp"];
+/// `enum reason`.
+const REASONS: [&str; 12] = [
+    "fast",
+    "other-protocol",
+    "fragment",
+    "options",
+    "no-echo",
+    "no-checksum",
+    "hop-limit",
+    "too-big",
+    "address",
+    "malformed",
+    "no-next-hop",
+    "no-memory",
+];
+/// `struct counters` in words of 64 bits.
+pub(super) const WORDS: usize = 2 * CLASSES.len() + 2 + 2 * (2 * REASONS.len()) + 1;
+
+/// Counters of one instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
+    /// Packets translated in the kernel, by direction and class.
+    pub fast: [[u64; CLASSES.len()]; 2],
+    /// Their octets as they came in.
+    pub bytes: [u64; 2],
+    /// Packets left to the userspace translator, by direction and reason.
+    pub slow: [[u64; REASONS.len()]; 2],
+    /// Packets dropped, likewise.
+    pub dropped: [[u64; REASONS.len()]; 2],
+    /// IPv6 packets of the userspace translator that left by the uplink.
+    pub sent_for_engine: u64,
+}
+
+impl Default for Counted {
+    fn default() -> Self {
+        Self::from([0; WORDS])
+    }
+}
+
+impl From<[u64; WORDS]> for Counted {
+    fn from(words: [u64; WORDS]) -> Self {
+        let mut words = words.into_iter();
+        let mut next = || words.next().unwrap_or_default();
+        Self {
+            fast: std::array::from_fn(|_| std::array::from_fn(|_| next())),
+            bytes: std::array::from_fn(|_| next()),
+            slow: std::array::from_fn(|_| std::array::from_fn(|_| next())),
+            dropped: std::array::from_fn(|_| std::array::from_fn(|_| next())),
+            sent_for_engine: next(),
+        }
+    }
+}
+
+impl AddAssign for Counted {
+    fn add_assign(&mut self, other: Self) {
+        fn all<const N: usize>(to: &mut [u64; N], from: &[u64; N]) {
+            for (to, from) in to.iter_mut().zip(from) {
+                *to = to.wrapping_add(*from);
+            }
+        }
+        for direction in 0..2 {
+            all(&mut self.fast[direction], &other.fast[direction]);
+            all(&mut self.slow[direction], &other.slow[direction]);
+            all(&mut self.dropped[direction], &other.dropped[direction]);
+        }
+        all(&mut self.bytes, &other.bytes);
+        self.sent_for_engine = self.sent_for_engine.wrapping_add(other.sent_for_engine);
+    }
+}
+
+impl Counted {
+    /// As `clatd status --json` shows it.
+    pub fn document(&self) -> Value {
+        let by_reason = |counts: &[u64]| -> Map<String, Value> {
+            let named = REASONS.iter().zip(counts).skip(1);
+            named
+                .map(|(reason, count)| ((*reason).to_owned(), json!(count)))
+                .collect()
+        };
+        let mut document = Map::new();
+        for direction in Direction::ALL {
+            let number = direction as usize;
+            let classes = CLASSES.iter().zip(self.fast[number]);
+            let packets: Map<String, Value> = classes
+                .map(|(class, count)| ((*class).to_owned(), json!(count)))
+                .collect();
+            let counters = json!({
+                "packets": packets,
+                "bytes": self.bytes[number],
+                "left": by_reason(&self.slow[number]),
+                "dropped": by_reason(&self.dropped[number]),
+            });
+            document.insert(direction.name().to_owned(), counters);
+        }
+        document.insert("sent_for_userspace".to_owned(), json!(self.sent_for_engine));
+        document.into()
+    }
+}

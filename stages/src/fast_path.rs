@@ -1,0 +1,248 @@
+//! The fast path: programs in the kernel (`stages/translator/bpf`) that translate plain packets around the userspace
+//! translator, which gets all others. What they take in and send goes straight between the CLAT's device and the uplink,
+//! so that nothing of the host's has to be changed for it: no forwarding, no IPv6 rule, no hole in a packet filter.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+
+use ipnet::Ipv6Net;
+use serde::{Deserialize, Serialize};
+
+use crate::facts::{Fact, Facts, Source};
+use crate::op::Op;
+use crate::plan::{NotNeeded, StageName, Step};
+use crate::settings::TranslatorChoice;
+use crate::stage::{Instance, ObserveError, world_error};
+use crate::translator::UserspaceSpec;
+use crate::world::World;
+
+/// How the programs are attached to a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Attachment {
+    /// By links (Linux 6.6), which go with the daemon.
+    Tcx,
+    /// As filters of the queueing discipline clsact.
+    Clsact,
+}
+
+impl fmt::Display for Attachment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcx => "TCX",
+            Self::Clsact => "clsact",
+        })
+    }
+}
+
+/// What stands in front of the IP packets of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LinkHeader {
+    /// An Ethernet header; next hops are neighbours.
+    Ethernet,
+    /// Nothing: the device has one neighbour, and no address of it.
+    None,
+}
+
+/// What the programs need of an uplink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Way {
+    /// How they are attached.
+    pub attachment: Attachment,
+    /// What stands in front of its packets.
+    pub header: LinkHeader,
+}
+
+/// Whether the fast path can be taken on an uplink.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Offer {
+    /// The programs load here.
+    Loads(Way),
+    /// They cannot be used, and why.
+    Refused(String),
+}
+
+/// What the programs are to do for one instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FastPathSpec {
+    /// The uplink.
+    pub uplink: String,
+    /// How they are attached there, and what they find.
+    pub way: Way,
+    /// Addresses and sizes: the same as those of the userspace translator behind them.
+    pub translation: UserspaceSpec,
+    /// A network whose packets all go to the translator, whatever the mappings say (RFC 7084 WPD-5).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegated: Option<Ipv6Net>,
+}
+
+impl FastPathSpec {
+    /// The CLAT device.
+    pub fn device(&self) -> &str {
+        &self.translation.device
+    }
+
+    /// The networks whose packets are taken from the uplink.
+    pub fn networks(&self) -> impl Iterator<Item = Ipv6Net> + '_ {
+        self.delegated
+            .into_iter()
+            .chain(self.translation.maps.iter().map(|map| map.v6))
+    }
+}
+
+impl fmt::Display for FastPathSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "attach the fast path to {} and {} by {}: prefix {}",
+            self.device(),
+            self.uplink,
+            self.way.attachment,
+            self.translation.plat_prefix
+        )?;
+        for network in self.networks() {
+            write!(f, ", for {network}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Decides who translates, once uplink and address are known.
+pub(crate) async fn choose(
+    stage: StageName,
+    instance: &Instance,
+    world: &dyn World,
+    facts: &mut Facts,
+) -> Result<(), ObserveError> {
+    facts.fast_path = None;
+    let asked = instance.settings.translator;
+    let (chosen, source) = match asked {
+        TranslatorChoice::Tayga | TranslatorChoice::Userspace => (asked, Source::Configuration),
+        TranslatorChoice::Auto => (
+            TranslatorChoice::Userspace,
+            Source::Judged("translator=auto".to_owned()),
+        ),
+        TranslatorChoice::Ebpf => match offer(world, facts).await.map_err(world_error(stage))? {
+            Offer::Loads(way) => {
+                facts.fast_path = Some(way);
+                let why = format!("the programs load here, attached by {}", way.attachment);
+                (TranslatorChoice::Ebpf, Source::Judged(why))
+            }
+            Offer::Refused(why) => {
+                return Err(ObserveError::Unusable {
+                    stage,
+                    what: format!(
+                        "translator=ebpf cannot be used here: {why}; translator=auto takes the best that works"
+                    ),
+                });
+            }
+        },
+    };
+    facts.translator = Some(Fact::new(chosen, source));
+    Ok(())
+}
+
+async fn offer(world: &dyn World, facts: &Facts) -> Result<Offer, crate::world::WorldError> {
+    let Some(uplink) = &facts.uplink else {
+        return Ok(Offer::Refused("there is no uplink".into()));
+    };
+    if facts.shared {
+        return Ok(Offer::Refused(
+            "the CLAT shares the host's address, so that its flows must be told by marks".into(),
+        ));
+    }
+    world.fast_path(&uplink.value).await
+}
+
+/// The steps that come after the start of the userspace translator. The next hop is a step of its own, so that it can
+/// change while the rest stays.
+pub(crate) fn steps(instance: &Instance, facts: &Facts, translation: UserspaceSpec) -> Vec<Step> {
+    let (Some(way), Some(uplink)) = (facts.fast_path, &facts.uplink) else {
+        return Vec::new();
+    };
+    let (device, uplink) = (instance.settings.clat_dev.clone(), uplink.value.name.clone());
+    let gateway = facts.plat_gateway.as_ref().and_then(|gateway| match gateway.value {
+        std::net::IpAddr::V6(gateway) => Some(gateway),
+        std::net::IpAddr::V4(_) => None,
+    });
+    let fast_path = FastPathSpec {
+        uplink: uplink.clone(),
+        way,
+        translation,
+        delegated: facts.delegated_prefix.as_ref().map(|prefix| prefix.value),
+    };
+    vec![
+        Step::new(
+            StageName::Translator,
+            "translates plain packets in the kernel; the translator above gets all others",
+            Op::AttachFastPath { fast_path },
+            Op::DetachFastPath {
+                device: device.clone(),
+                uplink: uplink.clone(),
+                attachment: way.attachment,
+            },
+        ),
+        Step::on_device(
+            StageName::Translator,
+            "the CLAT's packets leave by its uplink's own gateway, whatever the routing tables prefer",
+            Op::SetNextHop {
+                device: device.clone(),
+                uplink,
+                gateway,
+            },
+            &device,
+        ),
+    ]
+}
+
+/// What is left undone because of the fast path, and why.
+pub(crate) fn not_needed(instance: &Instance, facts: &Facts) -> Vec<NotNeeded> {
+    let (true, Some(uplink)) = (facts.fast_path.is_some(), &facts.uplink) else {
+        return Vec::new();
+    };
+    let uplink = &uplink.value.name;
+    let mut left = Vec::new();
+    let mut leave = |stage, what: String, why: &str| {
+        let why = why.to_owned();
+        left.push(NotNeeded { stage, what, why });
+    };
+    if instance.settings.forwarding_enable {
+        leave(
+            StageName::Sysctl,
+            format!("IPv6 forwarding, accept_ra=2 for the sake of it on {uplink}"),
+            "the fast path carries packets between the CLAT and the uplink; the kernel forwards none",
+        );
+    }
+    if crate::proxynd::way(&instance.settings, facts) == Some(crate::proxynd::Way::Anycast) {
+        leave(
+            StageName::ProxyNd,
+            format!("proxy_ndp, proxy_delay and a proxy neighbour entry on {uplink}"),
+            "the CLAT's address is joined as an anycast address, for which the kernel answers anyway",
+        );
+    }
+    leave(
+        StageName::Firewall,
+        "accept rules in IPv6 packet filters".into(),
+        "the CLAT's IPv6 packets pass none of their hooks; IPv4 filters see all traffic on the CLAT's device",
+    );
+    leave(
+        StageName::Route,
+        format!(
+            "IPv6 routes and rules of table {}, another place of table local",
+            instance.settings.route_table
+        ),
+        "the programs find the CLAT's packets by their addresses and know the next hop",
+    );
+    left
+}
+
+/// Those of the CLAT's addresses that neighbours look for: those in a prefix of the uplink. The others are routed here.
+pub(crate) fn on_link(prefixes: &[crate::net::Address6], addresses: impl Iterator<Item = Ipv6Addr>) -> Vec<Ipv6Addr> {
+    let is_on_link = |address: &Ipv6Addr| {
+        prefixes.iter().any(|found| {
+            Ipv6Net::new(found.address, found.prefix_len).is_ok_and(|prefix| prefix.trunc().contains(address))
+        })
+    };
+    addresses.filter(is_on_link).collect()
+}

@@ -1,0 +1,106 @@
+/* What the programs use of the kernel's interface for BPF programs (linux/bpf.h), and no more, so that nothing but
+ * clang is needed to build them. All of it is stable: the kernel promises not to change it. */
+#pragma once
+
+typedef unsigned char __u8;
+typedef unsigned short __u16;
+typedef unsigned int __u32;
+typedef unsigned long long __u64;
+/* Numbers in network byte order. */
+typedef __u16 __be16;
+typedef __u32 __be32;
+typedef __u64 __be64;
+
+#define SEC(name) __attribute__((section(name), used))
+#define INLINE static inline __attribute__((always_inline))
+/* For the description of a map in BTF. */
+#define NUMBER(name, value) int(*name)[value]
+#define TYPE(name, type) type *name
+
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define swap16(value) __builtin_bswap16(value)
+#define swap32(value) __builtin_bswap32(value)
+#define swap64(value) __builtin_bswap64(value)
+#define swap16_constant(value) ((__u16)((value) << 8 | (value) >> 8))
+#else
+#define swap16(value) (value)
+#define swap32(value) (value)
+#define swap64(value) (value)
+#define swap16_constant(value) (value)
+#endif
+
+/* struct __sk_buff, as far as it is read. */
+struct __sk_buff {
+	__u32 len;
+	__u32 pkt_type;
+	__u32 mark;
+	__u32 queue_mapping;
+	__u32 protocol;
+	__u32 vlan_present;
+	__u32 vlan_tci;
+	__u32 vlan_proto;
+	__u32 priority;
+	__u32 ingress_ifindex;
+	__u32 ifindex;
+	__u32 tc_index;
+	__u32 cb[5];
+	__u32 hash;
+	__u32 tc_classid;
+	__u32 data;
+	__u32 data_end;
+	__u32 napi_id;
+	__u32 family;
+	__u32 remote_ip4;
+	__u32 local_ip4;
+	__u32 remote_ip6[4];
+	__u32 local_ip6[4];
+	__u32 remote_port;
+	__u32 local_port;
+	__u32 data_meta;
+	__u64 flow_keys;
+	__u64 tstamp;
+	__u32 wire_len;
+	__u32 gso_segs;
+	__u64 sk;
+	__u32 gso_size;
+};
+
+struct bpf_redir_neigh {
+	__u32 nh_family;
+	__be32 ipv6_nh[4];
+};
+
+enum {
+	BPF_MAP_TYPE_HASH = 1,
+	BPF_MAP_TYPE_PERCPU_HASH = 5,
+	BPF_MAP_TYPE_LPM_TRIE = 11,
+	BPF_F_NO_PREALLOC = 1,
+};
+
+enum {
+	/* The next program decides: TCX_NEXT, and TC_ACT_UNSPEC of older kernels. */
+	NEXT = -1,
+	TC_ACT_SHOT = 2,
+	PACKET_HOST = 0,
+	BPF_F_INGRESS = 1,
+	BPF_F_RECOMPUTE_CSUM = 1,
+	BPF_F_PSEUDO_HDR = 1 << 4,
+	BPF_F_MARK_MANGLED_0 = 1 << 5,
+	BPF_HDR_START_NET = 1,
+	AF_INET6 = 10,
+	ETHERNET_HEADER = 14,
+	ETH_P_IP = 0x0800,
+	ETH_P_IPV6 = 0x86dd,
+};
+
+static void *(*map_lookup)(void *map, const void *key) = (void *)1;
+static __u32 (*random32)(void) = (void *)7;
+static long (*skb_store_bytes)(struct __sk_buff *, __u32 offset, const void *from, __u32 length, __u64 flags) = (void *)9;
+static long (*l4_csum_replace)(struct __sk_buff *, __u32 offset, __u64 from, __u64 to, __u64 flags) = (void *)11;
+static long (*redirect)(__u32 ifindex, __u64 flags) = (void *)23;
+static long (*skb_load_bytes)(const struct __sk_buff *, __u32 offset, void *to, __u32 length) = (void *)26;
+static long (*skb_change_proto)(struct __sk_buff *, __be16 protocol, __u64 flags) = (void *)31;
+static long (*skb_change_type)(struct __sk_buff *, __u32 type) = (void *)32;
+static long (*skb_change_head)(struct __sk_buff *, __u32 length, __u64 flags) = (void *)43;
+static long (*skb_load_bytes_relative)(const void *skb, __u32 offset, void *to, __u32 length, __u32 start) = (void *)68;
+static long (*redirect_neigh)(__u32 ifindex, struct bpf_redir_neigh *, int length, __u64 flags) = (void *)152;

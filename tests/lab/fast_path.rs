@@ -1,0 +1,121 @@
+//! The fast path in the kernel: traffic of all sorts at once, and a host to which nothing is done.
+
+use std::thread;
+
+use crate::bed::{Lab, SERVER, Uplink, poll};
+use crate::daemon::{Daemon, around, clatd};
+use crate::traffic;
+
+const FAST: &str = "translator=ebpf";
+
+/// What the fast path counted for the one instance.
+fn counted(lab: &Lab, pointer: &str) -> u64 {
+    let status = clatd(lab, &["status", "--json"]).ok("status");
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let value = status.pointer(&format!("/instances/0/counters/fast_path{pointer}"));
+    value
+        .and_then(serde_json::Value::as_u64)
+        .unwrap_or_else(|| panic!("no {pointer} in {status}"))
+}
+
+/// What a CLAT must not touch with the fast path. Sysctls of the CLAT's device are its own, and the anycast address is in
+/// table local.
+fn of_others(lab: &Lab) -> String {
+    lab.host(
+        "sysctl -a 2>/dev/null | grep '^net.ipv[46].*\\(conf\\|neigh\\)' | grep -v '[./]clat[./]'
+        ip -6 rule; ip -6 neigh show proxy; nft list ruleset
+        ip -6 route show table all | grep -v '^anycast' | grep -v ' dev clat ' | sed 's/ expires [0-9]*sec//'",
+    )
+}
+
+#[test]
+fn plain_packets_take_it_and_all_others_arrive_too() {
+    let lab = Lab::raise(&Uplink::new());
+    around(&lab, &[FAST], |_: &mut Daemon| {
+        traffic::works(&lab);
+        traffic::udp_without_checksum(&lab, 100);
+        for way in [
+            "/4to6/packets/tcp",
+            "/6to4/packets/tcp",
+            "/4to6/packets/icmp",
+            "/6to4/packets/udp",
+        ] {
+            assert!(counted(&lab, way) > 0, "{way}");
+        }
+        assert!(counted(&lab, "/4to6/left/fragment") > 0);
+        assert!(counted(&lab, "/4to6/left/no-checksum") > 0);
+    });
+}
+
+#[test]
+fn nothing_of_the_hosts_is_touched_and_no_filter_is_in_the_way() {
+    let lab = Lab::raise(&Uplink::new());
+    lab.host(
+        "nft add table ip6 strict; nft add chain ip6 strict forward '{ type filter hook forward priority 0; policy drop; }'",
+    );
+    let before = of_others(&lab);
+    around(&lab, &[FAST], |_| {
+        assert_eq!(of_others(&lab), before, "while it runs");
+        thread::scope(|scope| {
+            let lab = &lab;
+            scope.spawn(|| traffic::download(lab, 100_000_000));
+            scope.spawn(|| traffic::udp(lab, &[0, 1, 1200, 1232, 1233, 1472, 1473, 3000, 9000, 20_000, 60_000]));
+            scope.spawn(|| {
+                traffic::udp_without_checksum(lab, 100);
+                traffic::udp_without_checksum(lab, 1000);
+                traffic::traceroute(lab, "192.0.0.2");
+                // Options, and an error about a port without a listener.
+                lab.host(&format!("ping -n -c 3 -i 0.2 -R -W 2 {SERVER}"));
+                let ran = lab.run("host", &format!("curl -sS -m 5 http://{SERVER}:81/"));
+                assert_eq!(ran.code, Some(7), "refused, not timed out: {ran}");
+            });
+        });
+        traffic::upload(&lab, 100_000_000);
+        assert_eq!(of_others(&lab), before, "after traffic");
+    });
+}
+
+#[test]
+fn nothing_is_attached_once_it_was_killed() {
+    let lab = Lab::raise(&Uplink::new());
+    let before = lab.state();
+    let mut daemon = Daemon::up(&lab, &[FAST]);
+    traffic::ping(&lab);
+    daemon.kill();
+    let attached = || lab.host("tc filter show dev up0 ingress; ip -d link show dev up0");
+    assert!(!attached().contains("clatd_"), "{}", attached());
+    clatd(&lab, &["cleanup"]).ok("cleanup");
+    lab.assert_state_is(&before, "after a kill and cleanup");
+}
+
+#[test]
+fn it_goes_on_while_the_daemon_is_stopped() {
+    let lab = Lab::raise(&Uplink::new());
+    around(&lab, &[FAST], |daemon| {
+        traffic::ping(&lab);
+        daemon.signal(nix::sys::signal::Signal::SIGSTOP);
+        traffic::ping(&lab);
+        traffic::download(&lab, 10_000_000);
+        daemon.signal(nix::sys::signal::Signal::SIGCONT);
+    });
+}
+
+#[test]
+fn a_neighbour_that_asks_is_answered_at_once() {
+    let lab = Lab::raise(&Uplink::new());
+    around(&lab, &[FAST], |_| {
+        traffic::ping(&lab);
+        for _ in 0..5 {
+            lab.run("isp0", "ip -6 neigh flush to 3fff:1:0:1:0:5ec1:a700:101")
+                .ok("flush");
+            // The kernel waits up to 0.8 s for others to answer first, 0.4 s on average.
+            assert!(
+                poll(std::time::Duration::from_millis(1), || lab
+                    .run("host", &format!("ping -n -c 1 -W 0.3 {SERVER}"))
+                    .code
+                    == Some(0)),
+                "the first packet after a flush"
+            );
+        }
+    });
+}
