@@ -128,6 +128,12 @@ need_cargo() {
     command -v cargo >/dev/null || die "cargo is missing: install Rust with rustup first"
 }
 
+# install_cargo_tool NAME VERSION -> built from crates.io unless it is there. Without optimisation: it runs for seconds only.
+install_cargo_tool() {
+    PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+    command -v "$1" >/dev/null || cargo install --locked --debug "$1@$2" >&2 || die "cargo could not build $1"
+}
+
 # wait_until SECONDS WHAT COMMAND... -> polls until COMMAND succeeds, dies naming WHAT at the deadline; an emulated
 # processor (scripts/vm) gets more time
 wait_until() {
