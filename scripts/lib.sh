@@ -23,7 +23,7 @@ UNPACKED_PROGRAMS=(systemd-resolved:systemd-resolved resolvectl:systemd-resolved
 # What scripts/vm needs, besides what it unpacks.
 VM_COMMANDS=(qemu-system-x86_64:qemu-system-x86 modprobe:kmod cpio:cpio xz:xz-utils zstd:zstd)
 # What only building and checking need.
-BUILD_COMMANDS=(cc:build-essential mandoc:mandoc)
+BUILD_COMMANDS=(cc:build-essential mandoc:mandoc zsh:zsh fish:fish)
 
 # Pictures of progress go to standard error, results to standard output.
 note() { printf '%s\n' "$*" >&2; }
