@@ -23,7 +23,7 @@ UNPACKED_PROGRAMS=(systemd-resolved:systemd-resolved resolvectl:systemd-resolved
 # What scripts/vm needs, besides what it unpacks.
 VM_COMMANDS=(qemu-system-x86_64:qemu-system-x86 modprobe:kmod cpio:cpio xz:xz-utils zstd:zstd)
 # What only building and checking need.
-BUILD_COMMANDS=(cc:build-essential clang:clang mandoc:mandoc)
+BUILD_COMMANDS=(cc:build-essential clang:clang mandoc:mandoc zsh:zsh fish:fish)
 
 # Pictures of progress go to standard error, results to standard output.
 note() { printf '%s\n' "$*" >&2; }
@@ -126,6 +126,12 @@ with_unpacked_libraries() {
 need_cargo() {
     command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
     command -v cargo >/dev/null || die "cargo is missing: install Rust with rustup first"
+}
+
+# install_cargo_tool NAME VERSION -> built from crates.io unless it is there. Without optimisation: it runs for seconds only.
+install_cargo_tool() {
+    PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+    command -v "$1" >/dev/null || cargo install --locked --debug "$1@$2" >&2 || die "cargo could not build $1"
 }
 
 # wait_until SECONDS WHAT COMMAND... -> polls until COMMAND succeeds, dies naming WHAT at the deadline; an emulated

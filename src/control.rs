@@ -1,7 +1,7 @@
 //! The control socket: `control.sock` in the runtime directory, one JSON request per line, one JSON answer per line.
 //!
 //! ```text
-//! -> {"request":"status"}     <- {"version":1,"clatd":"0.1.0","instances":[...]}
+//! -> {"request":"status"}     <- {"version":1,"clatd":"1.0.0","instances":[...]}
 //! -> {"request":"doctor"}     <- {"version":1,"wrong":false,"instances":[...]}
 //! -> {"request":"reload"}     <- {"ok":true}   or   {"error":"..."}
 //! ```

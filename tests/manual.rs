@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use clatd::cli::{COMMANDS, OPTIONS, Options};
+use clatd::cli::{COMMANDS, OPTIONS, Options, completion};
 use clatd::config::{Paths, keys, load_from, manual};
 
 fn file(name: &str) -> PathBuf {
@@ -103,17 +103,10 @@ fn the_sample_is_fresh_and_says_nothing_but_defaults() {
 }
 
 #[test]
-fn the_completion_is_fresh() {
-    assert_fresh("completions/clatd.bash", &manual::bash_completion());
-}
-
-#[test]
-fn bash_understands_the_completion() {
-    let status = Command::new("bash")
-        .arg("-n")
-        .arg(file("completions/clatd.bash"))
-        .status();
-    assert!(status.expect("bash is needed to test its completion").success());
+fn the_completions_are_fresh() {
+    assert_fresh("completions/clatd.bash", &completion::bash());
+    assert_fresh("completions/_clatd", &completion::zsh());
+    assert_fresh("completions/clatd.fish", &completion::fish());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The command line: a table of commands and options, a pure parser, and the help text made from the tables.
 
+pub mod completion;
 mod help;
 mod parse;
 mod table;

@@ -1,5 +1,5 @@
-//! The key table and the command table as manual pages, sample configuration and shell completion. `tests/manual.rs`
-//! compares the files in `man/` and `completions/` with what comes out of here.
+//! The key table and the command table as manual pages and sample configuration. `tests/manual.rs` compares the files in
+//! `man/` with what comes out of here.
 
 use std::fmt::Write;
 
@@ -223,40 +223,4 @@ fn wrap(text: &mut String, prefix: &str, width: usize, words: &str) {
     }
     *text += line.trim_end();
     *text += "\n";
-}
-
-/// Completion for bash.
-pub fn bash_completion() -> String {
-    let commands: Vec<&str> = COMMANDS.iter().map(|command| command.name).collect();
-    let short = OPTIONS
-        .iter()
-        .filter_map(|option| option.short)
-        .map(|short| format!("-{short}"));
-    let long = OPTIONS
-        .iter()
-        .filter_map(|option| option.long)
-        .map(|long| format!("--{long}"));
-    let options: Vec<String> = short.chain(long).collect();
-    let keys: Vec<String> = all().map(|key| format!("{}=", key.name)).collect();
-    format!(
-        "# bash completion for clatd; made from its tables, see tests/manual.rs\n\
-         _clatd()\n\
-         {{\n\
-         \x20   local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD - 1]}}\n\
-         \x20   COMPREPLY=()\n\
-         \x20   case $prev in\n\
-         \x20       -c | --config) mapfile -t COMPREPLY < <(compgen -f -- \"$cur\"); return ;;\n\
-         \x20       --instances-dir) mapfile -t COMPREPLY < <(compgen -d -- \"$cur\"); return ;;\n\
-         \x20   esac\n\
-         \x20   case $cur in\n\
-         \x20       -*) mapfile -t COMPREPLY < <(compgen -W '{}' -- \"$cur\") ;;\n\
-         \x20       *) mapfile -t COMPREPLY < <(compgen -W '{} {}' -- \"$cur\") ;;\n\
-         \x20   esac\n\
-         \x20   [[ ${{COMPREPLY[0]-}} == *= ]] && compopt -o nospace\n\
-         }}\n\
-         complete -F _clatd clatd\n",
-        options.join(" "),
-        commands.join(" "),
-        keys.join(" "),
-    )
 }

@@ -170,14 +170,15 @@ fn describe(socket: RawFd, device: &str) -> io::Result<(u32, u32)> {
     for (to, from) in request.ifr_name.iter_mut().zip(device.bytes()) {
         *to = libc::c_char::from_ne_bytes([from]);
     }
+    // `as _`: the C libraries do not agree on the type of a request.
     // SAFETY: the call takes a pointer to an ifreq, which `request` is, with a name that ends with a zero.
-    if unsafe { libc::ioctl(socket, libc::SIOCGIFINDEX, &raw mut request) } != 0 {
+    if unsafe { libc::ioctl(socket, libc::SIOCGIFINDEX as _, &raw mut request) } != 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the call above has filled in this member.
     let index = unsafe { request.ifr_ifru.ifru_ifindex };
     // SAFETY: as above.
-    if unsafe { libc::ioctl(socket, libc::SIOCGIFFLAGS, &raw mut request) } != 0 {
+    if unsafe { libc::ioctl(socket, libc::SIOCGIFFLAGS as _, &raw mut request) } != 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the call above has filled in this member.

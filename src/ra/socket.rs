@@ -142,9 +142,10 @@ impl RaSocket {
         // SAFETY: `ifreq` is a C structure for which all bytes zero is a value.
         let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
         request.ifr_ifru.ifru_ifindex = i32::try_from(self.index).ok()?;
-        let ask = |code, request: &mut libc::ifreq| {
+        // `as _`: the C libraries do not agree on the type of a request.
+        let ask = |code: libc::c_ulong, request: &mut libc::ifreq| {
             // SAFETY: the descriptor is open, and both requests read and write one `ifreq`, which `request` is.
-            (unsafe { libc::ioctl(self.socket.as_raw_fd(), code, request) } == 0).then_some(())
+            (unsafe { libc::ioctl(self.socket.as_raw_fd(), code as _, request) } == 0).then_some(())
         };
         ask(libc::SIOCGIFNAME, &mut request)?;
         ask(libc::SIOCGIFHWADDR, &mut request)?;

@@ -1,0 +1,222 @@
+//! The documents for users: their configurations are read, their commands are parsed, their links lead somewhere.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clatd::cli::{self, Options};
+use clatd::config::{Paths, keys, load_from};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every page, with its path.
+fn pages() -> Vec<(PathBuf, String)> {
+    let docs = fs::read_dir(root().join("docs")).unwrap();
+    let mut paths: Vec<PathBuf> = docs.map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    paths.push(root().join("README.md"));
+    paths.sort();
+    paths
+        .into_iter()
+        .map(|path| (path.clone(), fs::read_to_string(path).unwrap()))
+        .collect()
+}
+
+/// The blocks between lines of three backticks that are in this language.
+fn blocks(page: &str, language: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut inside: Option<(bool, String)> = None;
+    for line in page.lines() {
+        match (line.trim().strip_prefix("```"), inside.take()) {
+            (Some(named), None) => inside = Some((named == language, String::new())),
+            (Some(_), Some((wanted, text))) => found.extend(wanted.then_some(text)),
+            (None, Some((wanted, text))) => inside = Some((wanted, text + line + "\n")),
+            (None, None) => {}
+        }
+    }
+    assert!(inside.is_none(), "a block has no end");
+    found
+}
+
+/// What the files of `docs/` say `clatd.conf` may be.
+#[test]
+fn configurations_are_read_without_a_warning() {
+    let mut count = 0;
+    for (path, page) in pages() {
+        for text in blocks(&page, "conf") {
+            let dir = tempfile::tempdir().unwrap();
+            let paths = Paths {
+                config: dir.path().join("clatd.conf"),
+                instances_dir: dir.path().join("instances.d"),
+                ..Paths::default()
+            };
+            fs::write(&paths.config, &text).unwrap();
+            let loaded = load_from(&Options::default(), &paths);
+            let loaded = loaded.unwrap_or_else(|errors| panic!("{}:\n{text}{:?}", path.display(), errors.errors));
+            assert_eq!(loaded.warnings, Vec::<String>::new(), "{}:\n{text}", path.display());
+            count += 1;
+        }
+    }
+    assert!(count >= 10, "{count} configurations");
+}
+
+/// Every line of a block of commands that calls clatd is one that clatd understands.
+#[test]
+fn commands_are_understood() {
+    let mut seen = BTreeSet::new();
+    for (path, page) in pages() {
+        for line in blocks(&page, "sh").iter().flat_map(|block| block.lines()) {
+            for part in line.split("&&") {
+                let mut words = part.split_whitespace();
+                if words.next() != Some("clatd") {
+                    continue;
+                }
+                let words: Vec<OsString> = words.map(OsString::from).collect();
+                if let Err(error) = cli::parse(words) {
+                    panic!("{}: {line}: {error}", path.display());
+                }
+                seen.insert(part.trim().to_owned());
+            }
+        }
+    }
+    assert!(seen.len() >= 5, "{seen:?}");
+}
+
+/// A file of this tree that a command or a sentence names is there.
+#[test]
+fn files_are_there() {
+    for (path, page) in pages() {
+        for word in page.split(|c: char| c.is_whitespace() || "`()[]|,;\"".contains(c)) {
+            let word = word.trim_start_matches("./").trim_end_matches(['.', ':']);
+            let ours = ["scripts/", "instances.d/", "tests/", "docs/", "man/"]
+                .iter()
+                .any(|folder| word.starts_with(folder));
+            if ours && !word.contains(['*', '<', '$']) {
+                assert!(root().join(word).exists(), "{}: {word}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn links_lead_somewhere() {
+    for (path, page) in pages() {
+        for link in page.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.starts_with("https://") {
+                continue;
+            }
+            let (file, anchor) = link
+                .split_once('#')
+                .map_or((link, None), |(file, anchor)| (file, Some(anchor)));
+            let target = match file {
+                "" => path.clone(),
+                file => path.parent().unwrap().join(file),
+            };
+            let text =
+                fs::read_to_string(&target).unwrap_or_else(|error| panic!("{}: {link}: {error}", path.display()));
+            if let Some(anchor) = anchor {
+                assert!(
+                    headings(&text).contains(anchor),
+                    "{}: no heading {link}",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
+/// The anchors of a page's headings.
+fn headings(page: &str) -> BTreeSet<String> {
+    let titles = page.lines().filter_map(|line| line.strip_prefix('#'));
+    titles
+        .map(|title| {
+            let title = title.trim_start_matches('#').trim().to_lowercase();
+            title
+                .chars()
+                .filter(|c| c.is_alphanumeric() || " -".contains(*c))
+                .collect::<String>()
+                .replace(' ', "-")
+        })
+        .collect()
+}
+
+/// A setting in backticks is one that exists.
+#[test]
+fn keys_exist() {
+    for (path, page) in pages() {
+        for quoted in page.split('`').skip(1).step_by(2) {
+            let Some((key, _)) = quoted.split_once('=') else {
+                continue;
+            };
+            let looks_like_a_key = key.contains('-')
+                && key
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+            assert!(
+                !looks_like_a_key || keys::find(key).is_some(),
+                "{}: `{quoted}` is no setting",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn every_page_is_in_the_table_of_contents() {
+    let contents = fs::read_to_string(root().join("docs/README.md")).unwrap();
+    for (path, _) in pages() {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        assert!(name == "README.md" || contents.contains(&format!("({name})")), "{name}");
+    }
+}
+
+/// Every word of the manual page's file list, the unit files and the packages agrees on where files are.
+#[test]
+fn units_differ_in_what_they_must_only() {
+    let read = |name: &str| fs::read_to_string(root().join("scripts/systemd").join(name)).unwrap();
+    let (single, template) = (read("clatd.service"), read("clatd@.service"));
+    let of_template: Vec<&str> = template
+        .lines()
+        .filter(|line| !single.lines().any(|other| other == *line))
+        .collect();
+    let allowed = [
+        "Description=",
+        "# One clatd serves",
+        "Conflicts=clatd.service",
+        "ExecStart=",
+    ];
+    for line in of_template {
+        assert!(allowed.iter().any(|start| line.starts_with(start)), "{line}");
+    }
+    for line in single
+        .lines()
+        .filter(|line| !template.lines().any(|other| other == *line))
+    {
+        assert!(
+            ["Description=", "ExecStart="]
+                .iter()
+                .any(|start| line.starts_with(start)),
+            "{line}"
+        );
+    }
+}
+
+/// What preinst puts in the place of a changed file is what the package has there.
+#[test]
+fn preinst_has_the_conffile_of_the_package() {
+    let read = |name: &str| fs::read_to_string(root().join("scripts/debian").join(name)).unwrap();
+    assert!(read("preinst").contains(&format!("<<'CONF'\n{}CONF\n", read("clatd.conf"))));
+    assert!(read("clatd.conf").lines().all(|line| line.starts_with('#')));
+}
+
+/// The version of the packages' change log is the program's.
+#[test]
+fn the_debian_changelog_has_this_version() {
+    let changelog = fs::read_to_string(root().join("scripts/debian/changelog")).unwrap();
+    assert!(changelog.starts_with(&format!("clatd (1:{}-1) ", env!("CARGO_PKG_VERSION"))));
+}
