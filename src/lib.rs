@@ -9,6 +9,7 @@ pub mod dhcp6;
 pub mod instance;
 pub mod kernel;
 pub mod logging;
+pub mod netlink;
 pub mod probe;
 pub mod ra;
 pub mod report;

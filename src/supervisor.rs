@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clatd_stages::apply;
+use clatd_stages::facts::Facts;
 use clatd_stages::settings::{Settings, WhenIdle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
@@ -23,7 +24,7 @@ use crate::report::chain;
 use crate::service::ServiceManager;
 use crate::status::{Board, Entry};
 use crate::uplinks;
-use crate::watch as network;
+use crate::watch::{Interest, Watch};
 use crate::world::{SilentRouters, SystemWorld};
 
 mod allotments;
@@ -79,7 +80,7 @@ pub struct Supervisor {
     netlink: Netlink,
     holds: Holds,
     world: Arc<SystemWorld>,
-    changes: watch::Receiver<u64>,
+    watch: Watch,
     stop: CancellationToken,
     started: BTreeMap<String, Started>,
     tasks: JoinSet<End>,
@@ -142,8 +143,9 @@ impl Supervisor {
         let control =
             control::open(&runtime_dir, board.clone(), reload_sender).map_err(|source| unusable(source.into()))?;
         let silent = SilentRouters::default();
-        let (teller, changes) = network::start(silent.clone()).map_err(system("watch the network by netlink"))?;
-        let world = SystemWorld::new(netlink.clone(), holds.clone(), move || teller.tell());
+        let watch = Watch::start(&netlink, silent.clone());
+        let teller = watch.clone();
+        let world = SystemWorld::new(netlink.clone(), holds.clone(), move |device| teller.tell(device));
         let world = Arc::new(world.avoiding(silent).keeping_leases_in(&runtime_dir));
         Ok(Self {
             options,
@@ -151,7 +153,7 @@ impl Supervisor {
             netlink,
             holds,
             world,
-            changes,
+            watch,
             stop: CancellationToken::new(),
             started: BTreeMap::new(),
             tasks: JoinSet::new(),
@@ -246,7 +248,9 @@ impl Supervisor {
             system: Box::new(kernel.stopped_by(stop.clone())),
             journal: Box::new(journal),
             exits,
-            changes: self.changes.clone(),
+            changes: self
+                .watch
+                .subscribe(Interest::of(&configured.instance, &Facts::default())),
             stop: stop.clone(),
             status: status_sender,
             repairs: Repairs::default(),
@@ -275,7 +279,7 @@ impl Supervisor {
     }
 
     async fn supervise(&mut self, mut signals: Signals) -> bool {
-        let mut changes = self.changes.clone();
+        let mut changes = self.watch.subscribe(Interest::Uplinks);
         let mut deadline = None;
         let mut watchdog = told::watchdog();
         loop {

@@ -14,6 +14,8 @@ mod devices;
 mod firewalls;
 #[path = "kernel/journals.rs"]
 mod journals;
+#[path = "kernel/mirror.rs"]
+mod mirror;
 #[path = "kernel/routing.rs"]
 mod routing;
 #[path = "kernel/shared.rs"]

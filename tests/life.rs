@@ -93,7 +93,7 @@ impl Life {
             }),
             journal: Box::new(MemoryJournal::default()),
             exits: exited,
-            changes: changed,
+            changes: changed.into(),
             stop: stop.clone(),
             status: status_sender,
             repairs: Repairs::default(),
