@@ -48,6 +48,7 @@ use tracing::{debug, info};
 
 use crate::kernel::TranslatorExit;
 use crate::report::chain;
+use crate::watch::Changes;
 use observing::{Nothing, Seen};
 pub use pace::Pace;
 pub use repairs::Repairs;
@@ -97,8 +98,8 @@ pub struct Runner {
     pub journal: Box<dyn Journal>,
     /// Deaths of its translator.
     pub exits: mpsc::UnboundedReceiver<TranslatorExit>,
-    /// Counts changes of the network.
-    pub changes: watch::Receiver<u64>,
+    /// Tells of changes that concern it.
+    pub changes: Changes,
     /// Asks it to stop.
     pub stop: CancellationToken,
     /// Where it says how it is.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clatd_stages::doctor::Running;
+use clatd_stages::facts::Facts;
 use clatd_stages::stage::Instance;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -107,13 +108,28 @@ fn describe(name: &str, entry: &Entry) -> Value {
         "since": seconds(status.since),
         "uptime_s": if up { status.since.elapsed().map(|elapsed| elapsed.as_secs()).ok() } else { None },
         "reason": status.reason,
-        "facts": status.facts,
+        "facts": facts_shown(&status.facts),
         "device": entry.instance.settings.clat_dev,
         "addresses": addresses,
         "uplink": status.facts.uplink.as_ref().map(|fact| fact.value.name.clone()),
         "counters": entry.statistics.document(),
         "last_error": status.last_error,
     })
+}
+
+/// The facts without the sysctls of other devices, which on a host with many would be most of the document.
+fn facts_shown(facts: &Facts) -> Value {
+    let mut shown = json!(facts);
+    let uplink = facts.uplink.as_ref().map(|uplink| uplink.value.name.as_str());
+    if let Some(sysctls) = shown["sysctls"].as_object_mut() {
+        sysctls.retain(
+            |key, _| match key.strip_prefix("net/ipv6/conf/").and_then(|rest| rest.split_once('/')) {
+                Some((device, _)) => matches!(device, "all" | "default") || Some(device) == uplink,
+                None => true,
+            },
+        );
+    }
+    shown
 }
 
 fn seconds(time: SystemTime) -> u64 {

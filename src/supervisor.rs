@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clatd_stages::facts::Facts;
 use clatd_stages::settings::{Settings, WhenIdle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
@@ -24,7 +25,7 @@ use crate::report::chain;
 use crate::service::ServiceManager;
 use crate::status::{Board, Entry};
 use crate::uplinks;
-use crate::watch as network;
+use crate::watch::{Interest, Watch};
 use crate::world::{SilentRouters, SystemWorld};
 
 mod allotments;
@@ -88,7 +89,7 @@ pub struct Supervisor {
     netlink: Netlink,
     holds: Holds,
     world: Arc<SystemWorld>,
-    changes: watch::Receiver<u64>,
+    watch: Watch,
     stop: CancellationToken,
     started: BTreeMap<String, Started>,
     tasks: JoinSet<End>,
@@ -162,8 +163,9 @@ impl Supervisor {
         let board = Board::default();
         let (reload_sender, reloads) = mpsc::channel(1);
         let silent = SilentRouters::default();
-        let (teller, changes) = network::start(silent.clone()).map_err(system("watch the network by netlink"))?;
-        let world = SystemWorld::new(netlink.clone(), holds.clone(), move || teller.tell());
+        let watch = Watch::start(&netlink, silent.clone());
+        let teller = watch.clone();
+        let world = SystemWorld::new(netlink.clone(), holds.clone(), move |device| teller.tell(device));
         let world = Arc::new(world.avoiding(silent).keeping_leases_in(&runtime_dir));
         let sources = Sources::new(board.clone(), world.clone(), reload_sender);
         let control = control::open(&runtime_dir, sources).map_err(|source| unusable(source.into()))?;
@@ -173,7 +175,7 @@ impl Supervisor {
             netlink,
             holds,
             world,
-            changes,
+            watch,
             stop: CancellationToken::new(),
             started: BTreeMap::new(),
             tasks: JoinSet::new(),
@@ -244,7 +246,9 @@ impl Supervisor {
             system: Box::new(kernel.stopped_by(stop.clone())),
             journal: Box::new(journal),
             exits,
-            changes: self.changes.clone(),
+            changes: self
+                .watch
+                .subscribe(Interest::of(&configured.instance, &Facts::default())),
             stop: stop.clone(),
             status: status_sender,
             repairs: Repairs::default(),
@@ -275,7 +279,7 @@ impl Supervisor {
     }
 
     async fn supervise(&mut self, mut signals: Signals) -> bool {
-        let mut changes = self.changes.clone();
+        let mut changes = self.watch.subscribe(Interest::Uplinks);
         let mut deadline = None;
         let mut watchdog = told::watchdog();
         loop {

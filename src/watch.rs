@@ -1,22 +1,19 @@
-//! Watches the network: netlink events of links, addresses, routes and rules, and of routers that do not answer, become
-//! one count that goes up.
+//! Tells instances what changed for them: changes of the network that the kernel tells, routers that fall silent, and what
+//! the rest of the daemon hears. A change that does not concern an instance does not wake it.
 //! Events come in bursts (an uplink that appears makes dozens), so a burst counts once, when it has calmed down.
 
-use std::io;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::{self, BoxStream, select};
-use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags};
-use netlink_sys::protocols::NETLINK_NETFILTER;
-use netlink_sys::{AsyncSocket, AsyncSocketExt, TokioSocket};
-use rtnetlink::MulticastGroup;
-use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, timeout_at};
+use clatd_stages::facts::Facts;
+use clatd_stages::net::MAIN_TABLE;
+use clatd_stages::stage::Instance;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until};
 
-use crate::kernel::{Reachability, reachability};
+use crate::kernel::{Netlink, Reachability};
+use crate::netlink::{Change, LinkChange};
 use crate::world::SilentRouters;
 
 /// A burst is over after this much silence, in which packets of an uplink that has failed are lost ...
@@ -24,110 +21,266 @@ const CALM: Duration = Duration::from_millis(40);
 /// ... and is reported after this long in any case.
 const LONGEST: Duration = Duration::from_millis(600);
 
-const GROUPS: &[MulticastGroup] = &[
-    MulticastGroup::Link,
-    MulticastGroup::Ipv4Ifaddr,
-    MulticastGroup::Ipv6Ifaddr,
-    MulticastGroup::Ipv4Route,
-    MulticastGroup::Ipv6Route,
-    MulticastGroup::Ipv4Rule,
-    MulticastGroup::Ipv6Rule,
-    MulticastGroup::Neigh,
-];
-
-/// Begins to watch; the task ends with the receiver. Needs a runtime.
-///
-/// A socket that overran lost events, not state: whoever is told reads the whole state again, so it counts as one.
-pub fn start(silent: SilentRouters) -> io::Result<(Teller, watch::Receiver<u64>)> {
-    let (connection, _handle, messages) = rtnetlink::new_multicast_connection(GROUPS)?;
-    tokio::spawn(connection);
-    let (sender, receiver) = watch::channel(0);
-    let telling =
-        messages.filter_map(move |(message, _)| std::future::ready(tells_something(&message, &silent).then_some(())));
-    let (tell, told) = mpsc::unbounded_channel();
-    let told = stream::unfold(told, |mut told| async move { told.recv().await.map(|()| ((), told)) });
-    let events = select(select(telling, packet_filters()), told);
-    tokio::spawn(count_bursts(events.boxed(), sender));
-    Ok((Teller(tell), receiver))
+/// Which changes concern somebody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Interest {
+    /// All.
+    Everything,
+    /// Devices and IPv6 default routes: which uplinks there are.
+    Uplinks,
+    /// What an instance depends on.
+    Instance(Dependence),
 }
 
-/// Adds events that the kernel does not tell.
-#[derive(Debug, Clone)]
-pub struct Teller(mpsc::UnboundedSender<()>);
+/// What an instance depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dependence {
+    /// Its uplink, and the VRF that this is in.
+    uplinks: BTreeSet<String>,
+    /// Any device may become its uplink.
+    any_uplink: bool,
+    /// Its CLAT device.
+    device: String,
+    /// Its own routing table.
+    own_table: u32,
+    /// The tables with the routes of its uplink and of native IPv4.
+    tables: BTreeSet<u32>,
+}
 
-impl Teller {
-    /// Something has changed.
-    pub fn tell(&self) {
-        // Nobody listens any more: the daemon is stopping.
-        let _ = self.0.send(());
+impl Interest {
+    /// That of an instance which found out this much.
+    pub fn of(instance: &Instance, facts: &Facts) -> Self {
+        let settings = &instance.settings;
+        let found = [&facts.uplink, &facts.uplink_vrf].into_iter().flatten();
+        let named = settings.plat_dev.clone();
+        let vrf_table = facts.uplink_vrf.as_ref().and_then(|vrf| vrf.value.vrf_table);
+        Self::Instance(Dependence {
+            any_uplink: named.is_none(),
+            uplinks: found.map(|link| link.value.name.clone()).chain(named).collect(),
+            device: settings.clat_dev.clone(),
+            own_table: settings.route_table,
+            tables: [MAIN_TABLE].into_iter().chain(vrf_table).collect(),
+        })
+    }
+
+    fn covers(&self, change: &Change) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Uplinks => match change {
+                Change::Anything => true,
+                Change::Link(change) => change.news && !change.link.is_clat(),
+                Change::Route { v6, ours, .. } => *v6 && !ours,
+                Change::Address { .. } | Change::Rule { .. } | Change::Neighbour { .. } | Change::Settings { .. } => {
+                    false
+                }
+            },
+            Self::Instance(dependence) => dependence.covers(change),
+        }
+    }
+
+    fn covers_device(&self, device: &str) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Uplinks => false,
+            Self::Instance(dependence) => dependence.any_uplink || dependence.is_uplink(device),
+        }
+    }
+}
+
+impl Dependence {
+    fn covers(&self, change: &Change) -> bool {
+        let may_be_uplink = |device: &Option<String>| {
+            let is_uplink = |device: &String| self.is_uplink(device);
+            self.any_uplink || device.as_ref().is_none_or(is_uplink)
+        };
+        let is_own = |device: &Option<String>| device.as_ref() == Some(&self.device);
+        match change {
+            Change::Anything => true,
+            Change::Link(change) => change.news && self.covers_link(change),
+            Change::Address { device, news, .. } => *news && (is_own(device) || may_be_uplink(device)),
+            // Ours are news where somebody takes them away.
+            Change::Route {
+                ours: true,
+                gone,
+                table,
+                device,
+                ..
+            } => *gone && (*table == self.own_table || is_own(device)),
+            Change::Route { v6, table, device, .. } => self.tables.contains(table) && (!v6 || may_be_uplink(device)),
+            Change::Rule {
+                ours: true,
+                gone,
+                table,
+            } => *gone && *table == self.own_table,
+            Change::Rule { ours: false, .. } => true,
+            Change::Neighbour { device, .. } => may_be_uplink(device),
+            Change::Settings { device } => device.is_none() || is_own(device) || may_be_uplink(device),
+        }
+    }
+
+    fn covers_link(&self, change: &LinkChange) -> bool {
+        let names = [Some(&change.link.name), change.former_name.as_ref()];
+        let mut names = names.into_iter().flatten();
+        let known = names.any(|name| self.is_uplink(name) || *name == self.device);
+        known || self.any_uplink && !change.link.is_clat()
+    }
+
+    fn is_uplink(&self, device: &str) -> bool {
+        self.uplinks.contains(device)
+    }
+}
+
+/// Hears of changes, and tells those whom they concern. Clones share everything.
+#[derive(Clone, Default)]
+pub struct Watch {
+    subscribers: Arc<Mutex<Vec<Subscriber>>>,
+    pending: Arc<Notify>,
+}
+
+struct Subscriber {
+    interest: Arc<Mutex<Interest>>,
+    count: watch::Sender<u64>,
+    /// When the burst that it is to be told of began, and when it was added to last.
+    burst: Option<(Instant, Instant)>,
+}
+
+/// What somebody is told: a count that goes up.
+#[derive(Debug)]
+pub struct Changes {
+    count: watch::Receiver<u64>,
+    interest: Arc<Mutex<Interest>>,
+}
+
+impl Watch {
+    /// Begins to watch. Needs a runtime.
+    ///
+    /// Where events were lost, all are told: whoever is told reads the state again.
+    pub fn start(netlink: &Netlink, silent: SilentRouters) -> Self {
+        let watch = Self::default();
+        let told = watch.clone();
+        netlink.listen(move |change| {
+            if tells_something(change, &silent) {
+                told.note(|interest| interest.covers(change));
+            }
+            true
+        });
+        tokio::spawn(watch.clone().tell_bursts());
+        watch
+    }
+
+    /// Something has changed that the kernel does not tell; on this device, where it is known.
+    pub fn tell(&self, device: Option<&str>) {
+        self.note(|interest| device.is_none_or(|device| interest.covers_device(device)));
+    }
+
+    /// Tells of what concerns somebody, from now on.
+    pub fn subscribe(&self, interest: Interest) -> Changes {
+        let interest = Arc::new(Mutex::new(interest));
+        let (sender, count) = watch::channel(0);
+        let mut subscribers = self.lock();
+        subscribers.retain(|subscriber| !subscriber.count.is_closed());
+        subscribers.push(Subscriber {
+            interest: Arc::clone(&interest),
+            count: sender,
+            burst: None,
+        });
+        Changes { count, interest }
+    }
+
+    fn note(&self, concerns: impl Fn(&Interest) -> bool) {
+        let now = Instant::now();
+        let mut any = false;
+        for subscriber in self.lock().iter_mut() {
+            let interest = subscriber.interest.lock().unwrap_or_else(PoisonError::into_inner);
+            if concerns(&interest) {
+                let begun = subscriber.burst.map_or(now, |(begun, _)| begun);
+                subscriber.burst = Some((begun, now));
+                any = true;
+            }
+        }
+        if any {
+            self.pending.notify_one();
+        }
+    }
+
+    /// Tells of each burst when it is over. Ends with the runtime.
+    async fn tell_bursts(self) {
+        loop {
+            let next = self.tell_of_those_over(Instant::now());
+            tokio::select! {
+                () = self.pending.notified() => {}
+                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+            }
+        }
+    }
+
+    /// When the next burst will be over.
+    fn tell_of_those_over(&self, now: Instant) -> Option<Instant> {
+        let mut next: Option<Instant> = None;
+        let mut subscribers = self.lock();
+        for subscriber in subscribers.iter_mut() {
+            let Some((begun, last)) = subscriber.burst else {
+                continue;
+            };
+            let over = (last + CALM).min(begun + LONGEST);
+            if over <= now {
+                subscriber.burst = None;
+                subscriber.count.send_modify(|count| *count += 1);
+            } else {
+                next = Some(next.map_or(over, |next| next.min(over)));
+            }
+        }
+        next
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Subscriber>> {
+        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Changes {
+    /// Waits for a change; an error = nobody watches any more.
+    pub async fn changed(&mut self) -> Result<(), watch::error::RecvError> {
+        self.count.changed().await
+    }
+
+    /// What changed up to now is known.
+    pub fn mark_unchanged(&mut self) {
+        self.count.mark_unchanged();
+    }
+
+    /// From now on something else is of interest.
+    pub fn mind(&self, interest: Interest) {
+        *self.interest.lock().unwrap_or_else(PoisonError::into_inner) = interest;
+    }
+}
+
+impl From<watch::Receiver<u64>> for Changes {
+    /// Told by somebody else than a [`Watch`].
+    fn from(count: watch::Receiver<u64>) -> Self {
+        let interest = Arc::new(Mutex::new(Interest::Everything));
+        Self { count, interest }
     }
 }
 
 /// Neighbours come and go all the time, and matter when a router stops to answer or begins again: the kernel turns to
 /// another one then, without any event of a route.
-fn tells_something(message: &NetlinkMessage<RouteNetlinkMessage>, silent: &SilentRouters) -> bool {
-    let (neighbour, gone) = match &message.payload {
-        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(neighbour)) => (neighbour, false),
-        NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelNeighbour(neighbour)) => (neighbour, true),
-        _ => return true,
+fn tells_something(change: &Change, silent: &SilentRouters) -> bool {
+    let Change::Neighbour {
+        index,
+        address,
+        says,
+        gone,
+        ..
+    } = change
+    else {
+        return true;
     };
-    let address = neighbour.attributes.iter().find_map(|attribute| match attribute {
-        NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => Some(*address),
-        _ => None,
-    });
-    let (Some(address), device) = (address, neighbour.header.ifindex) else {
-        return false;
-    };
-    // An entry made anew does not know yet whether it is a router, but those are link-local.
-    let may_be_router = address.is_unicast_link_local() || neighbour.header.flags.contains(NeighbourFlags::Router);
-    if !may_be_router {
-        return false;
-    }
-    match reachability(neighbour.header.state) {
+    match says {
         // The kernel throws entries that failed away after a while, which is no news of the router.
-        Reachability::Failed => silent.learn(device, address, Reachability::Failed),
-        _ if gone => silent.forget(device, address),
-        says => silent.learn(device, address, says),
-    }
-}
-
-/// Changes of nf_tables rulesets. A kernel without nf_tables has none, and an unprivileged process hears of none.
-fn packet_filters() -> BoxStream<'static, ()> {
-    const NFNLGRP_NFTABLES: u32 = 7;
-    let listen = || {
-        let mut socket = TokioSocket::new(NETLINK_NETFILTER)?;
-        socket.socket_mut().bind_auto()?;
-        socket.socket_mut().add_membership(NFNLGRP_NFTABLES)?;
-        io::Result::Ok(socket)
-    };
-    let Ok(socket) = listen() else {
-        return stream::pending().boxed();
-    };
-    stream::unfold(socket, |socket| async move {
-        let mut message = Vec::with_capacity(64 * 1024);
-        // Lost events (ENOBUFS) are events too; the pause keeps any other error from becoming a busy loop.
-        if socket.recv(&mut message).await.is_err() {
-            tokio::time::sleep(CALM).await;
-        }
-        Some(((), socket))
-    })
-    .boxed()
-}
-
-async fn count_bursts(mut events: BoxStream<'static, ()>, sender: watch::Sender<u64>) {
-    while events.next().await.is_some() {
-        let longest = Instant::now() + LONGEST;
-        loop {
-            let calm = (Instant::now() + CALM).min(longest);
-            match timeout_at(calm, events.next()).await {
-                Ok(Some(())) if Instant::now() < longest => {}
-                _ => break,
-            }
-        }
-        sender.send_modify(|count| *count += 1);
-        if sender.is_closed() {
-            return;
-        }
+        Reachability::Failed => silent.learn(*index, *address, Reachability::Failed),
+        _ if *gone => silent.forget(*index, *address),
+        says => silent.learn(*index, *address, *says),
     }
 }
 
@@ -135,38 +288,107 @@ async fn count_bursts(mut events: BoxStream<'static, ()>, sender: watch::Sender<
 mod tests {
     use super::*;
 
+    async fn told_after(watch: &Watch, changes: &mut Changes) -> Duration {
+        tokio::spawn(watch.clone().tell_bursts());
+        let begun = Instant::now();
+        changes.changed().await.unwrap();
+        begun.elapsed()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_burst_counts_once() {
-        let (sender, mut receiver) = watch::channel(0);
-        let burst = stream::iter([(); 50]);
-        let later = stream::once(tokio::time::sleep(Duration::from_secs(5)));
-        tokio::spawn(count_bursts(burst.chain(later).boxed(), sender));
-        receiver.changed().await.unwrap();
-        assert_eq!(*receiver.borrow_and_update(), 1);
-        receiver.changed().await.unwrap();
-        assert_eq!(*receiver.borrow_and_update(), 2);
+        let watch = Watch::default();
+        let mut changes = watch.subscribe(Interest::Everything);
+        for _ in 0..50 {
+            watch.tell(None);
+        }
+        told_after(&watch, &mut changes).await;
+        assert_eq!(*changes.count.borrow_and_update(), 1);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        watch.tell(None);
+        changes.changed().await.unwrap();
+        assert_eq!(*changes.count.borrow_and_update(), 2);
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_event_by_itself_is_reported_at_once() {
-        let (sender, mut receiver) = watch::channel(0);
-        let event = stream::iter([()]).chain(stream::pending());
-        tokio::spawn(count_bursts(event.boxed(), sender));
-        let begun = Instant::now();
-        receiver.changed().await.unwrap();
-        assert!(begun.elapsed() <= Duration::from_millis(50), "{:?}", begun.elapsed());
+        let watch = Watch::default();
+        let mut changes = watch.subscribe(Interest::Everything);
+        watch.tell(None);
+        let took = told_after(&watch, &mut changes).await;
+        assert!(took <= Duration::from_millis(50), "{took:?}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_endless_burst_is_reported_in_time() {
-        let (sender, mut receiver) = watch::channel(0);
-        let endless = stream::unfold((), |()| async {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            Some(((), ()))
+        let watch = Watch::default();
+        let mut changes = watch.subscribe(Interest::Everything);
+        let endless = watch.clone();
+        tokio::spawn(async move {
+            loop {
+                endless.tell(None);
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
         });
-        tokio::spawn(count_bursts(endless.boxed(), sender));
-        let begun = Instant::now();
-        receiver.changed().await.unwrap();
-        assert!(begun.elapsed() < LONGEST + CALM);
+        let took = told_after(&watch, &mut changes).await;
+        assert!(took < LONGEST + CALM, "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_those_whom_it_concerns_are_told() {
+        let watch = Watch::default();
+        tokio::spawn(watch.clone().tell_bursts());
+        let interest = |uplink: &str| {
+            Interest::Instance(Dependence {
+                uplinks: BTreeSet::from([uplink.to_owned()]),
+                any_uplink: false,
+                device: format!("clat-{uplink}"),
+                own_table: 100,
+                tables: BTreeSet::from([MAIN_TABLE]),
+            })
+        };
+        let (mut one, two) = (watch.subscribe(interest("up0")), watch.subscribe(interest("up1")));
+        watch.tell(Some("up0"));
+        one.changed().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!two.count.has_changed().unwrap());
+    }
+
+    #[test]
+    fn what_concerns_an_instance() {
+        let dependence = Dependence {
+            uplinks: BTreeSet::from(["up0".to_owned()]),
+            any_uplink: false,
+            device: "clat".into(),
+            own_table: 100,
+            tables: BTreeSet::from([MAIN_TABLE]),
+        };
+        let route = |v6, table, device: &str, ours, gone| Change::Route {
+            v6,
+            table,
+            device: Some(device.to_owned()),
+            ours,
+            gone,
+        };
+        for (change, concerns) in [
+            (route(true, MAIN_TABLE, "up0", false, false), true),
+            (route(true, MAIN_TABLE, "up1", false, false), false),
+            (route(false, MAIN_TABLE, "up1", false, false), true),
+            (route(false, 77, "up1", false, false), false),
+            (route(false, MAIN_TABLE, "clat", true, false), false),
+            (route(false, MAIN_TABLE, "clat", true, true), true),
+            (route(false, MAIN_TABLE, "clat2", true, true), false),
+            (route(true, 100, "up0", true, true), true),
+            (Change::Settings { device: None }, true),
+            (
+                Change::Settings {
+                    device: Some("up1".into()),
+                },
+                false,
+            ),
+            (Change::Anything, true),
+        ] {
+            assert_eq!(dependence.covers(&change), concerns, "{change:?}");
+        }
     }
 }

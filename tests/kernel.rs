@@ -16,6 +16,8 @@ mod every_op;
 mod firewalls;
 #[path = "kernel/journals.rs"]
 mod journals;
+#[path = "kernel/mirror.rs"]
+mod mirror;
 #[path = "kernel/routing.rs"]
 mod routing;
 #[path = "kernel/shared.rs"]

@@ -110,7 +110,7 @@ impl Life {
             }),
             journal,
             exits: exited,
-            changes: changed,
+            changes: changed.into(),
             stop: stop.clone(),
             status: status_sender,
             repairs: Repairs::default(),

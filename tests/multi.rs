@@ -49,6 +49,8 @@ mod meddlers;
 mod paths;
 #[path = "multi/pool.rs"]
 mod pool;
+#[path = "multi/quiet.rs"]
+mod quiet;
 #[path = "multi/reload.rs"]
 mod reload;
 #[path = "multi/routers.rs"]

@@ -10,6 +10,7 @@ use tracing::{debug, info};
 
 use super::{Runner, State, claimed_by};
 use crate::report::chain;
+use crate::watch::Interest;
 
 /// How long something that is on its way (duplicate address detection) is waited for.
 const NOT_YET_LIMIT: Duration = Duration::from_secs(15);
@@ -46,6 +47,7 @@ impl Runner {
             let Some(verdict) = self.observe_stage(&*stage, &mut facts).await else {
                 return Seen::Stopped;
             };
+            self.changes.mind(Interest::of(&self.instance, &facts));
             if !matches!(verdict, Ok(Verdict::Ready))
                 && let Some((uplink, address)) = claimed_by(&facts).filter(|found| self.claimed.as_ref() != Some(found))
             {

@@ -40,7 +40,15 @@ pub(crate) async fn delete(command: &str, chain: &str, rule: &[String]) -> Done 
 
 /// What the save program prints for the filter table; `None` = no such program or no such table.
 pub(crate) async fn save(command: &str) -> Result<Option<String>, Failure> {
-    if command::find(command).is_none() || !table_exists(command).await? {
+    if command::find(command).is_none() {
+        return Ok(None);
+    }
+    save_of(command, goes_by_nft(command).await?).await
+}
+
+/// The same of a program that is there, and of which is known whether it goes by nf_tables.
+pub(crate) async fn save_of(command: &str, by_nft: bool) -> Result<Option<String>, Failure> {
+    if !has_table(by_nft).await? {
         return Ok(None);
     }
     let save = save_program(command);
@@ -56,8 +64,17 @@ async fn table_exists(command: &str) -> Result<bool, Failure> {
     if command::find(command).is_none() {
         return Ok(false);
     }
+    has_table(goes_by_nft(command).await?).await
+}
+
+/// Whether the program keeps its rules in nf_tables.
+pub(crate) async fn goes_by_nft(command: &str) -> Result<bool, Failure> {
     let version = command::run(command, &["-V"], None).await?.output()?;
-    if version.contains("nf_tables") {
+    Ok(version.contains("nf_tables"))
+}
+
+async fn has_table(by_nft: bool) -> Result<bool, Failure> {
+    if by_nft {
         return Ok(netlink::table_exists(true, "filter").await?);
     }
     match std::fs::read_to_string(LEGACY_TABLES) {

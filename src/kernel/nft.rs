@@ -37,7 +37,16 @@ impl NftError {
 
 /// Lists something as libnftables JSON; `None` = there is no such thing.
 pub(crate) async fn list(command: &str, what: &[&str]) -> Result<Option<Value>, NftError> {
-    let arguments: Vec<&str> = ["-j", "-a", "list"].into_iter().chain(what.iter().copied()).collect();
+    list_with(command, &["-j", "-a", "list"], what).await
+}
+
+/// The same without the elements of sets and maps, of which there can be any number.
+pub(crate) async fn list_tersely(command: &str, what: &[&str]) -> Result<Option<Value>, NftError> {
+    list_with(command, &["-j", "-t", "-a", "list"], what).await
+}
+
+async fn list_with(command: &str, how: &[&str], what: &[&str]) -> Result<Option<Value>, NftError> {
+    let arguments: Vec<&str> = how.iter().chain(what).copied().collect();
     let ended = command::run(command, &arguments, None).await?;
     if !ended.status.success() && ended.stderr.contains("No such file or directory") {
         return Ok(None);

@@ -2,7 +2,6 @@
 
 use clatd_stages::journal::Outcome;
 use clatd_stages::net::{ROUTE_PROTOCOL, Route, Rule};
-use ipnet::IpNet;
 
 use super::addresses::link;
 use super::failure::{Done, Failure, NOTHING, changed_nothing, existed, gone};
@@ -41,7 +40,7 @@ pub(crate) async fn remove(netlink: &Netlink, route: &Route, outcome: Option<&Ou
     if changed_nothing(outcome) {
         return Ok(NOTHING);
     }
-    let routes = netlink.routes(is_v6(route), route.table).await?;
+    let routes = netlink.routes_like(route).await?;
     let Some(raw) = routes.iter().find(|found| same(route, found)).and_then(raw_of) else {
         return Ok(gone());
     };
@@ -84,7 +83,7 @@ async fn restore(netlink: &Netlink, route: &Route) -> Result<bool, Failure> {
 }
 
 async fn conflict(netlink: &Netlink, route: &Route, error: NetlinkError) -> Done {
-    let routes = netlink.routes(is_v6(route), route.table).await?;
+    let routes = netlink.routes_to(route).await?;
     if routes.iter().any(|found| same(route, found)) {
         return Ok(if route.protocol == ROUTE_PROTOCOL {
             NOTHING
@@ -100,10 +99,6 @@ async fn conflict(netlink: &Netlink, route: &Route, error: NetlinkError) -> Done
         None => "another route has the same destination and metric; choose another metric".to_owned(),
     };
     Err(Failure::new(error).hint(hint))
-}
-
-fn is_v6(route: &Route) -> bool {
-    matches!(route.destination, IpNet::V6(_))
 }
 
 /// Adds a policy rule.

@@ -1,26 +1,16 @@
-//! Tells the listeners that something changed on a link: netlink events of devices and IPv6 addresses.
+//! Tells the listeners that something changed on their link: that of the device itself, and of its link-local addresses.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{AsyncSocket, AsyncSocketExt, TokioSocket};
 use tokio::sync::watch;
 
-/// `RTNLGRP_LINK` and `RTNLGRP_IPV6_IFADDR` of `linux/rtnetlink.h`.
-const GROUPS: [u32; 2] = [1, 9];
-/// `nlmsghdr`, and `ifinfomsg` behind it.
-const HEADER: usize = 16;
-const LINK: usize = 16;
-/// Keeps a socket that only gives errors from becoming a busy loop.
-const PAUSE: Duration = Duration::from_millis(150);
+use crate::netlink::Change;
 
 /// What happened to the links.
 #[derive(Debug, Default)]
 pub(super) struct Events {
-    count: watch::Sender<u64>,
+    listeners: Mutex<BTreeMap<String, watch::Sender<u64>>>,
     carriers: Mutex<Carriers>,
 }
 
@@ -34,9 +24,11 @@ struct Carriers {
 }
 
 impl Events {
-    /// A count that goes up with every event.
-    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
-        self.count.subscribe()
+    /// A count that goes up with every event of a device.
+    pub(super) fn subscribe(&self, device: &str) -> watch::Receiver<u64> {
+        let mut listeners = self.listeners();
+        listeners.retain(|_, listener| !listener.is_closed());
+        listeners.entry(device.to_owned()).or_default().subscribe()
     }
 
     /// How often the carrier of a device went, at most.
@@ -49,108 +41,92 @@ impl Events {
         change(&mut self.carriers.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Takes in a datagram of netlink messages.
-    fn take(&self, mut messages: &[u8]) {
-        while let Some((length, kind)) = header(messages) {
-            if let Some((index, flags)) = (kind == libc::RTM_NEWLINK || kind == libc::RTM_DELLINK)
-                .then(|| link(messages))
-                .flatten()
-            {
+    /// Takes in a change of the network.
+    pub(super) fn take(&self, change: &Change) {
+        match change {
+            Change::Link(change) => {
+                let index = change.link.index;
                 self.carriers(|carriers| {
-                    if kind == libc::RTM_DELLINK {
+                    if change.gone {
                         carriers.lost.remove(&index);
-                    } else if flags & libc::IFF_RUNNING.cast_unsigned() == 0 {
+                    } else if change.lost_carrier {
                         *carriers.lost.entry(index).or_default() += 1;
                     }
                 });
+                self.tell(Some(&change.link.name));
+                self.tell(change.former_name.as_ref());
             }
-            messages = messages.get(length.next_multiple_of(4)..).unwrap_or_default();
+            Change::Address {
+                v6: true,
+                link_local: true,
+                device,
+                ..
+            } => self.tell(device.as_ref()),
+            Change::Anything => {
+                self.carriers(|carriers| carriers.unknown += 1);
+                for listener in self.listeners().values() {
+                    listener.send_modify(|count| *count += 1);
+                }
+            }
+            Change::Address { .. }
+            | Change::Route { .. }
+            | Change::Rule { .. }
+            | Change::Neighbour { .. }
+            | Change::Settings { .. } => {}
         }
     }
-}
 
-/// Opens the netlink socket in the network namespace of the calling thread.
-pub(super) fn open() -> io::Result<TokioSocket> {
-    let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
-    socket.socket_mut().bind_auto()?;
-    for group in GROUPS {
-        socket.socket_mut().add_membership(group)?;
-    }
-    Ok(socket)
-}
-
-/// Never ends.
-pub(super) async fn run(socket: TokioSocket, events: &Events) {
-    let mut messages = Vec::with_capacity(64 * 1024);
-    loop {
-        messages.clear();
-        match socket.recv(&mut messages).await {
-            Ok(_) => events.take(&messages),
-            Err(_) => {
-                events.carriers(|carriers| carriers.unknown += 1);
-                tokio::time::sleep(PAUSE).await;
-            }
+    fn tell(&self, device: Option<&String>) {
+        if let Some(listener) = device.and_then(|device| self.listeners().get(device).cloned()) {
+            listener.send_modify(|count| *count += 1);
         }
-        events.count.send_modify(|count| *count += 1);
     }
-}
 
-fn header(message: &[u8]) -> Option<(usize, u16)> {
-    let length = u32::from_ne_bytes(*message.first_chunk()?) as usize;
-    let kind = u16::from_ne_bytes(*message.get(4..)?.first_chunk()?);
-    (HEADER..=message.len()).contains(&length).then_some((length, kind))
-}
-
-/// Index and flags out of `ifinfomsg`.
-fn link(message: &[u8]) -> Option<(u32, u32)> {
-    let link: &[u8; LINK] = message.get(HEADER..)?.first_chunk()?;
-    let number = |at: usize| u32::from_ne_bytes([link[at], link[at + 1], link[at + 2], link[at + 3]]);
-    Some((number(4), number(8)))
+    fn listeners(&self) -> MutexGuard<'_, BTreeMap<String, watch::Sender<u64>>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use clatd_stages::net::Link;
 
-    fn message(kind: u16, index: u32, flags: u32) -> Vec<u8> {
-        let mut bytes = 34u32.to_ne_bytes().to_vec();
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend([0; 10]);
-        bytes.extend([0; 4]);
-        bytes.extend(index.to_ne_bytes());
-        bytes.extend(flags.to_ne_bytes());
-        // Two bytes of attributes, and what rounds them up.
-        bytes.extend([0; 8]);
-        bytes
+    use super::*;
+    use crate::netlink::LinkChange;
+
+    fn change(index: u32, gone: bool, carrier: bool) -> Change {
+        let link = Link {
+            index,
+            name: format!("up{index}"),
+            mtu: 1500,
+            up: true,
+            carrier,
+            alias: None,
+            master: None,
+            vrf_table: None,
+        };
+        Change::Link(LinkChange {
+            link,
+            former_name: None,
+            gone,
+            lost_carrier: !carrier,
+            news: true,
+        })
     }
 
     #[test]
     fn every_loss_of_a_carrier_counts() {
-        let running = libc::IFF_RUNNING.cast_unsigned();
         let events = Events::default();
-        events.take(
-            &[
-                message(libc::RTM_NEWLINK, 3, 0),
-                message(libc::RTM_NEWLINK, 3, running),
-                message(libc::RTM_NEWLINK, 4, running),
-                message(libc::RTM_NEWADDR, 3, 0),
-                message(libc::RTM_NEWLINK, 3, 0),
-            ]
-            .concat(),
-        );
+        let heard = events.subscribe("up3");
+        for (index, carrier) in [(3, false), (3, true), (4, true), (3, false)] {
+            events.take(&change(index, false, carrier));
+        }
         assert_eq!(events.carrier_losses(3), 2);
         assert_eq!(events.carrier_losses(4), 0);
-        events.carriers(|carriers| carriers.unknown += 1);
+        assert_eq!(*heard.borrow(), 3, "those of its own device");
+        events.take(&Change::Anything);
         assert_eq!(events.carrier_losses(4), 1);
-    }
-
-    #[test]
-    fn messages_that_end_early_are_left() {
-        let whole = message(libc::RTM_NEWLINK, 3, 0);
-        for length in 0..whole.len() {
-            let events = Events::default();
-            events.take(&whole[..length]);
-            assert_eq!(events.carrier_losses(3), u64::from(length >= 34), "{length} bytes");
-        }
+        events.take(&change(3, true, false));
+        assert_eq!(events.carrier_losses(3), 1, "the index may be given to another");
     }
 }

@@ -132,7 +132,7 @@ impl Listener {
 
     /// Ends only with the links' events; whoever owns the task aborts it.
     pub(super) async fn run(mut self) {
-        let mut changes = self.events.subscribe();
+        let mut changes = self.events.subscribe(&self.device);
         self.look().await;
         loop {
             let due = self.next_time();
@@ -395,7 +395,7 @@ impl Listener {
         let mut changed = false;
         self.state.send_modify(|state| changed = change(state));
         if changed {
-            (self.notify)();
+            (self.notify)(&self.device);
         }
     }
 }

@@ -3,12 +3,11 @@
 //! in [`clatd_stages::ra`].
 //!
 //! ```text
-//!  links: netlink events --count--> listener of each device --state--> RaWatch::state, wait_first
+//!  links: events of devices --count--> listener of each device --state--> RaWatch::state, wait_first
 //!                                     socket, solicitations  --notify--> whoever made the RaWatch
 //! ```
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::Ipv6Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -32,7 +31,7 @@ mod socket;
 mod solicit;
 
 /// Called when what the routers of a link say has changed.
-type Notify = Arc<dyn Fn() + Send + Sync>;
+type Notify = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Listens for router advertisements on the devices that it is told to watch. Clones share everything; the last one
 /// that goes ends the listening.
@@ -47,7 +46,7 @@ struct Shared {
     notify: Notify,
     devices: Mutex<BTreeMap<String, Device>>,
     overheard: Arc<Overheard>,
-    _tasks: [Task; 2],
+    _task: Task,
 }
 
 struct Device {
@@ -97,16 +96,18 @@ pub struct RaWatchError {
 }
 
 impl RaWatch {
-    /// Begins to watch the links of the calling thread's network namespace; needs a runtime. `notify` is called
-    /// whenever a prefix, a server or the MTU of a watched link came, went or changed places. It must not block, and it
-    /// may be called often where a link is under attack: let its calls calm down before acting.
-    pub fn new(notify: impl Fn() + Send + Sync + 'static) -> io::Result<Self> {
-        let netlink = Netlink::open()?;
+    /// Begins to watch the links of a network namespace, which is the calling thread's; needs a runtime. `notify` is called
+    /// with the device whenever a prefix, a server or the MTU of a watched link came, went or changed places. It must not
+    /// block, and it may be called often where a link is under attack: let its calls calm down before acting.
+    pub fn new(netlink: Netlink, notify: impl Fn(&str) + Send + Sync + 'static) -> Self {
         let events = Arc::new(links::Events::default());
-        let socket = links::open()?;
-        let links = tokio::spawn({
-            let events = Arc::clone(&events);
-            async move { links::run(socket, &events).await }
+        let heard = Arc::downgrade(&events);
+        netlink.listen(move |change| match heard.upgrade() {
+            Some(events) => {
+                events.take(change);
+                true
+            }
+            None => false,
         });
         let overheard = Arc::new(Overheard::new(Arc::clone(&events)));
         let overhearing = tokio::spawn({
@@ -114,16 +115,16 @@ impl RaWatch {
             let socket = RaSocket::open_on_all();
             async move { overheard.run(socket).await }
         });
-        Ok(Self {
+        Self {
             shared: Arc::new(Shared {
                 netlink,
                 events,
                 notify: Arc::new(notify),
                 devices: Mutex::default(),
                 overheard,
-                _tasks: [links, overhearing].map(|task| Task(task.abort_handle())),
+                _task: Task(overhearing.abort_handle()),
             }),
-        })
+        }
     }
 
     /// Listens on a device from now on, and asks its routers to speak (RFC 4861 section 6.3.7) whenever it gets its

@@ -1,22 +1,20 @@
 //! Whether what was done still stands, or somebody undid it.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::path::Path;
 
-use clatd_stages::net::{Link, Route};
+use clatd_stages::net::Link;
 use clatd_stages::op::Op;
-use clatd_stages::world::WorldError;
+use clatd_stages::world::{World, WorldError};
 
 use super::SystemWorld;
 use crate::kernel::{anycast, files, ip6tables, local_rule, netlink_same, nft, sysctl};
+use crate::netlink::ProxyNeighbour;
 
 /// What was read of the system so far; each thing once.
 #[derive(Default)]
 struct Seen {
     links: Option<Vec<Link>>,
-    routes: BTreeMap<(bool, u32), Vec<Route>>,
-    nft: BTreeMap<(String, String, String), Option<serde_json::Value>>,
+    proxies: Option<Vec<ProxyNeighbour>>,
 }
 
 /// The places of the operations that somebody undid.
@@ -49,10 +47,14 @@ async fn stands(world: &SystemWorld, op: &Op, seen: &mut Seen) -> Result<bool, W
         },
         Op::AddProxyNeighbour { device, address } => match link(world, device, seen).await? {
             Some(link) => {
-                let entries = world.netlink.proxy_neighbours().await;
-                let entries = entries.map_err(|error| WorldError::new(doing("a proxy neighbour entry"), error))?;
-                entries
+                if seen.proxies.is_none() {
+                    let entries = world.netlink.proxy_neighbours().await;
+                    let failed = |error| WorldError::new(doing("a proxy neighbour entry"), error);
+                    seen.proxies = Some(entries.map_err(failed)?);
+                }
+                seen.proxies
                     .iter()
+                    .flatten()
                     .any(|entry| entry.index == link.index && entry.address == *address)
             }
             None => true,
@@ -74,11 +76,8 @@ async fn stands(world: &SystemWorld, op: &Op, seen: &mut Seen) -> Result<bool, W
             }
         }
         Op::AddRoute { route } => {
-            let key = (matches!(route.destination, ipnet::IpNet::V6(_)), route.table);
-            let routes = match seen.routes.entry(key) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(unknown) => unknown.insert(world.routes(key.0, key.1).await?),
-            };
+            let routes = world.netlink.routes_like(route).await;
+            let routes = routes.map_err(|error| WorldError::new(doing("a route"), error))?;
             routes.iter().any(|found| netlink_same(route, found))
         }
         Op::AddRule { rule } => {
@@ -91,22 +90,22 @@ async fn stands(world: &SystemWorld, op: &Op, seen: &mut Seen) -> Result<bool, W
             now.is_none_or(|now| now == *value)
         }
         Op::InsertNftRule { command, rule } => {
-            let key = (rule.family.clone(), rule.table.clone(), rule.chain.clone());
-            let listing = match seen.nft.entry(key) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(unknown) => {
-                    let listing = nft::list(command, &["chain", &rule.family, &rule.table, &rule.chain]).await;
-                    unknown.insert(listing.map_err(|error| WorldError::new(doing("an nft rule"), error))?)
-                }
+            let ruleset = World::nft_ruleset(world, command).await?;
+            let is = |object: &serde_json::Value, key: &str, name: &str| {
+                object["family"] == rule.family.as_str()
+                    && object["table"] == rule.table.as_str()
+                    && object[key].as_str() == Some(name)
             };
             // A chain that is gone stops nobody; if it comes back, the next plan finds it.
-            listing.as_ref().is_none_or(|listing| {
-                nft::objects(listing, "rule").any(|found| found["comment"].as_str() == Some(&rule.comment))
+            ruleset.is_none_or(|ruleset| {
+                !nft::objects(&ruleset, "chain").any(|chain| is(chain, "name", &rule.chain))
+                    || nft::objects(&ruleset, "rule").any(|found| {
+                        is(found, "chain", &rule.chain) && found["comment"].as_str() == Some(&rule.comment)
+                    })
             })
         }
         Op::InsertIp6tables { command, chain, rule } => {
-            let saved = ip6tables::save(command).await;
-            let saved = saved.map_err(|error| WorldError::new(doing("an ip6tables rule"), error.into_source()))?;
+            let saved = World::ip6tables_filter(world, command).await?;
             saved.is_none_or(|saved| {
                 saved
                     .lines()
@@ -157,7 +156,7 @@ async fn stands(world: &SystemWorld, op: &Op, seen: &mut Seen) -> Result<bool, W
 
 async fn link(world: &SystemWorld, device: &str, seen: &mut Seen) -> Result<Option<Link>, WorldError> {
     if seen.links.is_none() {
-        seen.links = Some(clatd_stages::world::World::links(world).await?);
+        seen.links = Some(World::links(world).await?);
     }
     Ok(seen.links.iter().flatten().find(|link| link.name == device).cloned())
 }

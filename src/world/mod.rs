@@ -21,7 +21,7 @@ use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use ipnet::Ipv6Net;
 use tokio::task::AbortHandle;
 
-use crate::kernel::{Holds, Netlink, command, ip6tables, nft, sysctl};
+use crate::kernel::{Holds, Netlink, NetlinkError, command, sysctl};
 use crate::probe;
 use crate::ra::{RaWatch, Snapshot};
 
@@ -32,6 +32,7 @@ mod claims;
 mod delegations;
 mod dns;
 mod drift;
+mod filters;
 mod questions;
 mod reach;
 mod routers;
@@ -56,15 +57,16 @@ pub struct SystemWorld {
     netlink: Netlink,
     holds: Holds,
     questions: questions::Questions,
-    advertisements: Option<RaWatch>,
+    advertisements: RaWatch,
     claims: Option<claims::Claims>,
     reservations: Reservations,
     delegations: delegations::Delegations,
+    filters: filters::PacketFilters,
     #[cfg(feature = "dbus")]
     managers: bus::Managers,
     silent: SilentRouters,
     _asking: Option<Arc<Task>>,
-    notify: Notify,
+    notify: Arc<dyn Fn(Option<&str>) + Send + Sync>,
     users: users::Users,
     /// The instance that reads; `None` = none in particular.
     user: Option<String>,
@@ -82,13 +84,18 @@ impl Drop for Task {
 impl SystemWorld {
     /// The system that this connection sees; `holds` is the table shared with the kernel sides of all instances, for
     /// a held sysctl is read as it was before. Needs a runtime. `notify` is called when routers, the managers of links,
-    /// or neighbours that take our addresses, change what is true.
-    pub fn new(netlink: Netlink, holds: Holds, notify: impl Fn() + Send + Sync + 'static) -> Self {
-        let notify: Notify = Arc::new(notify);
+    /// or neighbours that take our addresses, change what is true; with the device, where it is known.
+    pub fn new(netlink: Netlink, holds: Holds, notify: impl Fn(Option<&str>) + Send + Sync + 'static) -> Self {
+        let notify = Arc::new(notify);
         let told = Arc::clone(&notify);
-        let advertisements = RaWatch::new(move || told())
-            .inspect_err(|error| tracing::warn!("router advertisements cannot be listened to: {error}"))
-            .ok();
+        let advertisements = RaWatch::new(netlink.clone(), move |device| told(Some(device)));
+        let told = Arc::clone(&notify);
+        let filters = filters::PacketFilters::new(move || told(None));
+        #[cfg(feature = "dbus")]
+        let managers = {
+            let told = Arc::clone(&notify);
+            bus::Managers::new(Arc::new(move || told(None)))
+        };
         Self {
             netlink,
             holds,
@@ -97,8 +104,9 @@ impl SystemWorld {
             claims: Some(claims::Claims::new()),
             reservations: Reservations::default(),
             delegations: delegations::Delegations::default(),
+            filters,
             #[cfg(feature = "dbus")]
-            managers: bus::Managers::new(Arc::clone(&notify)),
+            managers,
             silent: SilentRouters::default(),
             _asking: None,
             notify,
@@ -111,7 +119,7 @@ impl SystemWorld {
     pub fn for_dry_run(netlink: Netlink) -> Self {
         Self {
             claims: None,
-            ..Self::new(netlink, Holds::default(), || {})
+            ..Self::new(netlink, Holds::default(), |_| {})
         }
     }
 
@@ -150,7 +158,7 @@ impl SystemWorld {
 
     /// The uplinks on which routers are listened to.
     pub fn listening(&self) -> Vec<String> {
-        self.advertisements.as_ref().map(RaWatch::watched).unwrap_or_default()
+        self.advertisements.watched()
     }
 
     fn reads_on(&self, uplink: &str) {
@@ -169,16 +177,20 @@ impl SystemWorld {
             if users.has(&uplink) {
                 return;
             }
-            if let Some(advertisements) = advertisements {
-                advertisements.unwatch(&uplink);
-            }
+            advertisements.unwatch(&uplink);
             delegations.release_one(&uplink).await;
         });
     }
 
+    /// Tells of a change on this device.
+    fn notify_of(&self, device: Option<&str>) -> Notify {
+        let (notify, device) = (Arc::clone(&self.notify), device.map(str::to_owned));
+        Arc::new(move || notify(device.as_deref()))
+    }
+
     /// What routers say on a device, the first of them shortly waited for.
-    async fn advertised(&self, device: &str) -> Option<Snapshot> {
-        let watch = self.advertisements.as_ref()?;
+    async fn advertised(&self, device: &str) -> Snapshot {
+        let watch = &self.advertisements;
         self.reads_on(device);
         watch.watch(device);
         let snapshot = watch.wait_first(device, FIRST_ADVERTISEMENT).await;
@@ -188,13 +200,13 @@ impl SystemWorld {
                 crate::report::chain(&**problem)
             );
         }
-        Some(snapshot)
+        snapshot
     }
 
-    async fn routes(&self, v6: bool, table: u32) -> Result<Vec<Route>, WorldError> {
+    async fn defaults(&self, v6: bool, table: u32) -> Result<Vec<Route>, WorldError> {
         let version = if v6 { "IPv6" } else { "IPv4" };
-        let routes = self.netlink.routes(v6, table).await;
-        routes.map_err(|error| WorldError::new(format!("reading the {version} routes of table {table}"), error))
+        let routes = self.netlink.defaults(v6, table).await;
+        routes.map_err(|error| WorldError::new(format!("reading the {version} default routes of table {table}"), error))
     }
 
     /// The IPv6 default gateways of a device, or of all: which network it is in.
@@ -207,8 +219,7 @@ impl SystemWorld {
             Some(link) => self.table_of(link).await?,
             None => MAIN_TABLE,
         };
-        let routes = self.routes6(table).await?;
-        let defaults = routes.into_iter().filter(Route::is_default);
+        let defaults = self.routes6(table).await?.into_iter();
         let mut gateways: Vec<_> = defaults
             .filter_map(|route| Some((route.device?, route.gateway)))
             .filter(|(name, _)| device.is_none_or(|device| device == name))
@@ -235,9 +246,10 @@ impl SystemWorld {
             gateways: self.gateways(device).await?,
         };
         let silent = self.all_silent(&question.gateways).await?;
+        let notify = self.notify_of(device);
         let (asked, server, device) = (name.clone(), server.cloned(), device.map(str::to_owned));
         let ask = async move { dns::look_up(&asked, kind, server.as_ref(), device.as_deref()).await };
-        let answer = self.questions.answer(question, silent, ask, &self.notify).await;
+        let answer = self.questions.answer(question, silent, ask, &notify).await;
         answer.map_err(|error| WorldError::new(format!("asking for the {kind} records of {name}"), error))
     }
 
@@ -291,11 +303,11 @@ impl World for SystemWorld {
     }
 
     async fn routes4(&self, table: u32) -> Result<Vec<Route>, WorldError> {
-        self.routes(false, table).await
+        self.defaults(false, table).await
     }
 
     async fn routes6(&self, table: u32) -> Result<Vec<Route>, WorldError> {
-        self.routes(true, table).await
+        self.defaults(true, table).await
     }
 
     async fn route_to(&self, destination: Ipv6Addr, device: Option<&str>) -> Result<Option<RouteAnswer>, WorldError> {
@@ -306,12 +318,14 @@ impl World for SystemWorld {
             },
             None => None,
         };
-        let failed = |error| WorldError::new(format!("looking up the route to {destination}"), error);
+        let failed = |error: NetlinkError| WorldError::new(format!("looking up the route to {destination}"), error);
         let Some(mut answer) = self.netlink.route_to(destination.into(), index).await.map_err(failed)? else {
             return Ok(None);
         };
         if let (Some(IpAddr::V6(gateway)), Some(link)) = (answer.gateway, self.link(&answer.device).await?) {
-            let routes = self.routes6(self.table_of(&link).await?).await?;
+            let table = self.table_of(&link).await?;
+            let routes = self.netlink.leading_to(table, link.index, destination).await;
+            let routes = routes.map_err(failed)?;
             let next_hop = routers::next_hop(&self.netlink, &self.silent, link.index, &routes, destination, gateway);
             answer.gateway = Some(next_hop.await.map_err(failed)?.into());
         }
@@ -336,17 +350,11 @@ impl World for SystemWorld {
         if command::find(command).is_none() {
             return Ok(None);
         }
-        match nft::list(command, &["ruleset"]).await {
-            // The program is there, but the kernel has no nf_tables: nothing can be filtered by it.
-            Err(error) if error.is_unsupported() => Ok(Some(serde_json::json!({ "nftables": [] }))),
-            other => other.map_err(|error| WorldError::new("reading the nft ruleset", error)),
-        }
+        self.filters.ruleset(command).await.map(Some)
     }
 
     async fn ip6tables_filter(&self, command: &str) -> Result<Option<String>, WorldError> {
-        ip6tables::save(command)
-            .await
-            .map_err(|error| WorldError::new("reading the ip6tables filter table", error.into_source()))
+        self.filters.ip6tables(command).await
     }
 
     async fn aaaa(
@@ -393,7 +401,7 @@ impl World for SystemWorld {
     }
 
     async fn advertised_prefixes(&self, device: &str) -> Result<Vec<Fact<Pref64>>, WorldError> {
-        let snapshot = self.advertised(device).await.unwrap_or_default();
+        let snapshot = self.advertised(device).await;
         let mut facts: Vec<Fact<Pref64>> = Vec::new();
         for learned in snapshot.pref64s {
             // Several routers may offer the same; the most preferred one stands for all.
@@ -410,7 +418,7 @@ impl World for SystemWorld {
     }
 
     async fn advertised_servers(&self, device: &str) -> Result<Vec<DnsServer>, WorldError> {
-        let snapshot = self.advertised(device).await.unwrap_or_default();
+        let snapshot = self.advertised(device).await;
         let servers = snapshot.rdnss.into_iter().map(|learned| DnsServer {
             address: learned.value.into(),
             device: learned.value.is_unicast_link_local().then(|| device.to_owned()),
@@ -455,7 +463,9 @@ impl World for SystemWorld {
 
     async fn duplicate_of(&self, device: &str, address: Ipv6Addr) -> Result<Option<String>, WorldError> {
         let Some(claims) = &self.claims else { return Ok(None) };
-        let duplicate = claims.duplicate_of(device, address, &self.notify).await;
+        let duplicate = claims
+            .duplicate_of(device, address, &self.notify_of(Some(device)))
+            .await;
         duplicate.map_err(|error| WorldError::new(format!("looking for duplicates of {address} on {device}"), error))
     }
 
@@ -477,7 +487,7 @@ impl World for SystemWorld {
             return Ok(self.delegations.kept(device));
         }
         self.reads_on(device);
-        let delegated = self.delegations.prefix(device, &self.notify).await;
+        let delegated = self.delegations.prefix(device, &self.notify_of(Some(device))).await;
         delegated.map_err(|error| WorldError::new(format!("asking for a prefix on {device} by DHCPv6"), error))
     }
 

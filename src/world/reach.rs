@@ -44,9 +44,8 @@ async fn hears6(world: &SystemWorld, device: &str, neighbour: Ipv6Addr) -> Resul
         return Ok(Some(false));
     };
     loop {
-        let entries = world.netlink.neighbours(index).await;
-        let entries = entries.map_err(|error| WorldError::new(failed(), error))?;
-        let entry = entries.iter().find(|entry| entry.address == neighbour);
+        let entry = world.netlink.neighbour(index, neighbour).await;
+        let entry = entry.map_err(|error| WorldError::new(failed(), error))?;
         match entry.map(|entry| entry.says) {
             // The link needs no neighbour entries.
             None => return Ok(None),

@@ -15,7 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clatd_stages::net::Route;
-use tokio::time::{Instant, sleep};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 
 use crate::kernel::{Netlink, NetlinkError, Reachability, gateways};
 
@@ -26,12 +27,19 @@ const ASK_AGAIN: Duration = Duration::from_secs(60);
 const ASK_SOONER: Duration = Duration::from_secs(10);
 /// How many are remembered: an entry fails for every link-local address that somebody on this host makes up.
 const MOST: usize = 256;
-/// How often it is looked whom to ask.
-const LOOK: Duration = Duration::from_secs(1);
+/// Routers of one device that are looked at.
+const MOST_ASKED: usize = 16;
 
 /// The routers that have failed and did not answer since, by device and address. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct SilentRouters(Arc<Mutex<BTreeMap<(u32, Ipv6Addr), Silence>>>);
+pub struct SilentRouters(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    silent: Mutex<BTreeMap<(u32, Ipv6Addr), Silence>>,
+    /// One of them may be due sooner than before.
+    changed: Notify,
+}
 
 #[derive(Debug)]
 struct Silence {
@@ -73,6 +81,7 @@ impl SilentRouters {
             Reachability::Heard => {
                 if let Some(silence) = silent.get_mut(&key) {
                     silence.heard = true;
+                    self.0.changed.notify_one();
                 }
                 false
             }
@@ -97,6 +106,7 @@ impl SilentRouters {
         found.is_some_and(|silence| {
             silence.wanted = true;
             silence.last = true;
+            self.0.changed.notify_one();
             true
         })
     }
@@ -106,6 +116,7 @@ impl SilentRouters {
         if let Some(silence) = self.lock().get_mut(&(device, router)) {
             silence.wanted = true;
             silence.last = false;
+            self.0.changed.notify_one();
         }
     }
 
@@ -113,14 +124,9 @@ impl SilentRouters {
     fn due(&self) -> Vec<(u32, Ipv6Addr)> {
         let mut silent = self.lock();
         let now = Instant::now();
-        let due = silent.iter_mut().filter(|(_, silence)| {
-            let pause = if silence.heard || silence.last {
-                ASK_SOONER
-            } else {
-                ASK_AGAIN
-            };
-            silence.wanted && now.duration_since(silence.asked) >= pause
-        });
+        let due = silent
+            .iter_mut()
+            .filter(|(_, silence)| silence.due().is_some_and(|due| due <= now));
         due.map(|(key, silence)| {
             silence.asked = now;
             *key
@@ -128,15 +134,32 @@ impl SilentRouters {
         .collect()
     }
 
+    /// When the next one is to be asked.
+    fn next(&self) -> Option<Instant> {
+        self.lock().values().filter_map(Silence::due).min()
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(u32, Ipv6Addr), Silence>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.silent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Silence {
+    /// When it is to be asked; `None` = nobody wants to send anything to it.
+    fn due(&self) -> Option<Instant> {
+        let pause = if self.heard || self.last { ASK_SOONER } else { ASK_AGAIN };
+        self.wanted.then(|| self.asked + pause)
     }
 }
 
 /// Asks silent routers now and then whether they are back, for as long as anybody else knows of them.
 pub(super) async fn ask_again(netlink: Netlink, silent: SilentRouters) {
     loop {
-        sleep(LOOK).await;
+        let next = silent.next();
+        tokio::select! {
+            () = silent.0.changed.notified() => continue,
+            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+        }
         for (device, router) in silent.due() {
             // A device or route that is gone needs no router any more.
             if netlink.ask_neighbour(device, router).await.is_err() {
@@ -159,8 +182,10 @@ pub(super) async fn next_hop(
     if others.is_empty() {
         return Ok(preferred);
     }
-    let mut neighbours = netlink.neighbours(device).await?;
-    neighbours.retain(|entry| entry.address == preferred || others.contains(&entry.address));
+    let mut neighbours = Vec::new();
+    for router in others.iter().chain([&preferred]).take(MOST_ASKED) {
+        neighbours.extend(netlink.neighbour(device, *router).await?);
+    }
     for entry in &neighbours {
         silent.learn(device, entry.address, entry.says);
     }
@@ -197,6 +222,8 @@ fn other_routers(routes: &[Route], device: u32, destination: Ipv6Addr, preferred
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::sleep;
+
     use super::*;
 
     const ROUTER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);

@@ -99,10 +99,11 @@ pub trait World: Send + Sync {
     /// The IPv6 addresses of a device, in the kernel's order.
     async fn addresses6(&self, device: &str) -> Result<Vec<Address6>, WorldError>;
 
-    /// The unicast IPv4 routes of a table, in the kernel's order.
+    /// The unicast IPv4 default routes of a table, in the kernel's order. Nobody reads a whole table, which can be the
+    /// internet's.
     async fn routes4(&self, table: u32) -> Result<Vec<Route>, WorldError>;
 
-    /// The unicast IPv6 routes of a table, in the kernel's order.
+    /// The same of IPv6.
     async fn routes6(&self, table: u32) -> Result<Vec<Route>, WorldError>;
 
     /// The route that a packet to `destination` would take, by `device` if given; `None` = unreachable.

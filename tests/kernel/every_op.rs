@@ -6,6 +6,7 @@ use clatd::kernel::cleanup;
 use clatd_stages::apply::System;
 use clatd_stages::op::{NftRule, Op};
 use clatd_stages::settings::Settings;
+use clatd_stages::translator::{TranslatorSpec, UserspaceSpec};
 use clatd_stages::world::World;
 use serde_json::{Value, json};
 
@@ -44,9 +45,12 @@ fn number(op: &Op) -> usize {
         Op::Nothing { .. } => 27,
         Op::StartTranslator { .. } => 28,
         Op::StopTranslator { .. } => 29,
+        Op::AttachFastPath { .. } => 30,
+        Op::DetachFastPath { .. } => 31,
+        Op::SetNextHop { .. } => 32,
     }
 }
-const VARIANTS: usize = 30;
+const VARIANTS: usize = 33;
 
 /// An operation, its undo, and how somebody undoes it.
 struct Row {
@@ -195,6 +199,20 @@ fn rows(file: &str) -> Vec<Row> {
             "",
             false,
         ),
+        // Programs that somebody detaches are put back: tests/fastpath.
+        row(
+            json!({ "op": "attach-fast-path", "fast_path": {
+                "uplink": "up0", "way": { "attachment": "tcx", "header": "ethernet" }, "translation": userspace() } }),
+            json!({ "op": "detach-fast-path", "device": "clat", "uplink": "up0", "attachment": "tcx" }),
+            "",
+            false,
+        ),
+        row(
+            json!({ "op": "set-next-hop", "device": "clat", "uplink": "up0", "gateway": "fe80::1" }),
+            Value::Null,
+            "",
+            false,
+        ),
         row(
             start,
             json!({ "op": "stop-translator", "device": "clat" }),
@@ -204,16 +222,18 @@ fn rows(file: &str) -> Vec<Row> {
     ]
 }
 
-fn translator() -> Value {
-    use clatd_stages::translator::{TranslatorSpec, UserspaceSpec};
+fn userspace() -> UserspaceSpec {
     let prefix = "64:ff9b::/96".parse().unwrap();
-    let spec = UserspaceSpec::of(
+    UserspaceSpec::of(
         &Settings::default(),
         prefix,
         Some("2001:db8:1::7".parse().unwrap()),
         (1500, 1500),
-    );
-    serde_json::to_value(TranslatorSpec::Userspace(spec)).unwrap()
+    )
+}
+
+fn translator() -> Value {
+    serde_json::to_value(TranslatorSpec::Userspace(userspace())).unwrap()
 }
 
 async fn stands(bed: &Bed, op: &Op) -> bool {

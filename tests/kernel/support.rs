@@ -27,7 +27,7 @@ impl Bed {
         let (sender, exits) = unbounded_channel();
         Self {
             kernel: Kernel::new("test", netlink.clone(), holds.clone(), sender),
-            world: SystemWorld::new(netlink.clone(), holds.clone(), || {}),
+            world: SystemWorld::new(netlink.clone(), holds.clone(), |_| {}),
             netlink,
             holds,
             exits,

@@ -173,7 +173,7 @@ fn sysctls_programs_and_rulesets() {
                 .any(|object| object["table"]["name"] == "x")
         );
         let error = world.nft_ruleset("false").await.unwrap_err();
-        assert!(crate::support::chain(&error).contains("`false -j -a list ruleset` failed"));
+        assert!(crate::support::chain(&error).contains("`false -j -t -a list ruleset` failed"));
     });
 }
 

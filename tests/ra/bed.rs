@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use clatd::kernel::Netlink;
 use clatd::ra::{RaWatch, Snapshot};
 use nix::sched::{CloneFlags, unshare};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -58,7 +59,9 @@ pub fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce(Bed) -> F) {
     runtime.block_on(async {
         let notified = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&notified);
-        let watch = RaWatch::new(move || _ = count.fetch_add(1, Ordering::SeqCst)).unwrap();
+        let watch = RaWatch::new(Netlink::open().unwrap(), move |_| {
+            _ = count.fetch_add(1, Ordering::SeqCst)
+        });
         test(Bed {
             watch,
             routers,

@@ -224,7 +224,7 @@ impl Host {
             system: Box::new(self.system.of(&name)),
             journal: Box::new(self.journals[number].clone()),
             exits: exited,
-            changes: self.changes.subscribe(),
+            changes: self.changes.subscribe().into(),
             stop: stop.clone(),
             status: status_sender,
             repairs: Repairs::default(),

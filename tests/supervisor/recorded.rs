@@ -146,7 +146,7 @@ impl Recorder {
             system: Box::new(system.of("clat")),
             journal: Box::new(SharedJournal::default()),
             exits: exited,
-            changes: changed,
+            changes: changed.into(),
             stop: stop.clone(),
             status,
             repairs: Repairs::default(),

@@ -3,8 +3,9 @@
 use clatd_stages::net::Link;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 
+use super::mirror::Need;
 use super::wire::{self, Attributes};
-use super::{Message, Netlink, NetlinkError, emit};
+use super::{Netlink, NetlinkError, emit};
 
 /// Length of `struct ifinfomsg`.
 const HEADER: usize = 16;
@@ -15,41 +16,15 @@ const IFLA_INFO_DATA: u16 = 2;
 const IFLA_VRF_TABLE: u16 = 1;
 
 impl Netlink {
-    /// All devices.
+    /// All devices, by index.
     pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
-        let mut payload = vec![0; HEADER];
-        wire::push(
-            &mut payload,
-            libc::IFLA_EXT_MASK,
-            &RTEXT_FILTER_SKIP_STATS.to_ne_bytes(),
-        );
-        Ok(self
-            .dump(libc::RTM_GETLINK, payload)
-            .await?
-            .iter()
-            .filter_map(parse)
-            .collect())
+        self.hub.read(&[Need::Links], |mirror, _| mirror.links()).await
     }
 
     /// One device by name.
     pub async fn link(&self, name: &str) -> Result<Option<Link>, NetlinkError> {
-        // Names that no device can have would be refused as malformed rather than not found.
-        if name.is_empty() || name.len() >= libc::IFNAMSIZ {
-            return Ok(None);
-        }
-        let mut message = LinkMessage::default();
-        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
-        let mut payload = emit(&message);
-        wire::push(
-            &mut payload,
-            libc::IFLA_EXT_MASK,
-            &RTEXT_FILTER_SKIP_STATS.to_ne_bytes(),
-        );
-        match self.request(libc::RTM_GETLINK, 0, payload).await {
-            Ok(messages) => Ok(messages.iter().find_map(parse)),
-            Err(error) if error.errno() == libc::ENODEV => Ok(None),
-            Err(error) => Err(error),
-        }
+        let name = name.to_owned();
+        self.hub.read(&[Need::Links], move |mirror, _| mirror.link(&name)).await
     }
 
     /// The kind of a device's link layer (`ARPHRD_*`); `None` = there is no such device.
@@ -82,7 +57,14 @@ impl Netlink {
         let mut message = LinkMessage::default();
         message.header.index = index;
         message.attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
-        self.request(libc::RTM_SETLINK, 0, emit(&message)).await.map(drop)
+        self.request(libc::RTM_SETLINK, 0, emit(&message)).await?;
+        // While a device is down, the kernel tells nobody of its alias.
+        let mut payload = dump_of_all();
+        payload[4..8].copy_from_slice(&index.to_ne_bytes());
+        for link in self.request(libc::RTM_GETLINK, 0, payload).await? {
+            self.hub.take(link);
+        }
+        Ok(())
     }
 
     /// Deletes a device.
@@ -93,13 +75,19 @@ impl Netlink {
     }
 }
 
-fn parse(message: &Message) -> Option<Link> {
-    if message.kind != libc::RTM_NEWLINK {
-        return None;
-    }
-    let flags = wire::u32_at(&message.payload, 8)?;
+/// The request for all devices.
+pub(super) fn dump_of_all() -> Vec<u8> {
+    let mut payload = vec![0; HEADER];
+    let mask = RTEXT_FILTER_SKIP_STATS.to_ne_bytes();
+    wire::push(&mut payload, libc::IFLA_EXT_MASK, &mask);
+    payload
+}
+
+/// A device out of `struct ifinfomsg` and its attributes. In a message that has but some of them, the MTU is 0.
+pub(super) fn parse(payload: &[u8]) -> Option<Link> {
+    let flags = wire::u32_at(payload, 8)?;
     let mut link = Link {
-        index: wire::u32_at(&message.payload, 4)?,
+        index: wire::u32_at(payload, 4)?,
         name: String::new(),
         mtu: 0,
         up: flags & libc::IFF_UP.cast_unsigned() != 0,
@@ -108,7 +96,7 @@ fn parse(message: &Message) -> Option<Link> {
         master: None,
         vrf_table: None,
     };
-    for attribute in Attributes(message.payload.get(HEADER..)?) {
+    for attribute in Attributes(payload.get(HEADER..)?) {
         match attribute.kind {
             libc::IFLA_IFNAME => link.name = attribute.text(),
             libc::IFLA_MTU => link.mtu = attribute.u32()?,

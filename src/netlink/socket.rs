@@ -1,6 +1,7 @@
 //! One netlink socket: a request and its answers, or a dump.
 
 use std::io;
+use std::ops::ControlFlow;
 
 use netlink_sys::{Socket, SocketAddr};
 
@@ -10,6 +11,10 @@ use super::wire::{self, Attributes};
 const HEADER: usize = 16;
 /// A dump that the kernel could not finish in one go is asked for again this many times.
 const DUMP_TRIES: u32 = 8;
+/// The same of one of which only some objects are wanted, and events tell of those.
+const TRIES_OF_SOME: u32 = 3;
+/// Longest datagram: the kernel fills 32 KiB of a dump, and one object can be no longer than this.
+const LONGEST: usize = 64 * 1024;
 
 const NLMSG_NOOP: u16 = 1;
 const NLMSG_ERROR: u16 = 2;
@@ -71,6 +76,7 @@ pub(crate) struct Message {
 pub(crate) struct Connection {
     socket: Socket,
     sequence: u32,
+    buffer: Vec<u8>,
 }
 
 impl Connection {
@@ -83,7 +89,11 @@ impl Connection {
         // without them is served as well, since the filters are applied again by the reader.
         let _ = socket.set_ext_ack(true);
         let _ = socket.set_netlink_get_strict_chk(true);
-        Ok(Self { socket, sequence: 0 })
+        Ok(Self {
+            socket,
+            sequence: 0,
+            buffer: Vec::with_capacity(LONGEST),
+        })
     }
 
     /// A request with an acknowledgement; returns what came before it.
@@ -104,6 +114,47 @@ impl Connection {
         Err(NetlinkError::Interrupted)
     }
 
+    /// Those objects of a kind that are wanted; the others are not kept. A table that never stands still is read some
+    /// times, and what was seen in any of them counts.
+    pub(crate) fn dump_some(
+        &mut self,
+        kind: u16,
+        payload: &[u8],
+        wanted: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<Vec<Message>, NetlinkError> {
+        let mut seen: Vec<Message> = Vec::new();
+        for _ in 0..TRIES_OF_SOME {
+            self.send(kind, NLM_F_REQUEST | NLM_F_DUMP, payload)?;
+            let mut messages = Vec::new();
+            let interrupted = self.receive_each(&mut |kind, payload| {
+                if wanted(payload) {
+                    let payload = payload.to_vec();
+                    messages.push(Message { kind, payload });
+                }
+                ControlFlow::Continue(())
+            })?;
+            if !interrupted {
+                return Ok(messages);
+            }
+            let missed = seen.into_iter().filter(|message| !messages.contains(message));
+            let missed: Vec<Message> = missed.collect();
+            messages.extend(missed);
+            seen = messages;
+        }
+        Ok(seen)
+    }
+
+    /// The objects of a kind, until `take` has enough. Then the rest is still to come: nothing else may be asked for.
+    pub(crate) fn dump_until(
+        &mut self,
+        kind: u16,
+        payload: &[u8],
+        mut take: impl FnMut(u16, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), NetlinkError> {
+        self.send(kind, NLM_F_REQUEST | NLM_F_DUMP, payload)?;
+        self.receive_each(&mut take).map(drop)
+    }
+
     fn send(&mut self, kind: u16, flags: u16, payload: &[u8]) -> Result<(), NetlinkError> {
         self.sequence = self.sequence.wrapping_add(1);
         let length = u32::try_from(HEADER + payload.len()).map_err(|_| NetlinkError::Malformed)?;
@@ -120,13 +171,24 @@ impl Connection {
 
     fn receive(&mut self) -> Result<(Vec<Message>, bool), NetlinkError> {
         let mut messages = Vec::new();
+        let interrupted = self.receive_each(&mut |kind, payload| {
+            let payload = payload.to_vec();
+            messages.push(Message { kind, payload });
+            ControlFlow::Continue(())
+        })?;
+        Ok((messages, interrupted))
+    }
+
+    /// Gives each message of the answer to `take`, until that has enough; true = what was read changed meanwhile.
+    fn receive_each(&mut self, take: &mut dyn FnMut(u16, &[u8]) -> ControlFlow<()>) -> Result<bool, NetlinkError> {
         let mut interrupted = false;
         loop {
-            let (datagram, _) = match self.socket.recv_from_full() {
+            self.buffer.clear();
+            let length = match self.socket.recv(&mut self.buffer, 0) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 other => other.map_err(NetlinkError::Socket)?,
             };
-            let mut rest = datagram.as_slice();
+            let mut rest = self.buffer.get(..length).ok_or(NetlinkError::Malformed)?;
             while rest.len() >= HEADER {
                 let length = wire::u32_at(rest, 0).ok_or(NetlinkError::Malformed)? as usize;
                 let kind = wire::u16_at(rest, 4).ok_or(NetlinkError::Malformed)?;
@@ -140,19 +202,17 @@ impl Connection {
                 interrupted |= flags & NLM_F_DUMP_INTR != 0;
                 match kind {
                     NLMSG_NOOP => {}
-                    NLMSG_DONE => return status(payload, 4, flags).map(|()| (messages, interrupted)),
+                    NLMSG_DONE => return status(payload, 4, flags).map(|()| interrupted),
                     NLMSG_ERROR => {
                         // The refused request follows the errno, whole or only its header.
                         let echoed = match flags & NLM_F_CAPPED {
                             0 => wire::u32_at(payload, 4).map_or(HEADER, |length| length as usize),
                             _ => HEADER,
                         };
-                        return status(payload, 4 + wire::align(echoed), flags).map(|()| (messages, interrupted));
+                        return status(payload, 4 + wire::align(echoed), flags).map(|()| interrupted);
                     }
-                    _ => messages.push(Message {
-                        kind,
-                        payload: payload.to_vec(),
-                    }),
+                    _ if take(kind, payload).is_break() => return Ok(interrupted),
+                    _ => {}
                 }
             }
         }

@@ -7,6 +7,8 @@ use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 
+use super::mirror::Need;
+use super::socket::Connection;
 use super::wire::{self, Attributes};
 use super::{Message, NLM_F_CREATE, NLM_F_EXCL, Netlink, NetlinkError, emit};
 
@@ -16,8 +18,10 @@ const HEADER: usize = 8;
 impl Netlink {
     /// The IPv6 addresses of a device, in the kernel's order.
     pub async fn addresses6(&self, index: u32) -> Result<Vec<Address6>, NetlinkError> {
-        let messages = self.addresses(index, true).await?;
-        Ok(messages.iter().filter_map(|message| parse6(&message.payload)).collect())
+        let needs = [Need::Links, Need::Addresses6(index)];
+        self.hub
+            .read(&needs, move |mirror, now| mirror.addresses6(index, now))
+            .await
     }
 
     /// Whether a device has exactly this address with this prefix length.
@@ -48,18 +52,23 @@ impl Netlink {
     }
 
     async fn addresses(&self, index: u32, v6: bool) -> Result<Vec<Message>, NetlinkError> {
-        let mut payload = vec![0; HEADER];
-        payload[0] = wire::family(v6);
-        payload[4..8].copy_from_slice(&index.to_ne_bytes());
-        let mut messages = match self.dump(libc::RTM_GETADDR, payload).await {
-            // The device went since its index was looked up.
-            Err(error) if error.errno() == libc::ENODEV => Vec::new(),
-            other => other?,
-        };
-        messages
-            .retain(|message| message.kind == libc::RTM_NEWADDR && wire::u32_at(&message.payload, 4) == Some(index));
-        Ok(messages)
+        self.with_connection(move |connection| dump(connection, index, v6))
+            .await
     }
+}
+
+/// The addresses of a device.
+pub(super) fn dump(connection: &mut Connection, index: u32, v6: bool) -> Result<Vec<Message>, NetlinkError> {
+    let mut payload = vec![0; HEADER];
+    payload[0] = wire::family(v6);
+    payload[4..8].copy_from_slice(&index.to_ne_bytes());
+    let mut messages = match connection.dump(libc::RTM_GETADDR, &payload) {
+        // The device went since its index was looked up.
+        Err(error) if error.errno() == libc::ENODEV => Vec::new(),
+        other => other?,
+    };
+    messages.retain(|message| message.kind == libc::RTM_NEWADDR && wire::u32_at(&message.payload, 4) == Some(index));
+    Ok(messages)
 }
 
 fn message(index: u32, address: IpNet) -> AddressMessage {
@@ -82,7 +91,8 @@ fn local(payload: &[u8]) -> Option<(IpAddr, u8)> {
     Some((address, *payload.get(1)?))
 }
 
-fn parse6(payload: &[u8]) -> Option<Address6> {
+/// An IPv6 address out of `struct ifaddrmsg` and its attributes.
+pub(super) fn parse6(payload: &[u8]) -> Option<Address6> {
     let (IpAddr::V6(address), prefix_len) = local(payload)? else {
         return None;
     };

@@ -1,7 +1,8 @@
 //! Routes. A foreign route is kept as the kernel's own message, so that it comes back with every attribute.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::ControlFlow;
 
 use clatd_stages::net::Route;
 use clatd_stages::world::RouteAnswer;
@@ -12,6 +13,8 @@ use netlink_packet_route::route::{
     RouteType, RouteVia,
 };
 
+use super::mirror::{Mirror, Need};
+use super::socket::Connection;
 use super::wire::{self, Attribute, Attributes};
 use super::{Message, NLM_F_CREATE, NLM_F_EXCL, Netlink, NetlinkError, emit};
 
@@ -35,20 +38,68 @@ const RTNH_F_DEAD: u32 = 1;
 const RTNH_F_PERVASIVE: u32 = 2;
 const RTNH_F_ONLINK: u32 = 4;
 const RTNH_F_LINKDOWN: u32 = 16;
+/// The answer is the route of the table itself, not one made for the packet.
+const RTM_F_FIB_MATCH: u32 = 0x2000;
 /// What a user may set; the rest is the kernel's own account of the route's state.
 const SETTABLE_FLAGS: u32 = RTNH_F_PERVASIVE | RTNH_F_ONLINK;
 
+/// The names of devices by their indices.
+type Names<'a> = dyn Fn(u32) -> Option<String> + 'a;
+
 impl Netlink {
-    /// The unicast routes of a table, in the kernel's order.
-    pub async fn routes(&self, v6: bool, table: u32) -> Result<Vec<Route>, NetlinkError> {
-        self.dump_routes(v6, Some(table)).await
+    /// The unicast default routes of a table, in the kernel's order.
+    pub async fn defaults(&self, v6: bool, table: u32) -> Result<Vec<Route>, NetlinkError> {
+        let routes = if v6 { Need::Routes6 } else { Need::Defaults4(table) };
+        self.hub
+            .read(&[Need::Links, routes], move |mirror, _| mirror.defaults(v6, table))
+            .await
+    }
+
+    /// The IPv6 routes of a table that lead to a destination, by a device of that table.
+    pub(crate) async fn leading_to(
+        &self,
+        table: u32,
+        device: u32,
+        destination: Ipv6Addr,
+    ) -> Result<Vec<Route>, NetlinkError> {
+        // Where the kernel finds nothing but a default route, as nearly everywhere, no others need be looked for now; of
+        // those that come later there are events.
+        let among_all = !self.is_by_default(destination, device).await?;
+        self.hub.watch(destination, among_all).await?;
+        self.hub
+            .read(&[Need::Links, Need::Routes6], move |mirror, _| {
+                mirror.leading_to(table, destination)
+            })
+            .await
+    }
+
+    /// The unicast routes with the destination, table and protocol of this one.
+    pub(crate) async fn routes_like(&self, route: &Route) -> Result<Vec<Route>, NetlinkError> {
+        let v6 = matches!(route.destination, IpNet::V6(_));
+        let destination = route.destination.trunc();
+        let mut routes = if route.is_default() {
+            self.defaults(v6, route.table).await?
+        } else {
+            self.dump_routes(v6, Some(route.table), route.protocol).await?
+        };
+        routes.retain(|found| found.destination.trunc() == destination && found.protocol == route.protocol);
+        Ok(routes)
+    }
+
+    /// The unicast routes of a table with this destination, whoever made them. Goes through the whole table.
+    pub(crate) async fn routes_to(&self, route: &Route) -> Result<Vec<Route>, NetlinkError> {
+        let v6 = matches!(route.destination, IpNet::V6(_));
+        if route.is_default() {
+            return self.defaults(v6, route.table).await;
+        }
+        let (table, destination) = (route.table, route.destination.trunc());
+        let wanted = move |payload: &[u8]| Seen::destination_of(payload) == Some(destination);
+        self.dump_some(v6, Some(table), 0, wanted).await
     }
 
     /// The unicast routes of all tables with this protocol number.
     pub async fn routes_by_protocol(&self, v6: bool, protocol: u8) -> Result<Vec<Route>, NetlinkError> {
-        let mut routes = self.dump_routes(v6, None).await?;
-        routes.retain(|route| route.protocol == protocol);
-        Ok(routes)
+        self.dump_routes(v6, None, protocol).await
     }
 
     /// The route that a packet would take, by `device` if given; `None` = unreachable.
@@ -84,8 +135,10 @@ impl Netlink {
         if !matches!(message.payload.get(7), Some(&libc::RTN_UNICAST | &libc::RTN_LOCAL)) {
             return Ok(None);
         }
-        let names = self.names().await?;
-        let found = parse(message, &names).ok_or(NetlinkError::Malformed)?;
+        let payload = message.payload.clone();
+        let parse_now = move |mirror: &Mirror, _| parse(&payload, &|index| mirror.name(index));
+        let found = self.hub.read(&[Need::Links], parse_now).await?;
+        let found = found.ok_or(NetlinkError::Malformed)?;
         Ok(found.device.map(|device| RouteAnswer {
             device,
             gateway: found.gateway,
@@ -120,33 +173,207 @@ impl Netlink {
             .map(drop)
     }
 
-    async fn dump_routes(&self, v6: bool, table: Option<u32>) -> Result<Vec<Route>, NetlinkError> {
-        let mut payload = vec![0; HEADER];
-        payload[0] = wire::family(v6);
-        if let Some(table) = table {
-            wire::push(&mut payload, libc::RTA_TABLE, &table.to_ne_bytes());
-        }
-        let messages = match self.dump(libc::RTM_GETROUTE, payload).await {
-            // A table that was never used does not exist.
-            Err(error) if error.errno() == libc::ENOENT => return Ok(Vec::new()),
-            other => other?,
-        };
-        let names = self.names().await?;
-        let unicast = messages
-            .iter()
-            .filter(|message| message.payload.get(7) == Some(&libc::RTN_UNICAST));
-        let mut routes: Vec<_> = unicast.filter_map(|message| parse(message, &names)).collect();
-        routes.retain(|route| table.is_none_or(|table| route.table == table));
-        Ok(routes)
+    async fn dump_routes(&self, v6: bool, table: Option<u32>, protocol: u8) -> Result<Vec<Route>, NetlinkError> {
+        self.dump_some(v6, table, protocol, |_| true).await
     }
 
-    async fn names(&self) -> Result<BTreeMap<u32, String>, NetlinkError> {
-        Ok(self
-            .links()
-            .await?
-            .into_iter()
-            .map(|link| (link.index, link.name))
-            .collect())
+    async fn dump_some(
+        &self,
+        v6: bool,
+        table: Option<u32>,
+        protocol: u8,
+        wanted: impl Fn(&[u8]) -> bool + Send + 'static,
+    ) -> Result<Vec<Route>, NetlinkError> {
+        let messages = self
+            .with_connection(move |connection| dump(connection, v6, table, protocol, &wanted))
+            .await?;
+        let parse_all = move |mirror: &Mirror, _| {
+            let unicast = messages.iter().filter(|message| is_unicast(&message.payload));
+            let routes = unicast.filter_map(|message| parse(&message.payload, &|index| mirror.name(index)));
+            routes
+                .filter(|route| table.is_none_or(|table| route.table == table))
+                .filter(|route| protocol == 0 || route.protocol == protocol)
+                .collect()
+        };
+        self.hub.read(&[Need::Links], parse_all).await
+    }
+
+    /// Whether a packet to this destination by this device would take a default route.
+    async fn is_by_default(&self, destination: Ipv6Addr, device: u32) -> Result<bool, NetlinkError> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet6;
+        message.header.destination_prefix_length = 128;
+        message.header.flags = RouteFlags::from_bits_retain(RTM_F_FIB_MATCH);
+        message
+            .attributes
+            .push(RouteAttribute::Destination(RouteAddress::Inet6(destination)));
+        message.attributes.push(RouteAttribute::Oif(device));
+        match self.request(libc::RTM_GETROUTE, 0, emit(&message)).await {
+            Ok(messages) => Ok(messages
+                .iter()
+                .all(|message| message.payload.get(1).is_some_and(|length| *length == 0))),
+            // Not this way, then.
+            Err(NetlinkError::Kernel { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn is_unicast(payload: &[u8]) -> bool {
+    payload.get(7) == Some(&libc::RTN_UNICAST)
+}
+
+/// The routes of a table or of all, of a protocol or of all, that are wanted. The kernel leaves those of others out.
+fn dump(
+    connection: &mut Connection,
+    v6: bool,
+    table: Option<u32>,
+    protocol: u8,
+    wanted: &dyn Fn(&[u8]) -> bool,
+) -> Result<Vec<Message>, NetlinkError> {
+    let mut payload = vec![0; HEADER];
+    payload[0] = wire::family(v6);
+    payload[5] = protocol;
+    if let Some(table) = table {
+        wire::push(&mut payload, libc::RTA_TABLE, &table.to_ne_bytes());
+    }
+    match connection.dump_some(libc::RTM_GETROUTE, &payload, wanted) {
+        // A table that was never used does not exist.
+        Err(error) if error.errno() == libc::ENOENT => Ok(Vec::new()),
+        other => other,
+    }
+}
+
+/// The IPv6 default routes of all tables, and the routes to these destinations. The kernel cannot pick them out; all its
+/// routes pass by once, and none is kept.
+pub(super) fn dump6(
+    connection: &mut Connection,
+    destinations: &BTreeSet<Ipv6Addr>,
+) -> Result<Vec<Message>, NetlinkError> {
+    let leads_to = |payload: &[u8]| {
+        let Some(IpNet::V6(network)) = Seen::destination_of(payload) else {
+            return false;
+        };
+        destinations.iter().any(|destination| network.contains(destination))
+    };
+    let wanted = |payload: &[u8]| {
+        let is_default = payload.get(1).is_some_and(|length| *length == 0);
+        is_unicast(payload) && (is_default || !destinations.is_empty() && leads_to(payload))
+    };
+    dump(connection, true, None, 0, &wanted)
+}
+
+/// The IPv4 default routes of a table, with which the kernel begins. The connection is not to be used any more: it is left
+/// in the middle.
+pub(super) fn dump_defaults4(mut connection: Connection, table: u32) -> Result<Vec<Message>, NetlinkError> {
+    let mut payload = vec![0; HEADER];
+    payload[0] = wire::family(false);
+    wire::push(&mut payload, libc::RTA_TABLE, &table.to_ne_bytes());
+    let mut messages = Vec::new();
+    let take = |kind, payload: &[u8]| {
+        let Some(destination) = Seen::destination_of(payload) else {
+            return ControlFlow::Continue(());
+        };
+        // In the order of addresses; 0.0.0.0/8 and the like stand among them.
+        if !destination.addr().is_unspecified() {
+            return ControlFlow::Break(());
+        }
+        // A kernel without strict checking gives all tables.
+        if destination.prefix_len() == 0 && is_unicast(payload) && Seen::table_of(payload) == Some(table) {
+            let payload = payload.to_vec();
+            messages.push(Message { kind, payload });
+        }
+        ControlFlow::Continue(())
+    };
+    match connection.dump_until(libc::RTM_GETROUTE, &payload, take) {
+        Err(error) if error.errno() == libc::ENOENT => {}
+        other => other?,
+    }
+    Ok(messages)
+}
+
+/// A route as the kernel told it, with what tells it from others.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    pub(super) payload: Vec<u8>,
+    pub(super) table: u32,
+    pub(super) destination: IpNet,
+    pub(super) metric: u32,
+    pub(super) protocol: u8,
+    /// Its nexthop is an object of its own.
+    pub(super) object: bool,
+    device: Option<u32>,
+    gateway: Option<IpAddr>,
+    several: bool,
+}
+
+impl Seen {
+    pub(super) fn new(payload: Vec<u8>) -> Option<Self> {
+        let attributes = Attributes(payload.get(HEADER..)?);
+        let number = |kind| attributes.clone().find(|attribute| attribute.kind == kind)?.u32();
+        Some(Self {
+            table: Self::table_of(&payload)?,
+            destination: Self::destination_of(&payload)?,
+            metric: number(libc::RTA_PRIORITY).unwrap_or_default(),
+            protocol: *payload.get(5)?,
+            object: number(RTA_NH_ID).is_some(),
+            device: number(libc::RTA_OIF),
+            gateway: gateway(attributes.clone()),
+            several: attributes
+                .clone()
+                .any(|attribute| attribute.kind == libc::RTA_MULTIPATH),
+            payload,
+        })
+    }
+
+    fn table_of(payload: &[u8]) -> Option<u32> {
+        let named = Attributes(payload.get(HEADER..)?).find(|attribute| attribute.kind == libc::RTA_TABLE);
+        named
+            .and_then(|attribute| attribute.u32())
+            .or_else(|| payload.get(4).map(|&table| table.into()))
+    }
+
+    fn destination_of(payload: &[u8]) -> Option<IpNet> {
+        let any = match i32::from(*payload.first()?) {
+            libc::AF_INET => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            libc::AF_INET6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            _ => return None,
+        };
+        let mut attributes = Attributes(payload.get(HEADER..)?);
+        let named = attributes.find(|attribute| attribute.kind == libc::RTA_DST);
+        let address = named.and_then(|attribute| attribute.address()).unwrap_or(any);
+        Some(IpNet::new(address, *payload.get(1)?).ok()?.trunc())
+    }
+
+    pub(super) fn v6(&self) -> bool {
+        self.destination.addr().is_ipv6()
+    }
+
+    /// The index of its device; `None` = none, or several.
+    pub(super) fn only_device(&self) -> Option<u32> {
+        self.device.filter(|_| !self.several)
+    }
+
+    /// Several next hops, or an object in their place.
+    pub(super) fn is_complex(&self) -> bool {
+        self.several || self.object
+    }
+
+    /// Whether one can take the place of the other, or join it.
+    pub(super) fn is_rival(&self, other: &Self) -> bool {
+        let key = |seen: &Self| (seen.table, seen.destination, seen.metric);
+        key(self) == key(other)
+    }
+
+    /// Whether it is the same route, whatever its metrics and lifetime are.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let key = |seen: &Self| (seen.protocol, seen.device, seen.gateway);
+        self.is_rival(other) && key(self) == key(other)
+    }
+
+    pub(super) fn differs_by_lifetime_only(&self, other: &Self) -> bool {
+        let lasting = |seen: &Self| replay(&seen.payload, None, Expiry::Drop).ok();
+        lasting(self) == lasting(other)
     }
 }
 
@@ -243,11 +470,8 @@ fn address(address: IpAddr) -> RouteAddress {
     }
 }
 
-fn parse(message: &Message, names: &BTreeMap<u32, String>) -> Option<Route> {
-    if message.kind != libc::RTM_NEWROUTE {
-        return None;
-    }
-    let payload = &message.payload;
+/// A route out of `struct rtmsg` and its attributes; `names` are those of devices.
+pub(super) fn parse(payload: &[u8], names: &Names<'_>) -> Option<Route> {
     let v6 = match i32::from(*payload.first()?) {
         libc::AF_INET => false,
         libc::AF_INET6 => true,
@@ -297,9 +521,9 @@ fn parse(message: &Message, names: &BTreeMap<u32, String>) -> Option<Route> {
     Some(route)
 }
 
-fn next_hop(route: &mut Route, attribute: &Attribute<'_>, names: &BTreeMap<u32, String>) {
+fn next_hop(route: &mut Route, attribute: &Attribute<'_>, names: &Names<'_>) {
     match attribute.kind {
-        libc::RTA_OIF => route.device = attribute.u32().and_then(|index| names.get(&index).cloned()),
+        libc::RTA_OIF => route.device = attribute.u32().and_then(names),
         libc::RTA_GATEWAY => route.gateway = attribute.address(),
         // struct rtvia: address family, then the address.
         RTA_VIA => route.gateway = attribute.value.get(2..).and_then(wire::address),
@@ -339,11 +563,11 @@ fn next_hops(hops: &[u8]) -> impl Iterator<Item = (u32, Attributes<'_>)> {
 }
 
 /// A route with several next hops shows its first; all of them are in `raw`.
-fn first_next_hop(route: &mut Route, hops: &[u8], names: &BTreeMap<u32, String>) {
+fn first_next_hop(route: &mut Route, hops: &[u8], names: &Names<'_>) {
     let Some((index, attributes)) = next_hops(hops).next() else {
         return;
     };
-    route.device = names.get(&index).cloned();
+    route.device = names(index);
     for attribute in attributes {
         next_hop(route, &attribute, names);
     }

@@ -17,7 +17,6 @@ const HEADER: usize = 12;
 const NTF_PROXY: u8 = 8;
 const NTF_ROUTER: u8 = 0x80;
 const NDA_DST: u16 = 1;
-const NDA_IFINDEX: u16 = 8;
 const NDA_PROTOCOL: u16 = 12;
 
 /// An address that is answered for.
@@ -66,16 +65,17 @@ pub(crate) fn reachability(state: NeighbourState) -> Reachability {
 }
 
 impl Netlink {
-    /// The IPv6 neighbours of a device.
-    pub(crate) async fn neighbours(&self, index: u32) -> Result<Vec<Neighbour>, NetlinkError> {
+    /// What is known of one IPv6 neighbour of a device.
+    pub(crate) async fn neighbour(&self, index: u32, address: Ipv6Addr) -> Result<Option<Neighbour>, NetlinkError> {
         let mut payload = vec![0; HEADER];
         payload[0] = wire::family(true);
-        wire::push(&mut payload, NDA_IFINDEX, &index.to_ne_bytes());
-        let messages = self.dump(libc::RTM_GETNEIGH, payload).await?;
-        let own = messages
-            .iter()
-            .filter(|message| wire::u32_at(&message.payload, 4) == Some(index));
-        Ok(own.filter_map(parse_neighbour).collect())
+        payload[4..8].copy_from_slice(&index.to_ne_bytes());
+        wire::push(&mut payload, NDA_DST, &address.octets());
+        match self.request(libc::RTM_GETNEIGH, 0, payload).await {
+            Ok(messages) => Ok(messages.iter().find_map(|message| parse_neighbour(&message.payload))),
+            Err(error) if matches!(error.errno(), libc::ENOENT | libc::ENODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes the kernel ask a neighbour whether it is there, as if something were sent to it.
@@ -126,18 +126,19 @@ fn message(index: u32, address: Ipv6Addr) -> NeighbourMessage {
     message
 }
 
-fn parse_neighbour(message: &Message) -> Option<Neighbour> {
-    let flags = *message.payload.get(10)?;
-    if message.kind != libc::RTM_NEWNEIGH || flags & NTF_PROXY != 0 {
+/// An IPv6 neighbour out of `struct ndmsg` and its attributes; proxy entries are none.
+pub(super) fn parse_neighbour(payload: &[u8]) -> Option<Neighbour> {
+    let flags = *payload.get(10)?;
+    if flags & NTF_PROXY != 0 {
         return None;
     }
-    let mut attributes = Attributes(message.payload.get(HEADER..)?);
+    let mut attributes = Attributes(payload.get(HEADER..)?);
     let IpAddr::V6(address) = attributes.find(|attribute| attribute.kind == NDA_DST)?.address()? else {
         return None;
     };
     Some(Neighbour {
         address,
-        says: reachability(wire::u16_at(&message.payload, 8)?.into()),
+        says: reachability(wire::u16_at(payload, 8)?.into()),
         router: flags & NTF_ROUTER != 0,
     })
 }

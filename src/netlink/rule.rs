@@ -8,8 +8,9 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::RouteProtocol;
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 
+use super::mirror::Need;
 use super::wire::{self, Attributes};
-use super::{Message, NLM_F_CREATE, NLM_F_EXCL, Netlink, NetlinkError, emit};
+use super::{NLM_F_CREATE, NLM_F_EXCL, Netlink, NetlinkError, emit};
 
 /// Length of `struct fib_rule_hdr`.
 const HEADER: usize = 12;
@@ -43,10 +44,9 @@ pub(crate) struct FoundRule {
 impl Netlink {
     /// The rules of an IP version, in the kernel's order.
     pub(crate) async fn rules(&self, v6: bool) -> Result<Vec<FoundRule>, NetlinkError> {
-        let mut payload = vec![0; HEADER];
-        payload[0] = wire::family(v6);
-        let messages = self.dump(libc::RTM_GETRULE, payload).await?;
-        Ok(messages.iter().filter_map(parse).collect())
+        self.hub
+            .read(&[Need::Rules(v6)], move |mirror, _| mirror.rules(v6))
+            .await
     }
 
     /// Adds a rule; fails with `EEXIST` if there is the same.
@@ -94,8 +94,15 @@ fn message(rule: &Rule) -> RuleMessage {
     message
 }
 
-fn parse(message: &Message) -> Option<FoundRule> {
-    let payload = &message.payload;
+/// The request for all rules.
+pub(super) fn dump_of_all(v6: bool) -> Vec<u8> {
+    let mut payload = vec![0; HEADER];
+    payload[0] = wire::family(v6);
+    payload
+}
+
+/// A rule out of `struct fib_rule_hdr` and its attributes.
+pub(super) fn parse(payload: &[u8]) -> Option<FoundRule> {
     let v6 = i32::from(*payload.first()?) == libc::AF_INET6;
     let (dst_len, src_len) = (*payload.get(1)?, *payload.get(2)?);
     let mut rule = Rule {
@@ -138,6 +145,6 @@ fn parse(message: &Message) -> Option<FoundRule> {
     Some(FoundRule {
         rule,
         plain,
-        raw: payload.clone(),
+        raw: payload.to_vec(),
     })
 }

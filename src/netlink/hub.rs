@@ -1,0 +1,271 @@
+//! The task that owns the mirror: takes events in, dumps what a read needs and nobody asked for before, and answers.
+
+use std::io;
+use std::net::Ipv6Addr;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Duration, Instant, sleep_until};
+
+use super::change::Change;
+use super::events::{self, Event, EventSocket, Taken};
+use super::mirror::{Mirror, Need};
+use super::socket::{Connection, Message, NetlinkError};
+use super::{address, link, route, rule, with};
+
+/// After an overrun others are told to look at everything again; the next time not before this has passed, and after each
+/// further one twice as long.
+const SHORTEST_BACK_OFF: Duration = Duration::from_secs(1);
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(32);
+/// Keeps a socket that only gives errors from becoming a busy loop.
+const PAUSE: Duration = Duration::from_millis(150);
+
+pub(super) type Listener = Box<dyn FnMut(&Change) -> bool + Send + Sync>;
+type Reply = Box<dyn FnOnce(Result<(&Mirror, Instant), NetlinkError>) + Send + Sync>;
+
+enum Ask {
+    Read {
+        needs: Vec<Need>,
+        reply: Reply,
+    },
+    Watch {
+        destination: Ipv6Addr,
+        all: bool,
+        done: oneshot::Sender<()>,
+    },
+    Listen(Listener),
+    Take(Message),
+}
+
+/// A handle; the task ends with the last one.
+#[derive(Debug, Clone)]
+pub(super) struct Hub {
+    asks: mpsc::UnboundedSender<Ask>,
+}
+
+impl Hub {
+    /// Subscribes in the network namespace of the calling thread, and begins. Needs a runtime.
+    pub(super) fn start(connection: Arc<Mutex<Connection>>) -> io::Result<Self> {
+        let task = Task {
+            socket: EventSocket::open()?,
+            mirror: Mirror::default(),
+            connection,
+            listeners: Vec::new(),
+            more: false,
+            back_off: SHORTEST_BACK_OFF,
+            overran: None,
+            tell_all_at: None,
+        };
+        let (asks, asked) = mpsc::unbounded_channel();
+        tokio::spawn(task.run(asked));
+        Ok(Self { asks })
+    }
+
+    /// Reads from the mirror what is needed.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        needs: &[Need],
+        read: impl FnOnce(&Mirror, Instant) -> T + Send + Sync + 'static,
+    ) -> Result<T, NetlinkError> {
+        let (sender, answer) = oneshot::channel();
+        let reply: Reply = Box::new(move |result| {
+            // Whoever asked does not wait any more.
+            let _ = sender.send(result.map(|(mirror, now)| read(mirror, now)));
+        });
+        let needs = needs.to_vec();
+        self.ask(Ask::Read { needs, reply });
+        answer.await.map_err(|_| ended())?
+    }
+
+    /// Keeps the routes to this destination, too, from now on: those to come, or `all` that there are.
+    pub(super) async fn watch(&self, destination: Ipv6Addr, all: bool) -> Result<(), NetlinkError> {
+        let (sender, done) = oneshot::channel();
+        self.ask(Ask::Watch {
+            destination,
+            all,
+            done: sender,
+        });
+        done.await.map_err(|_| ended())
+    }
+
+    pub(super) fn listen(&self, listener: Listener) {
+        self.ask(Ask::Listen(listener));
+    }
+
+    /// Takes something in of which there was no event.
+    pub(super) fn take(&self, message: Message) {
+        self.ask(Ask::Take(message));
+    }
+
+    fn ask(&self, ask: Ask) {
+        // The task ends after the last handle only, or with the runtime.
+        let _ = self.asks.send(ask);
+    }
+}
+
+fn ended() -> NetlinkError {
+    NetlinkError::Socket(io::Error::other("the task that mirrors the network has ended"))
+}
+
+struct Task {
+    socket: EventSocket,
+    mirror: Mirror,
+    connection: Arc<Mutex<Connection>>,
+    listeners: Vec<Listener>,
+    /// There may be more events, of which the socket does not tell again.
+    more: bool,
+    back_off: Duration,
+    overran: Option<Instant>,
+    tell_all_at: Option<Instant>,
+}
+
+impl Task {
+    async fn run(mut self, mut asked: mpsc::UnboundedReceiver<Ask>) {
+        loop {
+            let due = self.tell_all_at;
+            tokio::select! {
+                biased;
+                ask = asked.recv() => match ask {
+                    Some(ask) => self.answer(ask).await,
+                    None => return,
+                },
+                () = std::future::ready(()), if self.more => self.follow().await,
+                () = self.socket.wait(), if !self.more => self.follow().await,
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    self.tell_all_at = None;
+                    self.tell(&Change::Anything);
+                }
+            }
+        }
+    }
+
+    async fn follow(&mut self) {
+        let taken = self.take_events();
+        self.more = taken.as_ref().is_ok_and(|more| *more);
+        if let Err(error) = taken {
+            tracing::warn!("cannot hear of changes of the network: {error}");
+            tokio::time::sleep(PAUSE).await;
+            self.lost_events();
+        }
+    }
+
+    async fn answer(&mut self, ask: Ask) {
+        match ask {
+            Ask::Read { needs, reply } => match self.provide(&needs).await {
+                Ok(()) => reply(Ok((&self.mirror, Instant::now()))),
+                Err(error) => reply(Err(error)),
+            },
+            Ask::Watch { destination, all, done } => {
+                if self.mirror.watch(destination, all)
+                    && let Err(error) = self.socket.watch(&self.mirror.watched())
+                {
+                    tracing::warn!("cannot hear of routes to {destination}: {error}");
+                }
+                let _ = done.send(());
+            }
+            Ask::Listen(listener) => self.listeners.push(listener),
+            Ask::Take(message) => {
+                let event = Event {
+                    kind: message.kind,
+                    flags: 0,
+                    payload: &message.payload,
+                };
+                for change in self.mirror.take(event, Instant::now()) {
+                    self.tell(&change);
+                }
+            }
+        }
+    }
+
+    /// Takes in all events, and what is missing then.
+    async fn provide(&mut self, needs: &[Need]) -> Result<(), NetlinkError> {
+        self.take_all_events()?;
+        // Events that come while something is dumped may make something else stale, but not for ever.
+        for _ in 0..8 {
+            let Some(missing) = needs.iter().copied().find(|need| !self.mirror.has(*need)) else {
+                return Ok(());
+            };
+            let messages = self.dump(missing).await?;
+            self.mirror.load(missing, messages, Instant::now());
+            self.take_all_events()?;
+        }
+        match needs.iter().all(|need| self.mirror.has(*need)) {
+            true => Ok(()),
+            false => Err(NetlinkError::Interrupted),
+        }
+    }
+
+    async fn dump(&self, need: Need) -> Result<Vec<Message>, NetlinkError> {
+        let connection = Arc::clone(&self.connection);
+        match need {
+            Need::Links => {
+                let dump = |connection: &mut Connection| connection.dump(libc::RTM_GETLINK, &link::dump_of_all());
+                with(connection, dump).await
+            }
+            Need::Addresses6(index) => with(connection, move |connection| address::dump(connection, index, true)).await,
+            Need::Rules(v6) => {
+                let dump =
+                    move |connection: &mut Connection| connection.dump(libc::RTM_GETRULE, &rule::dump_of_all(v6));
+                with(connection, dump).await
+            }
+            Need::Defaults4(table) => {
+                let dump = move |_: &mut Connection| {
+                    let alone = Connection::open(netlink_sys::protocols::NETLINK_ROUTE);
+                    route::dump_defaults4(alone.map_err(NetlinkError::Socket)?, table)
+                };
+                with(connection, dump).await
+            }
+            Need::Routes6 => {
+                let watched = self.mirror.watched();
+                with(connection, move |connection| route::dump6(connection, &watched)).await
+            }
+        }
+    }
+
+    fn take_all_events(&mut self) -> Result<(), NetlinkError> {
+        while self.take_events().map_err(NetlinkError::Socket)? {}
+        Ok(())
+    }
+
+    /// Takes in the events that are there; true = there may be more.
+    fn take_events(&mut self) -> io::Result<bool> {
+        let (mirror, now) = (&mut self.mirror, Instant::now());
+        let mut changes = Vec::new();
+        let taken = self.socket.take(|datagram| {
+            for event in events::messages(datagram) {
+                changes.extend(mirror.take(event, now));
+            }
+        })?;
+        for change in &changes {
+            self.tell(change);
+        }
+        match taken {
+            Taken::Datagrams(count) => Ok(count == EventSocket::BATCH),
+            Taken::Overrun => {
+                self.lost_events();
+                Ok(true)
+            }
+        }
+    }
+
+    /// Reads begin anew. That everything may be another now is told at once, but not for ever and ever.
+    fn lost_events(&mut self) {
+        let now = Instant::now();
+        self.mirror.forget();
+        let calm = self
+            .overran
+            .is_none_or(|last| now.duration_since(last) > LONGEST_BACK_OFF * 2);
+        self.overran = Some(now);
+        if calm {
+            self.back_off = SHORTEST_BACK_OFF;
+            self.tell_all_at = Some(now);
+        } else if self.tell_all_at.is_none() {
+            self.tell_all_at = Some(now + self.back_off);
+            self.back_off = (self.back_off * 2).min(LONGEST_BACK_OFF);
+        }
+    }
+
+    fn tell(&mut self, change: &Change) {
+        self.listeners.retain_mut(|listener| listener(change));
+    }
+}

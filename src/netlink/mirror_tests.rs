@@ -1,0 +1,328 @@
+//! Events as the kernel sends them, and what the mirror makes of them.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use clatd_stages::net::MAIN_TABLE;
+use tokio::time::{Duration, Instant};
+
+use super::change::Change;
+use super::events::Event;
+use super::mirror::{Mirror, Need};
+use super::socket::Message;
+use super::wire;
+
+const UP0: u32 = 3;
+const UP1: u32 = 4;
+
+fn link(index: u32, name: &str, up: bool) -> Vec<u8> {
+    let mut payload = vec![0; 16];
+    payload[4..8].copy_from_slice(&index.to_ne_bytes());
+    let flags = if up { libc::IFF_UP | libc::IFF_RUNNING } else { 0 };
+    payload[8..12].copy_from_slice(&flags.to_ne_bytes());
+    wire::push(&mut payload, libc::IFLA_IFNAME, format!("{name}\0").as_bytes());
+    wire::push(&mut payload, libc::IFLA_MTU, &1500u32.to_ne_bytes());
+    wire::push(&mut payload, libc::IFLA_CARRIER, &[u8::from(up)]);
+    payload
+}
+
+fn address(index: u32, address: &str, flags: u32, valid: u32) -> Vec<u8> {
+    let mut payload = vec![10, 64, 0, 0];
+    payload.extend(index.to_ne_bytes());
+    let address: Ipv6Addr = address.parse().unwrap();
+    wire::push(&mut payload, libc::IFA_ADDRESS, &address.octets());
+    wire::push(&mut payload, libc::IFA_FLAGS, &flags.to_ne_bytes());
+    let times = [valid, valid, 0, 0].map(u32::to_ne_bytes).concat();
+    wire::push(&mut payload, libc::IFA_CACHEINFO, &times);
+    payload
+}
+
+struct Route<'a> {
+    to: &'a str,
+    metric: u32,
+    gateway: &'a str,
+    device: u32,
+    expires: u32,
+}
+
+const DEFAULT: Route<'_> = Route {
+    to: "::/0",
+    metric: 1024,
+    gateway: "fe80::1",
+    device: UP0,
+    expires: 0,
+};
+
+impl Route<'_> {
+    fn payload(&self) -> Vec<u8> {
+        let to: ipnet::Ipv6Net = self.to.parse().unwrap();
+        let main = u8::try_from(MAIN_TABLE).unwrap();
+        let mut payload = vec![10, to.prefix_len(), 0, 0, main, 9, 0, libc::RTN_UNICAST, 0, 0, 0, 0];
+        wire::push(&mut payload, libc::RTA_TABLE, &MAIN_TABLE.to_ne_bytes());
+        if to.prefix_len() > 0 {
+            wire::push(&mut payload, libc::RTA_DST, &to.addr().octets());
+        }
+        wire::push(&mut payload, libc::RTA_PRIORITY, &self.metric.to_ne_bytes());
+        let gateway: Ipv6Addr = self.gateway.parse().unwrap();
+        wire::push(&mut payload, libc::RTA_GATEWAY, &gateway.octets());
+        wire::push(&mut payload, libc::RTA_OIF, &self.device.to_ne_bytes());
+        let times = [0, 0, self.expires, 0].map(u32::to_ne_bytes).concat();
+        wire::push(&mut payload, libc::RTA_CACHEINFO, &times);
+        payload
+    }
+}
+
+struct Bed {
+    mirror: Mirror,
+    now: Instant,
+}
+
+impl Bed {
+    /// Two devices; addresses of the first and IPv6 routes were asked for.
+    fn new() -> Self {
+        let now = Instant::now();
+        let mut mirror = Mirror::default();
+        let message = |payload| Message { kind: 0, payload };
+        let links = vec![message(link(UP0, "up0", true)), message(link(UP1, "up1", true))];
+        mirror.load(Need::Links, links, now);
+        mirror.load(Need::Addresses6(UP0), Vec::new(), now);
+        mirror.load(Need::Routes6, Vec::new(), now);
+        Self { mirror, now }
+    }
+
+    fn event(&mut self, kind: u16, flags: u16, payload: &[u8]) -> Vec<Change> {
+        self.mirror.take(Event { kind, flags, payload }, self.now)
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        let addresses = self.mirror.addresses6(UP0, self.now);
+        addresses.iter().map(|address| address.address.to_string()).collect()
+    }
+
+    fn gateways(&self) -> Vec<String> {
+        let routes = self.mirror.defaults(true, MAIN_TABLE);
+        let gateways = routes
+            .iter()
+            .filter_map(|route| Some((route.gateway?, route.device.clone()?)));
+        gateways
+            .map(|(gateway, device)| format!("{gateway} {device}"))
+            .collect()
+    }
+}
+
+fn is_news(changes: &[Change]) -> bool {
+    changes.iter().any(|change| match change {
+        Change::Address { news, .. } => *news,
+        Change::Link(change) => change.news,
+        _ => true,
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_advertisement_that_says_nothing_new_is_no_news() {
+    let mut bed = Bed::new();
+    let new = address(UP0, "2001:db8::1", 0, 3600);
+    assert!(is_news(&bed.event(libc::RTM_NEWADDR, 0, &new)));
+    bed.now += Duration::from_secs(60);
+    assert_eq!(
+        bed.mirror.addresses6(UP0, bed.now)[0].valid_s,
+        Some(3540),
+        "it grows old"
+    );
+    assert!(!is_news(&bed.event(libc::RTM_NEWADDR, 0, &new)), "its life begins anew");
+    assert_eq!(bed.mirror.addresses6(UP0, bed.now)[0].valid_s, Some(3600));
+    let shorter = address(UP0, "2001:db8::1", 0, 600);
+    assert!(is_news(&bed.event(libc::RTM_NEWADDR, 0, &shorter)), "it ends sooner");
+    let deprecated = address(UP0, "2001:db8::1", libc::IFA_F_DEPRECATED, 600);
+    assert!(is_news(&bed.event(libc::RTM_NEWADDR, 0, &deprecated)));
+    let unasked = address(UP1, "2001:db8:1::1", 0, 3600);
+    assert!(
+        is_news(&bed.event(libc::RTM_NEWADDR, 0, &unasked)),
+        "nobody asked for them, but it is new"
+    );
+    assert!(!is_news(&bed.event(libc::RTM_NEWADDR, 0, &unasked)));
+    assert!(!bed.mirror.has(Need::Addresses6(UP1)), "there may be others");
+}
+
+#[test]
+fn addresses_stand_in_the_kernels_order() {
+    let mut bed = Bed::new();
+    for text in ["fe80::1", "2001:db8::1", "2001:db8::2"] {
+        bed.event(libc::RTM_NEWADDR, 0, &address(UP0, text, 0, u32::MAX));
+    }
+    assert_eq!(bed.addresses(), ["2001:db8::2", "2001:db8::1", "fe80::1"]);
+    let gone = address(UP0, "2001:db8::2", 0, 0);
+    assert!(is_news(&bed.event(libc::RTM_DELADDR, 0, &gone)));
+    assert!(!is_news(&bed.event(libc::RTM_DELADDR, 0, &gone)));
+    assert_eq!(bed.addresses(), ["2001:db8::1", "fe80::1"]);
+}
+
+#[test]
+fn default_routes_come_and_go() {
+    let mut bed = Bed::new();
+    let second = Route {
+        gateway: "fe80::2",
+        ..DEFAULT
+    };
+    let better = Route {
+        metric: 100,
+        device: UP1,
+        ..DEFAULT
+    };
+    for route in [&DEFAULT, &second, &better] {
+        assert!(is_news(&bed.event(libc::RTM_NEWROUTE, 0, &route.payload())));
+    }
+    assert_eq!(bed.gateways(), ["fe80::1 up1", "fe80::1 up0", "fe80::2 up0"]);
+    let refreshed = Route {
+        expires: 1000,
+        ..DEFAULT
+    };
+    assert_eq!(
+        bed.event(libc::RTM_NEWROUTE, 0, &refreshed.payload()),
+        [],
+        "a life that begins anew is no news"
+    );
+    assert!(is_news(&bed.event(libc::RTM_DELROUTE, 0, &DEFAULT.payload())));
+    assert_eq!(bed.event(libc::RTM_DELROUTE, 0, &DEFAULT.payload()), []);
+    assert_eq!(bed.gateways(), ["fe80::1 up1", "fe80::2 up0"]);
+    let instead = Route {
+        gateway: "fe80::3",
+        ..DEFAULT
+    };
+    bed.event(libc::RTM_NEWROUTE, 0x100, &instead.payload());
+    assert_eq!(bed.gateways(), ["fe80::1 up1", "fe80::3 up0"]);
+}
+
+#[test]
+fn what_is_not_simple_is_read_again() {
+    for flags in [0x100, 0x800] {
+        let mut bed = Bed::new();
+        for gateway in ["fe80::1", "fe80::2"] {
+            bed.event(libc::RTM_NEWROUTE, 0, &Route { gateway, ..DEFAULT }.payload());
+        }
+        bed.event(
+            libc::RTM_NEWROUTE,
+            flags,
+            &Route {
+                gateway: "fe80::3",
+                ..DEFAULT
+            }
+            .payload(),
+        );
+        assert!(!bed.mirror.has(Need::Routes6), "{flags:#x}");
+    }
+}
+
+#[test]
+fn other_routes_are_left() {
+    let mut bed = Bed::new();
+    let foreign = Route {
+        to: "2001:db8::/32",
+        ..DEFAULT
+    }
+    .payload();
+    assert_eq!(bed.event(libc::RTM_NEWROUTE, 0, &foreign), []);
+    let destination = "2001:db8:64::1".parse().unwrap();
+    assert!(bed.mirror.watch(destination, false));
+    assert!(bed.mirror.has(Need::Routes6), "only what is to come is watched for");
+    assert!(is_news(&bed.event(libc::RTM_NEWROUTE, 0, &foreign)));
+    let leading = bed.mirror.leading_to(MAIN_TABLE, destination);
+    assert_eq!(leading.len(), 1);
+    assert!(leading[0].destination.contains(&IpAddr::V6(destination)));
+    assert_eq!(bed.gateways(), [""; 0], "it is no default route");
+}
+
+#[test]
+fn a_device_that_goes_takes_its_routes_with_it() {
+    let mut bed = Bed::new();
+    for device in [UP0, UP1] {
+        bed.event(libc::RTM_NEWROUTE, 0, &Route { device, ..DEFAULT }.payload());
+    }
+    // As where net.ipv6.route.skip_notify_on_dev_down is 1.
+    bed.event(libc::RTM_NEWLINK, 0, &link(UP0, "up0", false));
+    assert_eq!(bed.gateways(), ["fe80::1 up1"]);
+    bed.event(libc::RTM_NEWADDR, 0, &address(UP0, "2001:db8::1", 0, 3600));
+    assert!(is_news(&bed.event(libc::RTM_DELLINK, 0, &link(UP0, "up0", false))));
+    assert_eq!(bed.mirror.link("up0"), None);
+    assert_eq!(bed.addresses(), [""; 0]);
+    // The same name comes back under another index, and an index under another name.
+    bed.event(libc::RTM_NEWLINK, 0, &link(9, "up0", true));
+    assert_eq!(bed.mirror.link("up0").unwrap().index, 9);
+    bed.event(libc::RTM_NEWLINK, 0, &link(UP0, "other", true));
+    assert!(!bed.mirror.has(Need::Addresses6(UP0)), "they are another device's");
+}
+
+#[test]
+fn a_device_that_is_renamed_keeps_what_it_has() {
+    let mut bed = Bed::new();
+    bed.event(libc::RTM_NEWROUTE, 0, &DEFAULT.payload());
+    let changes = bed.event(libc::RTM_NEWLINK, 0, &link(UP0, "wan", true));
+    let [Change::Link(change)] = changes.as_slice() else {
+        panic!("{changes:?}")
+    };
+    assert_eq!(
+        (change.link.name.as_str(), change.former_name.as_deref()),
+        ("wan", Some("up0"))
+    );
+    assert_eq!(bed.gateways(), ["fe80::1 wan"]);
+}
+
+#[test]
+fn bridges_and_wireless_events_change_no_device() {
+    let mut bed = Bed::new();
+    let mut port = link(UP0, "up0", true);
+    port[0] = 7;
+    assert_eq!(
+        bed.event(libc::RTM_DELLINK, 0, &port),
+        [],
+        "AF_BRIDGE: it left a bridge"
+    );
+    let mut wireless = link(UP0, "up0", true)[..16].to_vec();
+    wire::push(&mut wireless, libc::IFLA_IFNAME, b"up0\0");
+    wire::push(&mut wireless, libc::IFLA_CARRIER, &[1]);
+    assert!(!is_news(&bed.event(libc::RTM_NEWLINK, 0, &wireless)));
+    assert_eq!(bed.mirror.link("up0").unwrap().mtu, 1500);
+}
+
+#[test]
+fn a_lost_carrier_is_seen_on_its_routes() {
+    let mut bed = Bed::new();
+    bed.event(libc::RTM_NEWROUTE, 0, &DEFAULT.payload());
+    assert!(!bed.mirror.defaults(true, MAIN_TABLE)[0].dead);
+    let mut without = link(UP0, "up0", true);
+    let last = without.len() - 4;
+    without[last] = 0;
+    assert!(is_news(&bed.event(libc::RTM_NEWLINK, 0, &without)));
+    assert!(bed.mirror.defaults(true, MAIN_TABLE)[0].dead);
+}
+
+#[test]
+fn after_lost_events_all_is_read_again() {
+    let mut bed = Bed::new();
+    bed.mirror.watch("2001:db8:64::1".parse().unwrap(), true);
+    bed.mirror.forget();
+    for need in [
+        Need::Links,
+        Need::Routes6,
+        Need::Rules(true),
+        Need::Defaults4(MAIN_TABLE),
+    ] {
+        assert!(!bed.mirror.has(need), "{need:?}");
+    }
+    assert_eq!(bed.mirror.watched().len(), 1, "what is watched for is ours to know");
+}
+
+#[test]
+fn events_that_end_early_are_left() {
+    let whole = [
+        (libc::RTM_NEWLINK, link(UP0, "up0", true)),
+        (libc::RTM_NEWADDR, address(UP0, "2001:db8::1", 0, 3600)),
+        (libc::RTM_NEWROUTE, DEFAULT.payload()),
+        (libc::RTM_NEWRULE, vec![10; 12]),
+        (libc::RTM_NEWNEIGH, vec![10; 12]),
+    ];
+    for (kind, payload) in whole {
+        for length in 0..payload.len() {
+            Bed::new().event(kind, 0, &payload[..length]);
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The network, mirrored once: what the kernel has is dumped where somebody asks for it, kept up to date by the kernel's
+//! own events, and read from memory. Nobody else in the daemon speaks rtnetlink.
+//!
+//! ```text
+//!  kernel --events, filtered by the kernel itself--> EventSocket --> Mirror --Change--> whoever listens
+//!         <--dumps, filtered-- Hub <--reads-- Netlink (world, kernel, ra, dhcp6)
+//!         <--requests, look-ups-------------- Netlink
+//! ```
+//!
+//! A read takes in all events before it answers. The kernel queues the events of a change before the change returns, so a
+//! read after a change sees it, whoever made it.
+//!
+//! All netlink types stay behind this module: it takes and gives those of `clatd_stages::net`. Messages of ours are built
+//! with `netlink-packet-route`; what the kernel has is read attribute by attribute ([`wire`]), because a route must come
+//! back with every byte that it had, and because an attribute that the crate cannot parse must not hide the object that
+//! bears it.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use netlink_packet_core::Emitable;
+
+mod address;
+mod change;
+mod events;
+mod hub;
+mod link;
+mod mirror;
+#[cfg(test)]
+mod mirror_tests;
+mod neighbour;
+mod nftables;
+mod route;
+mod rule;
+mod socket;
+pub(crate) mod wire;
+
+pub(crate) use change::{Change, LinkChange};
+use hub::Hub;
+pub(crate) use neighbour::{ProxyNeighbour, Reachability};
+pub(crate) use nftables::{NftChange, NftEvent, nft_events, table_exists};
+pub(crate) use route::{gateways, raw_of, same};
+pub(crate) use rule::FoundRule;
+pub use socket::NetlinkError;
+use socket::{Connection, Message, NLM_F_CREATE, NLM_F_EXCL};
+
+/// The network of one namespace. Clones share everything.
+///
+/// The kernel runs one dump at a time on a socket, so requests take turns; they run on tokio's blocking threads, since the
+/// kernel may make any of them wait for its lock.
+#[derive(Debug, Clone)]
+pub struct Netlink {
+    connection: Arc<Mutex<Connection>>,
+    hub: Hub,
+}
+
+impl Netlink {
+    /// Opens the network namespace of the calling thread. Needs a runtime.
+    pub fn open() -> io::Result<Self> {
+        let connection = Connection::open(netlink_sys::protocols::NETLINK_ROUTE)?;
+        let connection = Arc::new(Mutex::new(connection));
+        let hub = Hub::start(Arc::clone(&connection))?;
+        Ok(Self { connection, hub })
+    }
+
+    /// Tells `listener` of every change from now on, until it says `false`. It is called by the hub, which waits for it.
+    pub(crate) fn listen(&self, listener: impl FnMut(&Change) -> bool + Send + Sync + 'static) {
+        self.hub.listen(Box::new(listener));
+    }
+
+    async fn dump(&self, kind: u16, payload: Vec<u8>) -> Result<Vec<Message>, NetlinkError> {
+        self.with_connection(move |connection| connection.dump(kind, &payload))
+            .await
+    }
+
+    async fn request(&self, kind: u16, flags: u16, payload: Vec<u8>) -> Result<Vec<Message>, NetlinkError> {
+        self.with_connection(move |connection| connection.request(kind, flags, &payload))
+            .await
+    }
+
+    async fn with_connection<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, NetlinkError> + Send + 'static,
+    ) -> Result<T, NetlinkError> {
+        with(Arc::clone(&self.connection), work).await
+    }
+}
+
+async fn with<T: Send + 'static>(
+    connection: Arc<Mutex<Connection>>,
+    work: impl FnOnce(&mut Connection) -> Result<T, NetlinkError> + Send + 'static,
+) -> Result<T, NetlinkError> {
+    let work = move || work(&mut connection.lock().unwrap_or_else(PoisonError::into_inner));
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| NetlinkError::Socket(io::Error::other(error)))?
+}
+
+/// A message as bytes.
+fn emit(message: &impl Emitable) -> Vec<u8> {
+    let mut buffer = vec![0; message.buffer_len()];
+    message.emit(&mut buffer);
+    buffer
+}

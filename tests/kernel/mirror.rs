@@ -1,0 +1,145 @@
+//! The mirror of the network is what the kernel has, whatever happened to it.
+
+use std::collections::BTreeSet;
+
+use clatd_stages::world::World;
+
+use crate::support::{in_namespace, json, sh};
+
+/// A small generator of numbers that a seed repeats (splitmix64).
+struct Dice(u64);
+
+impl Dice {
+    fn of(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % end
+    }
+}
+
+/// One thing that may happen to a host; much of it fails, which is as good.
+fn event(dice: &mut Dice) -> String {
+    let device = ["up0", "isp0", "up1", "isp1"][dice.of(4) as usize];
+    let (gateway, metric) = (dice.of(3) + 1, [0, 100, 1024][dice.of(3) as usize]);
+    let verb = ["add", "append", "replace", "del", "add", "del"][dice.of(6) as usize];
+    let default = format!("ip -6 route {verb} default via fe80::{gateway} dev {device} metric {metric}");
+    let table = ["", "table 77"][dice.of(2) as usize];
+    match dice.of(14) {
+        0..=3 => format!("{default} {table}"),
+        4 => format!("{default} proto ra expires 100"),
+        5 => format!(
+            "ip -6 route {verb} default metric {metric} nexthop via fe80::{gateway} dev up0 nexthop via fe80::9 dev {device}"
+        ),
+        6 => format!("ip -6 route del default {table}"),
+        7 => format!("ip link set {device} down; ip link set {device} up"),
+        8 => format!("ip link set {device} down"),
+        9 => format!("ip link set {device} up"),
+        10 => format!("ip -4 route {verb} default via 192.0.2.{gateway} dev {device} metric {metric} {table}"),
+        11 => format!(
+            "ip addr {} 192.0.2.{}/24 dev {device}",
+            ["add", "del"][dice.of(2) as usize],
+            gateway + 10
+        ),
+        12 => format!(
+            "ip addr {} 2001:db8:{gateway}::7/64 dev {device} nodad",
+            ["add", "del"][dice.of(2) as usize]
+        ),
+        _ => format!(
+            "ip link set {device} mtu {}; ip -6 rule {verb} priority {metric} from 2001:db8:{gateway}::/48",
+            1400 + gateway
+        ),
+    }
+}
+
+fn routes_of_kernel(version: &str, table: u32) -> Vec<String> {
+    let list = format!("ip -j {version} route show default table {table} 2>/dev/null");
+    let listed = json(&format!("listed=$({list}) && echo \"$listed\" || echo '[]'"));
+    let mut routes = Vec::new();
+    for route in listed.as_array().unwrap() {
+        let first = route["nexthops"].get(0).unwrap_or(route);
+        let word = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
+        routes.push(format!(
+            "{} {} {}",
+            word(&first["gateway"]),
+            word(&first["dev"]),
+            route["metric"].as_u64().unwrap_or(0)
+        ));
+    }
+    routes
+}
+
+#[test]
+fn whatever_happens_it_is_what_the_kernel_has() {
+    let seed = std::env::var("CLATD_SEED").map_or(464, |text| text.parse().expect("CLATD_SEED is a number"));
+    in_namespace(move |bed| async move {
+        sh("ip link add up1 type veth peer name isp1; ip link set up1 up; ip link set isp1 up");
+        let mut dice = Dice(seed);
+        let mut done = Vec::new();
+        for _ in 0..150 {
+            let event = event(&mut dice);
+            done.push(event.clone());
+            let _ = std::process::Command::new("sh").arg("-c").arg(&event).output().unwrap();
+            if dice.of(3) > 0 {
+                continue;
+            }
+            let context = || format!("seed {seed}, after\n{}", done.join("\n"));
+            for (v6, version) in [(true, "-6"), (false, "-4")] {
+                for table in [254, 77] {
+                    let routes = match v6 {
+                        true => bed.world.routes6(table).await.unwrap(),
+                        false => bed.world.routes4(table).await.unwrap(),
+                    };
+                    let mirrored: Vec<String> = routes
+                        .iter()
+                        .map(|route| {
+                            let gateway = route.gateway.map_or("-".to_owned(), |gateway| gateway.to_string());
+                            format!("{gateway} {} {}", route.device.as_deref().unwrap_or("-"), route.metric)
+                        })
+                        .collect();
+                    assert_eq!(
+                        mirrored,
+                        routes_of_kernel(version, table),
+                        "IP{version} table {table}, {}",
+                        context()
+                    );
+                }
+            }
+            for device in ["up0", "up1", "isp1"] {
+                let addresses = bed.world.addresses6(device).await.unwrap();
+                let mirrored: Vec<String> = addresses.iter().map(|address| address.address.to_string()).collect();
+                let listed = json(&format!("ip -j -6 addr show dev {device}"));
+                let infos = listed[0]["addr_info"].as_array().cloned().unwrap_or_default();
+                let kernel: Vec<String> = infos
+                    .iter()
+                    .filter_map(|info| Some(info["local"].as_str()?.to_owned()))
+                    .collect();
+                assert_eq!(mirrored, kernel, "{device}, {}", context());
+            }
+            let links: BTreeSet<(String, u32, bool)> = bed
+                .world
+                .links()
+                .await
+                .unwrap()
+                .into_iter()
+                .map(|link| (link.name, link.mtu, link.up))
+                .collect();
+            let listed = json("ip -j link");
+            let kernel: BTreeSet<(String, u32, bool)> = listed
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|link| {
+                    let flags = link["flags"].as_array().unwrap();
+                    (
+                        link["ifname"].as_str().unwrap().to_owned(),
+                        u32::try_from(link["mtu"].as_u64().unwrap()).unwrap(),
+                        flags.iter().any(|flag| flag == "UP"),
+                    )
+                })
+                .collect();
+            assert_eq!(links, kernel, "{}", context());
+        }
+    });
+}
