@@ -23,6 +23,7 @@ use tokio::task::AbortHandle;
 use crate::kernel::{Holds, Netlink, command, ip6tables, nft, sysctl};
 use crate::probe;
 use crate::ra::{RaWatch, Snapshot};
+use crate::status::SilentPlats;
 
 #[cfg(feature = "dbus")]
 mod bus;
@@ -59,6 +60,7 @@ pub struct SystemWorld {
     #[cfg(feature = "dbus")]
     managers: bus::Managers,
     silent: SilentRouters,
+    silent_plats: SilentPlats,
     _asking: Option<Arc<Task>>,
     notify: Notify,
 }
@@ -93,6 +95,7 @@ impl SystemWorld {
             #[cfg(feature = "dbus")]
             managers: bus::Managers::new(Arc::clone(&notify)),
             silent: SilentRouters::default(),
+            silent_plats: SilentPlats::default(),
             _asking: None,
             notify,
         }
@@ -111,6 +114,12 @@ impl SystemWorld {
         let asking = tokio::spawn(routers::ask_again(self.netlink.clone(), silent.clone()));
         self.silent = silent;
         self._asking = Some(Arc::new(Task(asking.abort_handle())));
+        self
+    }
+
+    /// Avoids these PLATs.
+    pub fn avoiding_plats(mut self, silent: SilentPlats) -> Self {
+        self.silent_plats = silent;
         self
     }
 
@@ -276,6 +285,10 @@ impl World for SystemWorld {
             return Ok(false);
         };
         Ok(self.silent.is_the_last(index, gateway))
+    }
+
+    async fn is_plat_silent(&self, device: &str, gateway: Option<IpAddr>, prefix: Pref64) -> Result<bool, WorldError> {
+        Ok(self.silent_plats.contains(device, gateway, prefix))
     }
 
     async fn sysctl(&self, key: &str) -> Result<Option<String>, WorldError> {

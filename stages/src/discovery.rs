@@ -16,7 +16,7 @@ use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_erro
 use crate::vrf;
 use crate::world::{DnsAnswer, World, WorldError};
 
-pub use check::{Checked, check};
+pub use check::{Checked, check, plat_translates};
 
 /// The well-known IPv4-only name (RFC 7050 section 2.2).
 pub const WELL_KNOWN_NAME: &str = "ipv4only.arpa.";
