@@ -19,7 +19,7 @@ LAB_COMMANDS=(
 # Programs that the lab runs, and their packages, whose installation would change how this machine itself is connected
 # (resolv.conf, services that take the devices over). They are unpacked into this folder instead.
 UNPACKED=$REPO/target/lab-programs
-UNPACKED_PROGRAMS=(systemd-resolved:systemd-resolved resolvectl:systemd-resolved NetworkManager:network-manager nmcli:network-manager)
+UNPACKED_PROGRAMS=(systemd-resolved:systemd-resolved resolvectl:systemd-resolved NetworkManager:network-manager nmcli:network-manager prometheus:prometheus promtool:prometheus)
 # What scripts/vm needs, besides what it unpacks.
 VM_COMMANDS=(qemu-system-x86_64:qemu-system-x86 modprobe:kmod cpio:cpio xz:xz-utils zstd:zstd)
 # What only building and checking need.

@@ -4,7 +4,11 @@
 //! -> {"request":"status"}     <- {"version":1,"clatd":"1.0.0","instances":[...]}
 //! -> {"request":"doctor"}     <- {"version":1,"wrong":false,"instances":[...]}
 //! -> {"request":"reload"}     <- {"ok":true}   or   {"error":"..."}
+//! -> {"request":"events"}     <- an object for each event, for as long as the client listens
 //! ```
+//!
+//! Root (and the user that the daemon runs as) may ask for everything; the members of `control-group` for what changes
+//! nothing. Who asks is told by the kernel, not by the client.
 //!
 //! Clients are served side by side, each for a limited time and number of bytes; where there are too many, a new one
 //! takes the place of the one that has kept us waiting for longest. So a slow or rude one harms nobody but itself.
@@ -18,17 +22,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clatd_stages::world::World;
+use nix::unistd::Group;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::doctor::diagnose;
-use crate::status::Board;
+use crate::status::{Board, FOLLOWERS};
 use crate::trusted;
 
 /// Name of the socket in the runtime directory.
@@ -92,7 +98,7 @@ impl Drop for Control {
 }
 
 /// Opens the socket. A leftover of a killed daemon is replaced: the caller holds the lock of the directory.
-pub fn open(runtime_dir: &Path, sources: Sources) -> io::Result<Control> {
+pub fn open(runtime_dir: &Path, sources: Sources, group: Option<&str>) -> io::Result<Control> {
     let path = runtime_dir.join(SOCKET);
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -100,8 +106,23 @@ pub fn open(runtime_dir: &Path, sources: Sources) -> io::Result<Control> {
     }
     let listener = UnixListener::bind(&path)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    if let Some(group) = group {
+        admit(group, runtime_dir, &path)?;
+    }
     let task = tokio::spawn(accept(listener, sources));
     Ok(Control { path, task })
+}
+
+/// Lets the members of a group reach the socket, and nothing else in its directory.
+fn admit(group: &str, runtime_dir: &Path, socket: &Path) -> io::Result<()> {
+    let found = Group::from_name(group)?;
+    let found = found.ok_or_else(|| io::Error::other(format!("there is no group {group} (control-group)")))?;
+    let id = Some(found.gid.as_raw());
+    for (path, mode) in [(runtime_dir, 0o710), (socket, 0o660)] {
+        std::os::unix::fs::chown(path, None, id)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    }
+    Ok(())
 }
 
 async fn accept(listener: UnixListener, sources: Sources) {
@@ -163,6 +184,8 @@ impl Waiting {
 }
 
 async fn serve(client: UnixStream, number: u64, waiting: &Waiting, sources: &Sources) -> io::Result<()> {
+    let user = client.peer_cred()?.uid();
+    let may_change = user == 0 || user == nix::unistd::geteuid().as_raw();
     let (read, mut write) = client.into_split();
     let mut read = BufReader::new(read);
     loop {
@@ -173,10 +196,17 @@ async fn serve(client: UnixStream, number: u64, waiting: &Waiting, sources: &Sou
             return Ok(());
         }
         let whole = line.ends_with(b"\n");
-        let answer = if whole {
-            answer(&line, sources).await
+        let asked = if whole {
+            request(&line)
         } else {
-            json!({"error": format!("a request is one line of JSON of {LONGEST_REQUEST} bytes at most")})
+            Err(format!(
+                "a request is one line of JSON of {LONGEST_REQUEST} bytes at most"
+            ))
+        };
+        let answer = match asked.as_deref() {
+            Ok("events") => return follow(&mut read, &mut write, sources).await,
+            Ok(word) => answer(word, may_change, sources).await,
+            Err(problem) => json!({ "error": problem }),
         };
         let mut text = answer.to_string();
         text.push('\n');
@@ -187,16 +217,26 @@ async fn serve(client: UnixStream, number: u64, waiting: &Waiting, sources: &Sou
     }
 }
 
-async fn answer(line: &[u8], sources: &Sources) -> Value {
+/// The word that a line asks for, or what is wrong with it.
+fn request(line: &[u8]) -> Result<String, String> {
     // Serde would take a list of values for an object, too.
     if !line.trim_ascii_start().starts_with(b"{") {
-        return json!({"error": "not a request: expected an object as in {\"request\":\"status\"}"});
+        return Err("not a request: expected an object as in {\"request\":\"status\"}".into());
     }
-    match serde_json::from_slice(line).map(|Request { request }| request) {
-        Err(error) => json!({"error": format!("not a request: {error}")}),
-        Ok(word) if word == "status" => sources.board.document(),
-        Ok(word) if word == "doctor" => doctor(sources).await,
-        Ok(word) if word == "reload" => {
+    let parsed: Result<Request, _> = serde_json::from_slice(line);
+    parsed
+        .map(|asked| asked.request)
+        .map_err(|error| format!("not a request: {error}"))
+}
+
+async fn answer(word: &str, may_change: bool, sources: &Sources) -> Value {
+    match word {
+        "status" => {
+            serde_json::to_value(sources.board.document()).unwrap_or_else(|error| json!({"error": error.to_string()}))
+        }
+        "doctor" => doctor(sources).await,
+        "reload" if !may_change => json!({"error": "only root may change anything"}),
+        "reload" => {
             let (reply, replied) = oneshot::channel();
             let asked = sources.reloads.send(reply).await.is_ok();
             match replied.await {
@@ -205,8 +245,38 @@ async fn answer(line: &[u8], sources: &Sources) -> Value {
                 _ => json!({"error": "the daemon is stopping"}),
             }
         }
-        Ok(word) => json!({"error": format!("unknown request `{word}`, expected `status`, `doctor` or `reload`")}),
+        _ => json!({"error": format!("unknown request `{word}`, expected `status`, `doctor`, `events` or `reload`")}),
     }
+}
+
+/// Sends events until the client goes away. It may lag behind for so long as events are kept for it.
+async fn follow(
+    read: &mut (impl AsyncRead + Unpin),
+    write: &mut (impl AsyncWrite + Unpin),
+    sources: &Sources,
+) -> io::Result<()> {
+    let Some(mut events) = sources.board.events() else {
+        let refusal = json!({"error": format!("{FOLLOWERS} clients follow the events already")});
+        return send(write, &refusal).await;
+    };
+    let mut byte = [0; 1];
+    loop {
+        let line = tokio::select! {
+            // Whatever it says now, it says that it has heard enough.
+            _ = read.read(&mut byte) => return Ok(()),
+            event = events.recv() => match event {
+                Ok(event) => serde_json::to_value(event).map_err(io::Error::other)?,
+                Err(RecvError::Lagged(lost)) => json!({ "lost": lost }),
+                Err(RecvError::Closed) => return Ok(()),
+            },
+        };
+        send(write, &line).await?;
+    }
+}
+
+async fn send(write: &mut (impl AsyncWrite + Unpin), value: &Value) -> io::Result<()> {
+    let text = format!("{value}\n");
+    timeout(PATIENCE, write.write_all(text.as_bytes())).await?
 }
 
 async fn doctor(sources: &Sources) -> Value {
@@ -227,6 +297,23 @@ pub fn ask(runtime_dir: &Path, request: &str) -> io::Result<Value> {
     } else {
         Duration::ZERO
     };
+    let mut answers = connect(runtime_dir, request, Some(patience + PATIENCE))?;
+    match answers.next() {
+        Some(answer) => answer,
+        None => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+/// The events of the daemon of this runtime directory, as they happen.
+pub fn events(runtime_dir: &Path) -> io::Result<impl Iterator<Item = io::Result<Value>>> {
+    connect(runtime_dir, "events", None)
+}
+
+fn connect(
+    runtime_dir: &Path,
+    request: &str,
+    patience: Option<Duration>,
+) -> io::Result<impl Iterator<Item = io::Result<Value>> + use<>> {
     use std::io::{BufRead, Write};
     trusted::directory(runtime_dir)?;
     let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
@@ -234,9 +321,8 @@ pub fn ask(runtime_dir: &Path, request: &str) -> io::Result<Value> {
     socket.set_write_timeout(Some(PATIENCE))?;
     socket.connect(&socket2::SockAddr::unix(runtime_dir.join(SOCKET))?)?;
     let mut stream = std::os::unix::net::UnixStream::from(socket);
-    stream.set_read_timeout(Some(patience + PATIENCE))?;
+    stream.set_read_timeout(patience)?;
     writeln!(stream, "{}", json!({ "request": request }))?;
-    let mut line = String::new();
-    std::io::BufReader::new(stream).read_line(&mut line)?;
-    serde_json::from_str(&line).map_err(io::Error::other)
+    let lines = std::io::BufReader::new(stream).lines();
+    Ok(lines.map(|line| serde_json::from_str(&line?).map_err(io::Error::other)))
 }

@@ -450,7 +450,7 @@ fn claimed_by(facts: &Facts) -> Option<(String, Ipv6Addr)> {
 
 /// When the facts with an end are looked at again: ten seconds before the first one ends (RFC 7050 section 3).
 fn refresh_after(plan: &Plan, settings: &Settings) -> Duration {
-    if settings.plat_check != PlatCheck::No {
+    if !matches!(settings.plat_check, PlatCheck::No | PlatCheck::Auto) {
         return CHECK_AGAIN;
     }
     let facts = &plan.facts;

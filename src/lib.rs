@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod instance;
 pub mod kernel;
 pub mod logging;
+pub mod metrics;
 pub mod netlink;
 pub mod probe;
 pub mod ra;

@@ -1,22 +1,32 @@
-//! What the daemon says of its instances: the document of `clatd status --json`, and the table for people.
+//! What the daemon says of its instances: a board on which each has a place, what happened, and samples of its counters.
+
+mod events;
+mod sampler;
+mod table;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clatd_stages::doctor::Running;
-use clatd_stages::facts::Facts;
+use clatd_stages::facts::{Fact, Facts, Source};
+use clatd_stages::route::default_route_mtu;
+use clatd_stages::settings::TranslatorChoice;
 use clatd_stages::stage::Instance;
-use serde_json::{Value, json};
-use tokio::sync::watch;
+use clatd_stages::status::{Event, InstanceStatus, Lifetimes, StatusDocument, TranslatorStatus};
+use tokio::sync::{broadcast, watch};
+use tokio::task::AbortHandle;
 
 use crate::doctor::Patient;
 use crate::instance::{State, Status};
 use crate::kernel::Statistics;
 
-/// Version of the document; fields are only ever added.
-const VERSION: u32 = 1;
+pub use events::FOLLOWERS;
+pub use sampler::{SilentPlats, watch_plats};
+pub use table::{View, line_of, table};
+
+use events::Events;
+use sampler::Samples;
 
 /// One instance on the board.
 #[derive(Clone)]
@@ -32,51 +42,71 @@ pub struct Entry {
 /// All instances by name; readers never wait for the instances themselves.
 #[derive(Clone, Default)]
 pub struct Board {
-    entries: Arc<Mutex<BTreeMap<String, Entry>>>,
+    entries: Arc<Mutex<BTreeMap<String, Place>>>,
     stand_in: Arc<Mutex<Option<Instance>>>,
+    events: Events,
+    samples: Samples,
+}
+
+/// An instance's place on the board.
+struct Place {
+    entry: Entry,
+    _follower: Follower,
+}
+
+/// A task that ends with its owner.
+struct Follower(AbortHandle);
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Entry {
     fn patient(self) -> Patient {
         let status = self.status.borrow().clone();
-        let running = Running {
-            state: status.state.to_string(),
-            reason: status.reason,
-            last_error: status.last_error,
-            facts: status.facts,
-        };
         Patient {
             instance: self.instance,
-            running: Some(running),
+            running: Some(Running {
+                state: status.state.to_string(),
+                reason: status.reason,
+                last_error: status.last_error,
+                facts: status.facts,
+            }),
         }
     }
 }
 
 impl Board {
-    /// Puts an instance on the board, or replaces it.
+    /// Puts an instance on the board, or replaces it. Needs a runtime.
     pub fn put(&self, name: &str, entry: Entry) {
-        self.entries
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(name.to_owned(), entry);
+        let follow = self.events.clone().follow(name.to_owned(), entry.status.clone());
+        let place = Place {
+            entry,
+            _follower: Follower(tokio::spawn(follow).abort_handle()),
+        };
+        lock(&self.entries).insert(name.to_owned(), place);
     }
 
     /// Takes an instance from the board.
     pub fn take(&self, name: &str) {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        if lock(&self.entries).remove(name).is_some() {
+            self.events.ended(name);
+        }
+        self.samples.forget(name);
     }
 
     /// What stands for the instances while there are none: of a template, without an uplink.
     pub fn stand_in(&self, instance: Option<Instance>) {
-        *self.stand_in.lock().unwrap_or_else(PoisonError::into_inner) = instance;
+        *lock(&self.stand_in) = instance;
     }
 
     /// Whom the doctor examines.
     pub fn patients(&self) -> Vec<Patient> {
-        let entries = self.entries();
-        let mut patients: Vec<Patient> = entries.into_values().map(|entry| entry.patient()).collect();
+        let mut patients: Vec<Patient> = self.entries().into_values().map(Entry::patient).collect();
         if patients.is_empty() {
-            let stand_in = self.stand_in.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let stand_in = lock(&self.stand_in).clone();
             patients.extend(stand_in.map(|instance| Patient {
                 instance,
                 running: None,
@@ -85,36 +115,102 @@ impl Board {
         patients
     }
 
+    /// What happens from now on; `None` = too many listen already.
+    pub fn events(&self) -> Option<broadcast::Receiver<Event>> {
+        self.events.subscribe()
+    }
+
     fn entries(&self) -> BTreeMap<String, Entry> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let entries = lock(&self.entries);
+        entries
+            .iter()
+            .map(|(name, place)| (name.clone(), place.entry.clone()))
+            .collect()
     }
 
     /// The document.
-    pub fn document(&self) -> Value {
-        let entries = self.entries();
-        let instances: Vec<Value> = entries.iter().map(|(name, entry)| describe(name, entry)).collect();
-        json!({ "version": VERSION, "clatd": env!("CARGO_PKG_VERSION"), "instances": instances })
+    pub fn document(&self) -> StatusDocument {
+        let mut instances: Vec<InstanceStatus> = self
+            .entries()
+            .iter()
+            .map(|(name, entry)| self.describe(name, entry))
+            .collect();
+        let candidates = instances
+            .iter_mut()
+            .filter(|instance| instance.state == State::Running && instance.metric.is_some());
+        if let Some(best) = candidates.min_by_key(|instance| instance.metric) {
+            best.preferred = true;
+        }
+        StatusDocument {
+            version: StatusDocument::VERSION,
+            clatd: env!("CARGO_PKG_VERSION").to_owned(),
+            instances,
+        }
+    }
+
+    fn describe(&self, name: &str, entry: &Entry) -> InstanceStatus {
+        let status = entry.status.borrow().clone();
+        let (settings, facts) = (&entry.instance.settings, &status.facts);
+        let there = status.state.is_there();
+        let mut addresses = vec![settings.clat_v4_addr.to_string()];
+        addresses.extend(facts.clat_v6_addr.iter().map(|fact| fact.value.to_string()));
+        addresses.retain(|_| there);
+        let age = status.observed.elapsed().map_or(0, |age| age.as_secs());
+        let (health, rate, history) = self.samples.of(name);
+        let running = status.state == State::Running;
+        InstanceStatus {
+            name: name.to_owned(),
+            state: status.state,
+            since: seconds(status.since),
+            uptime_s: running
+                .then(|| status.since.elapsed().map(|elapsed| elapsed.as_secs()).ok())
+                .flatten(),
+            reason: status.reason,
+            facts: facts_shown(facts),
+            device: there.then(|| settings.clat_dev.clone()),
+            addresses,
+            uplink: match there {
+                true => facts.uplink.as_ref().map(|fact| fact.value.name.clone()),
+                false => settings.plat_dev.clone(),
+            },
+            counters: entry.statistics.document(),
+            last_error: status.last_error,
+            prefix: facts
+                .plat_prefix
+                .as_ref()
+                .filter(|_| there)
+                .map(|fact| fact.value.to_string()),
+            preferred: false,
+            metric: facts
+                .metric
+                .as_ref()
+                .filter(|_| there && settings.v4_defaultroute_enable)
+                .map(|fact| fact.value),
+            mtu: default_route_mtu(settings, facts).filter(|_| there),
+            translator: facts.translator.as_ref().filter(|_| there).map(translator),
+            lifetimes: Lifetimes {
+                prefix_s: left(facts.plat_prefix.as_ref(), age).filter(|_| there),
+                address_s: left(facts.clat_v6_addr.as_ref(), age).filter(|_| there),
+            },
+            health: if running { health } else { Default::default() },
+            rate,
+            history,
+            history_step_s: sampler::STEP.as_secs(),
+            events: self.events.of(name),
+        }
     }
 }
 
-fn describe(name: &str, entry: &Entry) -> Value {
-    let status = entry.status.borrow().clone();
-    let up = matches!(status.state, State::Running);
-    let mut addresses = vec![entry.instance.settings.clat_v4_addr.to_string()];
-    addresses.extend(status.facts.clat_v6_addr.iter().map(|fact| fact.value.to_string()));
-    json!({
-        "name": name,
-        "state": status.state,
-        "since": seconds(status.since),
-        "uptime_s": if up { status.since.elapsed().map(|elapsed| elapsed.as_secs()).ok() } else { None },
-        "reason": status.reason,
-        "facts": facts_shown(&status.facts),
-        "device": entry.instance.settings.clat_dev,
-        "addresses": addresses,
-        "uplink": status.facts.uplink.as_ref().map(|fact| fact.value.name.clone()),
-        "counters": entry.statistics.document(),
-        "last_error": status.last_error,
-    })
+fn translator(chosen: &Fact<TranslatorChoice>) -> TranslatorStatus {
+    TranslatorStatus {
+        kind: chosen.value.to_string(),
+        why: chosen.source.to_string(),
+    }
+}
+
+fn left<T>(fact: Option<&Fact<T>>, age: u64) -> Option<u64> {
+    let lifetime = fact?.lifetime_s?;
+    Some(u64::from(lifetime).saturating_sub(age))
 }
 
 /// The facts without the sysctls of other devices, which on a host with many would be most of the document.
@@ -133,74 +229,9 @@ fn facts_shown(facts: &Facts) -> Value {
 }
 
 fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH)
-        .map(|since| since.as_secs())
-        .unwrap_or(0)
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// The document as a person reads it.
-pub fn table(document: &Value) -> String {
-    let mut text = String::new();
-    for instance in document["instances"].as_array().into_iter().flatten() {
-        let word = |key: &str| instance[key].as_str().unwrap_or_default();
-        let _ = writeln!(text, "{}: {}", word("name"), word("state"));
-        let addresses = instance["addresses"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str);
-        let rows = [
-            ("reason", word("reason").to_owned()),
-            ("device", word("device").to_owned()),
-            ("addresses", addresses.collect::<Vec<_>>().join(", ")),
-            ("uplink", word("uplink").to_owned()),
-            ("PLAT prefix", fact(&instance["facts"]["plat_prefix"])),
-            (
-                "uptime",
-                instance["uptime_s"]
-                    .as_u64()
-                    .map(|seconds| format!("{seconds} s"))
-                    .unwrap_or_default(),
-            ),
-            ("last error", word("last_error").to_owned()),
-        ];
-        for (label, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
-            let _ = writeln!(text, "  {label:<12} {value}");
-        }
-        for (counter, value) in counters(&instance["counters"]) {
-            let _ = writeln!(text, "  {counter:<32} {value}");
-        }
-    }
-    if text.is_empty() {
-        text.push_str("no instances\n");
-    }
-    text
-}
-
-fn fact(fact: &Value) -> String {
-    match (fact["value"].as_str(), fact["source"].as_str()) {
-        (Some(value), Some(source)) => format!("{value} ({source})"),
-        _ => String::new(),
-    }
-}
-
-/// Counters that counted something, nested ones joined by dots.
-fn counters(value: &Value) -> Vec<(String, u64)> {
-    let mut rows = Vec::new();
-    for (key, value) in value.as_object().into_iter().flatten() {
-        match value {
-            Value::Number(number) => rows.extend(
-                number
-                    .as_u64()
-                    .filter(|&count| count > 0)
-                    .map(|count| (key.clone(), count)),
-            ),
-            nested => rows.extend(
-                counters(nested)
-                    .into_iter()
-                    .map(|(inner, count)| (format!("{key}.{inner}"), count)),
-            ),
-        }
-    }
-    rows
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,7 @@
 //! One daemon, many instances: starts, stops and reloads them, and keeps them from harming each other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,9 +22,10 @@ use crate::instance::{End, Past, Repairs, Runner, Said, Status};
 use crate::kernel::command;
 use crate::kernel::lock::LockError;
 use crate::kernel::{FileJournal, Holds, Kernel, NamespaceLock, Netlink, RuntimeLock, TranslatorExit};
+use crate::metrics;
 use crate::report::chain;
 use crate::service::ServiceManager;
-use crate::status::{Board, Entry};
+use crate::status::{Board, Entry, SilentPlats, watch_plats};
 use crate::uplinks;
 use crate::watch::{Interest, Watch};
 use crate::world::{SilentRouters, SystemWorld};
@@ -104,6 +106,7 @@ pub struct Supervisor {
     bell: Arc<Notify>,
     board: Board,
     reloads: mpsc::Receiver<Reload>,
+    metrics: Option<metrics::Server>,
     _control: Control,
     _lock: RuntimeLock,
     _alone: NamespaceLock,
@@ -164,11 +167,19 @@ impl Supervisor {
         let (reload_sender, reloads) = mpsc::channel(1);
         let silent = SilentRouters::default();
         let watch = Watch::start(&netlink, silent.clone());
-        let teller = watch.clone();
+        let (teller, tell) = (watch.clone(), watch.clone());
+        let plats = SilentPlats::default();
         let world = SystemWorld::new(netlink.clone(), holds.clone(), move |device| teller.tell(device));
-        let world = Arc::new(world.avoiding(silent).keeping_leases_in(&runtime_dir));
+        let world = Arc::new(
+            world
+                .avoiding(silent)
+                .avoiding_plats(plats.clone())
+                .keeping_leases_in(&runtime_dir),
+        );
+        tokio::spawn(watch_plats(board.clone(), world.clone(), plats, move || tell.tell(None)));
         let sources = Sources::new(board.clone(), world.clone(), reload_sender);
-        let control = control::open(&runtime_dir, sources).map_err(|source| unusable(source.into()))?;
+        let control = control::open(&runtime_dir, sources, loaded.base.control_group.as_deref())
+            .map_err(|source| unusable(source.into()))?;
         Ok(Self {
             options,
             runtime_dir,
@@ -187,6 +198,7 @@ impl Supervisor {
             bell: Arc::default(),
             board,
             reloads,
+            metrics: None,
             _control: control,
             _lock: lock,
             _alone: alone,
@@ -195,11 +207,28 @@ impl Supervisor {
 
     async fn start_all(&mut self, loaded: Loaded) {
         self.refuse(&loaded);
+        self.serve_metrics(loaded.base.metrics_listen);
         for configured in loaded.instances {
             self.start(configured, None);
         }
         self.use_templates(loaded.templates);
         self.follow_uplinks().await;
+    }
+
+    /// Serves metrics where that is wanted; one that is served already where it is wanted stays.
+    fn serve_metrics(&mut self, wanted: Option<SocketAddr>) {
+        if self.metrics.as_ref().map(metrics::Server::address) == wanted {
+            return;
+        }
+        self.metrics = None;
+        let Some(address) = wanted else { return };
+        match metrics::serve(address, self.board.clone()) {
+            Ok(server) => self.metrics = Some(server),
+            Err(failure) => {
+                error!("metrics cannot be served on {address} (metrics-listen): {failure}");
+                self.failed = true;
+            }
+        }
     }
 
     fn use_templates(&mut self, templates: Vec<Template>) {

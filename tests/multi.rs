@@ -43,6 +43,8 @@ mod control;
 mod ends;
 #[path = "multi/events.rs"]
 mod events;
+#[path = "multi/health.rs"]
+mod health;
 #[path = "multi/meddlers.rs"]
 mod meddlers;
 #[path = "multi/paths.rs"]
@@ -59,5 +61,7 @@ mod routers;
 mod storm;
 #[path = "multi/together.rs"]
 mod together;
+#[path = "multi/told.rs"]
+mod told;
 #[path = "multi/vrf.rs"]
 mod vrf;

@@ -57,6 +57,8 @@ pub enum Command {
         options: Options,
         /// As JSON.
         json: bool,
+        /// Again and again.
+        watch: bool,
         /// This instance only.
         instance: Option<String>,
     },
@@ -69,6 +71,15 @@ pub enum Command {
         /// This instance only.
         instance: Option<String>,
     },
+    /// Follow what happens.
+    Events {
+        /// Options for every command.
+        options: Options,
+        /// As JSON.
+        json: bool,
+    },
+    /// Print the metrics.
+    Metrics(Options),
     /// Make the running daemon read its configuration again.
     Reload(Options),
     /// Undo what a killed daemon left behind.

@@ -141,7 +141,7 @@ impl Scan {
             Action::Mtu6 => self.mtu6 = Some(mtu(spelled, value, 1280)?),
             Action::Help => self.help = true,
             Action::Version => self.version = true,
-            Action::DryRun | Action::Json => {}
+            Action::DryRun | Action::Json | Action::Watch => {}
         }
         Ok(())
     }
@@ -179,6 +179,7 @@ impl Scan {
             )));
         }
         let (json, dry_run) = (self.has(Action::Json), self.has(Action::DryRun));
+        let watch = self.has(Action::Watch);
         let mut words = std::mem::take(&mut self.words).into_iter();
         let options = self.options;
         Ok(match spec.name {
@@ -196,6 +197,7 @@ impl Scan {
             "status" => Command::Status {
                 options,
                 json,
+                watch,
                 instance: words.next(),
             },
             "doctor" => Command::Doctor {
@@ -203,6 +205,8 @@ impl Scan {
                 json,
                 instance: words.next(),
             },
+            "events" => Command::Events { options, json },
+            "metrics" => Command::Metrics(options),
             "reload" => Command::Reload(options),
             "cleanup" => Command::Cleanup { options, dry_run },
             "translate" => {

@@ -44,8 +44,11 @@ pub fn execute(command: Command) -> Result<bool, Failure> {
         Command::Status {
             options,
             json,
+            watch,
             instance,
-        } => daemon::status(&options, json, instance.as_deref()),
+        } => daemon::status(&options, json, watch, instance.as_deref()),
+        Command::Events { options, json } => daemon::events(&options, json),
+        Command::Metrics(options) => daemon::metrics(&options),
         Command::Doctor {
             options,
             json,

@@ -78,6 +78,8 @@ fn parse_set(key: &Key, text: &str) -> Result<Value, Invalid> {
         Kind::WordOr { word, min, max } => word_or(text, word, min, max).map(Value::from),
         Kind::WordList(words) => word_list(text, words).map(Value::from),
         Kind::PlatCheck => plat_check(text).map(Value::from),
+        Kind::Socket => socket(text).map(Value::from),
+        Kind::Group => group(text).map(Value::from),
         Kind::Pool => pool(text).map(|pool| Value::from(pool.to_string())),
         Kind::Maps => map(text).map(|entry| Value::from(vec![entry.to_string()])),
     }
@@ -365,6 +367,7 @@ fn word_list(text: &str, words: &'static [&'static str]) -> Result<Vec<&'static 
 
 fn plat_check(text: &str) -> Result<String, Invalid> {
     let check: PlatCheck = match text.to_ascii_lowercase().as_str() {
+        "auto" => PlatCheck::Auto,
         "no" | "0" | "false" | "off" => PlatCheck::No,
         "yes" | "1" | "true" | "on" => PlatCheck::Yes,
         _ => text
@@ -375,6 +378,23 @@ fn plat_check(text: &str) -> Result<String, Invalid> {
         ipv4(&address.to_string())?;
     }
     Ok(check.to_string())
+}
+
+fn socket(text: &str) -> Result<String, Invalid> {
+    let parsed: Result<std::net::SocketAddr, _> = text.parse();
+    let usable = parsed.ok().filter(|socket| socket.port() != 0);
+    usable
+        .map(|socket| socket.to_string())
+        .ok_or_else(|| Invalid::new("expected an IP address and a port, such as 127.0.0.1:9464 or [::1]:9464"))
+}
+
+fn group(text: &str) -> Result<String, Invalid> {
+    // What groupadd(8) takes, and upper case, which directories have.
+    let usable = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '$');
+    if !text.is_empty() && text.len() <= 32 && text.chars().all(usable) {
+        return Ok(text.to_owned());
+    }
+    Err(Invalid::new("expected the name of a group of users, such as adm"))
 }
 
 fn word(text: &str, words: &'static [&'static str]) -> Result<&'static str, Invalid> {

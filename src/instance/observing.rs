@@ -1,6 +1,6 @@
 //! One observation of an instance, with the waits that a real run makes.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clatd_stages::facts::Facts;
 use clatd_stages::plan::Plan;
@@ -64,7 +64,10 @@ impl Runner {
         }
         self.said.forget_outcome();
         self.tell_notes(&facts);
-        self.status.send_modify(|status| status.facts = facts.clone());
+        self.status.send_modify(|status| {
+            status.facts = facts.clone();
+            status.observed = SystemTime::now();
+        });
         match stage::plan(&self.instance, facts) {
             Ok(plan) => Seen::Ready(Box::new(plan)),
             Err(failure) => Seen::Failed(self.report_outcome(&chain(&failure))),
@@ -112,7 +115,10 @@ impl Runner {
     fn has_nothing_to_do(&self, facts: Facts, reason: String) -> Seen {
         let native = facts.native_ipv4.as_ref();
         let has_native_ipv4 = native.is_some_and(|routes| !routes.value.is_empty());
-        self.status.send_modify(|status| status.facts = facts);
+        self.status.send_modify(|status| {
+            status.facts = facts;
+            status.observed = SystemTime::now();
+        });
         Seen::Idle(Nothing {
             reason,
             has_native_ipv4,

@@ -84,6 +84,7 @@ impl Supervisor {
             }
         }
         self.use_templates(loaded.templates);
+        self.serve_metrics(loaded.base.metrics_listen);
         for configured in loaded.instances {
             let name = &configured.instance.name;
             let runs_on = self

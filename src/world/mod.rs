@@ -24,6 +24,7 @@ use tokio::task::AbortHandle;
 use crate::kernel::{Holds, Netlink, NetlinkError, command, sysctl};
 use crate::probe;
 use crate::ra::{RaWatch, Snapshot};
+use crate::status::SilentPlats;
 
 #[cfg(feature = "dbus")]
 mod bus;
@@ -65,6 +66,7 @@ pub struct SystemWorld {
     #[cfg(feature = "dbus")]
     managers: bus::Managers,
     silent: SilentRouters,
+    silent_plats: SilentPlats,
     _asking: Option<Arc<Task>>,
     notify: Arc<dyn Fn(Option<&str>) + Send + Sync>,
     users: users::Users,
@@ -108,6 +110,7 @@ impl SystemWorld {
             #[cfg(feature = "dbus")]
             managers,
             silent: SilentRouters::default(),
+            silent_plats: SilentPlats::default(),
             _asking: None,
             notify,
             users: users::Users::default(),
@@ -128,6 +131,12 @@ impl SystemWorld {
         let asking = tokio::spawn(routers::ask_again(self.netlink.clone(), silent.clone()));
         self.silent = silent;
         self._asking = Some(Arc::new(Task(asking.abort_handle())));
+        self
+    }
+
+    /// Avoids these PLATs.
+    pub fn avoiding_plats(mut self, silent: SilentPlats) -> Self {
+        self.silent_plats = silent;
         self
     }
 
@@ -337,6 +346,10 @@ impl World for SystemWorld {
             return Ok(false);
         };
         Ok(self.silent.is_the_last(index, gateway))
+    }
+
+    async fn is_plat_silent(&self, device: &str, gateway: Option<IpAddr>, prefix: Pref64) -> Result<bool, WorldError> {
+        Ok(self.silent_plats.contains(device, gateway, prefix))
     }
 
     async fn sysctl(&self, key: &str) -> Result<Option<String>, WorldError> {

@@ -17,7 +17,7 @@ use crate::validity::{problem_of_device, problem_of_prefix};
 use crate::vrf;
 use crate::world::{DnsAnswer, World, WorldError};
 
-pub use check::{Checked, check};
+pub use check::{Checked, check, plat_translates};
 
 /// The well-known IPv4-only name (RFC 7050 section 2.2).
 pub const WELL_KNOWN_NAME: &str = "ipv4only.arpa.";

@@ -5,7 +5,9 @@
 pub mod apply;
 pub mod facts;
 pub mod fixed_world;
+pub mod health;
 pub mod journal;
+pub mod metrics;
 pub mod net;
 pub mod op;
 pub mod path;
@@ -13,6 +15,7 @@ pub mod plan;
 pub mod settings;
 mod shared;
 pub mod stage;
+pub mod status;
 pub mod world;
 
 pub mod address;

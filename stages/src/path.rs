@@ -27,6 +27,20 @@ pub struct Probe {
     pub length: u16,
 }
 
+/// How many routers a probe may pass: a NAT64 is in the provider's network.
+const FARTHEST: u8 = 16;
+
+impl Probe {
+    /// As far as a PLAT may be.
+    pub fn far(target: IpAddr) -> Self {
+        Self {
+            target,
+            hops: 1..=FARTHEST,
+            length: 0,
+        }
+    }
+}
+
 /// What an answer to a probe says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -14,6 +14,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use async_trait::async_trait;
+use clatd_translator::Pref64;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::conncheck::native_defaults;
@@ -84,7 +85,18 @@ impl Stage for Route {
                     .map_err(world_error(self.name()))?,
             };
             facts.metric = Some(match silent_gateway(&uplink, facts, world).await {
-                Ok(None) => metric,
+                Ok(None) => match silent_plat(&uplink, facts, world).await {
+                    Ok(None) => metric,
+                    Ok(Some(prefix)) => {
+                        facts.notes.push(format!(
+                            "the PLAT of {prefix} does not answer through {}; IPv4 leaves by other uplinks, if there are any",
+                            uplink.name
+                        ));
+                        let last = metric.value.saturating_add(BEHIND_ALL_OTHERS);
+                        Fact::new(last, Source::Derived("the PLAT does not answer"))
+                    }
+                    Err(failure) => return Err(world_error(self.name())(failure)),
+                },
                 Ok(Some(gateway)) => {
                     facts.notes.push(format!(
                         "the router {gateway} of {} does not answer; IPv4 leaves by other uplinks, if there are any",
@@ -144,6 +156,16 @@ async fn silent_gateway(uplink: &Link, facts: &Facts, world: &dyn World) -> Resu
     Ok(world.is_silent(&uplink.name, gateway).await?.then_some(gateway))
 }
 
+/// The PLAT's prefix, if what is sent to it brings nothing back and it does not answer.
+async fn silent_plat(uplink: &Link, facts: &Facts, world: &dyn World) -> Result<Option<Pref64>, WorldError> {
+    let Some(prefix) = facts.plat_prefix.as_ref().map(|prefix| prefix.value) else {
+        return Ok(None);
+    };
+    let gateway = facts.plat_gateway.as_ref().map(|gateway| gateway.value);
+    let silent = world.is_plat_silent(&uplink.name, gateway, prefix).await?;
+    Ok(silent.then_some(prefix))
+}
+
 /// What fits the uplink: the kernel's IPv6 MTU of it, which a router can lower, within the link's.
 async fn ipv6_mtu(uplink: &Link, world: &dyn World) -> Result<Fact<u32>, WorldError> {
     let said = world.sysctl(&format!("net/ipv6/conf/{}/mtu", uplink.name)).await?;
@@ -178,7 +200,7 @@ async fn ranked_metric(
 }
 
 /// MTU of the IPv4 default route in bytes; `None` = none set.
-pub(crate) fn default_route_mtu(settings: &Settings, facts: &Facts) -> Option<u32> {
+pub fn default_route_mtu(settings: &Settings, facts: &Facts) -> Option<u32> {
     match settings.v4_defaultroute_mtu {
         RouteMtu::Bytes(bytes) => Some(bytes).filter(|&bytes| bytes > 0),
         RouteMtu::Auto => {

@@ -91,6 +91,10 @@ pub struct Settings {
     pub translator: TranslatorChoice,
     /// Which packet filter is told to let the CLAT's packets through.
     pub firewall: FirewallChoice,
+    /// Where the daemon serves metrics by HTTP.
+    pub metrics_listen: Option<std::net::SocketAddr>,
+    /// The group whose members may ask the daemon how it is.
+    pub control_group: Option<String>,
     /// What an instance does that has nothing to do; none = wait under a service manager and with instance files,
     /// else exit.
     pub when_idle: Option<WhenIdle>,
@@ -145,7 +149,7 @@ impl Default for Settings {
             plat_dev: None,
             plat_prefix: None,
             discovery: vec![DiscoveryWay::Ra, DiscoveryWay::Dns],
-            plat_check: PlatCheck::No,
+            plat_check: PlatCheck::Auto,
             plat_fallback_prefix: None,
             proxynd_enable: true,
             nd: NdChoice::Auto,
@@ -161,6 +165,8 @@ impl Default for Settings {
             v4_defaultroute_advmss: None,
             translator: TranslatorChoice::Auto,
             firewall: FirewallChoice::Auto,
+            metrics_listen: None,
+            control_group: None,
             when_idle: None,
             translator_queues: 0,
             map: Vec::new(),
@@ -454,6 +460,8 @@ serde_as_text!(IcmpErrorRate);
 /// `plat-check`: RFC 7050 section 3.2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlatCheck {
+    /// It is asked where packets are sent and nothing comes back.
+    Auto,
     /// The PLAT is believed in.
     No,
     /// It must lead to the server that the network itself names.
@@ -470,6 +478,7 @@ pub enum PlatCheck {
 impl fmt::Display for PlatCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Auto => f.write_str("auto"),
             Self::No => f.write_str("no"),
             Self::Yes => f.write_str("yes"),
             Self::Address { address, port: None } => address.fmt(f),
@@ -484,9 +493,13 @@ impl fmt::Display for PlatCheck {
 impl FromStr for PlatCheck {
     type Err = ExpectedValue;
     fn from_str(text: &str) -> Result<Self, ExpectedValue> {
-        let expected =
-            || ExpectedValue("yes, no, an IPv4 address to ping through the PLAT, or address:port to connect to".into());
+        let expected = || {
+            ExpectedValue(
+                "auto, yes, no, an IPv4 address to ping through the PLAT, or address:port to connect to".into(),
+            )
+        };
         match text {
+            "auto" => return Ok(Self::Auto),
             "no" => return Ok(Self::No),
             "yes" => return Ok(Self::Yes),
             _ => {}

@@ -114,6 +114,16 @@ pub trait World: Send + Sync {
         Ok(false)
     }
 
+    /// Whether the PLAT of this prefix was found not to answer through a device and its router.
+    async fn is_plat_silent(
+        &self,
+        _device: &str,
+        _gateway: Option<IpAddr>,
+        _prefix: Pref64,
+    ) -> Result<bool, WorldError> {
+        Ok(false)
+    }
+
     /// A sysctl, by key with slashes from `net/`, without the line end; `None` = this kernel has no such key.
     /// A sysctl on which the supervisor has a hold reads as it was before the first hold.
     async fn sysctl(&self, key: &str) -> Result<Option<String>, WorldError>;

@@ -158,7 +158,7 @@ fn a_wrong_request_is_told_what_is_wrong() {
         ),
         (
             "{\"request\":\"explode\"}",
-            ["unknown request `explode`", "`status`, `doctor` or `reload`"],
+            ["unknown request `explode`", "`status`, `doctor`, `events` or `reload`"],
         ),
         (
             "{\"request\":\"status\",\"request\":\"reload\"}",

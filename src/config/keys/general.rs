@@ -72,6 +72,30 @@ pub(super) const KEYS: &[Key] = &[
         ..PLAIN
     },
     Key {
+        name: "metrics-listen",
+        kind: Kind::Socket,
+        optional: true,
+        unset: "metrics are not served",
+        brief: "address:port on which the daemon serves Prometheus metrics",
+        full: "Where the daemon serves metrics by HTTP, on the path /metrics, in the text format of Prometheus.\n\
+               Anybody who reaches the address can read them, so it is best one of this host: 127.0.0.1:9464 or [::1]:9464.\n\
+               One daemon has one such address: in an instance file the key reaches only that instance's scripts.",
+        origin: Origin::Ours,
+        ..PLAIN
+    },
+    Key {
+        name: "control-group",
+        kind: Kind::Group,
+        optional: true,
+        unset: "only root may ask",
+        brief: "group whose members may ask the daemon how it is",
+        full: "Members of this group may use `status`, `metrics`, `doctor` and `events`; only root may change anything.\n\
+               It is looked up at start.\n\
+               One daemon has one socket: in an instance file the key reaches only that instance's scripts.",
+        origin: Origin::Ours,
+        ..PLAIN
+    },
+    Key {
         name: "when-idle",
         kind: Kind::Words(WhenIdle::WORDS),
         optional: true,

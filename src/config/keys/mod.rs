@@ -97,6 +97,10 @@ pub enum Kind {
     PlatCheck,
     /// IP addresses, separated by commas.
     DnsServers,
+    /// An IP address and a port.
+    Socket,
+    /// The name of a group of users.
+    Group,
     /// One of these words.
     Words(&'static [&'static str]),
     /// An IPv4 prefix and an IPv6 prefix; the key may be repeated.
@@ -118,11 +122,13 @@ impl Kind {
             Self::ClatV6 => format!("{}|IPv6-address", ClatV6Addr::WORDS.join("|")),
             Self::Prefix => "prefix/length".into(),
             Self::DnsServers => "addresses".into(),
+            Self::Socket => "address:port".into(),
+            Self::Group => "group".into(),
             Self::Words(words) => words.join("|"),
             Self::Mtu => "auto|number".into(),
             Self::WordOr { word, .. } => format!("{word}|number"),
             Self::WordList(words) => words.join(","),
-            Self::PlatCheck => "yes|no|IPv4-address|IPv4-address:port".into(),
+            Self::PlatCheck => "auto|yes|no|IPv4-address|IPv4-address:port".into(),
             Self::Pool => "IPv4-prefix".into(),
             Self::Maps => "IPv4-prefix IPv6-prefix".into(),
         }

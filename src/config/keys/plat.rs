@@ -59,9 +59,17 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         name: "plat-check",
         kind: Kind::PlatCheck,
-        default: "no",
-        brief: "whether the PLAT must be seen to lead somewhere before it is used",
-        full: "With an IPv4 address, the PLAT is used only if that address answers an ICMPv6 echo through it; \
+        default: "auto",
+        brief: "whether and when it is checked that the PLAT leads somewhere",
+        full: "With `auto` the PLAT is used unchecked, and watched: where packets are sent and nothing comes back for 30 seconds, it is asked.\n\
+               That is done by echo requests with a limited number of hops, to nobody's address (192.88.99.1); \
+               what answers from within the PLAT prefix is behind the PLAT.\n\
+               If nothing does, the CLAT's default route goes behind all others until the PLAT answers again or something comes back.\n\
+               A host that sends nothing asks nothing.\n\
+               TAYGA's packets are not counted, so it is not watched.\n\
+               With `no` nothing is asked.\n\
+               \n\
+               With an IPv4 address, the PLAT is used only if that address answers an ICMPv6 echo through it; \
                with an address and a port, if it answers TCP there, be it by a reset.\n\
                With `yes` the address is what the network publishes for this purpose (RFC 7050 section 3.2): \
                the name of the PLAT prefix's 192.0.0.170 or 192.0.0.171 (PTR) is asked for, and that name's first IPv4 address (A), \

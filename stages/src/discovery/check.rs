@@ -7,6 +7,7 @@ use clatd_translator::Pref64;
 
 use super::{WELL_KNOWN_ADDRESSES, WELL_KNOWN_NAME, resolvers};
 use crate::facts::{Fact, Source};
+use crate::path::{NOBODY, Probe, through_plat};
 use crate::settings::{DnsServer, PlatCheck};
 use crate::stage::Instance;
 use crate::world::{DnsAnswer, World, WorldError};
@@ -30,7 +31,7 @@ pub async fn check(
     world: &dyn World,
 ) -> Result<Option<Checked>, WorldError> {
     let (server, port) = match instance.settings.plat_check {
-        PlatCheck::No => return Ok(None),
+        PlatCheck::No | PlatCheck::Auto => return Ok(None),
         PlatCheck::Address { address, port } => (address, port),
         PlatCheck::Yes => match published(instance, prefix, device, world).await? {
             Ok(server) => (server, None),
@@ -43,6 +44,25 @@ pub async fn check(
     } else {
         Checked::Silent(server)
     }))
+}
+
+/// Whether a PLAT is seen to translate: by probes that anything behind it answers, else by what the network publishes for
+/// checks.
+pub async fn plat_translates(
+    instance: &Instance,
+    prefix: &Fact<Pref64>,
+    device: &str,
+    world: &dyn World,
+) -> Result<bool, WorldError> {
+    let probe = Probe::far(prefix.value.embed(NOBODY).into());
+    let answers = world.trace(device, &probe).await?;
+    if through_plat(prefix.value, &answers).is_some() {
+        return Ok(true);
+    }
+    match published(instance, prefix, device, world).await? {
+        Ok(server) => world.answers(device, prefix.value.embed(server), None).await,
+        Err(_) => Ok(false),
+    }
 }
 
 /// The first server that the network publishes for checks, or why there is none: the names of Pref64::WKA are asked for,

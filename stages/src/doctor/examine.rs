@@ -18,8 +18,6 @@ use crate::stage::{self, Instance};
 use crate::vrf;
 use crate::world::{RouteAnswer, World, WorldError};
 
-/// How many routers a probe may pass: a NAT64 is in the provider's network.
-const FARTHEST: u8 = 16;
 /// Prefixes that are probed at most: anybody on the link can advertise any number.
 const MOST_PREFIXES: usize = 4;
 /// Sizes that are tried where a packet as large as the uplink's MTU vanishes, in bytes.
@@ -153,11 +151,7 @@ pub async fn examine(instance: &Instance, running: Option<Running>, world: &dyn 
         seen.host = seen.take(host);
     }
     if seen.is_up() && seen.links.iter().any(|link| link.name == instance.settings.clat_dev) {
-        let probe = Probe {
-            target: NOBODY.into(),
-            hops: 1..=FARTHEST,
-            length: 0,
-        };
+        let probe = Probe::far(NOBODY.into());
         let answers = world.trace(&instance.settings.clat_dev, &probe).await;
         seen.through_clat = Some(seen.take(answers));
     }
@@ -271,11 +265,7 @@ async fn find_plats(instance: &Instance, uplink: &Link, seen: &mut Examined, wor
         let target = prefix.value.embed(NOBODY);
         let route = world.route_to(target, Some(&uplink.name)).await;
         let route = seen.take(route).is_some();
-        let probe = Probe {
-            target: target.into(),
-            hops: 1..=FARTHEST,
-            length: 0,
-        };
+        let probe = Probe::far(target.into());
         let answers = match route {
             true => {
                 let answers = world.trace(&uplink.name, &probe).await;
@@ -327,7 +317,7 @@ async fn named_host(
     world: &dyn World,
 ) -> Result<Option<Checked>, WorldError> {
     let mut asking = instance.clone();
-    if asking.settings.plat_check == PlatCheck::No {
+    if matches!(asking.settings.plat_check, PlatCheck::No | PlatCheck::Auto) {
         asking.settings.plat_check = PlatCheck::Yes;
     }
     discovery::check(&asking, &plat.prefix, &uplink.name, world).await

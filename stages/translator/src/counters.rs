@@ -127,6 +127,7 @@ pub struct Counters {
     suppressed: [AtomicU64; 2],
     fragments: [AtomicU64; 2],
     hairpinned: AtomicU64,
+    errors: [AtomicU64; 2],
 }
 
 impl Default for Counters {
@@ -139,6 +140,7 @@ impl Default for Counters {
             suppressed: Default::default(),
             fragments: Default::default(),
             hairpinned: AtomicU64::new(0),
+            errors: Default::default(),
         }
     }
 }
@@ -182,6 +184,10 @@ impl Counters {
         add(self.fragments.get(direction as usize), count);
     }
 
+    pub(crate) fn error(&self, direction: Direction) {
+        add(self.errors.get(direction as usize), 1);
+    }
+
     pub(crate) fn hairpinned(&self) {
         add(Some(&self.hairpinned), 1);
     }
@@ -197,6 +203,7 @@ impl Counters {
             suppressed: std::array::from_fn(|d| read(&self.suppressed[d])),
             fragments: std::array::from_fn(|d| read(&self.fragments[d])),
             hairpinned: read(&self.hairpinned),
+            errors: std::array::from_fn(|d| read(&self.errors[d])),
         }
     }
 }
@@ -220,6 +227,8 @@ pub struct CountersSnapshot {
     pub fragments: [u64; 2],
     /// IPv6 packets sent back to IPv6 (RFC 7757 section 4).
     pub hairpinned: u64,
+    /// ICMP errors among the packets translated, by direction.
+    pub errors: [u64; 2],
 }
 
 impl Default for CountersSnapshot {
@@ -263,6 +272,7 @@ impl std::ops::AddAssign for CountersSnapshot {
         all(&mut self.answers, &other.answers);
         all(&mut self.suppressed, &other.suppressed);
         all(&mut self.fragments, &other.fragments);
+        all(&mut self.errors, &other.errors);
         self.hairpinned = self.hairpinned.wrapping_add(other.hairpinned);
     }
 }

@@ -177,9 +177,13 @@ impl Translator {
             }
             _ => Err(DropReason::NotIp.into()),
         };
+        let is_error = matches!(&result, Ok(done) if matches!(done.place, Place::Scratch(_)));
         match result.and_then(|done| deliver(worker, direction, packet, done, out)) {
             Ok(protocol) => {
                 worker.counters.translated(direction, protocol, length);
+                if is_error {
+                    worker.counters.error(direction);
+                }
                 Verdict::Translated
             }
             Err(Dropped { reason, answer }) => {
