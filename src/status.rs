@@ -56,8 +56,14 @@ impl Board {
 fn describe(name: &str, entry: &Entry) -> Value {
     let status = entry.status.borrow().clone();
     let up = matches!(status.state, State::Running);
+    // What an idle instance had, or will have, is not there now.
+    let there = match status.state {
+        State::Applying | State::Running | State::Unwinding | State::Stuck => true,
+        State::Observing | State::Idle => false,
+    };
     let mut addresses = vec![entry.clat_v4.to_string()];
     addresses.extend(status.facts.clat_v6_addr.iter().map(|fact| fact.value.to_string()));
+    addresses.retain(|_| there);
     json!({
         "name": name,
         "state": status.state,
@@ -65,7 +71,7 @@ fn describe(name: &str, entry: &Entry) -> Value {
         "uptime_s": if up { status.since.elapsed().map(|elapsed| elapsed.as_secs()).ok() } else { None },
         "reason": status.reason,
         "facts": status.facts,
-        "device": entry.device,
+        "device": there.then_some(&entry.device),
         "addresses": addresses,
         "uplink": status.facts.uplink.as_ref().map(|fact| fact.value.name.clone()),
         "counters": entry.statistics.document(),

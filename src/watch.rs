@@ -15,6 +15,7 @@ use netlink_sys::{AsyncSocket, AsyncSocketExt, TokioSocket};
 use rtnetlink::MulticastGroup;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
+use tracing::trace;
 
 use crate::kernel::{Reachability, reachability};
 use crate::world::SilentRouters;
@@ -23,6 +24,9 @@ use crate::world::SilentRouters;
 const CALM: Duration = Duration::from_millis(40);
 /// ... and is reported after this long in any case.
 const LONGEST: Duration = Duration::from_millis(600);
+
+/// Characters of an event that are told at the highest debugging level.
+const LONGEST_TOLD: usize = 300;
 
 const GROUPS: &[MulticastGroup] = &[
     MulticastGroup::Link,
@@ -69,7 +73,13 @@ fn tells_something(message: &NetlinkMessage<RouteNetlinkMessage>, silent: &Silen
     let (neighbour, gone) = match &message.payload {
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(neighbour)) => (neighbour, false),
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelNeighbour(neighbour)) => (neighbour, true),
-        _ => return true,
+        other => {
+            trace!(
+                "netlink: {}",
+                format!("{other:?}").chars().take(LONGEST_TOLD).collect::<String>()
+            );
+            return true;
+        }
     };
     let address = neighbour.attributes.iter().find_map(|attribute| match attribute {
         NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => Some(*address),

@@ -115,7 +115,7 @@ pub(crate) async fn run(command: &str, arguments: &[&str], input: Option<&str>) 
     let path = find(command).ok_or_else(|| CommandError::NotFound {
         command: command.to_owned(),
     })?;
-    tracing::debug!(command = %line, "running");
+    tracing::trace!(command = %line, "running");
     match tokio::time::timeout(TIMEOUT, run_path(&path, arguments, input)).await {
         Err(_) => Err(CommandError::Timeout { line }),
         Ok(Err(source)) => Err(CommandError::Run { line, source }),

@@ -187,7 +187,7 @@ impl Kernel {
 #[async_trait]
 impl System for Kernel {
     async fn apply(&mut self, op: &Op, outcome: Option<&Outcome>) -> Result<Outcome, OpError> {
-        tracing::debug!(instance = %self.instance, %op, "applying");
+        tracing::debug!("{op}");
         self.carry_out(op, outcome).await.map_err(|failure| failure.of(op))
     }
 }
