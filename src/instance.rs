@@ -44,7 +44,7 @@ use clatd_stages::world::World;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{debug, info, trace};
 
 use crate::kernel::TranslatorExit;
 use crate::report::chain;
@@ -257,8 +257,9 @@ impl Runner {
     async fn apply(&mut self, plan: &Plan, from: usize) -> Result<(), Why> {
         self.enter(State::Applying, "");
         let steps = &plan.steps[from..];
+        // Each step is said at debug level when it is done; here is why.
         for step in steps {
-            debug!(stage = %step.stage, "{}: {}", step.apply, step.why);
+            trace!("plan: {}: {}: {}", step.stage, step.apply, step.why);
         }
         let stop = self.stop.clone();
         match apply::apply(steps, &mut *self.system, &mut *self.journal, &|| stop.is_cancelled()).await {
@@ -296,8 +297,9 @@ impl Runner {
                     if changed.is_err() {
                         return Why::Stopped;
                     }
+                    trace!("the network has changed");
                 }
-                () = sleep_until(refresh) => {}
+                () = sleep_until(refresh) => trace!("a fact is about to end, or is to be checked"),
                 () = sleep(LOOK_AFTER_UNTOLD) => {
                     if let Err(why) = self.put_back(&plan, repairs::is_untold).await {
                         return why;

@@ -2,10 +2,14 @@
 //!
 //! `quiet` and `debug` are independent, as clatd documents them: `quiet=2 debug=1` prints debugging output alone.
 
+mod journal;
+
 use std::fmt;
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
+use std::path::Path;
 
+use journal::Journal;
 use nix::sys::stat::fstat;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -53,11 +57,8 @@ impl Verbosity {
 pub fn init(verbosity: Verbosity) -> Result<(), TryInitError> {
     let stderr = std::io::stderr();
     if stderr_is_journal()
-        && let Ok(journal) = tracing_journald::layer()
+        && let Ok(journal) = Journal::connect(Path::new(journal::SOCKET))
     {
-        let journal = journal
-            .with_syslog_identifier("clatd".into())
-            .with_field_prefix(Some("CLATD".into()));
         return tracing_subscriber::registry()
             .with(journal.with_filter(verbosity.filter()))
             .try_init();

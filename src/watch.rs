@@ -159,6 +159,7 @@ impl Watch {
         let watch = Self::default();
         let told = watch.clone();
         netlink.listen(move |change| {
+            tracing::trace!("netlink: {change:?}");
             if tells_something(change, &silent) {
                 told.note(|interest| interest.covers(change));
             }

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use clatd::cli::{COMMANDS, Command, OPTIONS, Options, help_text, parse, version_text};
+use clatd::cli::{COMMANDS, Command, OPTIONS, Options, help_text, parse, topic_text, version_text};
 use clatd::config::keys;
 
 fn run(words: &[&str]) -> Options {
@@ -45,9 +45,12 @@ fn the_configuration_file_in_all_spellings() {
         &["--config=/etc/x.conf"],
     ];
     for words in spellings {
-        assert_eq!(run(words).config, Some(PathBuf::from("/etc/x.conf")), "{words:?}");
+        assert_eq!(run(words).config, [PathBuf::from("/etc/x.conf")], "{words:?}");
     }
-    assert_eq!(run(&["-c", "-q"]).config, Some(PathBuf::from("-q")));
+    assert_eq!(run(&["-c", "-q"]).config, [PathBuf::from("-q")]);
+    // As Debian's clatd@.service does.
+    let several = run(&["-c", "a", "-qcb", "--config=c"]).config;
+    assert_eq!(several, ["a", "b", "c"].map(PathBuf::from));
     assert_eq!(run(&["--instances-dir", "d"]).instances_dir, Some(PathBuf::from("d")));
     assert_eq!(run(&["--instances-dir=d"]).instances_dir, Some(PathBuf::from("d")));
 }
@@ -159,7 +162,7 @@ fn every_command() {
         } => {
             assert_eq!((mtu4, mtu6), (Some(1500), Some(1280)));
             assert_eq!((input, output), (PathBuf::from("in.pcap"), PathBuf::from("out.pcap")));
-            assert_eq!(options.config, Some(PathBuf::from("f")));
+            assert_eq!(options.config, [PathBuf::from("f")]);
         }
         other => panic!("{other:?}"),
     }
@@ -174,12 +177,41 @@ fn help_and_version_answer_at_once() {
         &["nonsense", "--help"],
         &["plan", "-h", "--nonsense"],
     ] {
-        assert_eq!(parse(words), Ok(Command::Help), "{words:?}");
+        assert_eq!(parse(words), Ok(Command::Help { topic: None }), "{words:?}");
     }
     assert_eq!(parse(["-V"]), Ok(Command::Version));
     assert_eq!(parse(["--version"]), Ok(Command::Version));
     assert!(parse(["--", "-h"]).is_err());
     assert_eq!(version_text(), format!("clatd {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn help_and_version_are_commands_too() {
+    assert_eq!(parse(["help"]), Ok(Command::Help { topic: None }));
+    assert_eq!(parse(["version"]), Ok(Command::Version));
+    let topics = COMMANDS
+        .iter()
+        .map(|command| command.name)
+        .chain(keys::all().map(|key| key.name));
+    for topic in topics {
+        let parsed = parse(["help", topic]).unwrap();
+        let expected = Some(topic.to_owned());
+        assert_eq!(parsed, Command::Help { topic: expected });
+        let text = topic_text(topic);
+        assert!(text.lines().next().unwrap().contains(topic), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    }
+    let plan = topic_text("plan");
+    assert!(
+        plan.contains("Usage: clatd plan [INSTANCE] [OPTIONS] [KEY=VALUE ...]"),
+        "{plan}"
+    );
+    assert!(plan.contains("--json") && !plan.contains("--mtu4"), "{plan}");
+    let key = topic_text("when-idle");
+    assert!(
+        key.starts_with("when-idle=exit|wait\n") && key.contains("follows the network"),
+        "{key}"
+    );
 }
 
 #[test]
@@ -199,8 +231,10 @@ fn each_mistake_is_named() {
             "--instances-dir needs an argument (write --instances-dir DIR)",
         ),
         (&["--config="], "--config needs an argument (write --config FILE)"),
-        (&["-c", "a", "-c", "b"], "-c is given twice (once is enough)"),
-        (&["-ca", "--config=b"], "--config is given twice (once is enough)"),
+        (
+            &["--instances-dir=a", "--instances-dir", "b"],
+            "--instances-dir is given twice (once is enough)",
+        ),
         (&["wan0"], "unknown command \"wan0\" (try: clatd --help)"),
         (&["statsu"], "unknown command \"statsu\" (did you mean status?)"),
         (
@@ -215,7 +249,34 @@ fn each_mistake_is_named() {
             &["colour=blue"],
             "unknown key \"colour\" in \"colour=blue\" (clatd --help lists the keys)",
         ),
-        (&["=x"], "unknown key \"\" in \"=x\" (clatd --help lists the keys)"),
+        (
+            &["=x"],
+            "no key in front of the \"=\" in \"=x\" (write KEY=x, without blanks)",
+        ),
+        (
+            &["clat-dev", "=", "x"],
+            "no key in front of the \"=\" in \"=\" (write clat-dev=VALUE, without blanks)",
+        ),
+        (
+            &["plan", "clat-dev", "=x"],
+            "no key in front of the \"=\" in \"=x\" (write clat-dev=x, without blanks)",
+        ),
+        (
+            &["clat-dev=", "x"],
+            "unknown command \"x\" (write clat-dev=x, without blanks)",
+        ),
+        (
+            &["help", "statsu"],
+            "there is no command and no key \"statsu\" (did you mean status?)",
+        ),
+        (
+            &["help", "plat-prefxi"],
+            "there is no command and no key \"plat-prefxi\" (did you mean plat-prefix?)",
+        ),
+        (
+            &["version", "clat-dev=x"],
+            "version takes no settings, such as \"clat-dev=x\" (try: clatd --help)",
+        ),
         (
             &["check", "wan0"],
             "unexpected word \"wan0\" after check (try: clatd --help)",
@@ -272,7 +333,7 @@ fn words_that_are_not_utf8_are_refused() {
     assert_eq!(
         parsed,
         Command::Run(Options {
-            config: Some(word(b"\xff.conf").into()),
+            config: vec![word(b"\xff.conf").into()],
             ..Options::default()
         })
     );
@@ -321,7 +382,7 @@ fn the_program_answers_on_the_right_stream_with_the_right_status() {
         &["--nonsense"][..],
         &["nonsense"],
         &["colour=blue"],
-        &["-c", "a", "-c", "b"],
+        &["--instances-dir", "a", "--instances-dir", "b"],
     ] {
         let (status, out, err) = clatd(dir.path(), words);
         assert_eq!(
@@ -363,4 +424,19 @@ fn check_prints_all_that_is_wrong() {
     assert_eq!((status, out.as_str()), (Some(1), "not ok: 3 errors, 0 warnings\n"));
     let places: Vec<&str> = err.lines().map(|line| line.split(": ").nth(1).unwrap()).collect();
     assert_eq!(places, ["bad.conf:1", "bad.conf:3", "command line"], "{err}");
+}
+
+#[test]
+fn check_warns_of_a_route_that_few_uplinks_carry() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("i")).unwrap();
+    let check = |word: &str| clatd(dir.path(), &["check", "-c", "/dev/null", "--instances-dir", "i", word]);
+    let (status, out, err) = check("v4-defaultroute-mtu=9000");
+    assert_eq!((status, out.as_str()), (Some(0), "ok: 1 instance (clat), 1 warning\n"));
+    assert_eq!(
+        err,
+        "warning: command line: v4-defaultroute-mtu=9000: is more than most uplinks carry: 1480 fit an MTU of 1500 \
+         (auto fits the uplink)\n"
+    );
+    assert_eq!(check("v4-defaultroute-mtu=1480").2, "");
 }

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::table::{COMMANDS, CommandSpec, OPTIONS};
-use crate::config::keys::SECTIONS;
+use super::table::{COMMANDS, CommandSpec, OPTIONS, OptionSpec};
+use crate::config::keys::{self, Key, SECTIONS};
 
 /// The version, in one line.
 pub fn version_text() -> String {
@@ -26,7 +26,7 @@ pub fn help_text() -> String {
             [] => String::new(),
             commands => format!(" (with {})", commands.join(", ")),
         };
-        entry(&mut text, 2, 26, &option.spelling(), &format!("{}{with}", option.brief));
+        option_entry(&mut text, option, &with);
     }
     text += "\nKeys, on the command line, in /etc/clatd.conf and in instance files, with their defaults:\n";
     for section in SECTIONS {
@@ -45,6 +45,42 @@ pub fn help_text() -> String {
     text += "\nExit status: 0 when all went well or there was nothing to do, else 1.\n\
              See clatd(8) and clatd.conf(5).\n";
     text
+}
+
+/// What there is to know about a command or a key; the parser has looked that there is one.
+pub fn topic_text(topic: &str) -> String {
+    let command = COMMANDS.iter().find(|command| command.name == topic);
+    match (command, keys::find(topic)) {
+        (Some(command), _) => command_text(command),
+        (None, Some(key)) => key_text(key),
+        (None, None) => help_text(),
+    }
+}
+
+fn command_text(command: &CommandSpec) -> String {
+    let settings = if command.settings { " [KEY=VALUE ...]" } else { "" };
+    let mut text = format!("Usage: clatd {} [OPTIONS]{settings}\n\n", usage(command));
+    entry(&mut text, 1, 1, "", command.brief);
+    text += "\nOptions:\n";
+    let goes_with = |option: &&OptionSpec| option.commands.is_empty() || option.commands.contains(&command.name);
+    for option in OPTIONS.iter().filter(goes_with) {
+        option_entry(&mut text, option, "");
+    }
+    text += "\nSee clatd(8); clatd --help lists all commands and keys.\n";
+    text
+}
+
+fn key_text(key: &Key) -> String {
+    let mut text = format!("{}={}\n\n", key.name, key.kind.placeholder());
+    for paragraph in key.full.split("\n\n") {
+        entry(&mut text, 1, 1, "", &paragraph.replace('`', "").replace('\n', " "));
+    }
+    let _ = writeln!(text, "\nDefault: {}. See clatd.conf(5).", key.default_text());
+    text
+}
+
+fn option_entry(text: &mut String, option: &OptionSpec, with: &str) {
+    entry(text, 2, 26, &option.spelling(), &format!("{}{with}", option.brief));
 }
 
 /// A command with its words, as in a synopsis.

@@ -7,7 +7,7 @@ mod table;
 
 use std::path::PathBuf;
 
-pub use help::{help_text, version_text};
+pub use help::{help_text, topic_text, version_text};
 pub use parse::parse;
 pub use table::{COMMANDS, CommandSpec, OPTIONS, OptionSpec};
 
@@ -18,8 +18,8 @@ pub struct Options {
     pub quiet: u32,
     /// How often `-d` was given.
     pub debug: u32,
-    /// `-c FILE`; none = `/etc/clatd.conf` if there is one.
-    pub config: Option<PathBuf>,
+    /// `-c FILE`, the later ones on top; none = `/etc/clatd.conf` if there is one.
+    pub config: Vec<PathBuf>,
     /// `--instances-dir DIR`; none = `/etc/clatd/instances.d` if there is one.
     pub instances_dir: Option<PathBuf>,
     /// `KEY=VALUE` words, in order; the keys exist, the values are not yet looked at.
@@ -102,8 +102,11 @@ pub enum Command {
         /// Packets to write.
         output: PathBuf,
     },
-    /// Print [`help_text`].
-    Help,
+    /// Print [`help_text`], or what [`topic_text`] says of a command or a key.
+    Help {
+        /// The name of a command or a key.
+        topic: Option<String>,
+    },
     /// Print [`version_text`].
     Version,
 }

@@ -30,7 +30,11 @@ where
         }
         // As with the clatd of 2016 they answer at once, whatever else is there.
         if scan.help || scan.version {
-            return Ok(if scan.help { Command::Help } else { Command::Version });
+            return Ok(if scan.help {
+                Command::Help { topic: None }
+            } else {
+                Command::Version
+            });
         }
     }
     scan.command()
@@ -56,6 +60,9 @@ impl Scan {
             return Ok(());
         };
         let (key, value) = (key.trim(), value.trim());
+        if key.is_empty() {
+            return Err(self.without_key(&word, value));
+        }
         if keys::find(key).is_none() {
             let error = UsageError::new(format!("unknown key {key:?} in {word:?}"));
             return Err(match nearest(key, keys::all().map(|key| key.name)) {
@@ -65,6 +72,15 @@ impl Scan {
         }
         self.options.settings.push((key.to_owned(), value.to_owned()));
         Ok(())
+    }
+
+    /// A word that begins with `=`: mostly `KEY = VALUE`, which the shell hands over as three words.
+    fn without_key(&self, word: &str, value: &str) -> UsageError {
+        let error = UsageError::new(format!("no key in front of the \"=\" in {word:?}"));
+        let before = self.words.last().filter(|before| keys::find(before).is_some());
+        let key = before.map_or("KEY", String::as_str);
+        let value = if value.is_empty() { "VALUE" } else { value };
+        error.hint(format!("write {key}={value}, without blanks"))
     }
 
     fn long(&mut self, body: &[u8], rest: &mut impl Iterator<Item = OsString>) -> Result<(), UsageError> {
@@ -128,14 +144,15 @@ impl Scan {
         if let (Some(argument), true) = (option.argument, value.is_empty()) {
             return Err(missing(spelled, argument));
         }
-        if option.argument.is_some() && self.flags.contains(&option) {
+        // Files are laid over each other; of everything else there is one.
+        if option.argument.is_some() && option.action != Action::Config && self.flags.contains(&option) {
             return Err(UsageError::new(format!("{spelled} is given twice")).hint("once is enough"));
         }
         self.flags.push(option);
         match option.action {
             Action::Quiet => self.options.quiet += 1,
             Action::Debug => self.options.debug += 1,
-            Action::Config => self.options.config = Some(value.into()),
+            Action::Config => self.options.config.push(value.into()),
             Action::InstancesDir => self.options.instances_dir = Some(value.into()),
             Action::Mtu4 => self.mtu4 = Some(mtu(spelled, value, 68)?),
             Action::Mtu6 => self.mtu6 = Some(mtu(spelled, value, 1280)?),
@@ -207,10 +224,14 @@ impl Scan {
             },
             "events" => Command::Events { options, json },
             "metrics" => Command::Metrics(options),
+            "help" => Command::Help {
+                topic: words.next().map(topic).transpose()?,
+            },
+            "version" => Command::Version,
             "reload" => Command::Reload(options),
             "cleanup" => Command::Cleanup { options, dry_run },
             "translate" => {
-                if options.config.is_none() {
+                if options.config.is_empty() {
                     return Err(
                         UsageError::new("translate needs --config FILE").hint("a clatd.conf with at least plat-prefix")
                     );
@@ -244,7 +265,13 @@ impl Scan {
                 None => {
                     let error = UsageError::new(format!("unknown command {word:?}"));
                     let meant = nearest(word, COMMANDS.iter().map(|command| command.name));
+                    // `clat-dev= x`: the shell made two words of it.
+                    let torn = self.options.settings.last().filter(|(_, value)| value.is_empty());
                     return Err(match meant {
+                        _ if torn.is_some() => {
+                            let key = torn.map(|(key, _)| key.as_str()).unwrap_or_default();
+                            error.hint(format!("write {key}={word}, without blanks"))
+                        }
                         Some(meant) => error.hint(format!("did you mean {meant}?")),
                         None if keys::find(word).is_some() => error.hint(format!("write {word}=VALUE")),
                         None => error,
@@ -255,6 +282,20 @@ impl Scan {
         };
         found.ok_or_else(|| UsageError::new("no command"))
     }
+}
+
+/// The name of a command or a key.
+fn topic(word: String) -> Result<String, UsageError> {
+    let commands = || COMMANDS.iter().map(|command| command.name);
+    if commands().any(|name| name == word) || keys::find(&word).is_some() {
+        return Ok(word);
+    }
+    let error = UsageError::new(format!("there is no command and no key {word:?}"));
+    let meant = nearest(&word, commands().chain(keys::all().map(|key| key.name)));
+    Err(match meant {
+        Some(meant) => error.hint(format!("did you mean {meant}?")),
+        None => error,
+    })
 }
 
 fn missing(option: &str, argument: &str) -> UsageError {

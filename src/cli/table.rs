@@ -68,7 +68,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         short: Some('c'),
         long: Some("config"),
         argument: Some("FILE"),
-        brief: "configuration file, instead of /etc/clatd.conf",
+        brief: "configuration file, instead of /etc/clatd.conf; of several the later wins",
         commands: ALL,
         action: Action::Config,
     },
@@ -231,5 +231,19 @@ pub const COMMANDS: &[CommandSpec] = &[
         required: 2,
         settings: true,
         brief: "run the packets of a file through the translator; needs --config",
+    },
+    CommandSpec {
+        name: "help",
+        words: &["COMMAND"],
+        required: 0,
+        settings: false,
+        brief: "print this, or what there is to know about a command or a key",
+    },
+    CommandSpec {
+        name: "version",
+        words: &[],
+        required: 0,
+        settings: false,
+        brief: "print the version",
     },
 ];

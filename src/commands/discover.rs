@@ -104,6 +104,9 @@ fn table(uplinks: &[Value]) -> String {
                 word("source")
             );
         }
+        if uplink["prefixes"].as_array().is_none_or(Vec::is_empty) {
+            let _ = writeln!(text, "  no PLAT prefix; {}", discovery::NEXT_STEP);
+        }
         for failure in uplink["failures"]
             .as_array()
             .into_iter()

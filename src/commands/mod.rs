@@ -9,8 +9,10 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use clatd_stages::plan::{Idle, PlanDocument};
+use clatd_stages::op::Op;
+use clatd_stages::plan::{Idle, Plan, PlanDocument, Step};
 use clatd_stages::stage::{self, Instance, Verdict};
+use nix::sys::statvfs::{FsFlags, statvfs};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -30,7 +32,8 @@ type Failure = Box<dyn Error + Send + Sync>;
 /// Executes a command; `Ok(false)` = it failed and said why.
 pub fn execute(command: Command) -> Result<bool, Failure> {
     match command {
-        Command::Help => print(&cli::help_text()),
+        Command::Help { topic: None } => print(&cli::help_text()),
+        Command::Help { topic: Some(topic) } => print(&cli::topic_text(&topic)),
         Command::Version => print(&cli::version_text()),
         Command::Check(options) => Ok(config::check(&options, &mut io::stdout(), &mut io::stderr())?),
         Command::Run(options) => run(options),
@@ -173,7 +176,13 @@ async fn observe_all(loaded: &Loaded, wanted: Option<&str>) -> Result<(PlanDocum
             Err(failure) => Err(chain(&failure)),
         };
         match planned {
-            Ok(plan) => document.instances.push(plan),
+            Ok(plan) => {
+                for note in plan.facts.all_notes() {
+                    warn!("instance {}: {note}", instance.name);
+                }
+                clean &= can_write_sysctls(&plan);
+                document.instances.push(plan);
+            }
             Err(failure) => {
                 error!("instance {}: {failure}", instance.name);
                 clean = false;
@@ -181,6 +190,24 @@ async fn observe_all(loaded: &Loaded, wanted: Option<&str>) -> Result<(PlanDocum
         }
     }
     Ok((document, clean))
+}
+
+/// Whether the kernel would take the sysctls of the plan; else why not is reported. In containers /proc/sys is often
+/// mounted read-only.
+fn can_write_sysctls(plan: &Plan) -> bool {
+    let sets = |step: &&Step| matches!(step.apply, Op::SetDeviceSysctl { .. } | Op::HoldSysctl { .. });
+    let Some(first) = plan.steps.iter().find(sets) else {
+        return true;
+    };
+    let is_read_only = statvfs("/proc/sys").is_ok_and(|filesystem| filesystem.flags().contains(FsFlags::ST_RDONLY));
+    if is_read_only {
+        error!(
+            "instance {}: /proc/sys is read-only, so the plan fails at \"{}\"; a container needs it mounted read-write, or \
+             the values set from outside",
+            plan.instance, first.apply
+        );
+    }
+    !is_read_only
 }
 
 /// The instances, and those that templates make for the uplinks that there are.

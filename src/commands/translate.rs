@@ -24,8 +24,7 @@ pub struct Mtus {
 
 /// Translates `input` into `output`; a line for each dropped packet goes to stdout.
 pub fn run(options: &Options, mtus: Mtus, input: &Path, output: &Path) -> Result<bool, Failure> {
-    let file = options.config.clone().unwrap_or_default();
-    let loaded = match config::load_file(&file, options) {
+    let loaded = match config::load_for_translating(options) {
         Ok(loaded) => loaded,
         Err(errors) => {
             write!(io::stderr(), "{errors}")?;

@@ -2,8 +2,9 @@
 
 use std::io::{self, Write};
 
-use super::{Configured, load};
+use super::{Configured, Place, load};
 use crate::cli::Options;
+use clatd_stages::settings::RouteMtu;
 
 /// Reads the configuration, writes all errors and warnings to `err` and a summary to `out`; with `-d` also each
 /// setting with its origin. Returns whether it is free of errors.
@@ -25,7 +26,9 @@ pub fn check(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -> io:
             return Ok(false);
         }
     };
-    for warning in &loaded.warnings {
+    let mut warnings = loaded.warnings.clone();
+    warnings.extend(loaded.instances.iter().filter_map(too_large_an_mtu));
+    for warning in &warnings {
         writeln!(err, "warning: {warning}")?;
     }
     for unable in &loaded.unable {
@@ -52,7 +55,7 @@ pub fn check(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -> io:
     } else {
         ("not ok", format!(", {}", count(loaded.unable.len(), "error")))
     };
-    let warnings = count(loaded.warnings.len(), "warning");
+    let warnings = count(warnings.len(), "warning");
     writeln!(
         out,
         "{verdict}: {} ({}){errors}, {warnings}",
@@ -60,6 +63,39 @@ pub fn check(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -> io:
         names.join(", ")
     )?;
     Ok(ok)
+}
+
+/// What an IPv6 header takes more than one of IPv4, in bytes.
+const HEADER_DIFFERENCE: u32 = 20;
+/// The MTU that an uplink has in all likelihood, in bytes.
+const USUAL_MTU: u32 = 1500;
+
+/// A default route whose packets the uplink will not carry. An uplink that is not known, or not there, is taken for a
+/// usual one; `clatd plan` knows better, and warns too.
+fn too_large_an_mtu(configured: &Configured) -> Option<String> {
+    let settings = &configured.instance.settings;
+    let RouteMtu::Bytes(bytes) = settings.v4_defaultroute_mtu else {
+        return None;
+    };
+    let there = settings.plat_dev.as_ref().and_then(|device| mtu_of(device));
+    let fits = there.unwrap_or(USUAL_MTU).saturating_sub(HEADER_DIFFERENCE);
+    let origin = configured.origins.get("v4-defaultroute-mtu")?;
+    if bytes <= fits || origin.place == Place::Default {
+        return None;
+    }
+    let why = match (&settings.plat_dev, there) {
+        (Some(device), Some(mtu)) => format!("is more than {device} carries: {fits} fit its MTU of {mtu}"),
+        _ => format!("is more than most uplinks carry: {fits} fit an MTU of {USUAL_MTU}"),
+    };
+    let place = &origin.place;
+    Some(format!(
+        "{place}: v4-defaultroute-mtu={bytes}: {why} (auto fits the uplink)"
+    ))
+}
+
+fn mtu_of(device: &str) -> Option<u32> {
+    let text = std::fs::read_to_string(format!("/sys/class/net/{device}/mtu")).ok()?;
+    text.trim().parse().ok()
 }
 
 fn count(number: usize, what: &str) -> String {

@@ -67,13 +67,17 @@ pub fn load_from(options: &Options, paths: &Paths) -> Result<Loaded, ConfigError
 
 fn load_for(purpose: Purpose, options: &Options, paths: &Paths) -> Result<Loaded, ConfigErrors> {
     let mut findings = Findings::default();
-    let base = base_layer(options.config.as_deref(), &paths.config, &mut findings);
+    let base = base_layers(&options.config, &paths.config, &mut findings);
     let words = command_line(options, &mut findings);
     let files = match &options.instances_dir {
         Some(dir) => instance_files(dir, true, &mut findings),
         None => instance_files(&paths.instances_dir, false, &mut findings),
     };
-    let base_merged = merge(&[&base, &words], &mut findings);
+    let over_base = |layers: &[&Layer], findings: &mut Findings| {
+        let all: Vec<&Layer> = base.iter().chain(layers.iter().copied()).collect();
+        merge(&all, findings)
+    };
+    let base_merged = over_base(&[&words], &mut findings);
     let runtime_dir = runtime_dir(&paths.runtime_dir, &mut findings);
     let from_instance_files = !files.is_empty();
     let mut drafts: Vec<Draft> = if from_instance_files {
@@ -84,7 +88,7 @@ fn load_for(purpose: Purpose, options: &Options, paths: &Paths) -> Result<Loaded
         let drafts = layers.iter().map(|(name, path, layer)| Draft {
             name: (*name).clone(),
             file: Some((*path).clone()),
-            merged: merge(&[&base, layer, &words], &mut findings),
+            merged: over_base(&[layer, &words], &mut findings),
             ordinal: 0,
         });
         drafts.collect()
@@ -130,11 +134,10 @@ fn load_for(purpose: Purpose, options: &Options, paths: &Paths) -> Result<Loaded
     })
 }
 
-/// Reads one file of `key=value` lines (and settings of the command line) as the only instance, for
-/// `clatd translate`; it needs at least a PLAT prefix.
-pub fn load_file(path: &Path, options: &Options) -> Result<Loaded, ConfigErrors> {
+/// Reads the files that the command line names (and its settings) as the only instance, for `clatd translate`; it needs
+/// at least a PLAT prefix.
+pub fn load_for_translating(options: &Options) -> Result<Loaded, ConfigErrors> {
     let options = Options {
-        config: Some(path.to_owned()),
         instances_dir: None,
         ..options.clone()
     };
@@ -150,6 +153,7 @@ pub fn load_file(path: &Path, options: &Options) -> Result<Loaded, ConfigErrors>
     if prefix {
         return Ok(loaded);
     }
+    let path = options.config.last().cloned().unwrap_or_default();
     let error =
         ConfigError::at(Place::file(path), "expected plat-prefix to be set").hint("such as plat-prefix=64:ff9b::/96");
     Err(ConfigErrors {
@@ -232,13 +236,35 @@ fn finish<T>(findings: Findings, value: impl FnOnce(Vec<String>) -> T) -> Result
     }
 }
 
-/// `-c FILE`, which must be readable, or the usual file, which need not be there.
-fn base_layer(chosen: Option<&Path>, usual: &Path, findings: &mut Findings) -> Layer {
-    let path = chosen.unwrap_or(usual);
+/// The files of `-c FILE`, the later ones on top, or the usual file, which need not be there. A file that is named alone
+/// must be there; of several, some may be missing.
+fn base_layers(chosen: &[PathBuf], usual: &Path, findings: &mut Findings) -> Vec<Layer> {
+    match chosen {
+        [] => vec![base_layer(usual, |_, _| (), findings)],
+        [path] => vec![base_layer(
+            path,
+            |findings, error| findings.error(unreadable(path, CONFIG, error)),
+            findings,
+        )],
+        paths => paths
+            .iter()
+            .map(|path| {
+                let missing = |findings: &mut Findings, error: &std::io::Error| {
+                    findings.warn(&Place::file(path), format!("cannot read the {CONFIG}: {error}"));
+                };
+                base_layer(path, missing, findings)
+            })
+            .collect(),
+    }
+}
+
+const CONFIG: &str = "configuration file";
+
+fn base_layer(path: &Path, missing: impl Fn(&mut Findings, &std::io::Error), findings: &mut Findings) -> Layer {
     match trusted::read_foreign_bytes(path) {
         Ok(bytes) => return conf_file::read(path, &bytes, findings),
-        Err(error) if chosen.is_none() && error.kind() == ErrorKind::NotFound => {}
-        Err(error) => findings.error(unreadable(path, "configuration file", &error)),
+        Err(error) if error.kind() == ErrorKind::NotFound => missing(findings, &error),
+        Err(error) => findings.error(unreadable(path, CONFIG, &error)),
     }
     Layer::new(Place::file(path))
 }

@@ -28,7 +28,7 @@ pub use check::check;
 pub use errors::{ConfigError, ConfigErrors, Place};
 pub use layer::Origin;
 use load::seed;
-pub use load::{Paths, load, load_file, load_from};
+pub use load::{Paths, load, load_for_translating, load_from};
 
 /// A configuration without errors.
 #[derive(Debug, Clone)]

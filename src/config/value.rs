@@ -39,13 +39,24 @@ pub(super) fn parse(key: &Key, text: &str) -> Result<Value, Invalid> {
     if text.is_empty() && key.optional {
         return Ok(unset(key.kind));
     }
-    parse_set(key, text).map_err(|invalid| {
+    // A shell takes its quotation marks away itself.
+    let parsed = match key.kind {
+        Kind::Shell => parse_set(key, text),
+        _ if is_quoted(text) => parse_set(key, text).and(Err(Invalid::new("expected a value without quotation marks"))),
+        _ => parse_set(key, text),
+    };
+    parsed.map_err(|invalid| {
         if invalid.hint.is_some() {
             invalid
         } else {
             with_general_hint(invalid, text)
         }
     })
+}
+
+fn is_quoted(text: &str) -> bool {
+    let by = |mark| text.len() > 1 && text.starts_with(mark) && text.ends_with(mark);
+    by('"') || by('\'')
 }
 
 /// What an optional key is when its value is empty.
@@ -87,8 +98,7 @@ fn parse_set(key: &Key, text: &str) -> Result<Value, Invalid> {
 
 /// Mistakes that can happen to any key.
 fn with_general_hint(invalid: Invalid, text: &str) -> Invalid {
-    let quoted = |mark| text.len() > 1 && text.starts_with(mark) && text.ends_with(mark);
-    if quoted('"') || quoted('\'') {
+    if is_quoted(text) {
         return invalid.hint("quotation marks are taken as part of the value; leave them out");
     }
     if [" #", "\t#", " ;", "\t;", " //", "\t//"]

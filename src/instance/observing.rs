@@ -6,7 +6,7 @@ use clatd_stages::facts::Facts;
 use clatd_stages::plan::Plan;
 use clatd_stages::stage::{self, ObserveError, Stage, Verdict};
 use tokio::time::Instant;
-use tracing::{debug, info};
+use tracing::{debug, info, trace};
 
 use super::{Runner, State, claimed_by};
 use crate::report::chain;
@@ -31,6 +31,11 @@ pub(super) struct Nothing {
     pub(super) reason: String,
     /// Because native IPv4 is there.
     pub(super) has_native_ipv4: bool,
+}
+
+/// Facts in one line.
+fn shown(facts: &Facts) -> String {
+    serde_json::to_string(facts).unwrap_or_else(|error| error.to_string())
 }
 
 impl Runner {
@@ -62,6 +67,7 @@ impl Runner {
                 Err(failure) => return Seen::Failed(self.report_outcome(&chain(&failure))),
             }
         }
+        trace!("observed: {}", shown(&facts));
         self.said.forget_outcome();
         self.tell_notes(&facts);
         self.status.send_modify(|status| {
@@ -113,6 +119,7 @@ impl Runner {
 
     /// What was found on the way there is what its status shows from now on.
     fn has_nothing_to_do(&self, facts: Facts, reason: String) -> Seen {
+        trace!("observed: {}", shown(&facts));
         let native = facts.native_ipv4.as_ref();
         let has_native_ipv4 = native.is_some_and(|routes| !routes.value.is_empty());
         self.status.send_modify(|status| {

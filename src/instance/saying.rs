@@ -98,8 +98,7 @@ impl Runner {
 
     /// Warns of what the observation found odd, but not of what the one before it found already.
     pub(super) fn tell_notes(&mut self, facts: &Facts) {
-        let firewall = facts.firewall.iter().flat_map(|firewall| &firewall.notes);
-        let notes: Vec<String> = firewall.chain(&facts.notes).cloned().collect();
+        let notes: Vec<String> = facts.all_notes().cloned().collect();
         for note in notes.iter().filter(|note| !self.said.notes.contains(note)) {
             warn!("{note}");
         }

@@ -148,7 +148,7 @@ pub(crate) async fn run(command: &str, arguments: &[&str], input: Option<&str>) 
     let path = find(command).ok_or_else(|| CommandError::NotFound {
         command: command.to_owned(),
     })?;
-    tracing::debug!(command = %line, "running");
+    tracing::trace!(command = %line, "running");
     let failed = |source| CommandError::Run {
         line: line.clone(),
         source,

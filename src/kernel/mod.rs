@@ -221,7 +221,7 @@ impl Kernel {
 #[async_trait]
 impl System for Kernel {
     async fn apply(&mut self, op: &Op, outcome: Option<&Outcome>) -> Result<Outcome, OpError> {
-        tracing::debug!(instance = %self.instance, %op, "applying");
+        tracing::debug!("{op}");
         let stop = self.stop.clone().unwrap_or_default();
         let done = command::stopped_by(stop, self.carry_out(op, outcome)).await;
         done.map_err(|failure| failure.of(op))

@@ -24,7 +24,7 @@ use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
-use tracing::debug;
+use tracing::{debug, trace};
 
 use crate::trusted;
 
@@ -114,6 +114,19 @@ fn beyond_this_host(servers: Vec<DnsServer>, device: &str) -> Vec<DnsServer> {
 }
 
 async fn ask(
+    name: &Name,
+    kind: RecordType,
+    server: &DnsServer,
+    device: Option<&str>,
+) -> Result<DnsAnswer<RData>, String> {
+    let through = device.map(|device| format!(" through {device}")).unwrap_or_default();
+    trace!("asking {server}{through} for {name} {kind}");
+    let answer = ask_for_answer(name, kind, server, device).await;
+    trace!("{server}{through} says of {name} {kind}: {answer:?}");
+    answer
+}
+
+async fn ask_for_answer(
     name: &Name,
     kind: RecordType,
     server: &DnsServer,

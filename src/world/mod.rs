@@ -430,6 +430,14 @@ impl World for SystemWorld {
         Ok(facts)
     }
 
+    async fn deaf_to_routers(&self, device: &str) -> Option<String> {
+        let Some(watch) = &self.advertisements else {
+            return Some("there is no netlink socket to follow the links with".into());
+        };
+        let problem = watch.state(device).problem?;
+        Some(crate::report::chain(&*problem))
+    }
+
     async fn advertised_servers(&self, device: &str) -> Result<Vec<DnsServer>, WorldError> {
         let snapshot = self.advertised(device).await;
         let servers = snapshot.rdnss.into_iter().map(|learned| DnsServer {

@@ -9,7 +9,8 @@ use crate::facts::Facts;
 use crate::fast_path;
 use crate::op::Op;
 use crate::plan::{StageName, Step};
-use crate::settings::Settings;
+use crate::route::HEADER_DIFFERENCE;
+use crate::settings::{RouteMtu, Settings};
 use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
 use crate::translator::uses_tayga;
 use crate::world::World;
@@ -20,6 +21,20 @@ pub(crate) const IPV6_MIN_MTU: u32 = 1280;
 /// MTU of the CLAT device: packets that fit the uplink must fit here, since both IP versions pass through it.
 pub(crate) fn mtu(uplink_mtu: u32) -> u32 {
     uplink_mtu.clamp(IPV6_MIN_MTU, 65535)
+}
+
+/// An MTU of the IPv4 default route whose packets the uplink does not carry once they are IPv6: each large one is lost
+/// once, until path MTU discovery has told its sender.
+fn too_large_for_the_uplink(settings: &Settings, facts: &Facts) -> Option<String> {
+    let uplink = &facts.uplink.as_ref()?.value;
+    let fits = mtu(uplink.mtu) - HEADER_DIFFERENCE;
+    match settings.v4_defaultroute_mtu {
+        RouteMtu::Bytes(bytes) if bytes > fits && settings.v4_defaultroute_enable => Some(format!(
+            "v4-defaultroute-mtu={bytes} is more than the uplink carries: {fits} fit the MTU of {} of {} (auto follows it)",
+            uplink.mtu, uplink.name
+        )),
+        RouteMtu::Bytes(_) | RouteMtu::Auto => None,
+    }
 }
 
 /// The stage.
@@ -39,6 +54,7 @@ impl Stage for Device {
     ) -> Result<Verdict, ObserveError> {
         // The first of the stages that depend on it.
         fast_path::choose(self.name(), instance, world, facts).await?;
+        facts.notes.extend(too_large_for_the_uplink(&instance.settings, facts));
         let name = &instance.settings.clat_dev;
         match world.link(name).await.map_err(world_error(self.name()))? {
             Some(link) if link.alias.as_deref() != Some(instance.alias().as_str()) => Err(ObserveError::Unusable {

@@ -24,6 +24,10 @@ pub const WELL_KNOWN_NAME: &str = "ipv4only.arpa.";
 /// Its two IPv4 addresses (RFC 7050 section 2.2).
 pub const WELL_KNOWN_ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 0, 170), Ipv4Addr::new(192, 0, 0, 171)];
 
+/// What the user can do where a network reveals no prefix.
+pub const NEXT_STEP: &str =
+    "if you know one, say plat-prefix=PREFIX, or dns64-servers=ADDRESS for the DNS64 of a public NAT64";
+
 /// The stage.
 pub struct Discovery;
 
@@ -47,7 +51,10 @@ impl Stage for Discovery {
         }
         let mut found = find_prefixes(instance, world).await.map_err(world_error(self.name()))?;
         if found.prefixes.is_empty() {
-            return Ok(Verdict::idle(format!("no PLAT prefix: {}", found.failures.join("; "))));
+            return Ok(Verdict::idle(format!(
+                "no PLAT prefix: {}; {NEXT_STEP}",
+                found.failures.join("; ")
+            )));
         }
         facts.notes.extend(found.refused);
         // One that is offered beside it is no better: connections live on.
@@ -194,7 +201,10 @@ async fn first_uplink(world: &dyn World) -> Result<Option<String>, WorldError> {
 async fn advertised(uplink: &str, world: &dyn World, found: &mut Found) -> Result<(), WorldError> {
     found.prefixes = world.advertised_prefixes(uplink).await?;
     if found.prefixes.is_empty() {
-        found.failures.push(format!("no router on {uplink} advertises one"));
+        found.failures.push(match world.deaf_to_routers(uplink).await {
+            Some(why) => format!("router advertisements on {uplink} cannot be heard: {why}"),
+            None => format!("no router on {uplink} advertises one"),
+        });
     }
     found.refuse();
     Ok(())

@@ -149,6 +149,14 @@ pub struct Facts {
     pub replaced_routes: Option<Fact<Vec<Route>>>,
 }
 
+impl Facts {
+    /// All things to be said once, as warnings.
+    pub fn all_notes(&self) -> impl Iterator<Item = &String> {
+        let firewall = self.firewall.iter().flat_map(|firewall| &firewall.notes);
+        firewall.chain(&self.notes)
+    }
+}
+
 /// The packet filters found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct FirewallFacts {

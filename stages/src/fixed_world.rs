@@ -17,6 +17,8 @@ use crate::world::{DnsAnswer, RouteAnswer, World, WorldError};
 /// Answers every read from its fields.
 #[derive(Debug, Clone, Default)]
 pub struct FixedWorld {
+    /// Why router advertisements cannot be heard, if so.
+    pub deaf: Option<String>,
     /// The devices.
     pub links: Vec<Link>,
     /// IPv6 addresses by device.
@@ -138,6 +140,9 @@ impl World for FixedWorld {
     }
     async fn advertised_prefixes(&self, device: &str) -> Result<Vec<Fact<Pref64>>, WorldError> {
         Ok(self.advertised.get(device).cloned().unwrap_or_default())
+    }
+    async fn deaf_to_routers(&self, _device: &str) -> Option<String> {
+        self.deaf.clone()
     }
     async fn advertised_servers(&self, device: &str) -> Result<Vec<DnsServer>, WorldError> {
         Ok(self.advertised_servers.get(device).cloned().unwrap_or_default())

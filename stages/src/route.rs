@@ -49,7 +49,7 @@ const METRIC_ROOM: u32 = 16;
 const BEHIND_ALL_OTHERS: u32 = 1 << 30;
 
 /// By how much an IPv6 header is larger than an IPv4 one, in bytes.
-const HEADER_DIFFERENCE: u32 = 20;
+pub(crate) const HEADER_DIFFERENCE: u32 = 20;
 /// What a fragment needs more than that: IPv6 has the fields of IPv4's header in a Fragment Header (RFC 7915 section 4.1).
 const FRAGMENT_HEADER: u32 = 8;
 

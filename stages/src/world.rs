@@ -171,6 +171,11 @@ pub trait World: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// Why router advertisements on a device cannot be heard, if so.
+    async fn deaf_to_routers(&self, _device: &str) -> Option<String> {
+        None
+    }
+
     /// The DNS servers that routers advertise on a device (RFC 8106), the most preferred router's first.
     async fn advertised_servers(&self, _device: &str) -> Result<Vec<DnsServer>, WorldError> {
         Ok(Vec::new())

@@ -1,6 +1,6 @@
 //! Levels over each other, and where a setting comes from.
 
-use clatd::config::{Place, load_file};
+use clatd::config::{Place, load_for_translating};
 use clatd_stages::settings::RouteMtu;
 
 use super::*;
@@ -90,6 +90,47 @@ fn the_runtime_directory_is_absolute() {
     );
 }
 
+/// As Debian's clatd@.service does: the common file, and one of the instance, which need not be there.
+#[test]
+fn of_several_files_the_later_wins_and_some_may_be_missing() {
+    let tree = Tree::new(&[("clatd.conf", "clat-dev=usual\nroute-table=7\n")]);
+    let path = |name: &str| tree.path().join(name);
+    std::fs::write(path("other.conf"), "clat-dev=other\n").unwrap();
+    let load = |names: &[&str]| {
+        let options = Options {
+            config: names.iter().map(|name| path(name)).collect(),
+            ..options(&[])
+        };
+        load_from(&options, &tree.paths())
+    };
+    let loaded = load(&["clatd.conf", "other.conf"]).unwrap();
+    let settings = &loaded.instances[0].instance.settings;
+    assert_eq!((settings.clat_dev.as_str(), settings.route_table), ("other", 7));
+    assert_eq!(loaded.warnings, [""; 0]);
+    assert_eq!(
+        load(&["other.conf", "clatd.conf"]).unwrap().instances[0]
+            .instance
+            .settings
+            .clat_dev,
+        "usual"
+    );
+
+    let loaded = load(&["clatd.conf", "none.conf"]).unwrap();
+    assert_eq!(loaded.instances[0].instance.settings.clat_dev, "usual");
+    let warnings: Vec<String> = loaded.warnings.iter().map(|warning| tree.relative(warning)).collect();
+    assert_eq!(
+        warnings,
+        ["none.conf: cannot read the configuration file: No such file or directory (os error 2)"]
+    );
+    assert!(load(&["none.conf"]).is_err(), "the only one must be there");
+    let errors = load(&["clatd.conf", "instances.d"]);
+    std::fs::create_dir_all(path("instances.d")).unwrap();
+    assert!(
+        errors.is_ok() && load(&["clatd.conf", "instances.d"]).is_err(),
+        "a directory is no file"
+    );
+}
+
 #[test]
 fn all_errors_come_at_once() {
     let tree = Tree::new(&[
@@ -107,19 +148,22 @@ fn a_file_for_translate_needs_a_prefix() {
         ("clatd.conf", "clat-v6-addr=2001:db8::46\n"),
         ("wan0.conf", "plat-dev=wan0\n"),
     ]);
-    let path = tree.path().join("clatd.conf");
-    let errors = load_file(&path, &options(&[])).unwrap_err();
+    let of_file = |words: &[&str]| Options {
+        config: vec![tree.path().join("clatd.conf")],
+        ..options(words)
+    };
+    let errors = load_for_translating(&of_file(&[])).unwrap_err();
     assert_eq!(
         tree.relative(&errors.to_string()),
         "clatd.conf: expected plat-prefix to be set (such as plat-prefix=64:ff9b::/96)"
     );
-    let loaded = load_file(&path, &options(&["plat-prefix=64:ff9b::/96"])).unwrap();
+    let loaded = load_for_translating(&of_file(&["plat-prefix=64:ff9b::/96"])).unwrap();
     assert!(!loaded.from_instance_files);
     assert_eq!(
         loaded.instances[0].instance.settings.plat_prefix.unwrap().to_string(),
         "64:ff9b::/96"
     );
-    let loaded = load_file(&path, &options(&["plat-prefix=2001:db8::/32"])).unwrap();
+    let loaded = load_for_translating(&of_file(&["plat-prefix=2001:db8::/32"])).unwrap();
     let warnings: Vec<String> = loaded.warnings.iter().map(|warning| tree.relative(warning)).collect();
     assert_eq!(
         warnings,

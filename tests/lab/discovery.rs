@@ -161,3 +161,23 @@ fn configured_addresses_and_device_are_used() {
         },
     );
 }
+
+/// Not heard is not the same as not said.
+#[test]
+fn discover_says_where_it_could_not_listen() {
+    let lab = Lab::raise(&Uplink::new().without_dns64());
+    let output = lab
+        .command("host")
+        .args(["setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw", "env"])
+        .arg(format!("CLATD_RUNTIME_DIR={}", lab.file("run").display()))
+        .args([&crate::daemon::program(), "discover"])
+        .output()
+        .unwrap();
+    let ran = crate::bed::Ran::from(output);
+    assert!(
+        ran.out.contains("router advertisements on up0 cannot be heard"),
+        "{ran}"
+    );
+    assert!(!ran.out.contains("no router on up0 advertises one"), "{ran}");
+    assert!(ran.out.contains("plat-prefix="), "the next step is named: {ran}");
+}

@@ -114,3 +114,25 @@ fn the_same_is_said_once() {
         .contains(reason)));
     daemon.stop(Signal::SIGTERM);
 }
+
+#[test]
+fn each_step_is_said_once_and_more_debugging_says_more() {
+    let lab = Lab::raise(&Uplink::new());
+    let mut daemon = Daemon::up(&lab, &["-d"]);
+    let ran = daemon.stop(Signal::SIGTERM);
+    for step in ["bring clat up with MTU 1500", "delete TUN device clat"] {
+        assert_eq!(ran.err.matches(step).count(), 1, "{step}: {ran}");
+    }
+    assert!(!ran.err.contains("<trace>"), "{ran}");
+    let mut daemon = Daemon::up(&lab, &["-d", "-d"]);
+    let ran = daemon.stop(Signal::SIGTERM);
+    for told in [
+        "observed: {",
+        "plan: device: ",
+        "netlink: ",
+        "asking 3fff:1::53",
+        "running",
+    ] {
+        assert!(ran.err.contains(told), "{told}: {ran}");
+    }
+}

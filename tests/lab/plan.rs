@@ -6,8 +6,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::bed::{Lab, Uplink, poll};
-use crate::daemon::{Daemon, clatd};
+use crate::bed::{Lab, Ran, Uplink, poll};
+use crate::daemon::{Daemon, clatd, program};
 use crate::traffic;
 
 with_each_translator!(plan_is_what_is_done);
@@ -166,4 +166,45 @@ fn an_idle_plan_says_why() {
         "{text}"
     );
     traffic::ping(&lab);
+}
+
+/// As in many containers: what cannot work is said before it is tried.
+#[test]
+fn a_read_only_proc_sys_is_seen() {
+    let lab = Lab::raise(&Uplink::new());
+    let script = "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec \"$@\"";
+    let output = lab
+        .command("host")
+        .args(["unshare", "-m", "sh", "-c", script, "sh", "env"])
+        .arg(format!("CLATD_RUNTIME_DIR={}", lab.file("run").display()))
+        .args([&program(), "plan"])
+        .output()
+        .unwrap();
+    let ran = Ran::from(output);
+    assert_eq!(ran.code, Some(1), "{ran}");
+    assert!(ran.err.contains("/proc/sys is read-only"), "{ran}");
+    assert!(ran.out.contains("clat"), "the plan is shown all the same: {ran}");
+}
+
+#[test]
+fn a_route_larger_than_the_uplink_carries_is_warned_of() {
+    let lab = Lab::raise(&Uplink::new());
+    let ran = clatd(&lab, &["plan", "v4-defaultroute-mtu=9000"]);
+    assert_eq!(ran.code, Some(0), "{ran}");
+    assert!(ran.err.contains("1480 fit the MTU of 1500 of up0"), "{ran}");
+    let ran = clatd(&lab, &["check", "v4-defaultroute-mtu=9000", "plat-dev=up0"]);
+    assert_eq!(ran.code, Some(0), "{ran}");
+    assert!(
+        ran.err.contains("is more than up0 carries: 1480 fit its MTU of 1500"),
+        "{ran}"
+    );
+    assert!(ran.out.contains("1 warning"), "{ran}");
+    for fits in [
+        "v4-defaultroute-mtu=1480",
+        "v4-defaultroute-mtu=auto",
+        "v4-defaultroute-mtu=0",
+    ] {
+        let ran = clatd(&lab, &["plan", fits]);
+        assert!(!ran.err.contains("v4-defaultroute-mtu"), "{ran}");
+    }
 }

@@ -143,7 +143,7 @@ async fn the_system_does_not_speak_for_a_named_uplink_with_servers_of_its_own() 
         );
         assert!(
             reason
-                .ends_with("the system's resolvers are not asked, since wan0 has its own (dns64-servers names others)"),
+                .contains("the system's resolvers are not asked, since wan0 has its own (dns64-servers names others)"),
             "{reason}"
         );
     }

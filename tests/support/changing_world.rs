@@ -82,6 +82,9 @@ impl World for ChangingWorld {
     ) -> Result<DnsAnswer<String>, WorldError> {
         self.now().ptr(address, server, device).await
     }
+    async fn deaf_to_routers(&self, device: &str) -> Option<String> {
+        self.now().deaf_to_routers(device).await
+    }
     async fn advertised_prefixes(&self, device: &str) -> Result<Vec<Fact<Pref64>>, WorldError> {
         self.now().advertised_prefixes(device).await
     }
