@@ -57,5 +57,7 @@ mod routers;
 mod storm;
 #[path = "multi/together.rs"]
 mod together;
+#[path = "multi/vpn.rs"]
+mod vpn;
 #[path = "multi/vrf.rs"]
 mod vrf;

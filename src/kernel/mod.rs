@@ -172,8 +172,9 @@ impl Kernel {
                 let stop = self.stop.as_ref().filter(|_| event == "script-up");
                 scripts::run(event, command, environment, stop).await
             }
-            Op::HoldLocalRule {} => self.holds.local_rule.hold(netlink, &self.instance).await,
-            Op::ReleaseLocalRule {} => self.holds.local_rule.release(netlink, &self.instance).await,
+            // Only journals of older versions have it, and nothing is done from a journal but undone.
+            Op::HoldLocalRule {} => Ok(NOTHING),
+            Op::ReleaseLocalRule {} => local_rule::restore(netlink).await,
             Op::Nothing { .. } => Ok(NOTHING),
             Op::StartTranslator { translator } => self.start_translator(translator).await,
             Op::StopTranslator { device } => {

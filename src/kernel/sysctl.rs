@@ -9,7 +9,6 @@ use clatd_stages::journal::Outcome;
 use serde_json::json;
 
 use super::failure::{Done, Failure, NOTHING};
-use super::local_rule::LocalRule;
 
 const ROOT: &str = "/proc/sys";
 
@@ -75,11 +74,10 @@ fn vanished(error: &io::Error) -> bool {
     )
 }
 
-/// Who holds what belongs to no single instance: sysctls, the place of the local rule. One table for all instances of the daemon: clones share it.
+/// Who holds sysctls, which belong to no single instance. One table for all instances of the daemon: clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Holds {
     table: Arc<Mutex<BTreeMap<String, Hold>>>,
-    pub(crate) local_rule: LocalRule,
 }
 
 /// Writing it sets every device's `forwarding`.

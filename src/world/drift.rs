@@ -55,8 +55,9 @@ async fn stands(world: &SystemWorld, op: &Op, seen: &mut Seen) -> Result<bool, W
             None => true,
         },
         Op::JoinAnycast { device, address } => match link(world, device, seen).await? {
-            Some(link) => anycast::is_joined(link.index, *address)
-                .map_err(|error| WorldError::new(doing("an anycast address"), error))?,
+            Some(link) => anycast::stands(&world.netlink, link.index, *address)
+                .await
+                .map_err(|failure| WorldError::new(doing("an anycast address"), failure.into_source()))?,
             None => true,
         },
         Op::AddRoute { route } => {

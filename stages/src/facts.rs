@@ -138,7 +138,10 @@ pub struct FirewallFacts {
     /// nft base chains that would stop the CLAT's packets.
     pub nft_chains: Vec<NftChain>,
     /// The ip6tables FORWARD chain.
-    pub ip6tables: Ip6tablesForward,
+    pub ip6tables: Ip6tablesChain,
+    /// The ip6tables OUTPUT chain, which counts with a shared address only: this host sends the replies to the CLAT then.
+    #[serde(skip_serializing_if = "Ip6tablesChain::is_absent")]
+    pub ip6tables_output: Ip6tablesChain,
     /// Things that could not be read or judged; printed as warnings.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -153,16 +156,16 @@ pub struct NftChain {
     pub table: String,
     /// Chain name.
     pub chain: String,
-    /// `forward` or `prerouting`.
+    /// `forward`, `prerouting` or `output`.
     pub hook: String,
     /// Why it would stop them: `policy drop`, `rule with reject`, ...
     pub reason: String,
 }
 
-/// State of ip6tables' FORWARD chain.
+/// State of one of ip6tables' chains.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Ip6tablesForward {
+pub enum Ip6tablesChain {
     /// The filter table does not exist, so nothing is dropped there.
     #[default]
     Absent,
@@ -170,6 +173,12 @@ pub enum Ip6tablesForward {
     Open,
     /// Its policy or a rule would drop.
     Drops,
+}
+
+impl Ip6tablesChain {
+    fn is_absent(&self) -> bool {
+        *self == Self::Absent
+    }
 }
 
 fn pref64_fact<S: Serializer>(fact: &Option<Fact<Pref64>>, serializer: S) -> Result<S::Ok, S::Error> {

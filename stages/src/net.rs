@@ -12,6 +12,8 @@ pub const ROUTE_PROTOCOL: u8 = 46;
 pub const ALIAS_PREFIX: &str = "clatd:";
 /// The kernel's main routing table.
 pub const MAIN_TABLE: u32 = 254;
+/// The kernel's table of the host's own addresses.
+pub const LOCAL_TABLE: u32 = 255;
 
 /// A network device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@
 //!
 //! | rule | selects | leads to |
 //! |---|---|---|
-//! | IPv6 in | from the uplink (or this host) to the CLAT's addresses; before the local table if that has them, too | the CLAT device |
+//! | IPv6 in | from the uplink (or this host) to the CLAT's addresses, unless it shares the host's | the CLAT device |
 //! | IPv6 out | from the CLAT device | the uplink's own gateway |
 //! | IPv4 out | from the CLAT's addresses, or of sockets bound to its device | the CLAT device |
 //!
@@ -19,10 +19,9 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use crate::conncheck::native_defaults;
 use crate::device::{IPV6_MIN_MTU, own_addresses};
 use crate::facts::{Fact, Facts, Source};
-use crate::net::{Link, MAIN_TABLE, Route as NetRoute, Rule};
+use crate::net::{LOCAL_TABLE, Link, MAIN_TABLE, Route as NetRoute, Rule};
 use crate::op::Op;
 use crate::plan::{StageName, Step};
-use crate::proxynd::{Way, way};
 use crate::settings::{RouteMtu, Settings};
 use crate::shared;
 use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
@@ -31,8 +30,6 @@ use crate::world::{World, WorldError};
 
 /// Before the rule of VRFs (1000) and everything that others add behind it; the local table (0) comes first.
 mod priority {
-    /// Before the local table, which moves to 1 for it.
-    pub(super) const V6_BEFORE_LOCAL: u32 = 0;
     pub(super) const V4_SPECIFIC: u32 = 464;
     pub(super) const V4_TABLE: u32 = 465;
     pub(super) const V6_IN: u32 = 466;
@@ -203,19 +200,14 @@ impl Planner<'_> {
     }
 
     fn v6_in(&self) -> Vec<Step> {
-        if self.facts.shared {
-            return self.v6_in_shared();
+        let mut steps = Vec::new();
+        let mut networks = self.v6_networks.as_slice();
+        if let (true, Some((_, others))) = (self.facts.shared, networks.split_first()) {
+            steps.push(self.next_hop_of_copies());
+            networks = others;
         }
         let from = self.facts.incoming().unwrap_or(self.uplink);
-        let joined = way(self.settings, self.facts) == Some(Way::Anycast);
-        let (mut steps, priority) = match joined {
-            true => {
-                let why = "packets to the CLAT must not be taken for the host's own, as those to anycast addresses are";
-                (vec![local_rule_held(why)], priority::V6_BEFORE_LOCAL)
-            }
-            false => (Vec::new(), priority::V6_IN),
-        };
-        for network in &self.v6_networks {
+        for network in networks {
             let route = NetRoute {
                 table: self.table(),
                 ..NetRoute::ours(IpNet::V6(*network), self.clat())
@@ -231,7 +223,7 @@ impl Planner<'_> {
                     Rule {
                         iif: Some(device.to_owned()),
                         to: Some(IpNet::V6(*network)),
-                        ..Rule::ours(true, priority, self.table())
+                        ..Rule::ours(true, priority::V6_IN, self.table())
                     },
                 ));
             }
@@ -239,34 +231,15 @@ impl Planner<'_> {
         steps
     }
 
-    /// The host's own address: the replies to the CLAT are told by their mark, before the local table takes them.
-    fn v6_in_shared(&self) -> Vec<Step> {
-        let mark = shared::mark(self.settings);
-        let prefix = self.facts.plat_prefix.as_ref().map(|prefix| prefix.value);
-        let prefix = prefix.and_then(|prefix| Ipv6Net::new(prefix.address(), prefix.length()).ok());
-        let from = self.facts.incoming().unwrap_or(self.uplink);
-        let mut steps = vec![local_rule_held(
-            "replies to the CLAT must not be taken for the host's own",
-        )];
-        for network in &self.v6_networks {
-            let route = NetRoute {
-                table: self.table(),
-                ..NetRoute::ours(IpNet::V6(*network), self.clat())
-            };
-            steps.push(route_added("packets to the CLAT go to the translator", route));
-            steps.push(rule_added(
-                "replies to the CLAT",
-                Rule {
-                    iif: Some(from.to_owned()),
-                    to: Some(IpNet::V6(*network)),
-                    fwmark: mark,
-                    // Without a mark only the prefix tells; errors of routers on the way then go to the host.
-                    from: prefix.filter(|_| mark.is_none()).map(IpNet::V6),
-                    ..Rule::ours(true, priority::V6_BEFORE_LOCAL, self.table())
-                },
-            ));
-        }
-        steps
+    /// The host's own address: the packet filter takes the CLAT's packets out of the host's. In table local nobody's rules
+    /// come before the route.
+    fn next_hop_of_copies(&self) -> Step {
+        let next_hop = Ipv6Net::from(shared::NEXT_HOP);
+        let route = NetRoute {
+            table: LOCAL_TABLE,
+            ..NetRoute::ours(IpNet::V6(next_hop), self.clat())
+        };
+        route_added("the packet filter hands replies to the CLAT by this next hop", route)
     }
 
     fn v6_out(&self) -> Vec<Step> {
@@ -346,10 +319,6 @@ impl Planner<'_> {
             ..NetRoute::ours(everything, self.clat())
         }
     }
-}
-
-fn local_rule_held(why: &str) -> Step {
-    Step::new(StageName::Route, why, Op::HoldLocalRule {}, Op::ReleaseLocalRule {})
 }
 
 fn route_added(why: &str, route: NetRoute) -> Step {

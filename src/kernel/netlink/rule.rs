@@ -56,14 +56,25 @@ impl Netlink {
             .map(drop)
     }
 
-    /// Deletes exactly this rule.
+    /// Deletes exactly this rule: the first one that is the same.
     pub(crate) async fn delete_rule(&self, found: &FoundRule) -> Result<(), NetlinkError> {
-        let mut payload = found.raw.clone();
-        // The other flags are the kernel's account of devices that are not there.
-        let flags = wire::u32_at(&payload, 8).ok_or(NetlinkError::Malformed)? & (FIB_RULE_PERMANENT | FIB_RULE_INVERT);
-        payload[8..12].copy_from_slice(&flags.to_ne_bytes());
-        self.request(libc::RTM_DELRULE, 0, payload).await.map(drop)
+        self.request(libc::RTM_DELRULE, 0, replay(&found.raw)?).await.map(drop)
     }
+
+    /// Adds the same rule once more, behind all of its priority.
+    pub(crate) async fn repeat_rule(&self, found: &FoundRule) -> Result<(), NetlinkError> {
+        let payload = replay(&found.raw)?;
+        self.request(libc::RTM_NEWRULE, NLM_F_CREATE, payload).await.map(drop)
+    }
+}
+
+/// The kernel's account of a rule, turned into a request for it.
+fn replay(raw: &[u8]) -> Result<Vec<u8>, NetlinkError> {
+    let mut payload = raw.to_vec();
+    // The other flags are the kernel's account of devices that are not there.
+    let flags = wire::u32_at(raw, 8).ok_or(NetlinkError::Malformed)? & (FIB_RULE_PERMANENT | FIB_RULE_INVERT);
+    payload[8..12].copy_from_slice(&flags.to_ne_bytes());
+    Ok(payload)
 }
 
 fn message(rule: &Rule) -> RuleMessage {
