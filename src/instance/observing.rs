@@ -33,9 +33,17 @@ pub(super) struct Nothing {
 }
 
 impl Runner {
-    /// Observes and plans; `at_start` it makes the delays of the stages too.
-    pub(super) async fn observe(&mut self, at_start: bool) -> Seen {
-        let mut facts = Facts::default();
+    /// Observes and plans; `at_start` it makes the delays of the stages too. `running` is the plan that stands.
+    pub(super) async fn observe(&mut self, at_start: bool, running: Option<&Plan>) -> Seen {
+        let memory = &mut self.past.memory;
+        memory.running = running.is_some();
+        if let Some(uplink) = running.and_then(|plan| plan.facts.uplink.as_ref()) {
+            memory.uplink = Some(uplink.value.clone());
+        }
+        let mut facts = Facts {
+            memory: memory.clone(),
+            ..Facts::default()
+        };
         for stage in stage::pipeline() {
             if at_start && self.delay(&*stage).await {
                 return Seen::Stopped;
@@ -43,6 +51,7 @@ impl Runner {
             let Some(verdict) = self.observe_stage(&*stage, &mut facts).await else {
                 return Seen::Stopped;
             };
+            self.past.memory.beside.clone_from(&facts.memory.beside);
             if !matches!(verdict, Ok(Verdict::Ready))
                 && let Some((uplink, address)) = claimed_by(&facts).filter(|found| self.claimed.as_ref() != Some(found))
             {

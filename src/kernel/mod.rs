@@ -27,6 +27,7 @@ mod neighbours;
 mod netlink;
 pub(crate) mod nft;
 mod routes;
+pub(crate) mod rules;
 mod scripts;
 pub(crate) mod sysctl;
 mod tayga;
@@ -36,8 +37,8 @@ mod tun;
 pub use engine::Statistics;
 pub use journal::{FileJournal, RuntimeLock};
 pub(crate) use netlink::same as netlink_same;
+pub(crate) use netlink::{FoundRule, Reachability, gateways, reachability, source_prefix};
 pub use netlink::{Netlink, NetlinkError};
-pub(crate) use netlink::{Reachability, gateways, reachability};
 pub use sysctl::Holds;
 use sysctl::Release;
 pub use translators::TranslatorExit;
@@ -143,8 +144,8 @@ impl Kernel {
             Op::LeaveAnycast { device, address } => self.anycast.leave(device, *address),
             Op::AddRoute { route } => routes::add(netlink, route, outcome, &mut self.waiting).await,
             Op::RemoveRoute { route } => routes::remove(netlink, route, outcome).await,
-            Op::AddRule { rule } => routes::add_rule(netlink, rule, outcome).await,
-            Op::RemoveRule { rule } => routes::remove_rule(netlink, rule, outcome).await,
+            Op::AddRule { rule } => rules::add(netlink, rule, outcome).await,
+            Op::RemoveRule { rule } => rules::remove(netlink, rule, outcome).await,
             Op::InsertNftRule { command, rule } => nft::insert(command, rule).await,
             Op::RemoveNftRule { command, rule } => nft::remove(command, rule, outcome).await,
             Op::CreateNftTable {

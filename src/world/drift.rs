@@ -8,13 +8,14 @@ use clatd_stages::op::Op;
 use clatd_stages::world::WorldError;
 
 use super::SystemWorld;
-use crate::kernel::{anycast, ip6tables, netlink_same, nft, sysctl};
+use crate::kernel::{FoundRule, anycast, ip6tables, netlink_same, nft, rules, sysctl};
 
 /// What was read of the system so far; each thing once.
 #[derive(Default)]
 struct Seen {
     links: Option<Vec<Link>>,
     routes: BTreeMap<(bool, u32), Vec<Route>>,
+    rules: BTreeMap<bool, Vec<FoundRule>>,
     nft: BTreeMap<(String, String, String), Option<serde_json::Value>>,
 }
 
@@ -69,9 +70,14 @@ async fn stands(world: &SystemWorld, op: &Op, seen: &mut Seen) -> Result<bool, W
             routes.iter().any(|found| netlink_same(route, found))
         }
         Op::AddRule { rule } => {
-            let rules = world.netlink.rules(rule.v6).await;
-            let rules = rules.map_err(|error| WorldError::new(doing("a rule"), error))?;
-            rules.iter().any(|found| found.rule == *rule)
+            let found = match seen.rules.entry(rule.v6) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(unknown) => {
+                    let read = world.netlink.rules(rule.v6).await;
+                    unknown.insert(read.map_err(|error| WorldError::new(doing("a rule"), error))?)
+                }
+            };
+            rules::stands(rule, found)
         }
         Op::HoldSysctl { key, value, .. } => {
             let now = sysctl::read(key).map_err(|error| WorldError::new(doing(key), error))?;

@@ -1,6 +1,6 @@
 //! What was observed: each fact with its source and, where it ends, its lifetime.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -81,6 +81,9 @@ impl<T> Fact<T> {
 /// All that the stages of one instance observed, in pipeline order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Facts {
+    /// What is known from before.
+    #[serde(skip)]
+    pub memory: Memory,
     /// IPv4 default routes that are not ours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub native_ipv4: Option<Fact<Vec<String>>>,
@@ -130,6 +133,18 @@ pub struct Facts {
     /// IPv4 default routes that `v4-defaultroute-replace` takes away, in the kernel's order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replaced_routes: Option<Fact<Vec<Route>>>,
+}
+
+/// What an instance knows from earlier observations. None of it is observed, so it is no part of what is shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// The CLAT runs already.
+    pub running: bool,
+    /// The uplink that it has, or had last.
+    pub uplink: Option<Link>,
+    /// Other devices with an IPv4 default route that came while the CLAT ran. It goes on beside them, and comes back
+    /// beside them: they may be VPNs that need it.
+    pub beside: BTreeSet<String>,
 }
 
 /// The packet filters found.

@@ -28,4 +28,5 @@ pub mod route;
 pub mod script;
 pub mod sysctl;
 pub mod translator;
+mod uplink;
 pub mod vrf;

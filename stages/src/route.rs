@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use async_trait::async_trait;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::conncheck::native_defaults;
+use crate::conncheck::{link_local_metric, native_defaults};
 use crate::device::{IPV6_MIN_MTU, own_addresses};
 use crate::facts::{Fact, Facts, Source};
 use crate::net::{LOCAL_TABLE, Link, MAIN_TABLE, Route as NetRoute, Rule};
@@ -28,13 +28,20 @@ use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_erro
 use crate::translator::mappings;
 use crate::world::{World, WorldError};
 
-/// Before the rule of VRFs (1000) and everything that others add behind it; the local table (0) comes first.
-mod priority {
-    pub(super) const V4_SPECIFIC: u32 = 464;
-    pub(super) const V4_TABLE: u32 = 465;
-    pub(super) const V6_IN: u32 = 466;
-    pub(super) const V6_OUT: u32 = 467;
+/// The usual priority of the first rule: before the rule of VRFs (1000) and whatever others add behind it.
+const FIRST_PRIORITY: u32 = 464;
+
+/// Places of the rules, from the first priority on.
+mod place {
+    pub(super) const V4_SPECIFIC: u32 = 0;
+    pub(super) const V4_TABLE: u32 = 1;
+    pub(super) const V6_IN: u32 = 2;
+    pub(super) const V6_OUT: u32 = 3;
 }
+
+/// Routes as short as this are no more specific than a default route: VPNs have 0.0.0.0/1 and 128.0.0.0/1. With 0 in its
+/// place, whoever deletes a rule like `table main suppress_prefixlength 0` would delete ours.
+const HALF_OF_EVERYTHING: u32 = 1;
 
 /// The kernel's metric of an IPv6 default route where none is given.
 const USUAL_METRIC6: u32 = 1024;
@@ -73,13 +80,13 @@ impl Stage for Route {
         }
         let uplink = facts.uplink.as_ref().map(|uplink| uplink.value.clone());
         if let Some(uplink) = uplink {
+            choose_gateway(&uplink, facts, world)
+                .await
+                .map_err(world_error(self.name()))?;
             facts.uplink_mtu = Some(ipv6_mtu(&uplink, world).await.map_err(world_error(self.name()))?);
-            let metric = match settings.v4_defaultroute_metric {
-                Some(metric) => Fact::new(metric, Source::Configuration),
-                None => ranked_metric(instance, &uplink, facts.uplink_table(), world)
-                    .await
-                    .map_err(world_error(self.name()))?,
-            };
+            let metric = usual_metric(instance, &uplink, facts.uplink_table(), world)
+                .await
+                .map_err(world_error(self.name()))?;
             facts.metric = Some(match silent_gateway(&uplink, facts, world).await {
                 Ok(None) => metric,
                 Ok(Some(gateway)) => {
@@ -129,6 +136,22 @@ fn v6_networks(settings: &Settings, facts: &Facts, clat_v6: Ipv6Addr) -> Vec<Ipv
     delegated.into_iter().chain(outside).collect()
 }
 
+/// The gateway for what comes from the CLAT's address: each of several routers may serve the addresses of its own prefix
+/// only (RFC 8028 section 3.2).
+async fn choose_gateway(uplink: &Link, facts: &mut Facts, world: &dyn World) -> Result<(), WorldError> {
+    let (Some(clat), Some(prefix)) = (&facts.clat_v6_addr, &facts.plat_prefix) else {
+        return Ok(());
+    };
+    let route = world
+        .route_from(clat.value, prefix.value.address(), &uplink.name)
+        .await?;
+    if let Some(route) = route {
+        let source = Source::Kernel("route to the PLAT prefix");
+        facts.plat_gateway = route.gateway.map(|gateway| Fact::new(gateway, source));
+    }
+    Ok(())
+}
+
 /// The uplink's router, if it does not answer. (There would be another one in its place if there were any that does.)
 async fn silent_gateway(uplink: &Link, facts: &Facts, world: &dyn World) -> Result<Option<IpAddr>, WorldError> {
     let Some(gateway) = facts.plat_gateway.as_ref().map(|gateway| gateway.value) else {
@@ -147,27 +170,50 @@ async fn ipv6_mtu(uplink: &Link, world: &dyn World) -> Result<Fact<u32>, WorldEr
     })
 }
 
-/// Default routes of CLATs stand in the order of their uplinks' IPv6 default routes. An uplink's place depends on nothing
-/// but its own route, so that uplinks that come and go leave the others alone.
-async fn ranked_metric(
+/// The metric of the default route: the one that is configured, or one by rank. A route that leads no farther than the link
+/// must not come before it.
+async fn usual_metric(
     instance: &Instance,
     uplink: &Link,
     table: u32,
     world: &dyn World,
 ) -> Result<Fact<u32>, WorldError> {
+    let rank = metric_of_uplink(uplink, table, world).await?;
+    let metric = match instance.settings.v4_defaultroute_metric {
+        Some(metric) => Fact::new(metric, Source::Configuration),
+        None => Fact::new(
+            rank.saturating_mul(METRIC_ROOM).saturating_add(instance.ordinal),
+            Source::Derived("metric of the uplink's IPv6 default route"),
+        ),
+    };
+    match link_local_metric(MAIN_TABLE, world).await? {
+        Some(limit) if metric.value >= limit => Ok(Fact::new(
+            metric_below(limit, rank, instance.ordinal),
+            Source::Derived("before an IPv4 default route that leads no farther than the link"),
+        )),
+        _ => Ok(metric),
+    }
+}
+
+/// Default routes of CLATs stand in the order of their uplinks' IPv6 default routes. An uplink's place depends on nothing
+/// but its own route, so that uplinks that come and go leave the others alone.
+async fn metric_of_uplink(uplink: &Link, table: u32, world: &dyn World) -> Result<u32, WorldError> {
     let defaults = world.routes6(table).await?.into_iter().filter(NetRoute::is_default);
     let own = defaults
         .filter(|route| route.device.as_ref() == Some(&uplink.name))
         .map(|route| route.metric)
         .min();
-    let metric = own
-        .unwrap_or(USUAL_METRIC6)
-        .saturating_mul(METRIC_ROOM)
-        .saturating_add(instance.ordinal);
-    Ok(Fact::new(
-        metric,
-        Source::Derived("metric of the uplink's IPv6 default route"),
-    ))
+    Ok(own.unwrap_or(USUAL_METRIC6))
+}
+
+/// A metric below `limit`, in the order of the uplinks' metrics as far as the numbers allow. 0 is none: the kernel takes it
+/// for the best.
+fn metric_below(limit: u32, own: u32, ordinal: u32) -> u32 {
+    let ranks = (limit / METRIC_ROOM).saturating_sub(1);
+    let rank = u64::from(ranks) * u64::from(own) / (u64::from(own) + u64::from(USUAL_METRIC6));
+    let rank = u32::try_from(rank).unwrap_or(ranks);
+    let metric = (rank * METRIC_ROOM).saturating_add(ordinal % METRIC_ROOM + 1);
+    metric.min(limit.saturating_sub(1))
 }
 
 /// MTU of the IPv4 default route in bytes; `None` = none set.
@@ -193,6 +239,15 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn table(&self) -> u32 {
         self.settings.route_table
+    }
+
+    /// A rule at this place that leads to `table`. Without `rule-priority` it stays before others' rules, also later ones.
+    fn rule(&self, v6: bool, place: u32, table: u32) -> Rule {
+        let first = self.settings.rule_priority.unwrap_or(FIRST_PRIORITY);
+        Rule {
+            ahead: self.settings.rule_priority.is_none(),
+            ..Rule::ours(v6, first.saturating_add(place), table)
+        }
     }
 
     fn clat(&self) -> &str {
@@ -223,7 +278,7 @@ impl Planner<'_> {
                     Rule {
                         iif: Some(device.to_owned()),
                         to: Some(IpNet::V6(*network)),
-                        ..Rule::ours(true, priority::V6_IN, self.table())
+                        ..self.rule(true, place::V6_IN, self.table())
                     },
                 ));
             }
@@ -251,7 +306,7 @@ impl Planner<'_> {
         };
         let rule = Rule {
             iif: Some(self.clat().to_owned()),
-            ..Rule::ours(true, priority::V6_OUT, self.table())
+            ..self.rule(true, place::V6_OUT, self.table())
         };
         vec![
             route_added("the CLAT's packets leave by its uplink's own gateway", route),
@@ -270,15 +325,15 @@ impl Planner<'_> {
                 "more specific routes come first",
                 Rule {
                     from,
-                    suppress_prefixlen: Some(0),
-                    ..Rule::ours(false, priority::V4_SPECIFIC, MAIN_TABLE)
+                    suppress_prefixlen: Some(HALF_OF_EVERYTHING),
+                    ..self.rule(false, place::V4_SPECIFIC, MAIN_TABLE)
                 },
             ));
             steps.push(rule_added(
                 "sockets bound to the CLAT's address leave by its uplink",
                 Rule {
                     from,
-                    ..Rule::ours(false, priority::V4_TABLE, self.table())
+                    ..self.rule(false, place::V4_TABLE, self.table())
                 },
             ));
         }
@@ -286,7 +341,7 @@ impl Planner<'_> {
             "sockets bound to the CLAT's device leave by its uplink",
             Rule {
                 oif: Some(self.clat().to_owned()),
-                ..Rule::ours(false, priority::V4_TABLE, self.table())
+                ..self.rule(false, place::V4_TABLE, self.table())
             },
         ));
         steps
@@ -346,4 +401,22 @@ fn rule_added(why: &str, rule: Rule) -> Step {
         Op::AddRule { rule: rule.clone() },
         Op::RemoveRule { rule },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::metric_below;
+
+    #[test]
+    fn metrics_below_a_limit_keep_the_order_of_the_uplinks() {
+        let metrics = [100, 600, 1024, 20100].map(|own| metric_below(202, own, 0));
+        assert!(metrics.is_sorted(), "{metrics:?}");
+        assert_eq!((metrics[0], metrics[3] < 202), (1, true), "{metrics:?}");
+        for (limit, ordinal) in [(1, 0), (2, 0), (5, 3), (16, 15), (202, 15)] {
+            let metric = metric_below(limit, 1024, ordinal);
+            assert!(metric < limit, "{metric} is below {limit}");
+        }
+        assert_ne!(metric_below(202, 1024, 0), metric_below(202, 1024, 1));
+        assert_eq!(metric_below(0, 1024, 0), 0);
+    }
 }

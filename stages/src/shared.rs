@@ -87,19 +87,19 @@ impl Steering<'_> {
         let mut objects = vec![NfListObject::Chain(chain)];
         match mark {
             Some(mark) => {
-                objects.push(self.rule(self.from_clat(mark), "flows of the CLAT"));
+                objects.push(self.rule(self.flows(mark), "flows of the CLAT"));
                 let replies = "replies to the CLAT, and errors about its packets";
                 objects.push(self.rule(
-                    self.to_clat(self.uplink, equals(ct_mark(), Expression::Number(mark))),
+                    self.replies(self.uplink, equals(ct_mark(), Expression::Number(mark))),
                     replies,
                 ));
                 let own = "errors of this host about the CLAT's packets";
-                objects.push(self.rule(self.to_clat(LOOPBACK, equals(ct_mark(), Expression::Number(mark))), own));
+                objects.push(self.rule(self.replies(LOOPBACK, equals(ct_mark(), Expression::Number(mark))), own));
             }
             // Only the prefix tells; errors of routers on the way go to the host.
             None => {
                 let from_plat = equals(ip6("saddr"), prefix(self.plat_prefix));
-                objects.push(self.rule(self.to_clat(self.uplink, from_plat), "replies to the CLAT"));
+                objects.push(self.rule(self.replies(self.uplink, from_plat), "replies to the CLAT"));
             }
         }
         objects.iter().map(|object| json!({ "add": object })).collect()
@@ -116,7 +116,7 @@ impl Steering<'_> {
         })
     }
 
-    fn from_clat(&self, mark: u32) -> Vec<Statement<'static>> {
+    fn flows(&self, mark: u32) -> Vec<Statement<'static>> {
         vec![
             equals(meta(MetaKey::Iifname), name(self.clat)),
             equals(ip6("saddr"), name(&self.address.to_string())),
@@ -126,7 +126,7 @@ impl Steering<'_> {
         ]
     }
 
-    fn to_clat(&self, from: &str, told_by: Statement<'static>) -> Vec<Statement<'static>> {
+    fn replies(&self, from: &str, told_by: Statement<'static>) -> Vec<Statement<'static>> {
         vec![
             equals(meta(MetaKey::Iifname), name(from)),
             equals(ip6("daddr"), name(&self.address.to_string())),

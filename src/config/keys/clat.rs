@@ -112,6 +112,28 @@ pub(super) const KEYS: &[Key] = &[
         ..PLAIN
     },
     Key {
+        name: "rule-priority",
+        kind: Kind::Integer {
+            or_zero: false,
+            min: 1,
+            max: 32762,
+        },
+        optional: true,
+        unset: "464, or before others' rules",
+        brief: "priority of the first of the CLAT's policy rules",
+        full: "The priority of the first of the CLAT's policy rules; there are up to four of them in a row.\n\
+               \n\
+               If it is unset they stand at 464 to 467, and before rules of others that would take the CLAT's packets: those of \
+               VPNs, for example, which the kernel puts before all but the first rule.\n\
+               Whenever such a rule comes, they are numbered anew, with lower numbers.\n\
+               Rules that select by a packet mark are left where they are, since somebody set the mark on purpose.\n\
+               \n\
+               If it is set they stay where it says.\n\
+               So this is the way to put a rule before them on purpose: with `rule-priority=1000` a rule with priority 900 comes first.",
+        origin: Origin::Ours,
+        ..PLAIN
+    },
+    Key {
         name: "forwarding-enable",
         kind: Kind::Bool,
         default: "yes",

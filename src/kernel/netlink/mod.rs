@@ -19,7 +19,7 @@ pub(crate) mod wire;
 
 pub(crate) use neighbour::{ProxyNeighbour, Reachability, reachability};
 pub(crate) use nftables::table_exists;
-pub(crate) use route::{gateways, raw_of, same};
+pub(crate) use route::{gateways, raw_of, same, source_prefix};
 pub(crate) use rule::FoundRule;
 pub use socket::NetlinkError;
 use socket::{Connection, Message, NLM_F_CREATE, NLM_F_EXCL};

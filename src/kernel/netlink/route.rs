@@ -53,11 +53,12 @@ impl Netlink {
         Ok(routes)
     }
 
-    /// The route that a packet would take, by `device` if given; `None` = unreachable.
+    /// The route that a packet would take, by `device` and from `source` if given; `None` = unreachable.
     pub async fn route_to(
         &self,
         destination: Ipv6Addr,
         device: Option<u32>,
+        source: Option<Ipv6Addr>,
     ) -> Result<Option<RouteAnswer>, NetlinkError> {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet6;
@@ -66,6 +67,12 @@ impl Netlink {
             .attributes
             .push(RouteAttribute::Destination(RouteAddress::Inet6(destination)));
         message.attributes.extend(device.map(RouteAttribute::Oif));
+        if let Some(source) = source {
+            message.header.source_prefix_length = 128;
+            message
+                .attributes
+                .push(RouteAttribute::Source(RouteAddress::Inet6(source)));
+        }
         let messages = match self.request(libc::RTM_GETROUTE, 0, emit(&message)).await {
             Err(error)
                 if matches!(
@@ -342,6 +349,15 @@ fn next_hop(route: &mut Route, attribute: &Attribute<'_>, names: &BTreeMap<u32, 
         RTA_VIA => route.gateway = attribute.value.get(2..).and_then(wire::address),
         _ => {}
     }
+}
+
+/// The sources that a route that was read from the kernel is for; `None` = all.
+pub(crate) fn source_prefix(route: &Route) -> Option<IpNet> {
+    let raw = raw_of(route)?;
+    let length = *raw.get(2)?;
+    let mut attributes = Attributes(raw.get(HEADER..)?);
+    let source = attributes.find(|attribute| attribute.kind == libc::RTA_SRC)?;
+    IpNet::new(source.address()?, length).ok()
 }
 
 /// All next hops of a route that was read from the kernel: index of the device, and gateway.

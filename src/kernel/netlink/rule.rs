@@ -14,6 +14,7 @@ use super::{Message, NLM_F_CREATE, NLM_F_EXCL, Netlink, NetlinkError, emit};
 /// Length of `struct fib_rule_hdr`.
 const HEADER: usize = 12;
 const FR_ACT_TO_TBL: u8 = 1;
+const FR_ACT_NOP: u8 = 3;
 const FIB_RULE_PERMANENT: u32 = 1;
 const FIB_RULE_INVERT: u32 = 2;
 
@@ -37,7 +38,25 @@ pub(crate) struct FoundRule {
     pub(crate) rule: Rule,
     /// It selects by nothing else, and does nothing but look a table up.
     pub(crate) plain: bool,
+    /// It takes the packets that its selectors do not describe.
+    pub(crate) inverted: bool,
+    /// It does nothing at all.
+    pub(crate) idle: bool,
     raw: Vec<u8>,
+}
+
+#[cfg(test)]
+impl FoundRule {
+    /// A rule as it would be found.
+    pub(crate) fn plain(rule: Rule) -> Self {
+        Self {
+            rule,
+            plain: true,
+            inverted: false,
+            idle: false,
+            raw: Vec::new(),
+        }
+    }
 }
 
 impl Netlink {
@@ -112,6 +131,7 @@ fn parse(message: &Message) -> Option<FoundRule> {
     let mut rule = Rule {
         v6,
         priority: 0,
+        ahead: false,
         from: None,
         to: None,
         iif: None,
@@ -123,7 +143,8 @@ fn parse(message: &Message) -> Option<FoundRule> {
     };
     let tos = *payload.get(3)?;
     let action = *payload.get(7)?;
-    let mut plain = tos == 0 && action == FR_ACT_TO_TBL && wire::u32_at(payload, 8)? & FIB_RULE_INVERT == 0;
+    let inverted = wire::u32_at(payload, 8)? & FIB_RULE_INVERT != 0;
+    let mut plain = tos == 0 && action == FR_ACT_TO_TBL && !inverted;
     let mut mask = 0;
     let network = |address: Option<IpAddr>, length| address.and_then(|address| IpNet::new(address, length).ok());
     for attribute in Attributes(payload.get(HEADER..)?) {
@@ -149,6 +170,8 @@ fn parse(message: &Message) -> Option<FoundRule> {
     Some(FoundRule {
         rule,
         plain,
+        inverted,
+        idle: action == FR_ACT_NOP,
         raw: payload.clone(),
     })
 }
