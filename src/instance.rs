@@ -35,8 +35,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clatd_stages::apply::{self, ApplyError, System};
-use clatd_stages::facts::Facts;
+use clatd_stages::facts::{Facts, Memory};
 use clatd_stages::journal::Journal;
+use clatd_stages::op::Op;
 use clatd_stages::plan::Plan;
 use clatd_stages::settings::{PlatCheck, Settings};
 use clatd_stages::stage::{self, Instance};
@@ -116,13 +117,15 @@ pub struct Runner {
     pub claimed: Option<(String, Ipv6Addr)>,
 }
 
-/// What an instance has lived through, which decides when `when-idle=exit` ends it.
+/// What an instance has lived through, which decides when `when-idle=exit` ends it, and what it knows from there.
 #[derive(Debug, Default)]
 pub struct Past {
     /// Whether it ever ran.
     ran: bool,
     /// Since when it has had nothing to do, after it ran.
     idle_since: Option<Instant>,
+    /// What it knows from earlier observations.
+    memory: Memory,
 }
 
 /// Why a plan was left.
@@ -224,7 +227,7 @@ impl Runner {
             };
         }
         self.enter(State::Observing, "");
-        let plan = match self.observe(first).await {
+        let plan = match self.observe(first, None).await {
             Seen::Ready(plan) => *plan,
             Seen::Idle(nothing) => return Left::untouched(Why::Idle(nothing)),
             Seen::Stopped => return Left::untouched(Why::Stopped),
@@ -301,7 +304,8 @@ impl Runner {
                 }
                 () = sleep_until(refresh) => trace!("a fact is about to end, or is to be checked"),
                 () = sleep(LOOK_AFTER_UNTOLD) => {
-                    if let Err(why) = self.put_back(&plan, repairs::is_untold).await {
+                    let which = if self.repairs.was_behind() { |_: &Op| true } else { repairs::is_untold };
+                    if let Err(why) = self.put_back(&plan, which).await {
                         return why;
                     }
                     continue;
@@ -320,7 +324,7 @@ impl Runner {
 
     /// Observes again and takes the running plan over into the new one.
     async fn follow(&mut self, old: &Plan) -> Result<Plan, Why> {
-        let mut new = match self.observe(false).await {
+        let mut new = match self.observe(false, Some(old)).await {
             Seen::Ready(plan) => *plan,
             Seen::Idle(nothing) => return Err(Why::Idle(nothing)),
             Seen::Stopped => return Err(Why::Stopped),
@@ -413,10 +417,8 @@ impl Runner {
 
     /// It runs: what it lost is back, and what is lost from now on is news.
     fn is_up(&mut self) {
-        self.past = Past {
-            ran: true,
-            idle_since: None,
-        };
+        self.past.ran = true;
+        self.past.idle_since = None;
         self.said.forget_failures();
         self.enter(State::Running, "");
     }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clatd_stages::doctor::Running;
-use clatd_stages::facts::{Fact, Facts, Source};
+use clatd_stages::facts::{Fact, Facts};
 use clatd_stages::route::default_route_mtu;
 use clatd_stages::settings::TranslatorChoice;
 use clatd_stages::stage::Instance;
@@ -214,8 +214,8 @@ fn left<T>(fact: Option<&Fact<T>>, age: u64) -> Option<u64> {
 }
 
 /// The facts without the sysctls of other devices, which on a host with many would be most of the document.
-fn facts_shown(facts: &Facts) -> Value {
-    let mut shown = json!(facts);
+fn facts_shown(facts: &Facts) -> serde_json::Value {
+    let mut shown = serde_json::to_value(facts).unwrap_or_default();
     let uplink = facts.uplink.as_ref().map(|uplink| uplink.value.name.as_str());
     if let Some(sysctls) = shown["sysctls"].as_object_mut() {
         sysctls.retain(

@@ -176,7 +176,9 @@ impl Supervisor {
                 .avoiding_plats(plats.clone())
                 .keeping_leases_in(&runtime_dir),
         );
-        tokio::spawn(watch_plats(board.clone(), world.clone(), plats, move || tell.tell(None)));
+        tokio::spawn(watch_plats(board.clone(), world.clone(), plats, move || {
+            tell.tell(None)
+        }));
         let sources = Sources::new(board.clone(), world.clone(), reload_sender);
         let control = control::open(&runtime_dir, sources, loaded.base.control_group.as_deref())
             .map_err(|source| unusable(source.into()))?;

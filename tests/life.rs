@@ -203,7 +203,7 @@ in_both_modes!(
 );
 
 fn native_ipv4(world: &mut FixedWorld) {
-    world.routes4.insert(MAIN_TABLE, vec![native("192.0.2.1", "eth0", 100)]);
+    world.routes4.insert(MAIN_TABLE, vec![native("192.0.2.1", "wan0", 100)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -450,6 +450,7 @@ async fn another_address_or_uplink_is_taken_over(waits: bool) {
         world
             .addresses6
             .insert("wan1".into(), vec![address("2001:db8:3::5", 64)]);
+        world.route_to.clear();
         world.route_to.insert(
             String::new(),
             RouteAnswer {

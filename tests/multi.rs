@@ -63,5 +63,7 @@ mod storm;
 mod together;
 #[path = "multi/told.rs"]
 mod told;
+#[path = "multi/vpn.rs"]
+mod vpn;
 #[path = "multi/vrf.rs"]
 mod vrf;

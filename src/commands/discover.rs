@@ -55,7 +55,7 @@ async fn survey(instance: &Instance, device: Option<&str>) -> Result<Vec<Value>,
                 "prefix": fact.value.to_string(),
                 "source": fact.source,
                 "lifetime_s": fact.lifetime_s,
-                "route": world.route_to(fact.value.address(), Some(&device)).await?.is_some(),
+                "route": discovery::is_reached(fact.value, &device, &world).await?,
                 "reachable": match &checked {
                     Some(Checked::Answers(_)) => Some(true),
                     Some(Checked::Silent(_)) => Some(false),

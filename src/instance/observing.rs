@@ -39,10 +39,16 @@ fn shown(facts: &Facts) -> String {
 }
 
 impl Runner {
-    /// Observes and plans; `at_start` it makes the delays of the stages too.
-    pub(super) async fn observe(&mut self, at_start: bool) -> Seen {
+    /// Observes and plans; `at_start` it makes the delays of the stages too. `running` is the plan that stands.
+    pub(super) async fn observe(&mut self, at_start: bool, running: Option<&Plan>) -> Seen {
+        let memory = &mut self.past.memory;
+        memory.running = running.is_some();
+        if let Some(uplink) = running.and_then(|plan| plan.facts.uplink.as_ref()) {
+            memory.uplink = Some(uplink.value.clone());
+        }
         let mut facts = Facts {
             held_prefix: self.pace.held,
+            memory: memory.clone(),
             ..Facts::default()
         };
         for stage in stage::pipeline() {
@@ -53,6 +59,7 @@ impl Runner {
                 return Seen::Stopped;
             };
             self.changes.mind(Interest::of(&self.instance, &facts));
+            self.past.memory.beside.clone_from(&facts.memory.beside);
             if !matches!(verdict, Ok(Verdict::Ready))
                 && let Some((uplink, address)) = claimed_by(&facts).filter(|found| self.claimed.as_ref() != Some(found))
             {

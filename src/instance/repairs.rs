@@ -63,6 +63,8 @@ impl Runner {
                 return Ok(());
             }
         };
+        // One event makes several rules change their places, so they count as one repair.
+        let mut rules_allowed = None;
         for place in undone {
             let (Some(step), Some(seq)) = (plan.steps.get(place), self.repairs.numbers.get(place).copied()) else {
                 continue;
@@ -77,10 +79,25 @@ impl Runner {
                 let what = format!("somebody took the carrier of the CLAT device {}", translator.device());
                 return Err(Why::Failed(self.report(&what)));
             }
-            if !self.repairs.allow() {
+            let is_rule = matches!(step.apply, Op::AddRule { .. });
+            let allowed = match rules_allowed.filter(|_| is_rule) {
+                Some(allowed) => allowed,
+                None => self.repairs.allow(),
+            };
+            if is_rule {
+                rules_allowed = Some(allowed);
+            }
+            if !allowed {
                 return Ok(());
             }
-            warn!("somebody undid it, so it is done again: {}", step.apply);
+            if is_rule {
+                warn!(
+                    "somebody undid it or put a rule before it, so it is done again: {}",
+                    step.apply
+                );
+            } else {
+                warn!("somebody undid it, so it is done again: {}", step.apply);
+            }
             match self.system.apply(&step.apply, None).await {
                 Ok(outcome) => {
                     if let Err(failure) = self.journal.done(seq, &outcome).await {
@@ -101,12 +118,18 @@ pub struct Repairs {
     silenced: bool,
     /// The numbers that the journal has for the steps of the running plan.
     pub(super) numbers: Vec<u64>,
+    behind: bool,
 }
 
 impl Repairs {
     /// Repairs in [`Repairs::WINDOW`] after which it is somebody else's turn.
     const MOST: usize = 32;
     const WINDOW: Duration = Duration::from_secs(60);
+
+    /// Whether something was left undone since this was asked last, so that all is to be looked at again.
+    pub(super) fn was_behind(&mut self) -> bool {
+        std::mem::take(&mut self.behind)
+    }
 
     pub(super) fn allow(&mut self) -> bool {
         let now = Instant::now();
@@ -116,6 +139,7 @@ impl Repairs {
             self.recent.push_back(now);
             return true;
         }
+        self.behind = true;
         if !self.silenced {
             self.silenced = true;
             error!(

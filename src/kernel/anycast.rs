@@ -1,5 +1,9 @@
 //! Anycast addresses, each joined by a socket: when that is closed, also by the death of this process, the kernel leaves
 //! the address. There is no safe wrapper of the call among our dependencies.
+//!
+//! The kernel gives each a route in table local, by which packets to it are the host's own. That route is taken away:
+//! neighbours are answered from the device's list of anycast addresses, and our rules, which come after table local, find
+//! the packets. Leaving the address does not miss the route.
 
 #![allow(unsafe_code)]
 
@@ -30,6 +34,7 @@ impl Anycast {
         let index = link(netlink, device).await?.index;
         let socket = Socket::new(Domain::IPV6, Type::DGRAM, None)?;
         join(&socket, index, address).map_err(|error| explained(error, device, address))?;
+        netlink.delete_anycast_route(index, address).await?;
         self.0.insert(key, socket);
         Ok(NOTHING)
     }
@@ -40,8 +45,12 @@ impl Anycast {
     }
 }
 
-/// Whether anybody has joined the address on the device with this index.
-pub(crate) fn is_joined(index: u32, address: Ipv6Addr) -> io::Result<bool> {
+/// Whether the address is joined on the device with this index, and packets to it are not the host's own.
+pub(crate) async fn stands(netlink: &Netlink, index: u32, address: Ipv6Addr) -> Result<bool, Failure> {
+    Ok(is_joined(index, address)? && !netlink.has_anycast_route(index, address).await?)
+}
+
+fn is_joined(index: u32, address: Ipv6Addr) -> io::Result<bool> {
     Ok(is_listed(&std::fs::read_to_string(LISTING)?, index, address))
 }
 

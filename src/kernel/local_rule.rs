@@ -1,86 +1,57 @@
-//! The place of the IPv6 local table's rule, which all instances with a shared address hold together.
+//! The IPv6 rule of table local, which comes first: `0: from all lookup local`.
+//!
+//! Nothing of ours needs another place for it. Older versions moved it to priority 1, and a rule that somebody added then
+//! without a priority went before it; their journals are still undone.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-
-use clatd_stages::net::Rule;
-use tokio::sync::Mutex;
+use clatd_stages::net::{LOCAL_TABLE, Rule};
 
 use super::failure::{Done, NOTHING};
-use super::netlink::Netlink;
-
-/// Who holds the rule at its other place. Clones share it.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct LocalRule {
-    holders: Arc<Mutex<BTreeSet<String>>>,
-}
+use super::netlink::{FoundRule, Netlink, NetlinkError};
 
 /// The kernel's own rule for the local table.
 fn usual() -> Rule {
     Rule {
         protocol: libc::RTPROT_KERNEL,
-        ..Rule::ours(true, 0, 255)
+        ..Rule::ours(true, 0, LOCAL_TABLE)
     }
 }
 
-/// The same at its other place. It must not bear our protocol number: a sweep that took it away would leave the host
-/// without IPv6 addresses.
+/// Where older versions moved it.
 fn moved() -> Rule {
     Rule { priority: 1, ..usual() }
 }
 
-impl LocalRule {
-    /// Adds a holder; the first moves the rule. At no moment is there none.
-    pub(crate) async fn hold(&self, netlink: &Netlink, holder: &str) -> Done {
-        let mut holders = self.holders.lock().await;
-        if !has(netlink, &moved()).await? {
-            netlink.add_rule(&moved()).await?;
-        }
-        remove(netlink, &usual()).await?;
-        holders.insert(holder.to_owned());
-        Ok(NOTHING)
-    }
-
-    /// Takes a holder away; the last moves the rule back. A holder that is not known is one of a killed daemon.
-    pub(crate) async fn release(&self, netlink: &Netlink, holder: &str) -> Done {
-        let mut holders = self.holders.lock().await;
-        holders.remove(holder);
-        if holders.is_empty() {
-            restore(netlink).await?;
-        }
-        Ok(NOTHING)
-    }
+/// Whether an older version moved the rule.
+pub(crate) async fn is_moved(netlink: &Netlink) -> Result<bool, NetlinkError> {
+    let rules = netlink.rules(true).await?;
+    Ok(find(&rules, &moved()).is_some())
 }
 
-/// Whether the rule stands at its other place because of us.
-pub(crate) async fn is_moved(netlink: &Netlink) -> Result<bool, super::NetlinkError> {
-    has(netlink, &moved()).await
-}
-
-/// Moves the rule back, if it is we who moved it.
+/// Makes the rule the first one again, if an older version moved it. At no moment is there none.
 pub(crate) async fn restore(netlink: &Netlink) -> Done {
-    if !has(netlink, &moved()).await? {
+    if !is_moved(netlink).await? {
         return Ok(NOTHING);
     }
-    if !has(netlink, &usual()).await? {
+    if find(&netlink.rules(true).await?, &usual()).is_none() {
         netlink.add_rule(&usual()).await?;
     }
-    remove(netlink, &moved()).await?;
+    let rules = netlink.rules(true).await?;
+    // The kernel puts a rule behind those of the same priority. So the others are added again, and the first of both
+    // deleted, in their order: they stand behind it then as they stood before.
+    for found in rules.iter().take_while(|found| !is(found, &usual())) {
+        netlink.repeat_rule(found).await?;
+        netlink.delete_rule(found).await?;
+    }
+    if let Some(found) = find(&rules, &moved()) {
+        netlink.delete_rule(found).await?;
+    }
     Ok(NOTHING)
 }
 
-async fn has(netlink: &Netlink, rule: &Rule) -> Result<bool, super::NetlinkError> {
-    Ok(netlink
-        .rules(true)
-        .await?
-        .iter()
-        .any(|found| found.plain && found.rule == *rule))
+fn is(found: &FoundRule, rule: &Rule) -> bool {
+    found.plain && found.rule == *rule
 }
 
-async fn remove(netlink: &Netlink, rule: &Rule) -> Result<(), super::NetlinkError> {
-    let rules = netlink.rules(true).await?;
-    match rules.iter().find(|found| found.plain && found.rule == *rule) {
-        Some(found) => netlink.delete_rule(found).await,
-        None => Ok(()),
-    }
+fn find<'a>(rules: &'a [FoundRule], rule: &Rule) -> Option<&'a FoundRule> {
+    rules.iter().find(|found| is(found, rule))
 }

@@ -34,6 +34,7 @@ pub mod lock;
 mod neighbours;
 pub(crate) mod nft;
 mod routes;
+pub(crate) mod rules;
 mod scripts;
 pub(crate) mod sysctl;
 mod tayga;
@@ -44,8 +45,8 @@ pub use engine::Statistics;
 pub use journal::FileJournal;
 pub use lock::{NamespaceLock, RuntimeLock};
 pub(crate) use netlink::same as netlink_same;
+pub(crate) use netlink::{FoundRule, Reachability, gateways, source_prefix};
 pub use netlink::{Netlink, NetlinkError};
-pub(crate) use netlink::{Reachability, gateways};
 pub use sysctl::Holds;
 use sysctl::Release;
 pub use translators::TranslatorExit;
@@ -162,8 +163,8 @@ impl Kernel {
             Op::LeaveAnycast { device, address } => self.anycast.leave(device, *address),
             Op::AddRoute { route } => routes::add(netlink, route, outcome, &mut self.waiting).await,
             Op::RemoveRoute { route } => routes::remove(netlink, route, outcome).await,
-            Op::AddRule { rule } => routes::add_rule(netlink, rule, outcome).await,
-            Op::RemoveRule { rule } => routes::remove_rule(netlink, rule, outcome).await,
+            Op::AddRule { rule } => rules::add(netlink, rule, outcome).await,
+            Op::RemoveRule { rule } => rules::remove(netlink, rule, outcome).await,
             Op::InsertNftRule { command, rule } => nft::insert(command, rule).await,
             Op::RemoveNftRule { command, rule } => nft::remove(command, rule, outcome).await,
             Op::CreateNftTable {
@@ -193,8 +194,9 @@ impl Kernel {
                 let limit = Duration::from_secs((*timeout_s).into());
                 scripts::run(event, command, environment, limit, stop).await
             }
-            Op::HoldLocalRule {} => self.holds.local_rule.hold(netlink, &self.instance).await,
-            Op::ReleaseLocalRule {} => self.holds.local_rule.release(netlink, &self.instance).await,
+            // Only journals of older versions have it, and nothing is done from a journal but undone.
+            Op::HoldLocalRule {} => Ok(NOTHING),
+            Op::ReleaseLocalRule {} => local_rule::restore(netlink).await,
             Op::Nothing { .. } => Ok(NOTHING),
             Op::StartTranslator { translator } => self.start_translator(translator).await,
             Op::StopTranslator { device } => {

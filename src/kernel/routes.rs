@@ -1,11 +1,11 @@
-//! Routes and policy rules.
+//! Routes.
 
 use clatd_stages::journal::Outcome;
-use clatd_stages::net::{ROUTE_PROTOCOL, Route, Rule};
+use clatd_stages::net::{ROUTE_PROTOCOL, Route};
 
 use super::addresses::link;
 use super::failure::{Done, Failure, NOTHING, changed_nothing, existed, gone};
-use super::netlink::{FoundRule, Netlink, NetlinkError, raw_of, same};
+use super::netlink::{Netlink, NetlinkError, raw_of, same};
 
 /// Adds a route, or puts back one that was read from the kernel. `waiting` are the routes whose next hop is reached by
 /// one that is yet to be put back.
@@ -99,54 +99,4 @@ async fn conflict(netlink: &Netlink, route: &Route, error: NetlinkError) -> Done
         None => "another route has the same destination and metric; choose another metric".to_owned(),
     };
     Err(Failure::new(error).hint(hint))
-}
-
-/// Adds a policy rule.
-pub(crate) async fn add_rule(netlink: &Netlink, rule: &Rule, outcome: Option<&Outcome>) -> Done {
-    if changed_nothing(outcome) {
-        return Ok(NOTHING);
-    }
-    match netlink.add_rule(rule).await {
-        Ok(()) => Ok(NOTHING),
-        Err(error) if error.errno() == libc::EEXIST => match find_rule(netlink, rule).await? {
-            Some(_) if rule.protocol == ROUTE_PROTOCOL => Ok(NOTHING),
-            Some(_) => Ok(existed()),
-            None => Err(Failure::new(error)
-                .hint("a rule that differs only in its protocol number exists; delete it or leave the work to it")),
-        },
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Removes exactly this policy rule.
-pub(crate) async fn remove_rule(netlink: &Netlink, rule: &Rule, outcome: Option<&Outcome>) -> Done {
-    if changed_nothing(outcome) {
-        return Ok(NOTHING);
-    }
-    let rules = netlink.rules(rule.v6).await?;
-    let Some(found) = rules.iter().find(|found| found.plain && found.rule == *rule) else {
-        return Ok(gone());
-    };
-    // The kernel deletes the first rule that has all that it is told; it cannot be told what a rule must not have.
-    if rules
-        .iter()
-        .take_while(|rival| *rival != found)
-        .any(|rival| rival.rule == *rule)
-    {
-        let what = "the kernel would delete the rule before it in its place, which differs only in selecting more";
-        return Err(Failure::new(what).hint(format!("delete the other rule with priority {} first", rule.priority)));
-    }
-    match netlink.delete_rule(found).await {
-        Ok(()) => Ok(NOTHING),
-        Err(error) if error.errno() == libc::ENOENT => Ok(gone()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-async fn find_rule(netlink: &Netlink, rule: &Rule) -> Result<Option<FoundRule>, NetlinkError> {
-    Ok(netlink
-        .rules(rule.v6)
-        .await?
-        .into_iter()
-        .find(|found| found.plain && found.rule == *rule))
 }

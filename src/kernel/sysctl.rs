@@ -10,7 +10,6 @@ use serde_json::json;
 
 use super::failure::{Done, Failure, NOTHING};
 use super::fastpath::FastPath;
-use super::local_rule::LocalRule;
 
 const ROOT: &str = "/proc/sys";
 
@@ -76,11 +75,10 @@ fn vanished(error: &io::Error) -> bool {
     )
 }
 
-/// Who holds what belongs to no single instance: sysctls, the place of the local rule. One table for all instances of the daemon: clones share it.
+/// Who holds sysctls, which belong to no single instance. One table for all instances of the daemon: clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Holds {
     table: Arc<Mutex<BTreeMap<String, Hold>>>,
-    pub(crate) local_rule: LocalRule,
     pub(crate) fast_path: FastPath,
 }
 

@@ -1,6 +1,6 @@
 //! Addresses.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use clatd_stages::net::Address6;
 use ipnet::IpNet;
@@ -16,6 +16,16 @@ use super::{Message, NLM_F_CREATE, NLM_F_EXCL, Netlink, NetlinkError, emit};
 const HEADER: usize = 8;
 
 impl Netlink {
+    /// The IPv4 addresses of a device, in the kernel's order.
+    pub async fn addresses4(&self, index: u32) -> Result<Vec<Ipv4Addr>, NetlinkError> {
+        let messages = self.addresses(index, false).await?;
+        let found = messages.iter().filter_map(|message| match local(&message.payload)? {
+            (IpAddr::V4(address), _) => Some(address),
+            (IpAddr::V6(_), _) => None,
+        });
+        Ok(found.collect())
+    }
+
     /// The IPv6 addresses of a device, in the kernel's order.
     pub async fn addresses6(&self, index: u32) -> Result<Vec<Address6>, NetlinkError> {
         let needs = [Need::Links, Need::Addresses6(index)];

@@ -39,7 +39,7 @@ pub(crate) use change::{Change, LinkChange};
 use hub::Hub;
 pub(crate) use neighbour::{ProxyNeighbour, Reachability};
 pub(crate) use nftables::{NftChange, NftEvent, nft_events, table_exists};
-pub(crate) use route::{gateways, raw_of, same};
+pub(crate) use route::{gateways, raw_of, same, source_prefix};
 pub(crate) use rule::FoundRule;
 pub use socket::NetlinkError;
 use socket::{Connection, Message, NLM_F_CREATE, NLM_F_EXCL};

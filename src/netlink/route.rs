@@ -24,6 +24,8 @@ const HEADER: usize = 12;
 const NEXT_HOP: usize = 8;
 /// The metric that the kernel gives an IPv6 route without one.
 const IPV6_DEFAULT_METRIC: u32 = 1024;
+/// The table of the host's own addresses.
+const LOCAL_TABLE: u8 = libc::RT_TABLE_LOCAL;
 /// Ticks a second of the times in `RTA_CACHEINFO`.
 const USER_HZ: u32 = 100;
 
@@ -102,11 +104,12 @@ impl Netlink {
         self.dump_routes(v6, None, protocol).await
     }
 
-    /// The route that a packet would take, by `device` if given; `None` = unreachable.
+    /// The route that a packet would take, by `device` and from `source` if given; `None` = unreachable.
     pub async fn route_to(
         &self,
         destination: IpAddr,
         device: Option<u32>,
+        source: Option<Ipv6Addr>,
     ) -> Result<Option<RouteAnswer>, NetlinkError> {
         let mut message = RouteMessage::default();
         let (family, length, destination) = match destination {
@@ -117,6 +120,12 @@ impl Netlink {
         message.header.destination_prefix_length = length;
         message.attributes.push(RouteAttribute::Destination(destination));
         message.attributes.extend(device.map(RouteAttribute::Oif));
+        if let Some(source) = source {
+            message.header.source_prefix_length = 128;
+            message
+                .attributes
+                .push(RouteAttribute::Source(RouteAddress::Inet6(source)));
+        }
         let messages = match self.request(libc::RTM_GETROUTE, 0, emit(&message)).await {
             Err(error)
                 if matches!(
@@ -171,6 +180,43 @@ impl Netlink {
         self.request(libc::RTM_DELROUTE, 0, replay(raw, None, Expiry::Drop)?)
             .await
             .map(drop)
+    }
+
+    /// Takes the kernel's route of an anycast address away; it is no error if there is none.
+    pub(crate) async fn delete_anycast_route(&self, device: u32, address: Ipv6Addr) -> Result<(), NetlinkError> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet6;
+        message.header.destination_prefix_length = 128;
+        message.header.table = LOCAL_TABLE;
+        message.header.kind = RouteType::Anycast;
+        message
+            .attributes
+            .push(RouteAttribute::Destination(RouteAddress::Inet6(address)));
+        message.attributes.push(RouteAttribute::Oif(device));
+        match self.request(libc::RTM_DELROUTE, 0, emit(&message)).await {
+            Err(error) if error.errno() == libc::ESRCH => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// Whether the kernel has a route for this anycast address.
+    pub(crate) async fn has_anycast_route(&self, device: u32, address: Ipv6Addr) -> Result<bool, NetlinkError> {
+        let mut payload = vec![0; HEADER];
+        payload[0] = wire::family(true);
+        wire::push(&mut payload, libc::RTA_TABLE, &u32::from(LOCAL_TABLE).to_ne_bytes());
+        let messages = self.dump(libc::RTM_GETROUTE, payload).await?;
+        Ok(messages.iter().any(|message| {
+            let payload = &message.payload;
+            let mut attributes = Attributes(payload.get(HEADER..).unwrap_or_default());
+            let find = |kind| attributes.clone().find(|attribute| attribute.kind == kind);
+            payload.get(4) == Some(&LOCAL_TABLE)
+                && payload.get(7) == Some(&libc::RTN_ANYCAST)
+                && find(libc::RTA_DST).and_then(|found| found.address()) == Some(address.into())
+                && attributes
+                    .find(|found| found.kind == libc::RTA_OIF)
+                    .and_then(|found| found.u32())
+                    == Some(device)
+        }))
     }
 
     async fn dump_routes(&self, v6: bool, table: Option<u32>, protocol: u8) -> Result<Vec<Route>, NetlinkError> {
@@ -529,6 +575,15 @@ fn next_hop(route: &mut Route, attribute: &Attribute<'_>, names: &Names<'_>) {
         RTA_VIA => route.gateway = attribute.value.get(2..).and_then(wire::address),
         _ => {}
     }
+}
+
+/// The sources that a route that was read from the kernel is for; `None` = all.
+pub(crate) fn source_prefix(route: &Route) -> Option<IpNet> {
+    let raw = raw_of(route)?;
+    let length = *raw.get(2)?;
+    let mut attributes = Attributes(raw.get(HEADER..)?);
+    let source = attributes.find(|attribute| attribute.kind == libc::RTA_SRC)?;
+    IpNet::new(source.address()?, length).ok()
 }
 
 /// All next hops of a route that was read from the kernel: index of the device, and gateway.

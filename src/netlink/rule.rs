@@ -15,6 +15,7 @@ use super::{NLM_F_CREATE, NLM_F_EXCL, Netlink, NetlinkError, emit};
 /// Length of `struct fib_rule_hdr`.
 const HEADER: usize = 12;
 const FR_ACT_TO_TBL: u8 = 1;
+const FR_ACT_NOP: u8 = 3;
 const FIB_RULE_PERMANENT: u32 = 1;
 const FIB_RULE_INVERT: u32 = 2;
 
@@ -38,7 +39,25 @@ pub(crate) struct FoundRule {
     pub(crate) rule: Rule,
     /// It selects by nothing else, and does nothing but look a table up.
     pub(crate) plain: bool,
+    /// It takes the packets that its selectors do not describe.
+    pub(crate) inverted: bool,
+    /// It does nothing at all.
+    pub(crate) idle: bool,
     raw: Vec<u8>,
+}
+
+#[cfg(test)]
+impl FoundRule {
+    /// A rule as it would be found.
+    pub(crate) fn plain(rule: Rule) -> Self {
+        Self {
+            rule,
+            plain: true,
+            inverted: false,
+            idle: false,
+            raw: Vec::new(),
+        }
+    }
 }
 
 impl Netlink {
@@ -56,14 +75,25 @@ impl Netlink {
             .map(drop)
     }
 
-    /// Deletes exactly this rule.
+    /// Deletes exactly this rule: the first one that is the same.
     pub(crate) async fn delete_rule(&self, found: &FoundRule) -> Result<(), NetlinkError> {
-        let mut payload = found.raw.clone();
-        // The other flags are the kernel's account of devices that are not there.
-        let flags = wire::u32_at(&payload, 8).ok_or(NetlinkError::Malformed)? & (FIB_RULE_PERMANENT | FIB_RULE_INVERT);
-        payload[8..12].copy_from_slice(&flags.to_ne_bytes());
-        self.request(libc::RTM_DELRULE, 0, payload).await.map(drop)
+        self.request(libc::RTM_DELRULE, 0, replay(&found.raw)?).await.map(drop)
     }
+
+    /// Adds the same rule once more, behind all of its priority.
+    pub(crate) async fn repeat_rule(&self, found: &FoundRule) -> Result<(), NetlinkError> {
+        let payload = replay(&found.raw)?;
+        self.request(libc::RTM_NEWRULE, NLM_F_CREATE, payload).await.map(drop)
+    }
+}
+
+/// The kernel's account of a rule, turned into a request for it.
+fn replay(raw: &[u8]) -> Result<Vec<u8>, NetlinkError> {
+    let mut payload = raw.to_vec();
+    // The other flags are the kernel's account of devices that are not there.
+    let flags = wire::u32_at(raw, 8).ok_or(NetlinkError::Malformed)? & (FIB_RULE_PERMANENT | FIB_RULE_INVERT);
+    payload[8..12].copy_from_slice(&flags.to_ne_bytes());
+    Ok(payload)
 }
 
 fn message(rule: &Rule) -> RuleMessage {
@@ -108,6 +138,7 @@ pub(super) fn parse(payload: &[u8]) -> Option<FoundRule> {
     let mut rule = Rule {
         v6,
         priority: 0,
+        ahead: false,
         from: None,
         to: None,
         iif: None,
@@ -119,7 +150,8 @@ pub(super) fn parse(payload: &[u8]) -> Option<FoundRule> {
     };
     let tos = *payload.get(3)?;
     let action = *payload.get(7)?;
-    let mut plain = tos == 0 && action == FR_ACT_TO_TBL && wire::u32_at(payload, 8)? & FIB_RULE_INVERT == 0;
+    let inverted = wire::u32_at(payload, 8)? & FIB_RULE_INVERT != 0;
+    let mut plain = tos == 0 && action == FR_ACT_TO_TBL && !inverted;
     let mut mask = 0;
     let network = |address: Option<IpAddr>, length| address.and_then(|address| IpNet::new(address, length).ok());
     for attribute in Attributes(payload.get(HEADER..)?) {
@@ -145,6 +177,8 @@ pub(super) fn parse(payload: &[u8]) -> Option<FoundRule> {
     Some(FoundRule {
         rule,
         plain,
+        inverted,
+        idle: action == FR_ACT_NOP,
         raw: payload.to_vec(),
     })
 }

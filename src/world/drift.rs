@@ -1,5 +1,7 @@
 //! Whether what was done still stands, or somebody undid it.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::Path;
 
 use clatd_stages::net::Link;
@@ -7,7 +9,7 @@ use clatd_stages::op::Op;
 use clatd_stages::world::{World, WorldError};
 
 use super::SystemWorld;
-use crate::kernel::{anycast, files, ip6tables, local_rule, netlink_same, nft, sysctl};
+use crate::kernel::{FoundRule, anycast, files, ip6tables, netlink_same, nft, rules, sysctl};
 use crate::netlink::ProxyNeighbour;
 
 /// What was read of the system so far; each thing once.
@@ -15,6 +17,7 @@ use crate::netlink::ProxyNeighbour;
 struct Seen {
     links: Option<Vec<Link>>,
     proxies: Option<Vec<ProxyNeighbour>>,
+    rules: BTreeMap<bool, Vec<FoundRule>>,
 }
 
 /// The places of the operations that somebody undid.
@@ -60,8 +63,9 @@ async fn stands(world: &SystemWorld, op: &Op, seen: &mut Seen) -> Result<bool, W
             None => true,
         },
         Op::JoinAnycast { device, address } => match link(world, device, seen).await? {
-            Some(link) => anycast::is_joined(link.index, *address)
-                .map_err(|error| WorldError::new(doing("an anycast address"), error))?,
+            Some(link) => anycast::stands(&world.netlink, link.index, *address)
+                .await
+                .map_err(|failure| WorldError::new(doing("an anycast address"), failure.into_source()))?,
             None => true,
         },
         Op::AttachFastPath { fast_path } => {
@@ -81,9 +85,14 @@ async fn stands(world: &SystemWorld, op: &Op, seen: &mut Seen) -> Result<bool, W
             routes.iter().any(|found| netlink_same(route, found))
         }
         Op::AddRule { rule } => {
-            let rules = world.netlink.rules(rule.v6).await;
-            let rules = rules.map_err(|error| WorldError::new(doing("a rule"), error))?;
-            rules.iter().any(|found| found.rule == *rule)
+            let found = match seen.rules.entry(rule.v6) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(unknown) => {
+                    let read = world.netlink.rules(rule.v6).await;
+                    unknown.insert(read.map_err(|error| WorldError::new(doing("a rule"), error))?)
+                }
+            };
+            rules::stands(rule, found)
         }
         Op::HoldSysctl { key, value, .. } | Op::SetDeviceSysctl { key, value } => {
             let now = sysctl::read(key).map_err(|error| WorldError::new(doing(key), error))?;
@@ -123,9 +132,8 @@ async fn stands(world: &SystemWorld, op: &Op, seen: &mut Seen) -> Result<bool, W
             let listing = listing.map_err(|error| WorldError::new(doing("an nft table"), error))?;
             listing.is_some_and(|listing| nft::has_all(&listing, ruleset))
         }
-        Op::HoldLocalRule {} => local_rule::is_moved(&world.netlink)
-            .await
-            .map_err(|error| WorldError::new(doing("the rule of table local"), error))?,
+        // Only journals of older versions have it; no plan does it any more.
+        Op::HoldLocalRule {} => true,
         Op::WriteFile { path, contents } => files::holds(Path::new(path), contents),
         // Whoever moves packets has the device open, which gives it its carrier. Its death is told besides.
         Op::StartTranslator { translator } => link(world, translator.device(), seen)

@@ -1,5 +1,6 @@
 //! All reads from the running system.
 
+use std::cmp::Reverse;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
@@ -21,7 +22,7 @@ use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use ipnet::Ipv6Net;
 use tokio::task::AbortHandle;
 
-use crate::kernel::{Holds, Netlink, NetlinkError, command, sysctl};
+use crate::kernel::{Holds, Netlink, NetlinkError, command, source_prefix, sysctl};
 use crate::probe;
 use crate::ra::{RaWatch, Snapshot};
 use crate::status::SilentPlats;
@@ -218,6 +219,78 @@ impl SystemWorld {
         routes.map_err(|error| WorldError::new(format!("reading the {version} default routes of table {table}"), error))
     }
 
+    async fn route(
+        &self,
+        destination: Ipv6Addr,
+        device: Option<&str>,
+        source: Option<Ipv6Addr>,
+    ) -> Result<Option<RouteAnswer>, WorldError> {
+        let index = match device {
+            Some(device) => match self.index(device).await? {
+                None => return Ok(None),
+                index => index,
+            },
+            None => None,
+        };
+        let failed = |error: NetlinkError| WorldError::new(format!("looking up the route to {destination}"), error);
+        let found = self
+            .netlink
+            .route_to(destination.into(), index, source)
+            .await
+            .map_err(failed)?;
+        // With a source the kernel takes the device for a wish: somebody's rules may lead elsewhere.
+        let by_device = found.filter(|found| device.is_none_or(|device| device == found.device));
+        let mut answer = match (by_device, device, source) {
+            (Some(answer), _, _) => answer,
+            (None, Some(device), Some(source)) => return self.route_in_table(destination, device, source).await,
+            (None, _, _) => return Ok(None),
+        };
+        if let (Some(IpAddr::V6(gateway)), Some(link)) = (answer.gateway, self.link(&answer.device).await?) {
+            let mut routes = self.leading_to(&link, destination).await?;
+            routes.retain(|route| is_for(route, source));
+            let next_hop = routers::next_hop(&self.netlink, &self.silent, link.index, &routes, destination, gateway);
+            answer.gateway = Some(next_hop.await.map_err(failed)?.into());
+        }
+        Ok(Some(answer))
+    }
+
+    /// The routes in the table of this device that lead to a destination.
+    async fn leading_to(&self, link: &Link, destination: Ipv6Addr) -> Result<Vec<Route>, WorldError> {
+        let table = self.table_of(link).await?;
+        let routes = self.netlink.leading_to(table, link.index, destination).await;
+        routes.map_err(|error| WorldError::new(format!("reading the routes to {destination}"), error))
+    }
+
+    /// The route by this device in its own table, whatever rules say.
+    async fn route_in_table(
+        &self,
+        destination: Ipv6Addr,
+        device: &str,
+        source: Ipv6Addr,
+    ) -> Result<Option<RouteAnswer>, WorldError> {
+        let Some(link) = self.link(device).await? else {
+            return Ok(None);
+        };
+        let mut routes = self.leading_to(&link, destination).await?;
+        routes.retain(|route| {
+            let leads_there = route.destination.contains(&IpAddr::V6(destination)) && !route.dead;
+            leads_there && route.device.as_deref() == Some(device) && is_for(route, Some(source))
+        });
+        let best = routes.iter().min_by_key(|route| {
+            let for_source = source_prefix(route).map_or(0, |prefix| prefix.prefix_len());
+            (
+                Reverse(route.destination.prefix_len()),
+                Reverse(for_source),
+                route.metric,
+            )
+        });
+        Ok(best.map(|route| RouteAnswer {
+            device: device.to_owned(),
+            gateway: route.gateway,
+            source: Some(source.into()),
+        }))
+    }
+
     /// The IPv6 default gateways of a device, or of all: which network it is in.
     async fn gateways(&self, device: Option<&str>) -> Result<Vec<(String, Option<IpAddr>)>, WorldError> {
         let link = match device {
@@ -289,6 +362,12 @@ impl SystemWorld {
     }
 }
 
+/// Whether a route is for packets from this source, or for all where none is given.
+fn is_for(route: &Route, source: Option<Ipv6Addr>) -> bool {
+    let prefix = source_prefix(route);
+    prefix.is_none_or(|prefix| source.is_some_and(|source| prefix.contains(&IpAddr::V6(source))))
+}
+
 #[async_trait]
 impl World for SystemWorld {
     async fn links(&self) -> Result<Vec<Link>, WorldError> {
@@ -301,6 +380,14 @@ impl World for SystemWorld {
     async fn link(&self, name: &str) -> Result<Option<Link>, WorldError> {
         let link = self.netlink.link(name).await;
         link.map_err(|error| WorldError::new(format!("reading the network device {name}"), error))
+    }
+
+    async fn addresses4(&self, device: &str) -> Result<Vec<Ipv4Addr>, WorldError> {
+        let Some(index) = self.index(device).await? else {
+            return Ok(Vec::new());
+        };
+        let addresses = self.netlink.addresses4(index).await;
+        addresses.map_err(|error| WorldError::new(format!("reading the IPv4 addresses of {device}"), error))
     }
 
     async fn addresses6(&self, device: &str) -> Result<Vec<Address6>, WorldError> {
@@ -320,25 +407,16 @@ impl World for SystemWorld {
     }
 
     async fn route_to(&self, destination: Ipv6Addr, device: Option<&str>) -> Result<Option<RouteAnswer>, WorldError> {
-        let index = match device {
-            Some(device) => match self.index(device).await? {
-                None => return Ok(None),
-                index => index,
-            },
-            None => None,
-        };
-        let failed = |error: NetlinkError| WorldError::new(format!("looking up the route to {destination}"), error);
-        let Some(mut answer) = self.netlink.route_to(destination.into(), index).await.map_err(failed)? else {
-            return Ok(None);
-        };
-        if let (Some(IpAddr::V6(gateway)), Some(link)) = (answer.gateway, self.link(&answer.device).await?) {
-            let table = self.table_of(&link).await?;
-            let routes = self.netlink.leading_to(table, link.index, destination).await;
-            let routes = routes.map_err(failed)?;
-            let next_hop = routers::next_hop(&self.netlink, &self.silent, link.index, &routes, destination, gateway);
-            answer.gateway = Some(next_hop.await.map_err(failed)?.into());
-        }
-        Ok(Some(answer))
+        self.route(destination, device, None).await
+    }
+
+    async fn route_from(
+        &self,
+        source: Ipv6Addr,
+        destination: Ipv6Addr,
+        device: &str,
+    ) -> Result<Option<RouteAnswer>, WorldError> {
+        self.route(destination, Some(device), Some(source)).await
     }
 
     async fn is_silent(&self, device: &str, gateway: IpAddr) -> Result<bool, WorldError> {
@@ -431,10 +509,7 @@ impl World for SystemWorld {
     }
 
     async fn deaf_to_routers(&self, device: &str) -> Option<String> {
-        let Some(watch) = &self.advertisements else {
-            return Some("there is no netlink socket to follow the links with".into());
-        };
-        let problem = watch.state(device).problem?;
+        let problem = self.advertisements.state(device).problem?;
         Some(crate::report::chain(&*problem))
     }
 
@@ -470,7 +545,7 @@ impl World for SystemWorld {
     }
 
     async fn route4_to(&self, destination: Ipv4Addr) -> Result<Option<RouteAnswer>, WorldError> {
-        let route = self.netlink.route_to(destination.into(), None).await;
+        let route = self.netlink.route_to(destination.into(), None, None).await;
         route.map_err(|error| WorldError::new(format!("looking up the route to {destination}"), error))
     }
 

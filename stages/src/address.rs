@@ -22,6 +22,7 @@ use crate::net::Address6;
 use crate::plan::{StageName, Step};
 use crate::settings::ClatV6Addr;
 use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
+use crate::uplink;
 use crate::world::World;
 use choice::{choose, is_modified_eui64, is_preferred, is_ula};
 use identifier::Identifier;
@@ -84,8 +85,7 @@ async fn share(world: &dyn World, facts: &mut Facts) -> Result<(), ObserveError>
     let (Some(uplink), Some(prefix)) = (&facts.uplink, &facts.plat_prefix) else {
         return Ok(());
     };
-    let route = world
-        .route_to(prefix.value.address(), Some(&uplink.value.name))
+    let route = uplink::route_to_plat(prefix.value, Some(&uplink.value.name), world)
         .await
         .map_err(world_error(StageName::Address))?;
     // With no address past duplicate address detection, the kernel would take the link-local one.

@@ -1,7 +1,11 @@
 //! Stage conncheck: is there native IPv4 connectivity? As in the 2016 clatd an IPv4 default route is taken for it;
-//! routes of CLATs never count.
+//! routes of CLATs never count, nor those that lead no farther than the link (RFC 3927 section 2.7).
+//!
+//! For a CLAT that runs only its own uplink counts: an IPv4 default route that comes by another device may be that of a VPN
+//! which runs over the CLAT.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,6 +15,7 @@ use crate::net::{MAIN_TABLE, ROUTE_PROTOCOL, Route};
 use crate::plan::{StageName, Step};
 use crate::settings::{ConncheckScope, Settings};
 use crate::stage::{Delay, Instance, ObserveError, PlanError, Stage, Verdict, world_error};
+use crate::uplink;
 use crate::world::{World, WorldError};
 
 /// The stage.
@@ -85,6 +90,7 @@ async fn judge(
     if let Some(uplink) = uplink {
         native.retain(|route| route.device.as_deref() == Some(uplink));
     }
+    leave_out_others(&mut native, world, facts).await?;
     let shown: Vec<String> = native
         .iter()
         .filter(|route| !route.dead)
@@ -104,8 +110,57 @@ async fn judge(
     Ok(verdict)
 }
 
-/// The IPv4 default routes of a table that no CLAT made.
+/// Leaves out the routes by other devices that came while the CLAT ran.
+async fn leave_out_others(native: &mut Vec<Route>, world: &dyn World, facts: &mut Facts) -> Result<(), WorldError> {
+    let with_route: BTreeSet<String> = native.iter().filter_map(|route| route.device.clone()).collect();
+    facts.memory.beside.retain(|device| with_route.contains(device));
+    if let Some(uplink) = uplink::running(world, facts).await? {
+        facts.memory.beside = with_route;
+        facts.memory.beside.remove(&uplink.name);
+    }
+    native.retain(|route| {
+        !route
+            .device
+            .as_ref()
+            .is_some_and(|device| facts.memory.beside.contains(device))
+    });
+    Ok(())
+}
+
+/// The smallest metric of the IPv4 default routes that lead no farther than the link; `None` = there is none.
+pub(crate) async fn link_local_metric(table: u32, world: &dyn World) -> Result<Option<u32>, WorldError> {
+    let mut smallest = None;
+    for route in foreign_defaults(table, world).await? {
+        if is_link_local(&route, world).await? {
+            smallest = Some(smallest.map_or(route.metric, |metric: u32| metric.min(route.metric)));
+        }
+    }
+    Ok(smallest)
+}
+
+/// Whether packets on this route have a link-local source, which no router forwards (RFC 3927 section 2.7).
+async fn is_link_local(route: &Route, world: &dyn World) -> Result<bool, WorldError> {
+    if let Some(IpAddr::V4(source)) = route.source {
+        return Ok(source.is_link_local());
+    }
+    let Some(device) = &route.device else { return Ok(false) };
+    let addresses = world.addresses4(device).await?;
+    Ok(!addresses.is_empty() && addresses.iter().all(std::net::Ipv4Addr::is_link_local))
+}
+
+/// The IPv4 default routes of a table that no CLAT made and that lead to the internet.
 pub(crate) async fn native_defaults(table: u32, world: &dyn World) -> Result<Vec<Route>, WorldError> {
+    let mut native = Vec::new();
+    for route in foreign_defaults(table, world).await? {
+        if !is_link_local(&route, world).await? {
+            native.push(route);
+        }
+    }
+    Ok(native)
+}
+
+/// The IPv4 default routes of a table that no CLAT made.
+async fn foreign_defaults(table: u32, world: &dyn World) -> Result<Vec<Route>, WorldError> {
     let clats: BTreeSet<String> = world
         .links()
         .await?

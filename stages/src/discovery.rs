@@ -1,4 +1,4 @@
-//! Stage discovery: the PLAT prefix (configured, RFC 7050, or the fallback) and the uplink that leads to it.
+//! Stage discovery: the PLAT prefix (configured, advertised, RFC 7050, or the fallback) and the uplink that leads to it.
 
 mod check;
 
@@ -9,12 +9,11 @@ use clatd_translator::Pref64;
 
 use crate::conncheck::judge_uplink;
 use crate::facts::{Fact, Facts, Source};
-use crate::net::{MAIN_TABLE, Route};
 use crate::plan::{StageName, Step};
 use crate::settings::{DiscoveryWay, DnsServer};
 use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
-use crate::validity::{problem_of_device, problem_of_prefix};
-use crate::vrf;
+use crate::uplink::{self, Uplink};
+use crate::validity::problem_of_prefix;
 use crate::world::{DnsAnswer, World, WorldError};
 
 pub use check::{Checked, check, plat_translates};
@@ -43,13 +42,13 @@ impl Stage for Discovery {
         world: &dyn World,
         facts: &mut Facts,
     ) -> Result<Verdict, ObserveError> {
-        let settings = &instance.settings;
-        if let Some(device) = &settings.plat_dev
-            && world.link(device).await.map_err(world_error(self.name()))?.is_none()
-        {
-            return Ok(Verdict::idle(format!("the uplink {device} (plat-dev) does not exist")));
-        }
-        let mut found = find_prefixes(instance, world).await.map_err(world_error(self.name()))?;
+        let on = match On::of(instance, world, facts).await.map_err(world_error(self.name()))? {
+            Ok(on) => on,
+            Err(idle) => return Ok(idle),
+        };
+        let mut found = find_prefixes(instance, &on, world)
+            .await
+            .map_err(world_error(self.name()))?;
         if found.prefixes.is_empty() {
             return Ok(Verdict::idle(format!(
                 "no PLAT prefix: {}; {NEXT_STEP}",
@@ -60,14 +59,13 @@ impl Stage for Discovery {
         // One that is offered beside it is no better: connections live on.
         found.prefixes.sort_by_key(|fact| Some(fact.value) != facts.held_prefix);
         let mut unreachable = Vec::new();
+        let learned_on = found.learned_on;
         let mut candidates = found.prefixes.into_iter();
         for candidate in candidates.by_ref() {
             let prefix = candidate.value;
             facts.plat_prefix = Some(candidate.clone());
-            let uplink = find_uplink(settings.plat_dev.as_deref(), prefix, world, facts)
-                .await
-                .map_err(world_error(self.name()))?;
-            let device = match uplink {
+            let uplink = on.uplink_for(prefix, learned_on.as_deref(), world, facts).await;
+            let device = match uplink.map_err(world_error(self.name()))? {
                 Uplink::Found(device) => device,
                 Uplink::None(reason) => {
                     unreachable.push(reason);
@@ -100,12 +98,83 @@ impl Stage for Discovery {
     }
 }
 
+/// Where the prefix is looked for.
+struct On {
+    /// The device that `plat-dev` names.
+    named: Option<String>,
+    /// The uplink of the CLAT that runs, if nothing else is named.
+    running: Option<String>,
+    /// The best guess, if there is neither.
+    first: Option<String>,
+}
+
+impl On {
+    async fn of(instance: &Instance, world: &dyn World, facts: &Facts) -> Result<Result<Self, Verdict>, WorldError> {
+        let mut on = Self {
+            named: None,
+            running: None,
+            first: None,
+        };
+        if let Some(device) = &instance.settings.plat_dev {
+            let Some(link) = uplink::named(&instance.settings, world, facts).await? else {
+                return Ok(Err(Verdict::idle(format!(
+                    "the uplink {device} (plat-dev) does not exist"
+                ))));
+            };
+            on.named = Some(link.name);
+            return Ok(Ok(on));
+        }
+        let running = uplink::running(world, facts).await?;
+        on.running = running.filter(|link| link.up && link.carrier).map(|link| link.name);
+        if on.running.is_none() {
+            on.first = uplink::by_default_route(world).await?.into_iter().next();
+        }
+        Ok(Ok(on))
+    }
+
+    /// The device whose routers and servers are asked.
+    fn device(&self) -> Option<&str> {
+        [&self.named, &self.running, &self.first]
+            .into_iter()
+            .find_map(|device| device.as_deref())
+    }
+
+    /// The uplink for this prefix. Without `plat-dev` the uplink of the CLAT that runs comes first, then the device that the
+    /// prefix was learned on, then whatever has the route to it.
+    async fn uplink_for(
+        &self,
+        prefix: Pref64,
+        learned_on: Option<&str>,
+        world: &dyn World,
+        facts: &mut Facts,
+    ) -> Result<Uplink, WorldError> {
+        if let Some(device) = &self.named {
+            return uplink::find(Some(device), Source::Configuration, prefix, world, facts).await;
+        }
+        for (device, why) in [
+            (self.running.as_deref(), "it is the uplink already"),
+            (learned_on, "the PLAT prefix was learned on it"),
+        ] {
+            if let Some(device) = device
+                && let found @ Uplink::Found(_) =
+                    uplink::find(Some(device), Source::Derived(why), prefix, world, facts).await?
+            {
+                return Ok(found);
+            }
+        }
+        let source = Source::Kernel("route to the PLAT prefix");
+        uplink::find(None, source, prefix, world, facts).await
+    }
+}
+
 #[derive(Default)]
 struct Found {
     prefixes: Vec<Fact<Pref64>>,
     failures: Vec<String>,
     /// Prefixes that no PLAT can have, and who said so.
     refused: Vec<String>,
+    /// The device that told, if it is known.
+    learned_on: Option<String>,
 }
 
 /// How many refused prefixes are named; a hostile link can make up any number of them.
@@ -137,7 +206,7 @@ impl Found {
 
 /// Configuration first, then the ways of `discovery` in their order (RFC 8781 section 5.1 has advertisements first),
 /// then the fallback.
-async fn find_prefixes(instance: &Instance, world: &dyn World) -> Result<Found, WorldError> {
+async fn find_prefixes(instance: &Instance, on: &On, world: &dyn World) -> Result<Found, WorldError> {
     let settings = &instance.settings;
     if let Some(prefix) = settings.plat_prefix {
         return Ok(Found {
@@ -145,16 +214,12 @@ async fn find_prefixes(instance: &Instance, world: &dyn World) -> Result<Found, 
             ..Found::default()
         });
     }
-    let uplink = match &settings.plat_dev {
-        Some(device) => Some(device.clone()),
-        None => first_uplink(world).await?,
-    };
     let mut found = Found::default();
     for way in &settings.discovery {
-        match (way, &uplink) {
+        match (way, on.device()) {
             (DiscoveryWay::Ra, Some(uplink)) => advertised(uplink, world, &mut found).await?,
             (DiscoveryWay::Ra, None) => {}
-            (DiscoveryWay::Dns, _) => ask(instance, uplink.as_deref(), world, &mut found).await?,
+            (DiscoveryWay::Dns, _) => ask_on(instance, on, world, &mut found).await?,
         }
         if !found.prefixes.is_empty() {
             return Ok(found);
@@ -176,26 +241,18 @@ pub async fn survey(
     uplink: &str,
     world: &dyn World,
 ) -> Result<(Vec<Fact<Pref64>>, Vec<String>), WorldError> {
-    let mut on_uplink = instance.clone();
-    on_uplink.settings.plat_dev = Some(uplink.to_owned());
     let (mut heard, mut asked) = (Found::default(), Found::default());
     advertised(uplink, world, &mut heard).await?;
-    ask(&on_uplink, Some(uplink), world, &mut asked).await?;
+    ask(instance, Some(uplink), true, world, &mut asked).await?;
     heard.prefixes.extend(asked.prefixes);
     heard.failures.extend(asked.failures);
     Ok((heard.prefixes, heard.failures))
 }
 
-/// The device of the best IPv6 default route.
-async fn first_uplink(world: &dyn World) -> Result<Option<String>, WorldError> {
-    let mut defaults: Vec<_> = world
-        .routes6(MAIN_TABLE)
-        .await?
-        .into_iter()
-        .filter(Route::is_default)
-        .collect();
-    defaults.sort_by_key(|route| route.metric);
-    Ok(defaults.into_iter().find_map(|route| route.device))
+/// Whether a device has a route to the PLAT of this prefix, at least for a source that the CLAT may have.
+pub async fn is_reached(prefix: Pref64, device: &str, world: &dyn World) -> Result<bool, WorldError> {
+    let route = uplink::route_to_plat(prefix, Some(device), world).await?;
+    Ok(route.is_some())
 }
 
 async fn advertised(uplink: &str, world: &dyn World, found: &mut Found) -> Result<(), WorldError> {
@@ -205,6 +262,8 @@ async fn advertised(uplink: &str, world: &dyn World, found: &mut Found) -> Resul
             Some(why) => format!("router advertisements on {uplink} cannot be heard: {why}"),
             None => format!("no router on {uplink} advertises one"),
         });
+    } else {
+        found.learned_on = Some(uplink.to_owned());
     }
     found.refuse();
     Ok(())
@@ -220,6 +279,7 @@ async fn advertised(uplink: &str, world: &dyn World, found: &mut Found) -> Resul
 async fn resolvers(
     instance: &Instance,
     uplink: Option<&str>,
+    is_named: bool,
     world: &dyn World,
 ) -> Result<Vec<Option<DnsServer>>, WorldError> {
     let settings = &instance.settings;
@@ -236,25 +296,39 @@ async fn resolvers(
             }
         }
     }
-    if servers.is_empty() || settings.plat_dev.is_none() {
+    if servers.is_empty() || !is_named {
         servers.push(None);
     }
     Ok(servers)
 }
 
-/// Asks one server after the other, until one reveals a prefix.
+/// Asks whom the uplink makes known. The uplink of a CLAT that runs is asked like one that is named; only where that tells
+/// nothing, whoever is asked at the start.
+async fn ask_on(instance: &Instance, on: &On, world: &dyn World, found: &mut Found) -> Result<(), WorldError> {
+    if let Some(uplink) = on.named.as_deref().or(on.running.as_deref()) {
+        ask(instance, Some(uplink), true, world, found).await?;
+        if on.named.is_some() || !found.prefixes.is_empty() {
+            return Ok(());
+        }
+        found.failures.clear();
+    }
+    ask(instance, on.device(), false, world, found).await
+}
+
+/// Asks one server after the other, until one reveals a prefix; through the uplink if that `is_named`.
 async fn ask(
     instance: &Instance,
     uplink: Option<&str>,
+    is_named: bool,
     world: &dyn World,
     found: &mut Found,
 ) -> Result<(), WorldError> {
     let settings = &instance.settings;
-    let servers = resolvers(instance, uplink, world).await?;
+    let servers = resolvers(instance, uplink, is_named, world).await?;
     let own_only = settings.dns64_servers.is_empty() && !servers.contains(&None);
     for server in servers {
         // The prefix belongs to the uplink: where that is named, the question goes through it (RFC 8880 section 7.1).
-        let device = settings.plat_dev.as_deref();
+        let device = uplink.filter(|_| is_named);
         let answer = world.aaaa(WELL_KNOWN_NAME, server.as_ref(), device).await?;
         match prefixes_in(server.as_ref(), answer) {
             Ok(prefixes) => {
@@ -262,6 +336,9 @@ async fn ask(
                 found.refuse();
                 // Another server may know better.
                 if !found.prefixes.is_empty() {
+                    // A server that the uplink makes known tells of the uplink's network.
+                    let of_uplink = server.is_some() && settings.dns64_servers.is_empty();
+                    found.learned_on = uplink.filter(|_| of_uplink).map(str::to_owned);
                     return Ok(());
                 }
             }
@@ -350,59 +427,6 @@ fn occurrences(record: Ipv6Addr, known: Ipv4Addr) -> usize {
         .filter(|(start, window)| (5..8).contains(start) && *window == known)
         .count();
     whole + around_u
-}
-
-enum Uplink {
-    Found(String),
-    None(String),
-}
-
-async fn find_uplink(
-    wanted: Option<&str>,
-    prefix: Pref64,
-    world: &dyn World,
-    facts: &mut Facts,
-) -> Result<Uplink, WorldError> {
-    let Some(route) = world.route_to(prefix.address(), wanted).await? else {
-        let through = wanted
-            .map(|device| format!(" through {device} (plat-dev)"))
-            .unwrap_or_default();
-        return Ok(Uplink::None(format!(
-            "no IPv6 route to the PLAT prefix {prefix}{through}"
-        )));
-    };
-    let Some(link) = world.link(&route.device).await? else {
-        return Ok(Uplink::None(format!("the uplink {} is gone", route.device)));
-    };
-    if !link.up || !link.carrier {
-        let what = if link.up { "has no carrier" } else { "is down" };
-        return Ok(Uplink::None(format!("the uplink {} {what}", link.name)));
-    }
-    if link.is_clat() {
-        return Ok(Uplink::None(format!(
-            "the route to the PLAT prefix {prefix} leads into the CLAT device {}",
-            link.name
-        )));
-    }
-    let source = match wanted {
-        Some(_) => Source::Configuration,
-        None => Source::Kernel("route to the PLAT prefix"),
-    };
-    facts.plat_gateway = route
-        .gateway
-        .map(|gateway| Fact::new(gateway, Source::Kernel("route to the PLAT prefix")));
-    let name = link.name.clone();
-    facts.uplink_vrf = vrf::of(&link, world).await?;
-    let vrf = facts.uplink_vrf.as_ref().map(|vrf| vrf.value.name.as_str());
-    for device in [Some(name.as_str()), vrf].into_iter().flatten() {
-        if let Some(problem) = problem_of_device(device) {
-            return Ok(Uplink::None(format!(
-                "the device {device:?} cannot be used: its name {problem}; rename it"
-            )));
-        }
-    }
-    facts.uplink = Some(Fact::new(link, source));
-    Ok(Uplink::Found(name))
 }
 
 #[cfg(test)]

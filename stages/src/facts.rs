@@ -1,6 +1,6 @@
 //! What was observed: each fact with its source and, where it ends, its lifetime.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -86,6 +86,9 @@ impl<T> Fact<T> {
 /// All that the stages of one instance observed, in pipeline order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Facts {
+    /// What is known from before.
+    #[serde(skip)]
+    pub memory: Memory,
     /// IPv4 default routes that are not ours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub native_ipv4: Option<Fact<Vec<String>>>,
@@ -157,13 +160,28 @@ impl Facts {
     }
 }
 
+/// What an instance knows from earlier observations. None of it is observed, so it is no part of what is shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// The CLAT runs already.
+    pub running: bool,
+    /// The uplink that it has, or had last.
+    pub uplink: Option<Link>,
+    /// Other devices with an IPv4 default route that came while the CLAT ran. It goes on beside them, and comes back
+    /// beside them: they may be VPNs that need it.
+    pub beside: BTreeSet<String>,
+}
+
 /// The packet filters found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct FirewallFacts {
     /// nft base chains that would stop the CLAT's packets.
     pub nft_chains: Vec<NftChain>,
     /// The ip6tables FORWARD chain.
-    pub ip6tables: Ip6tablesForward,
+    pub ip6tables: Ip6tablesChain,
+    /// The ip6tables OUTPUT chain, which counts with a shared address only: this host sends the replies to the CLAT then.
+    #[serde(skip_serializing_if = "Ip6tablesChain::is_absent")]
+    pub ip6tables_output: Ip6tablesChain,
     /// Things that could not be read or judged; printed as warnings.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -178,16 +196,16 @@ pub struct NftChain {
     pub table: String,
     /// Chain name.
     pub chain: String,
-    /// `forward` or `prerouting`.
+    /// `forward`, `prerouting` or `output`.
     pub hook: String,
     /// Why it would stop them: `policy drop`, `rule with reject`, ...
     pub reason: String,
 }
 
-/// State of ip6tables' FORWARD chain.
+/// State of one of ip6tables' chains.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Ip6tablesForward {
+pub enum Ip6tablesChain {
     /// The filter table does not exist, so nothing is dropped there.
     #[default]
     Absent,
@@ -195,6 +213,12 @@ pub enum Ip6tablesForward {
     Open,
     /// Its policy or a rule would drop.
     Drops,
+}
+
+impl Ip6tablesChain {
+    fn is_absent(&self) -> bool {
+        *self == Self::Absent
+    }
 }
 
 fn pref64_fact<S: Serializer>(fact: &Option<Fact<Pref64>>, serializer: S) -> Result<S::Ok, S::Error> {

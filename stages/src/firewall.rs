@@ -6,7 +6,7 @@ pub mod nftables;
 
 use async_trait::async_trait;
 
-use crate::facts::{Facts, FirewallFacts, Ip6tablesForward};
+use crate::facts::{Facts, FirewallFacts, Ip6tablesChain};
 use crate::plan::{StageName, Step};
 use crate::settings::{FirewallChoice, Settings};
 use crate::shared;
@@ -28,7 +28,7 @@ impl Stage for Firewall {
         world: &dyn World,
         facts: &mut Facts,
     ) -> Result<Verdict, ObserveError> {
-        if facts.shared && shared::mark(&instance.settings).is_some() {
+        if facts.shared {
             let command = &instance.settings.cmd_nft;
             if world
                 .program(command)
@@ -37,7 +37,7 @@ impl Stage for Firewall {
                 .is_none()
             {
                 let what = format!(
-                    "the CLAT shares the host's address, so its flows must be marked, but the program `{command}` was not found; \
+                    "the CLAT shares the host's address, so its flows must be told from the host's, but the program `{command}` was not found; \
                      install nftables, set cmd-nft, or give the CLAT an address of its own by clat-v6-addr"
                 );
                 return Err(ObserveError::Unusable {
@@ -50,10 +50,11 @@ impl Stage for Firewall {
         if instance.settings.firewall == FirewallChoice::None || facts.fast_path.is_some() {
             return Ok(Verdict::Ready);
         }
-        let found = look(&instance.settings, world)
+        let found = look(&instance.settings, facts.shared, world)
             .await
             .map_err(world_error(self.name()))?;
-        if wants_ip6tables(&instance.settings, found.ip6tables)
+        if (wants_ip6tables(&instance.settings, found.ip6tables)
+            || wants_ip6tables(&instance.settings, found.ip6tables_output))
             && world
                 .program(&instance.settings.cmd_ip6tables)
                 .await
@@ -76,7 +77,7 @@ impl Stage for Firewall {
     fn plan(&self, instance: &Instance, facts: &Facts) -> Result<Vec<Step>, PlanError> {
         let mut steps: Vec<Step> = Vec::new();
         if facts.shared {
-            steps.extend(shared::marking(&instance.settings, facts));
+            steps.extend(shared::steering(&instance.settings, facts));
         }
         let Some(found) = &facts.firewall else { return Ok(steps) };
         let uplink = facts.uplink.as_ref().ok_or_else(|| PlanError {
@@ -95,6 +96,9 @@ impl Stage for Firewall {
         if wants_ip6tables(&instance.settings, found.ip6tables) {
             steps.extend(ip6tables::accept(&path, found.ip6tables));
         }
+        if facts.shared && wants_ip6tables(&instance.settings, found.ip6tables_output) {
+            steps.push(ip6tables::accept_output(&path));
+        }
         Ok(steps)
     }
 }
@@ -108,23 +112,26 @@ pub(crate) struct Path<'a> {
     pub(crate) facts: &'a Facts,
 }
 
-fn wants_ip6tables(settings: &Settings, forward: Ip6tablesForward) -> bool {
+fn wants_ip6tables(settings: &Settings, chain: Ip6tablesChain) -> bool {
     match (settings.firewall, settings.ip6tables_enable) {
         (FirewallChoice::None | FirewallChoice::Nftables, _) | (_, Some(false)) => false,
         (_, Some(true)) => true,
-        (_, None) => forward == Ip6tablesForward::Drops,
+        (_, None) => chain == Ip6tablesChain::Drops,
     }
 }
 
-pub(crate) async fn look(settings: &Settings, world: &dyn World) -> Result<FirewallFacts, WorldError> {
+pub(crate) async fn look(settings: &Settings, shared: bool, world: &dyn World) -> Result<FirewallFacts, WorldError> {
     let mut found = FirewallFacts::default();
     let mut ip6tables_owns_filter = false;
     if settings.firewall != FirewallChoice::Nftables
         && let Some(saved) = world.ip6tables_filter(&settings.cmd_ip6tables).await?
     {
         found.ip6tables = ip6tables::judge(&saved);
+        if shared {
+            found.ip6tables_output = ip6tables::judge_output(&saved);
+        }
         ip6tables_owns_filter = true;
-        if found.ip6tables == Ip6tablesForward::Drops && !wants_ip6tables(settings, found.ip6tables) {
+        if found.ip6tables == Ip6tablesChain::Drops && !wants_ip6tables(settings, found.ip6tables) {
             found.notes.push(
                 "the ip6tables FORWARD chain drops the CLAT's packets, and ip6tables-enable=no keeps clatd from it"
                     .into(),
@@ -133,7 +140,7 @@ pub(crate) async fn look(settings: &Settings, world: &dyn World) -> Result<Firew
     }
     if settings.firewall != FirewallChoice::Ip6tables {
         match world.nft_ruleset(&settings.cmd_nft).await? {
-            Some(ruleset) => found.nft_chains = nftables::judge(&ruleset, ip6tables_owns_filter),
+            Some(ruleset) => found.nft_chains = nftables::judge(&ruleset, ip6tables_owns_filter, shared),
             None => found.notes.push(format!(
                 "the program `{}` was not found, so nft chains were not examined",
                 settings.cmd_nft

@@ -34,5 +34,6 @@ pub mod route;
 pub mod script;
 pub mod sysctl;
 pub mod translator;
+mod uplink;
 pub mod validity;
 pub mod vrf;

@@ -12,6 +12,8 @@ pub const ROUTE_PROTOCOL: u8 = 46;
 pub const ALIAS_PREFIX: &str = "clatd:";
 /// The kernel's main routing table.
 pub const MAIN_TABLE: u32 = 254;
+/// The kernel's table of the host's own addresses.
+pub const LOCAL_TABLE: u32 = 255;
 
 /// A network device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,6 +175,10 @@ pub struct Rule {
     pub v6: bool,
     /// Priority; lower comes first.
     pub priority: u32,
+    /// It stands before others' rules that would take the same packets, by a lower priority if need be: `priority` is only
+    /// where it stands if nothing is in the way.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ahead: bool,
     /// Source prefix.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<IpNet>,
@@ -203,6 +209,7 @@ impl Rule {
         Self {
             v6,
             priority,
+            ahead: false,
             from: None,
             to: None,
             iif: None,
@@ -215,13 +222,26 @@ impl Rule {
     }
 }
 
+impl Rule {
+    /// Whether `found` is this rule, wherever it stands.
+    pub fn is_at_any_place(&self, found: &Self) -> bool {
+        let placed = Self {
+            priority: found.priority,
+            ahead: found.ahead,
+            ..self.clone()
+        };
+        placed == *found
+    }
+}
+
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} priority {}",
+            "{} priority {}{}",
             if self.v6 { "IPv6" } else { "IPv4" },
-            self.priority
+            self.priority,
+            if self.ahead { " (or before others')" } else { "" }
         )?;
         for (word, value) in [("from", &self.from), ("to", &self.to)] {
             if let Some(prefix) = value {

@@ -134,10 +134,9 @@ pub enum Op {
         /// The rule.
         rule: Rule,
     },
-    /// Takes a counted hold on the place of the IPv6 local table: its rule moves from priority 0 to 1, so that rules
-    /// with priority 0 come before it.
+    /// What older versions did: they moved the rule of the IPv6 local table from priority 0 to 1. Not planned any more.
     HoldLocalRule {},
-    /// Gives it back; the last holder moves the rule back.
+    /// Its undo: makes the rule the first one again.
     ReleaseLocalRule {},
     /// Inserts a rule at the head of somebody's nft chain.
     InsertNftRule {
@@ -364,10 +363,8 @@ impl fmt::Display for Op {
             Self::RemoveRoute { route } => write!(f, "remove route {route}"),
             Self::AddRule { rule } => write!(f, "add rule {rule}"),
             Self::RemoveRule { rule } => write!(f, "remove rule {rule}"),
-            Self::HoldLocalRule {} => f.write_str("hold the IPv6 rule of table local at priority 1"),
-            Self::ReleaseLocalRule {} => {
-                f.write_str("release the IPv6 rule of table local: back to priority 0 if nobody else holds it")
-            }
+            Self::HoldLocalRule {} => f.write_str("move the IPv6 rule of table local to priority 1"),
+            Self::ReleaseLocalRule {} => f.write_str("make the IPv6 rule of table local the first one again"),
             Self::InsertNftRule { rule, .. } => write!(f, "insert nft rule into {rule}"),
             Self::RemoveNftRule { rule, .. } => write!(f, "remove nft rule from {rule}"),
             Self::CreateNftTable { family, table, .. } => write!(f, "make nft table {family} {table}"),

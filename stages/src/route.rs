@@ -5,7 +5,7 @@
 //!
 //! | rule | selects | leads to |
 //! |---|---|---|
-//! | IPv6 in | from the uplink (or this host) to the CLAT's addresses; before the local table if that has them, too | the CLAT device |
+//! | IPv6 in | from the uplink (or this host) to the CLAT's addresses, unless it shares the host's | the CLAT device |
 //! | IPv6 out | from the CLAT device | the uplink's own gateway |
 //! | IPv4 out | from the CLAT's addresses, or of sockets bound to its device | the CLAT device |
 //!
@@ -17,28 +17,32 @@ use async_trait::async_trait;
 use clatd_translator::Pref64;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::conncheck::native_defaults;
+use crate::conncheck::{link_local_metric, native_defaults};
 use crate::device::{IPV6_MIN_MTU, own_addresses};
 use crate::facts::{Fact, Facts, Source};
-use crate::net::{Link, MAIN_TABLE, Route as NetRoute, Rule};
+use crate::net::{LOCAL_TABLE, Link, MAIN_TABLE, Route as NetRoute, Rule};
 use crate::op::Op;
 use crate::plan::{StageName, Step};
-use crate::proxynd::{Way, way};
 use crate::settings::{RouteMtu, Settings};
 use crate::shared;
 use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
 use crate::translator::mappings;
 use crate::world::{World, WorldError};
 
-/// Before the rule of VRFs (1000) and everything that others add behind it; the local table (0) comes first.
-mod priority {
-    /// Before the local table, which moves to 1 for it.
-    pub(super) const V6_BEFORE_LOCAL: u32 = 0;
-    pub(super) const V4_SPECIFIC: u32 = 464;
-    pub(super) const V4_TABLE: u32 = 465;
-    pub(super) const V6_IN: u32 = 466;
-    pub(super) const V6_OUT: u32 = 467;
+/// The usual priority of the first rule: before the rule of VRFs (1000) and whatever others add behind it.
+const FIRST_PRIORITY: u32 = 464;
+
+/// Places of the rules, from the first priority on.
+mod place {
+    pub(super) const V4_SPECIFIC: u32 = 0;
+    pub(super) const V4_TABLE: u32 = 1;
+    pub(super) const V6_IN: u32 = 2;
+    pub(super) const V6_OUT: u32 = 3;
 }
+
+/// Routes as short as this are no more specific than a default route: VPNs have 0.0.0.0/1 and 128.0.0.0/1. With 0 in its
+/// place, whoever deletes a rule like `table main suppress_prefixlength 0` would delete ours.
+const HALF_OF_EVERYTHING: u32 = 1;
 
 /// The kernel's metric of an IPv6 default route where none is given.
 const USUAL_METRIC6: u32 = 1024;
@@ -77,13 +81,13 @@ impl Stage for Route {
         }
         let uplink = facts.uplink.as_ref().map(|uplink| uplink.value.clone());
         if let Some(uplink) = uplink {
+            choose_gateway(&uplink, facts, world)
+                .await
+                .map_err(world_error(self.name()))?;
             facts.uplink_mtu = Some(ipv6_mtu(&uplink, world).await.map_err(world_error(self.name()))?);
-            let metric = match settings.v4_defaultroute_metric {
-                Some(metric) => Fact::new(metric, Source::Configuration),
-                None => ranked_metric(instance, &uplink, facts.uplink_table(), world)
-                    .await
-                    .map_err(world_error(self.name()))?,
-            };
+            let metric = usual_metric(instance, &uplink, facts.uplink_table(), world)
+                .await
+                .map_err(world_error(self.name()))?;
             facts.metric = Some(match silent_gateway(&uplink, facts, world).await {
                 Ok(None) => match silent_plat(&uplink, facts, world).await {
                     Ok(None) => metric,
@@ -148,6 +152,22 @@ fn v6_networks(settings: &Settings, facts: &Facts, clat_v6: Ipv6Addr) -> Vec<Ipv
     delegated.into_iter().chain(outside).collect()
 }
 
+/// The gateway for what comes from the CLAT's address: each of several routers may serve the addresses of its own prefix
+/// only (RFC 8028 section 3.2).
+async fn choose_gateway(uplink: &Link, facts: &mut Facts, world: &dyn World) -> Result<(), WorldError> {
+    let (Some(clat), Some(prefix)) = (&facts.clat_v6_addr, &facts.plat_prefix) else {
+        return Ok(());
+    };
+    let route = world
+        .route_from(clat.value, prefix.value.address(), &uplink.name)
+        .await?;
+    if let Some(route) = route {
+        let source = Source::Kernel("route to the PLAT prefix");
+        facts.plat_gateway = route.gateway.map(|gateway| Fact::new(gateway, source));
+    }
+    Ok(())
+}
+
 /// The uplink's router, if it does not answer. (There would be another one in its place if there were any that does.)
 async fn silent_gateway(uplink: &Link, facts: &Facts, world: &dyn World) -> Result<Option<IpAddr>, WorldError> {
     let Some(gateway) = facts.plat_gateway.as_ref().map(|gateway| gateway.value) else {
@@ -176,27 +196,50 @@ async fn ipv6_mtu(uplink: &Link, world: &dyn World) -> Result<Fact<u32>, WorldEr
     })
 }
 
-/// Default routes of CLATs stand in the order of their uplinks' IPv6 default routes. An uplink's place depends on nothing
-/// but its own route, so that uplinks that come and go leave the others alone.
-async fn ranked_metric(
+/// The metric of the default route: the one that is configured, or one by rank. A route that leads no farther than the link
+/// must not come before it.
+async fn usual_metric(
     instance: &Instance,
     uplink: &Link,
     table: u32,
     world: &dyn World,
 ) -> Result<Fact<u32>, WorldError> {
+    let rank = metric_of_uplink(uplink, table, world).await?;
+    let metric = match instance.settings.v4_defaultroute_metric {
+        Some(metric) => Fact::new(metric, Source::Configuration),
+        None => Fact::new(
+            rank.saturating_mul(METRIC_ROOM).saturating_add(instance.ordinal),
+            Source::Derived("metric of the uplink's IPv6 default route"),
+        ),
+    };
+    match link_local_metric(MAIN_TABLE, world).await? {
+        Some(limit) if metric.value >= limit => Ok(Fact::new(
+            metric_below(limit, rank, instance.ordinal),
+            Source::Derived("before an IPv4 default route that leads no farther than the link"),
+        )),
+        _ => Ok(metric),
+    }
+}
+
+/// Default routes of CLATs stand in the order of their uplinks' IPv6 default routes. An uplink's place depends on nothing
+/// but its own route, so that uplinks that come and go leave the others alone.
+async fn metric_of_uplink(uplink: &Link, table: u32, world: &dyn World) -> Result<u32, WorldError> {
     let defaults = world.routes6(table).await?.into_iter().filter(NetRoute::is_default);
     let own = defaults
         .filter(|route| route.device.as_ref() == Some(&uplink.name))
         .map(|route| route.metric)
         .min();
-    let metric = own
-        .unwrap_or(USUAL_METRIC6)
-        .saturating_mul(METRIC_ROOM)
-        .saturating_add(instance.ordinal);
-    Ok(Fact::new(
-        metric,
-        Source::Derived("metric of the uplink's IPv6 default route"),
-    ))
+    Ok(own.unwrap_or(USUAL_METRIC6))
+}
+
+/// A metric below `limit`, in the order of the uplinks' metrics as far as the numbers allow. 0 is none: the kernel takes it
+/// for the best.
+fn metric_below(limit: u32, own: u32, ordinal: u32) -> u32 {
+    let ranks = (limit / METRIC_ROOM).saturating_sub(1);
+    let rank = u64::from(ranks) * u64::from(own) / (u64::from(own) + u64::from(USUAL_METRIC6));
+    let rank = u32::try_from(rank).unwrap_or(ranks);
+    let metric = (rank * METRIC_ROOM).saturating_add(ordinal % METRIC_ROOM + 1);
+    metric.min(limit.saturating_sub(1))
 }
 
 /// MTU of the IPv4 default route in bytes; `None` = none set.
@@ -224,24 +267,28 @@ impl Planner<'_> {
         self.settings.route_table
     }
 
+    /// A rule at this place that leads to `table`. Without `rule-priority` it stays before others' rules, also later ones.
+    fn rule(&self, v6: bool, place: u32, table: u32) -> Rule {
+        let first = self.settings.rule_priority.unwrap_or(FIRST_PRIORITY);
+        Rule {
+            ahead: self.settings.rule_priority.is_none(),
+            ..Rule::ours(v6, first.saturating_add(place), table)
+        }
+    }
+
     fn clat(&self) -> &str {
         &self.settings.clat_dev
     }
 
     fn v6_in(&self) -> Vec<Step> {
-        if self.facts.shared {
-            return self.v6_in_shared();
+        let mut steps = Vec::new();
+        let mut networks = self.v6_networks.as_slice();
+        if let (true, Some((_, others))) = (self.facts.shared, networks.split_first()) {
+            steps.push(self.next_hop_of_copies());
+            networks = others;
         }
         let from = self.facts.incoming().unwrap_or(self.uplink);
-        let joined = way(self.settings, self.facts) == Some(Way::Anycast);
-        let (mut steps, priority) = match joined {
-            true => {
-                let why = "packets to the CLAT must not be taken for the host's own, as those to anycast addresses are";
-                (vec![local_rule_held(why)], priority::V6_BEFORE_LOCAL)
-            }
-            false => (Vec::new(), priority::V6_IN),
-        };
-        for network in &self.v6_networks {
+        for network in networks {
             let route = NetRoute {
                 table: self.table(),
                 ..NetRoute::ours(IpNet::V6(*network), self.clat())
@@ -257,7 +304,7 @@ impl Planner<'_> {
                     Rule {
                         iif: Some(device.to_owned()),
                         to: Some(IpNet::V6(*network)),
-                        ..Rule::ours(true, priority, self.table())
+                        ..self.rule(true, place::V6_IN, self.table())
                     },
                 ));
             }
@@ -265,34 +312,15 @@ impl Planner<'_> {
         steps
     }
 
-    /// The host's own address: the replies to the CLAT are told by their mark, before the local table takes them.
-    fn v6_in_shared(&self) -> Vec<Step> {
-        let mark = shared::mark(self.settings);
-        let prefix = self.facts.plat_prefix.as_ref().map(|prefix| prefix.value);
-        let prefix = prefix.and_then(|prefix| Ipv6Net::new(prefix.address(), prefix.length()).ok());
-        let from = self.facts.incoming().unwrap_or(self.uplink);
-        let mut steps = vec![local_rule_held(
-            "replies to the CLAT must not be taken for the host's own",
-        )];
-        for network in &self.v6_networks {
-            let route = NetRoute {
-                table: self.table(),
-                ..NetRoute::ours(IpNet::V6(*network), self.clat())
-            };
-            steps.push(route_added("packets to the CLAT go to the translator", route));
-            steps.push(rule_added(
-                "replies to the CLAT",
-                Rule {
-                    iif: Some(from.to_owned()),
-                    to: Some(IpNet::V6(*network)),
-                    fwmark: mark,
-                    // Without a mark only the prefix tells; errors of routers on the way then go to the host.
-                    from: prefix.filter(|_| mark.is_none()).map(IpNet::V6),
-                    ..Rule::ours(true, priority::V6_BEFORE_LOCAL, self.table())
-                },
-            ));
-        }
-        steps
+    /// The host's own address: the packet filter takes the CLAT's packets out of the host's. In table local nobody's rules
+    /// come before the route.
+    fn next_hop_of_copies(&self) -> Step {
+        let next_hop = Ipv6Net::from(shared::NEXT_HOP);
+        let route = NetRoute {
+            table: LOCAL_TABLE,
+            ..NetRoute::ours(IpNet::V6(next_hop), self.clat())
+        };
+        route_added("the packet filter hands replies to the CLAT by this next hop", route)
     }
 
     fn v6_out(&self) -> Vec<Step> {
@@ -304,7 +332,7 @@ impl Planner<'_> {
         };
         let rule = Rule {
             iif: Some(self.clat().to_owned()),
-            ..Rule::ours(true, priority::V6_OUT, self.table())
+            ..self.rule(true, place::V6_OUT, self.table())
         };
         vec![
             route_added("the CLAT's packets leave by its uplink's own gateway", route),
@@ -323,15 +351,15 @@ impl Planner<'_> {
                 "more specific routes come first",
                 Rule {
                     from,
-                    suppress_prefixlen: Some(0),
-                    ..Rule::ours(false, priority::V4_SPECIFIC, MAIN_TABLE)
+                    suppress_prefixlen: Some(HALF_OF_EVERYTHING),
+                    ..self.rule(false, place::V4_SPECIFIC, MAIN_TABLE)
                 },
             ));
             steps.push(rule_added(
                 "sockets bound to the CLAT's address leave by its uplink",
                 Rule {
                     from,
-                    ..Rule::ours(false, priority::V4_TABLE, self.table())
+                    ..self.rule(false, place::V4_TABLE, self.table())
                 },
             ));
         }
@@ -339,7 +367,7 @@ impl Planner<'_> {
             "sockets bound to the CLAT's device leave by its uplink",
             Rule {
                 oif: Some(self.clat().to_owned()),
-                ..Rule::ours(false, priority::V4_TABLE, self.table())
+                ..self.rule(false, place::V4_TABLE, self.table())
             },
         ));
         steps
@@ -374,10 +402,6 @@ impl Planner<'_> {
     }
 }
 
-fn local_rule_held(why: &str) -> Step {
-    Step::new(StageName::Route, why, Op::HoldLocalRule {}, Op::ReleaseLocalRule {})
-}
-
 fn route_added(why: &str, route: NetRoute) -> Step {
     Step::new(
         StageName::Route,
@@ -403,4 +427,22 @@ fn rule_added(why: &str, rule: Rule) -> Step {
         Op::AddRule { rule: rule.clone() },
         Op::RemoveRule { rule },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::metric_below;
+
+    #[test]
+    fn metrics_below_a_limit_keep_the_order_of_the_uplinks() {
+        let metrics = [100, 600, 1024, 20100].map(|own| metric_below(202, own, 0));
+        assert!(metrics.is_sorted(), "{metrics:?}");
+        assert_eq!((metrics[0], metrics[3] < 202), (1, true), "{metrics:?}");
+        for (limit, ordinal) in [(1, 0), (2, 0), (5, 3), (16, 15), (202, 15)] {
+            let metric = metric_below(limit, 1024, ordinal);
+            assert!(metric < limit, "{metric} is below {limit}");
+        }
+        assert_ne!(metric_below(202, 1024, 0), metric_below(202, 1024, 1));
+        assert_eq!(metric_below(0, 1024, 0), 0);
+    }
 }

@@ -33,6 +33,8 @@ pub struct Settings {
     pub ctmark: Option<u32>,
     /// Routing table of the CLAT's own routes.
     pub route_table: u32,
+    /// Priority of the first policy rule; none = before others' rules that would take the CLAT's packets.
+    pub rule_priority: Option<u32>,
     /// DNS64 servers asked for the PLAT prefix, in order; empty = the system's resolvers.
     pub dns64_servers: Vec<DnsServer>,
     /// The IPv4 addresses that instances get which have none of their own.
@@ -136,6 +138,7 @@ impl Default for Settings {
             clat_v6_addr: ClatV6Addr::Derived,
             ctmark: None,
             route_table: 0xc1a7,
+            rule_priority: None,
             dns64_servers: Vec::new(),
             clat_v4_pool: ipnet::Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 0, 0), 29),
             cmd_ip: "ip".into(),

@@ -1,15 +1,17 @@
 //! `clat-v6-addr=shared`: the CLAT uses the host's own address, as clatd 2.x does. Its flows bear a conntrack mark, and
 //! only replies with that mark go to the translator, so that the host's own IPv6 traffic to the same NAT64 goes on.
 //!
-//! The routing table of the host's own addresses is looked up first, so the rule that selects the CLAT's replies must
-//! come before it: the rule of the local table moves from priority 0 to 1 for as long as any instance needs that.
+//! The routing table of the host's own addresses is looked up first, and no rule of ours may stand before it: whoever adds
+//! a rule without a priority would get one before it, too. So the replies are taken before routing, by nft's `dup`, which
+//! sends a copy to the CLAT device, and the original is dropped.
 
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
-use nftables::expr::{CT, Expression, Meta, MetaKey, NamedExpression, Payload, PayloadField};
+use clatd_translator::Pref64;
+use nftables::expr::{CT, Expression, Meta, MetaKey, NamedExpression, Payload, PayloadField, Prefix};
 use nftables::schema::{Chain, NfListObject, Rule as NftableRule};
-use nftables::stmt::{Mangle, Match, Operator, Statement};
+use nftables::stmt::{Drop, Dup, Mangle, Match, Operator, Statement};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 use serde_json::{Value, json};
 
@@ -22,82 +24,131 @@ use crate::settings::Settings;
 const MARK: u32 = 0xc1a7;
 /// nft's priority `mangle`: after conntrack, before the look-up of the route and everybody's filters.
 const PRIORITY: i32 = -150;
+const CHAIN: &str = "prerouting";
+
+/// The next hop to which copies are sent on the CLAT device. Nobody has the address; `dup` needs one that has a route.
+pub(crate) const NEXT_HOP: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0xc1a7);
+/// The device of packets that this host sends to itself.
+const LOOPBACK: &str = "lo";
 
 /// The mark of an instance's flows; `None` = the instance is told by addresses alone.
 pub(crate) fn mark(settings: &Settings) -> Option<u32> {
     Some(settings.ctmark.unwrap_or(MARK)).filter(|mark| *mark != 0)
 }
 
-/// The table that marks the CLAT's flows and its replies. Nothing where addresses alone tell.
-pub(crate) fn marking(settings: &Settings, facts: &Facts) -> Option<Step> {
-    let mark = mark(settings)?;
-    let uplink = facts.uplink.as_ref()?.value.name.as_str();
-    let address = facts.clat_v6_addr.as_ref()?.value;
+/// The table that marks the CLAT's flows and hands their replies to it.
+pub(crate) fn steering(settings: &Settings, facts: &Facts) -> Option<Step> {
+    let steering = Steering {
+        table: format!("clatd_{}", settings.route_table),
+        clat: &settings.clat_dev,
+        uplink: &facts.uplink.as_ref()?.value.name,
+        address: facts.clat_v6_addr.as_ref()?.value,
+        plat_prefix: facts.plat_prefix.as_ref()?.value,
+    };
     let (command, family) = (settings.cmd_nft.clone(), "ip6".to_owned());
-    let table = format!("clatd_{}", settings.route_table);
-    let ruleset = ruleset(&table, &settings.clat_dev, uplink, address, mark);
     Some(Step::new(
         StageName::Firewall,
-        "tells the CLAT's flows from the host's own, which have the same address",
+        "tells the CLAT's flows from the host's own, which have the same address, and hands their replies to the CLAT",
         Op::CreateNftTable {
             command: command.clone(),
             family: family.clone(),
-            table: table.clone(),
-            ruleset,
+            table: steering.table.clone(),
+            ruleset: steering.ruleset(mark(settings)),
         },
         Op::DeleteNftTable {
             command,
             family,
-            table,
+            table: steering.table,
             only_if_empty: false,
         },
     ))
 }
 
-fn ruleset(table: &str, clat: &str, uplink: &str, address: Ipv6Addr, mark: u32) -> Value {
-    let table = || Cow::Owned(table.to_owned());
-    let chain = Chain {
-        family: NfFamily::IP6,
-        table: table(),
-        name: "prerouting".into(),
-        _type: Some(NfChainType::Filter),
-        hook: Some(NfHook::Prerouting),
-        prio: Some(PRIORITY),
-        policy: Some(NfChainPolicy::Accept),
-        ..Chain::default()
-    };
-    let rule = |statements: Vec<Statement<'static>>, comment: &'static str| {
+struct Steering<'a> {
+    table: String,
+    clat: &'a str,
+    uplink: &'a str,
+    address: Ipv6Addr,
+    plat_prefix: Pref64,
+}
+
+impl Steering<'_> {
+    fn ruleset(&self, mark: Option<u32>) -> Value {
+        let chain = Chain {
+            family: NfFamily::IP6,
+            table: self.table.clone().into(),
+            name: CHAIN.into(),
+            _type: Some(NfChainType::Filter),
+            hook: Some(NfHook::Prerouting),
+            prio: Some(PRIORITY),
+            policy: Some(NfChainPolicy::Accept),
+            ..Chain::default()
+        };
+        let mut objects = vec![NfListObject::Chain(chain)];
+        match mark {
+            Some(mark) => {
+                objects.push(self.rule(self.flows(mark), "flows of the CLAT"));
+                let replies = "replies to the CLAT, and errors about its packets";
+                objects.push(self.rule(
+                    self.replies(self.uplink, equals(ct_mark(), Expression::Number(mark))),
+                    replies,
+                ));
+                let own = "errors of this host about the CLAT's packets";
+                objects.push(self.rule(self.replies(LOOPBACK, equals(ct_mark(), Expression::Number(mark))), own));
+            }
+            // Only the prefix tells; errors of routers on the way go to the host.
+            None => {
+                let from_plat = equals(ip6("saddr"), prefix(self.plat_prefix));
+                objects.push(self.rule(self.replies(self.uplink, from_plat), "replies to the CLAT"));
+            }
+        }
+        objects.iter().map(|object| json!({ "add": object })).collect()
+    }
+
+    fn rule(&self, statements: Vec<Statement<'static>>, comment: &'static str) -> NfListObject<'static> {
         NfListObject::Rule(NftableRule {
             family: NfFamily::IP6,
-            table: table(),
-            chain: "prerouting".into(),
+            table: self.table.clone().into(),
+            chain: CHAIN.into(),
             expr: Cow::Owned(statements),
             comment: Some(comment.into()),
             ..NftableRule::default()
         })
-    };
-    let from_clat = vec![
-        equals(meta(MetaKey::Iifname), Expression::String(Cow::Owned(clat.to_owned()))),
-        equals(ip6("saddr"), Expression::String(Cow::Owned(address.to_string()))),
-        set(ct_mark(), Expression::Number(mark)),
-        // Reverse-path filters of others look the source up with the packet's mark.
-        set(meta(MetaKey::Mark), Expression::Number(mark)),
-    ];
-    let to_clat = vec![
-        equals(
-            meta(MetaKey::Iifname),
-            Expression::String(Cow::Owned(uplink.to_owned())),
-        ),
-        equals(ip6("daddr"), Expression::String(Cow::Owned(address.to_string()))),
-        equals(ct_mark(), Expression::Number(mark)),
-        set(meta(MetaKey::Mark), Expression::Number(mark)),
-    ];
-    let objects = [
-        NfListObject::Chain(chain),
-        rule(from_clat, "flows of the CLAT"),
-        rule(to_clat, "replies to the CLAT, and errors about its packets"),
-    ];
-    objects.iter().map(|object| json!({ "add": object })).collect()
+    }
+
+    fn flows(&self, mark: u32) -> Vec<Statement<'static>> {
+        vec![
+            equals(meta(MetaKey::Iifname), name(self.clat)),
+            equals(ip6("saddr"), name(&self.address.to_string())),
+            set(ct_mark(), Expression::Number(mark)),
+            // Reverse-path filters of others look the source up with the packet's mark.
+            set(meta(MetaKey::Mark), Expression::Number(mark)),
+        ]
+    }
+
+    fn replies(&self, from: &str, told_by: Statement<'static>) -> Vec<Statement<'static>> {
+        vec![
+            equals(meta(MetaKey::Iifname), name(from)),
+            equals(ip6("daddr"), name(&self.address.to_string())),
+            told_by,
+            Statement::Dup(Dup {
+                addr: name(&NEXT_HOP.to_string()),
+                dev: Some(name(self.clat)),
+            }),
+            Statement::Drop(Some(Drop {})),
+        ]
+    }
+}
+
+fn name(text: &str) -> Expression<'static> {
+    Expression::String(Cow::Owned(text.to_owned()))
+}
+
+fn prefix(prefix: Pref64) -> Expression<'static> {
+    Expression::Named(NamedExpression::Prefix(Prefix {
+        addr: Box::new(name(&prefix.address().to_string())),
+        len: prefix.length().into(),
+    }))
 }
 
 fn meta(key: MetaKey) -> Expression<'static> {

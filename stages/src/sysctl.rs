@@ -89,6 +89,7 @@ impl Stage for Sysctl {
             uplink: &uplink.value.name,
             clat: &settings.clat_dev,
             proxynd: way(settings, facts) == Some(Way::Proxy),
+            forwards_in: !facts.shared || !settings.map.is_empty(),
         };
         let mut steps = vec![planner.loose_rp_filter()];
         if facts.fast_path.is_some() {
@@ -124,6 +125,8 @@ struct Planner<'a> {
     uplink: &'a str,
     clat: &'a str,
     proxynd: bool,
+    /// Whether the kernel forwards what the uplink brings for the CLAT. With a shared address this host sends it a copy.
+    forwards_in: bool,
 }
 
 impl Planner<'_> {
@@ -200,7 +203,9 @@ impl Planner<'_> {
         }
         if !all_on {
             let why = "packets from the PLAT are forwarded to the CLAT; other devices stay as they are";
-            steps.extend(self.hold(&force, "1", why));
+            if self.forwards_in {
+                steps.extend(self.hold(&force, "1", why));
+            }
             let op = Op::SetDeviceSysctl {
                 key: key(self.clat, "force_forwarding"),
                 value: "1".into(),

@@ -96,6 +96,11 @@ pub trait World: Send + Sync {
         Ok(self.links().await?.into_iter().find(|link| link.name == name))
     }
 
+    /// The IPv4 addresses of a device, in the kernel's order.
+    async fn addresses4(&self, _device: &str) -> Result<Vec<Ipv4Addr>, WorldError> {
+        Ok(Vec::new())
+    }
+
     /// The IPv6 addresses of a device, in the kernel's order.
     async fn addresses6(&self, device: &str) -> Result<Vec<Address6>, WorldError>;
 
@@ -108,6 +113,16 @@ pub trait World: Send + Sync {
 
     /// The route that a packet to `destination` would take, by `device` if given; `None` = unreachable.
     async fn route_to(&self, destination: Ipv6Addr, device: Option<&str>) -> Result<Option<RouteAnswer>, WorldError>;
+
+    /// The route by `device` that a packet from `source` would take, for which routes for this source alone count, too.
+    async fn route_from(
+        &self,
+        _source: Ipv6Addr,
+        destination: Ipv6Addr,
+        device: &str,
+    ) -> Result<Option<RouteAnswer>, WorldError> {
+        self.route_to(destination, Some(device)).await
+    }
 
     /// Whether the router at `gateway` on a device has stopped to answer, so that nothing can be expected of this way.
     async fn is_silent(&self, _device: &str, _gateway: IpAddr) -> Result<bool, WorldError> {

@@ -315,6 +315,45 @@ fn the_local_rule_can_be_moved_and_comes_back() {
     });
 }
 
+/// Versions that moved the rule of table local to 1 left it there when they were killed. A VPN that came then has rules at 0.
+#[test]
+fn the_local_rule_of_an_old_journal_is_the_first_again() {
+    let old = "ip -6 rule add pref 1 lookup local protocol kernel
+        ip -6 rule del pref 0 lookup local
+        ip -6 rule add pref 0 from all to 2001:db8:1::2 fwmark 0xc1a7 lookup 49575 protocol 46";
+    let vpn = "ip -6 rule add not fwmark 51820 lookup 51820
+        ip -6 rule add lookup main suppress_prefixlength 0";
+    in_namespace(|mut bed| async move {
+        let before = sh("ip -6 rule");
+        sh(old);
+        bed.apply(Op::ReleaseLocalRule {}).await;
+        bed.apply(Op::ReleaseLocalRule {}).await;
+        sh("ip -6 rule del lookup 49575");
+        assert_eq!(sh("ip -6 rule"), before);
+
+        sh(old);
+        sh(vpn);
+        assert!(sh("ip -6 rule").starts_with("0:\tfrom all to"), "as it was found");
+        bed.apply(Op::ReleaseLocalRule {}).await;
+        let after = sh("ip -6 rule");
+        let lines: Vec<&str> = after
+            .lines()
+            .map(|line| line.split_once('\t').unwrap().1.trim())
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "from all lookup local",
+                "from all to 2001:db8:1::2 fwmark 0xc1a7 lookup 49575 proto 46",
+                "not from all fwmark 0xca6c lookup 51820",
+                "from all lookup main suppress_prefixlength 0",
+                "from all lookup main"
+            ],
+            "{after}"
+        );
+    });
+}
+
 #[test]
 fn anycast_addresses_come_and_go() {
     in_namespace(|mut bed| async move {
@@ -323,8 +362,17 @@ fn anycast_addresses_come_and_go() {
         let join = Op::JoinAnycast { device, address };
         assert_eq!(bed.world.undone(&[&join]).await.unwrap(), [0]);
         let outcome = bed.apply(join.clone()).await;
-        assert!(sh("ip -6 route show table local type anycast").contains("2001:db8:1::c1a7 dev up0"));
+        // Packets to it must not be the host's own.
+        assert!(!sh("ip -6 route show table local").contains("2001:db8:1::c1a7"));
+        assert!(sh("cat /proc/thread-self/net/anycast6").contains("20010db800010000000000000000c1a7"));
         assert_eq!(bed.world.undone(&[&join]).await.unwrap(), [0; 0]);
+        sh("ip -6 route add anycast 2001:db8:1::c1a7 dev up0 table local");
+        assert_eq!(
+            bed.world.undone(&[&join]).await.unwrap(),
+            [0],
+            "it would be the host's own"
+        );
+        sh("ip -6 route del anycast 2001:db8:1::c1a7 dev up0 table local");
         // Done again, as after it was lost.
         bed.apply(join.clone()).await;
         let leave = |device: &str| Op::LeaveAnycast {

@@ -23,7 +23,8 @@ pub fn two_uplinks() -> FixedWorld {
 /// carrier DEV lost | carrier DEV back
 /// address DEV ADDRESS...                 its addresses from now on; `old:ADDRESS` is deprecated, `new:ADDRESS` tentative
 /// gateway DEV ADDRESS                    the next hop of its default route
-/// way by DEV | no way                    the route to the PLAT where no uplink is named
+/// way by DEV | no way                    the only route to the PLAT
+/// way too by DEV                         the better one; the others stay
 /// default routes DEV...                  IPv6 default routes of the main table, best first
 /// native DEV | native gone               an IPv4 default route
 /// prefix PREFIX ttl SECONDS              what the DNS64 synthesises with, a /96
@@ -48,8 +49,13 @@ pub fn happens(world: &mut FixedWorld, event: &str) {
                 route.gateway = Some(gateway.parse().unwrap());
             }
         }
-        ["way", "by", device] => way(world, "", device),
-        ["no", "way"] => _ = world.route_to.remove(""),
+        ["way", "too", "by", device] => way(world, "", device),
+        ["way", "by", device] => {
+            world.route_to.clear();
+            way(world, "", device);
+            way(world, device, device);
+        }
+        ["no", "way"] => world.route_to.clear(),
         ["default", "routes", devices @ ..] => {
             let default = |(metric, device): (u32, &&str)| Route {
                 metric,

@@ -65,6 +65,8 @@ impl Values {
             | Kind::Prefix
             | Kind::Pool
             | Kind::DnsServers
+            | Kind::Socket
+            | Kind::Group
             | Kind::Maps => Self::Anything,
         }
     }

@@ -94,7 +94,7 @@ pub(super) const KEYS: &[Key] = &[
         unset: "0xc1a7 with clat-v6-addr=shared, else 0",
         brief: "connection mark of the CLAT's flows; 0 = none",
         full: "The connection-tracking mark of flows from the CLAT to the PLAT.\n\
-               Only packets of flows that carry it are routed back to the CLAT, which is what makes `clat-v6-addr=shared` possible.\n\
+               Only packets of flows that carry it are led back to the CLAT, which is what makes `clat-v6-addr=shared` possible: nft sends the CLAT a copy of their replies and drops the original.\n\
                An SIIT-DC edge relay must leave it at 0, since its flows begin on the other side.\n\
                With instance files and this key unset each instance with a shared address gets a mark of its own, from 0xc1a7 upwards.",
         origin: Origin::Clatd2,
@@ -109,6 +109,28 @@ pub(super) const KEYS: &[Key] = &[
                The tables 253, 254 and 255 are the system's.\n\
                With instance files and this key unset each instance gets a table of its own, from the default upwards.",
         origin: Origin::Clatd2,
+        ..PLAIN
+    },
+    Key {
+        name: "rule-priority",
+        kind: Kind::Integer {
+            or_zero: false,
+            min: 1,
+            max: 32762,
+        },
+        optional: true,
+        unset: "464, or before others' rules",
+        brief: "priority of the first of the CLAT's policy rules",
+        full: "The priority of the first of the CLAT's policy rules; there are up to four of them in a row.\n\
+               \n\
+               If it is unset they stand at 464 to 467, and before rules of others that would take the CLAT's packets: those of \
+               VPNs, for example, which the kernel puts before all but the first rule.\n\
+               Whenever such a rule comes, they are numbered anew, with lower numbers.\n\
+               Rules that select by a packet mark are left where they are, since somebody set the mark on purpose.\n\
+               \n\
+               If it is set they stay where it says.\n\
+               So this is the way to put a rule before them on purpose: with `rule-priority=1000` a rule with priority 900 comes first.",
+        origin: Origin::Ours,
         ..PLAIN
     },
     Key {
@@ -143,8 +165,7 @@ pub(super) const KEYS: &[Key] = &[
                are on, which clatd sees to.\n\
                \n\
                With `anycast` the address is joined as an anycast address, which needs neither, but must be in a prefix of the uplink.\n\
-               It then counts as the host's own, so the rule of the IPv6 local table moves from priority 0 to 1, \
-               behind the rule that leads the CLAT's packets to the translator.\n\
+               It would then count as the host's own, so the kernel's route for it is taken out of the IPv6 local table.\n\
                \n\
                With `auto` it is `proxy`, but `anycast` where the uplink's forwarding is off and must stay so: with `forwarding-enable=no`, \
                or where it would take away default routes that router advertisements brought to a device with accept_ra=0.\n\

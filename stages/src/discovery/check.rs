@@ -74,9 +74,13 @@ async fn published(
     world: &dyn World,
 ) -> Result<Result<Ipv4Addr, String>, WorldError> {
     // Asked in the way in which the prefix was asked for.
-    let through = instance.settings.plat_dev.as_deref();
+    let is_named = instance.settings.plat_dev.is_some();
+    let through = Some(device).filter(|_| is_named);
     let mut reasons = Vec::new();
-    for resolver in informed(resolvers(instance, Some(device), world).await?, &prefix.source) {
+    for resolver in informed(
+        resolvers(instance, Some(device), is_named, world).await?,
+        &prefix.source,
+    ) {
         for address in WELL_KNOWN_ADDRESSES.map(|known| prefix.value.embed(known)) {
             let names = match world.ptr(address, resolver.as_ref(), through).await? {
                 DnsAnswer::Addresses { addresses, .. } => addresses,

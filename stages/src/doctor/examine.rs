@@ -216,6 +216,7 @@ async fn find_uplink(instance: &Instance, seen: &mut Examined, world: &dyn World
 async fn done(instance: &Instance, seen: &mut Examined, world: &dyn World) {
     let up = seen.is_up();
     let facts = seen.running.as_ref().map(|running| running.facts.clone());
+    let shared = facts.as_ref().is_some_and(|facts| facts.shared);
     if let Some(plan) = facts.filter(|_| up).and_then(|facts| stage::plan(instance, facts).ok()) {
         let ops: Vec<&Op> = plan.steps.iter().map(|step| &step.apply).collect();
         let undone = world.undone(&ops).await;
@@ -230,7 +231,7 @@ async fn done(instance: &Instance, seen: &mut Examined, world: &dyn World) {
     let mut settings = instance.settings.clone();
     // What stands in the way is to be known also where clatd is told not to touch it.
     settings.firewall = FirewallChoice::Auto;
-    let found = firewall::look(&settings, world).await.map(Some);
+    let found = firewall::look(&settings, shared, world).await.map(Some);
     seen.firewall = seen.take(found);
 }
 

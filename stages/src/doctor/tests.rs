@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::{Check, Examined, Finding, Large, Plat, Running, Verdict, judge};
 use crate::discovery::Checked;
-use crate::facts::{Fact, Facts, FirewallFacts, Ip6tablesForward, NftChain, Source};
+use crate::facts::{Fact, Facts, FirewallFacts, Ip6tablesChain, NftChain, Source};
 use crate::net::{Address6, Link, Route};
 use crate::path::{Hop, Says};
 use crate::plan::StageName;
@@ -290,7 +290,7 @@ fn this_host() {
     );
     case(
         |seen| {
-            seen.firewall.as_mut().unwrap().ip6tables = Ip6tablesForward::Drops;
+            seen.firewall.as_mut().unwrap().ip6tables = Ip6tablesChain::Drops;
             seen.through_clat = Some(Vec::new());
         },
         &[

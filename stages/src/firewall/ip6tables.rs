@@ -1,20 +1,29 @@
-//! The ip6tables FORWARD chain: would it drop, and the rules that let the CLAT's packets pass.
+//! The ip6tables FORWARD and OUTPUT chains: would they drop, and the rules that let the CLAT's packets pass.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::facts::Ip6tablesForward;
+use crate::facts::Ip6tablesChain;
 use crate::firewall::Path;
 use crate::op::{Op, Undo};
 use crate::plan::{StageName, Step};
 
-/// Judges the filter table as `ip6tables-save` prints it.
-pub fn judge(saved: &str) -> Ip6tablesForward {
+/// Judges the FORWARD chain of the filter table as `ip6tables-save` prints it.
+pub fn judge(saved: &str) -> Ip6tablesChain {
+    judge_chain("FORWARD", saved)
+}
+
+/// Judges the OUTPUT chain.
+pub(crate) fn judge_output(saved: &str) -> Ip6tablesChain {
+    judge_chain("OUTPUT", saved)
+}
+
+fn judge_chain(chain: &str, saved: &str) -> Ip6tablesChain {
     let mut chains: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut policy = None;
     for line in saved.lines() {
         let mut words = line.split_whitespace();
         match words.next() {
-            Some(":FORWARD") => policy = words.next(),
+            Some(word) if word.strip_prefix(':') == Some(chain) => policy = words.next(),
             Some("-A") => {
                 if let Some(chain) = words.next() {
                     chains.entry(chain).or_default().push(line);
@@ -24,9 +33,9 @@ pub fn judge(saved: &str) -> Ip6tablesForward {
         }
     }
     match policy {
-        None => Ip6tablesForward::Absent,
-        Some("ACCEPT") if !drops("FORWARD", &chains, &mut BTreeSet::new()) => Ip6tablesForward::Open,
-        Some(_) => Ip6tablesForward::Drops,
+        None => Ip6tablesChain::Absent,
+        Some("ACCEPT") if !drops(chain, &chains, &mut BTreeSet::new()) => Ip6tablesChain::Open,
+        Some(_) => Ip6tablesChain::Drops,
     }
 }
 
@@ -55,11 +64,10 @@ fn is_builtin(target: &str) -> bool {
 }
 
 /// The two rules, as the 2016 clatd inserts them, with a comment that names the instance.
-pub(crate) fn accept(path: &Path<'_>, forward: Ip6tablesForward) -> Vec<Step> {
+pub(crate) fn accept(path: &Path<'_>, forward: Ip6tablesChain) -> Vec<Step> {
     let settings = &path.instance.settings;
-    let command = settings.cmd_ip6tables.clone();
     let mut steps = Vec::new();
-    if forward == Ip6tablesForward::Absent {
+    if forward == Ip6tablesChain::Absent {
         steps.push(Step {
             stage: StageName::Firewall,
             why: "ip6tables makes the filter table when the first rule is inserted".into(),
@@ -79,65 +87,67 @@ pub(crate) fn accept(path: &Path<'_>, forward: Ip6tablesForward) -> Vec<Step> {
         ("out", clat, path.uplink, "packets from the CLAT pass to the PLAT"),
         ("in", path.incoming, clat, "packets from the PLAT pass to the CLAT"),
     ] {
-        let comment = format!("clatd:{}:{direction}", path.instance.name);
-        let words = [
-            "-i",
-            from,
-            "-o",
-            to,
-            "-m",
-            "comment",
-            "--comment",
-            comment.as_str(),
-            "-j",
-            "ACCEPT",
-        ];
-        let rule: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-        steps.push(Step::new(
-            StageName::Firewall,
-            why,
-            Op::InsertIp6tables {
-                command: command.clone(),
-                chain: "FORWARD".into(),
-                rule: rule.clone(),
-            },
-            Op::DeleteIp6tables {
-                command: command.clone(),
-                chain: "FORWARD".into(),
-                rule,
-            },
-        ));
+        steps.push(insert(path, "FORWARD", direction, &["-i", from, "-o", to], why));
     }
     steps
+}
+
+/// The rule for replies that this host itself sends to the CLAT.
+pub(crate) fn accept_output(path: &Path<'_>) -> Step {
+    let clat = path.instance.settings.clat_dev.as_str();
+    insert(
+        path,
+        "OUTPUT",
+        "in",
+        &["-o", clat],
+        "packets from the PLAT pass to the CLAT",
+    )
+}
+
+fn insert(path: &Path<'_>, chain: &str, direction: &str, selectors: &[&str], why: &str) -> Step {
+    let comment = format!("clatd:{}:{direction}", path.instance.name);
+    let rest = ["-m", "comment", "--comment", comment.as_str(), "-j", "ACCEPT"];
+    let rule: Vec<String> = selectors.iter().chain(&rest).map(|word| (*word).to_owned()).collect();
+    let (command, chain) = (path.instance.settings.cmd_ip6tables.clone(), chain.to_owned());
+    Step::new(
+        StageName::Firewall,
+        why,
+        Op::InsertIp6tables {
+            command: command.clone(),
+            chain: chain.clone(),
+            rule: rule.clone(),
+        },
+        Op::DeleteIp6tables { command, chain, rule },
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn judged(rules: &str) -> Ip6tablesForward {
+    fn judged(rules: &str) -> Ip6tablesChain {
         judge(&format!("*filter\n:INPUT DROP [0:0]\n{rules}\nCOMMIT\n"))
     }
 
     #[test]
     fn policy_decides_an_empty_chain() {
-        assert_eq!(judged(":FORWARD ACCEPT [0:0]"), Ip6tablesForward::Open);
-        assert_eq!(judged(":FORWARD DROP [5:300]"), Ip6tablesForward::Drops);
-        assert_eq!(judged(""), Ip6tablesForward::Absent);
+        assert_eq!(judged(":FORWARD ACCEPT [0:0]"), Ip6tablesChain::Open);
+        assert_eq!(judged(":FORWARD DROP [5:300]"), Ip6tablesChain::Drops);
+        assert_eq!(judged(""), Ip6tablesChain::Absent);
     }
 
     #[test]
     fn rules_and_the_chains_they_lead_to_count() {
         assert_eq!(
             judged(":FORWARD ACCEPT [0:0]\n-A FORWARD -j REJECT --reject-with icmp6-adm-prohibited"),
-            Ip6tablesForward::Drops
+            Ip6tablesChain::Drops
         );
         assert_eq!(
             judged(":FORWARD ACCEPT [0:0]\n-A FORWARD -j LOG\n-A INPUT -j DROP"),
-            Ip6tablesForward::Open
+            Ip6tablesChain::Open
         );
         let chained = ":FORWARD ACCEPT [0:0]\n:a - [0:0]\n:b - [0:0]\n-A FORWARD -j a\n-A a -g b\n-A b -j a\n";
-        assert_eq!(judged(chained), Ip6tablesForward::Open);
-        assert_eq!(judged(&format!("{chained}-A b -j DROP")), Ip6tablesForward::Drops);
+        assert_eq!(judged(chained), Ip6tablesChain::Open);
+        assert_eq!(judged(&format!("{chained}-A b -j DROP")), Ip6tablesChain::Drops);
     }
 }

@@ -15,9 +15,10 @@ use crate::plan::{StageName, Step};
 use crate::translator::mappings;
 
 /// The base chains that would stop the CLAT's packets: on hook forward those that drop by policy or rule; on hook
-/// prerouting those that drop by policy or look the source up in the routing table (`fib`), as reverse-path filters do.
+/// prerouting those that drop by policy or look the source up in the routing table (`fib`), as reverse-path filters do;
+/// with a shared address, whose replies are sent to the CLAT by this host, on hook output as on forward.
 /// With `skip_ip6tables` the chains of ip6tables' own filter table are left to ip6tables.
-pub fn judge(ruleset: &Value, skip_ip6tables: bool) -> Vec<NftChain> {
+pub fn judge(ruleset: &Value, skip_ip6tables: bool, shared: bool) -> Vec<NftChain> {
     let ruleset = Ruleset::new(ruleset);
     let mut chains = Vec::new();
     for chain in &ruleset.chains {
@@ -31,13 +32,14 @@ pub fn judge(ruleset: &Value, skip_ip6tables: bool) -> Vec<NftChain> {
         let (Some(table), Some(name)) = (text(chain, "table"), text(chain, "name")) else {
             continue;
         };
-        if skip_ip6tables && family == "ip6" && table == "filter" && name == "FORWARD" {
+        if skip_ip6tables && family == "ip6" && table == "filter" && matches!(name, "FORWARD" | "OUTPUT") {
             continue;
         }
         let reason = match hook {
-            _ if !matches!(hook, "forward" | "prerouting") => None,
+            "output" if !shared => None,
+            _ if !matches!(hook, "forward" | "prerouting" | "output") => None,
             _ if text(chain, "policy") == Some("drop") => Some("policy drop".to_owned()),
-            "forward" => ruleset
+            "forward" | "output" => ruleset
                 .stops(family, table, name, &mut BTreeSet::new())
                 .map(|word| format!("rule with {word}")),
             _ => ruleset
@@ -85,6 +87,9 @@ pub(crate) fn accept(path: &Path<'_>, chain: &NftChain) -> Vec<Step> {
                 vec![device(MetaKey::Iifname, path.incoming), device(MetaKey::Oifname, clat)],
             ),
         ];
+    }
+    if chain.hook == "output" {
+        return vec![insert(path, chain, "in", in_why, vec![device(MetaKey::Oifname, clat)])];
     }
     // No output device is known in prerouting: what comes in by the uplink is told by the addresses of the CLAT.
     let mut steps = vec![insert(

@@ -2,7 +2,7 @@
 
 use super::Judge;
 use crate::doctor::{Check, Verdict};
-use crate::facts::Ip6tablesForward;
+use crate::facts::Ip6tablesChain;
 use crate::plan::StageName;
 
 impl Judge<'_> {
@@ -65,7 +65,7 @@ impl Judge<'_> {
                 )
             })
             .collect();
-        if found.ip6tables == Ip6tablesForward::Drops {
+        if found.ip6tables == Ip6tablesChain::Drops {
             chains.push("the ip6tables chain FORWARD".to_owned());
         }
         if chains.is_empty() {
