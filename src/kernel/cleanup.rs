@@ -7,6 +7,7 @@ use std::path::Path;
 use clatd_stages::apply::{UndoError, unwind};
 use clatd_stages::journal::{Journal, JournalError, undo_of};
 use clatd_stages::net::{ALIAS_PREFIX, ROUTE_PROTOCOL};
+use clatd_stages::op::Op;
 use clatd_stages::settings::Settings;
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -21,6 +22,21 @@ use crate::report::chain;
 
 /// Name of an nft table of ours, up to its instance.
 const TABLE_PREFIX: &str = "clatd_";
+
+/// What sets the rule of table local right, where no journal says so.
+const LOCAL_RULE_BACK: &str = "move the IPv6 rule of table local back to priority 0";
+
+/// What the kernel gives an IPv6 route for which no metric was said.
+const DEFAULT_METRIC6: &str = " metric 1024";
+
+/// Whether a step of a journal (`WHAT (instance NAME)`, perhaps with more about it) does what a find of the sweep needs.
+fn is_same(told: &str, found: &str) -> bool {
+    if found == LOCAL_RULE_BACK {
+        return told.starts_with(&Op::ReleaseLocalRule {}.to_string());
+    }
+    let goes_on = |found: &str| told.strip_prefix(found).is_some_and(|rest| rest.starts_with(' '));
+    goes_on(found) || found.strip_suffix(DEFAULT_METRIC6).is_some_and(goes_on)
+}
 
 /// Nothing could be cleaned up at all.
 #[derive(Debug, thiserror::Error)]
@@ -150,8 +166,11 @@ impl Cleanup {
         }
     }
 
-    /// Notes the outcome of one removal.
+    /// Notes the outcome of one removal. In a dry run all that the journals name is still there, and was told.
     fn note(&mut self, what: String, result: Result<(), Failure>) {
+        if self.dry_run && self.report.done.iter().any(|told| is_same(told, &what)) {
+            return;
+        }
         match result {
             Ok(()) => self.report.done.push(what),
             Err(failure) => self
@@ -167,7 +186,7 @@ impl Cleanup {
                 true => Ok(()),
                 false => local_rule::restore(&self.netlink).await.map(drop),
             };
-            self.note("move the IPv6 rule of table local back to priority 0".into(), result);
+            self.note(LOCAL_RULE_BACK.into(), result);
         }
         for v6 in [false, true] {
             for found in self
@@ -238,7 +257,7 @@ impl Cleanup {
                 (false, true) => Ok(()),
                 (false, false) => self.netlink.delete_link(link.index).await.map_err(Failure::from),
             };
-            self.note(format!("delete device {}", link.name), result);
+            self.note(format!("delete TUN device {}", link.name), result);
         }
         Ok(())
     }
@@ -294,5 +313,37 @@ impl Cleanup {
             self.note(format!("{program} -D {chain} {}", rule.join(" ")), result);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_journal_tells_is_not_told_again() {
+        for (told, found) in [
+            (
+                "remove rule IPv6 priority 467 (instance clat)",
+                "remove rule IPv6 priority 467",
+            ),
+            (
+                "stop answering neighbour solicitations for 2001:db8::1 on wan0 (instance clat)",
+                "stop answering neighbour solicitations for 2001:db8::1",
+            ),
+            (
+                "remove route default via fe80::1 dev up0 table 49575 (instance clat)",
+                "remove route default via fe80::1 dev up0 table 49575 metric 1024",
+            ),
+            ("delete TUN device clat (instance clat)", "delete TUN device clat"),
+            (
+                "release the IPv6 rule of table local: back to priority 0 if nobody else holds it (instance clat)",
+                LOCAL_RULE_BACK,
+            ),
+        ] {
+            assert!(is_same(told, found), "{told}");
+        }
+        let other = "delete TUN device clat0 (instance clat0)";
+        assert!(!is_same(other, "delete TUN device clat"));
     }
 }
