@@ -1,8 +1,8 @@
 # bash completion for clatd; made from its tables, see tests/manual.rs
 _clatd_devices() { command ls /sys/class/net 2>/dev/null; }
 _clatd_instances() { clatd status --json 2>/dev/null | sed -n 's/^      "name": "\(.*\)",*$/\1/p'; command ls /etc/clatd/instances.d 2>/dev/null | sed -n 's/\.\(conf\|toml\)$//p'; }
-_clatd_commands=(run plan check discover status reload cleanup translate)
-_clatd_keys=(quiet= debug= script-up= script-down= when-idle= clat-dev= clat-v4-addr= clat-v4-pool= clat-v6-addr= ctmark= route-table= forwarding-enable= proxynd-enable= nd= firewall= ip6tables-enable= plat-dev= plat-prefix= plat-fallback-prefix= discovery= plat-check= dns64-servers= v4-conncheck-enable= v4-conncheck-delay= v4-conncheck-scope= v4-defaultroute-enable= v4-defaultroute-replace= v4-defaultroute-metric= v4-defaultroute-mtu= v4-defaultroute-advmss= translator= translator-queues= map= translator-v6-addr= lowest-ipv6-mtu= udp-zero-checksum= traffic-class= tos= icmp-error-rate= wkp-strict= unmapped-source= tayga-v4-addr= tayga-conffile= cmd-ip6tables= cmd-nft= cmd-tayga= cmd-ip= cmd-networkctl= cmd-ufw=)
+_clatd_commands=(run plan check discover status doctor events metrics reload cleanup translate help version)
+_clatd_keys=(quiet= debug= script-up= script-down= script-timeout= metrics-listen= control-group= when-idle= clat-dev= clat-v4-addr= clat-v4-pool= clat-v6-addr= ctmark= route-table= rule-priority= forwarding-enable= proxynd-enable= nd= firewall= ip6tables-enable= plat-dev= plat-prefix= plat-fallback-prefix= discovery= plat-check= dns64-servers= v4-conncheck-enable= v4-conncheck-delay= v4-conncheck-scope= v4-defaultroute-enable= v4-defaultroute-replace= v4-defaultroute-metric= v4-defaultroute-mtu= v4-defaultroute-advmss= translator= translator-queues= map= translator-v6-addr= lowest-ipv6-mtu= udp-zero-checksum= traffic-class= tos= icmp-error-rate= wkp-strict= unmapped-source= tayga-v4-addr= tayga-conffile= cmd-ip6tables= cmd-nft= cmd-tayga= cmd-ip= cmd-networkctl= cmd-ufw=)
 
 # _clatd_match BEGINNING WORD... -> what fits. Not compgen -W, which would run what stands in a device's name.
 _clatd_match()
@@ -41,11 +41,16 @@ _clatd()
                 plan) _clatd_match "$cur" -q -d -c --config --instances-dir --dry-run --json -h --help -V --version ;;
                 check) _clatd_match "$cur" -q -d -c --config --instances-dir -h --help -V --version ;;
                 discover) _clatd_match "$cur" -q -d -c --config --instances-dir --json -h --help -V --version ;;
-                status) _clatd_match "$cur" -q -d -c --config --instances-dir --json -h --help -V --version ;;
+                status) _clatd_match "$cur" -q -d -c --config --instances-dir --json --watch -h --help -V --version ;;
+                doctor) _clatd_match "$cur" -q -d -c --config --instances-dir --json -h --help -V --version ;;
+                events) _clatd_match "$cur" -q -d -c --config --instances-dir --json -h --help -V --version ;;
+                metrics) _clatd_match "$cur" -q -d -c --config --instances-dir -h --help -V --version ;;
                 reload) _clatd_match "$cur" -q -d -c --config --instances-dir -h --help -V --version ;;
                 cleanup) _clatd_match "$cur" -q -d -c --config --instances-dir --dry-run -h --help -V --version ;;
                 translate) _clatd_match "$cur" -q -d -c --config --instances-dir --mtu4 --mtu6 -h --help -V --version ;;
-                *) _clatd_match "$cur" -q -d -c --config --instances-dir --dry-run --json --mtu4 --mtu6 -h --help -V --version ;;
+                help) _clatd_match "$cur" -q -d -c --config --instances-dir -h --help -V --version ;;
+                version) _clatd_match "$cur" -q -d -c --config --instances-dir -h --help -V --version ;;
+                *) _clatd_match "$cur" -q -d -c --config --instances-dir --dry-run --json --watch --mtu4 --mtu6 -h --help -V --version ;;
             esac ;;
         *=*) _clatd_value "${cur%%=*}" "${cur#*=}" ;;
         *)
@@ -56,9 +61,14 @@ _clatd()
                 check) _clatd_match "$cur" "${_clatd_keys[@]}" ;;
                 discover) mapfile -t listed < <(_clatd_devices); _clatd_match "$cur" "${listed[@]}"; _clatd_match "$cur" "${_clatd_keys[@]}" ;;
                 status) mapfile -t listed < <(_clatd_instances); _clatd_match "$cur" "${listed[@]}"; ;;
+                doctor) mapfile -t listed < <(_clatd_instances); _clatd_match "$cur" "${listed[@]}"; _clatd_match "$cur" "${_clatd_keys[@]}" ;;
+                events) : ;;
+                metrics) : ;;
                 reload) : ;;
                 cleanup) _clatd_match "$cur" "${_clatd_keys[@]}" ;;
                 translate) mapfile -t listed < <(compgen -f -- "$cur"); _clatd_match "$cur" "${listed[@]}"; _clatd_match "$cur" "${_clatd_keys[@]}" ;;
+                help) _clatd_match "$cur" run plan check discover status doctor events metrics reload cleanup translate help version; ;;
+                version) : ;;
             esac ;;
     esac
     [[ ${COMPREPLY[0]-} != *= ]] || compopt -o nospace 2>/dev/null

@@ -17,6 +17,9 @@ function __clatd_settings
             'debug=' '1 prints debugging output, 2 more of it' \
             'script-up=' 'shell command run as the last step before the translator starts' \
             'script-down=' 'shell command run right after the translator has stopped' \
+            'script-timeout=' 'seconds that a script or a helper program may take' \
+            'metrics-listen=' 'address:port on which the daemon serves Prometheus metrics' \
+            'control-group=' 'group whose members may ask the daemon how it is' \
             'when-idle=' 'what to do while there is no use for the CLAT: exit or wait' \
             'clat-dev=' 'name of the CLAT'\''s network device' \
             'clat-v4-addr=' 'IPv4 address of the CLAT' \
@@ -24,6 +27,7 @@ function __clatd_settings
             'clat-v6-addr=' 'IPv6 address of the CLAT, or how to find one' \
             'ctmark=' 'connection mark of the CLAT'\''s flows; 0 = none' \
             'route-table=' 'routing table for the CLAT'\''s own routes' \
+            'rule-priority=' 'priority of the first of the CLAT'\''s policy rules' \
             'forwarding-enable=' 'whether IPv6 forwarding is switched on' \
             'proxynd-enable=' 'whether the uplink answers neighbour solicitations for the CLAT' \
             'nd=' 'how the uplink answers neighbour solicitations for the CLAT' \
@@ -33,7 +37,7 @@ function __clatd_settings
             'plat-prefix=' 'the PLAT prefix (NAT64 prefix) with its length' \
             'plat-fallback-prefix=' 'the PLAT prefix where none is configured or discovered' \
             'discovery=' 'where the PLAT prefix is looked for, in order' \
-            'plat-check=' 'whether the PLAT must be seen to lead somewhere before it is used' \
+            'plat-check=' 'whether and when it is checked that the PLAT leads somewhere' \
             'dns64-servers=' 'DNS64 servers asked for the PLAT prefix, in order' \
             'v4-conncheck-enable=' 'whether native IPv4 connectivity makes the CLAT unnecessary' \
             'v4-conncheck-delay=' 'seconds to wait before looking for native IPv4 connectivity' \
@@ -101,15 +105,20 @@ function __clatd_settings
 end
 
 complete -c clatd -f
-complete -c clatd -n 'not __fish_seen_subcommand_from run plan check discover status reload cleanup translate' -a run -d 'run in the foreground until SIGINT or SIGTERM (what clatd does without a command)'
-complete -c clatd -n 'not __fish_seen_subcommand_from run plan check discover status reload cleanup translate' -a plan -d 'observe and print the plan, change nothing (also: clatd --dry-run)'
-complete -c clatd -n 'not __fish_seen_subcommand_from run plan check discover status reload cleanup translate' -a check -d 'read the configuration and print all that is wrong with it'
-complete -c clatd -n 'not __fish_seen_subcommand_from run plan check discover status reload cleanup translate' -a discover -d 'look for PLAT prefixes on each uplink, or on DEV'
-complete -c clatd -n 'not __fish_seen_subcommand_from run plan check discover status reload cleanup translate' -a status -d 'show the state of the running daemon'\''s instances'
-complete -c clatd -n 'not __fish_seen_subcommand_from run plan check discover status reload cleanup translate' -a reload -d 'make the running daemon read its configuration again (also: SIGHUP)'
-complete -c clatd -n 'not __fish_seen_subcommand_from run plan check discover status reload cleanup translate' -a cleanup -d 'undo what a killed clatd left behind'
-complete -c clatd -n 'not __fish_seen_subcommand_from run plan check discover status reload cleanup translate' -a translate -d 'run the packets of a file through the translator; needs --config'
-complete -c clatd -n 'not __fish_seen_subcommand_from run plan check discover status reload cleanup translate' -a '(__clatd_settings)'
+complete -c clatd -n 'not __fish_seen_subcommand_from run plan check discover status doctor events metrics reload cleanup translate help version' -a run -d 'run in the foreground until SIGINT or SIGTERM (what clatd does without a command)'
+complete -c clatd -n 'not __fish_seen_subcommand_from run plan check discover status doctor events metrics reload cleanup translate help version' -a plan -d 'observe and print the plan, change nothing (also: clatd --dry-run)'
+complete -c clatd -n 'not __fish_seen_subcommand_from run plan check discover status doctor events metrics reload cleanup translate help version' -a check -d 'read the configuration and print all that is wrong with it'
+complete -c clatd -n 'not __fish_seen_subcommand_from run plan check discover status doctor events metrics reload cleanup translate help version' -a discover -d 'look for PLAT prefixes on each uplink, or on DEV'
+complete -c clatd -n 'not __fish_seen_subcommand_from run plan check discover status doctor events metrics reload cleanup translate help version' -a status -d 'show the state of the running daemon'\''s instances'
+complete -c clatd -n 'not __fish_seen_subcommand_from run plan check discover status doctor events metrics reload cleanup translate help version' -a doctor -d 'walk the path of the packets, say where they stop and what to do'
+complete -c clatd -n 'not __fish_seen_subcommand_from run plan check discover status doctor events metrics reload cleanup translate help version' -a events -d 'follow what happens to the running daemon'\''s instances'
+complete -c clatd -n 'not __fish_seen_subcommand_from run plan check discover status doctor events metrics reload cleanup translate help version' -a metrics -d 'print the running daemon'\''s metrics as Prometheus text'
+complete -c clatd -n 'not __fish_seen_subcommand_from run plan check discover status doctor events metrics reload cleanup translate help version' -a reload -d 'make the running daemon read its configuration again (also: SIGHUP)'
+complete -c clatd -n 'not __fish_seen_subcommand_from run plan check discover status doctor events metrics reload cleanup translate help version' -a cleanup -d 'undo what a killed clatd left behind'
+complete -c clatd -n 'not __fish_seen_subcommand_from run plan check discover status doctor events metrics reload cleanup translate help version' -a translate -d 'run the packets of a file through the translator; needs --config'
+complete -c clatd -n 'not __fish_seen_subcommand_from run plan check discover status doctor events metrics reload cleanup translate help version' -a help -d 'print this, or what there is to know about a command or a key'
+complete -c clatd -n 'not __fish_seen_subcommand_from run plan check discover status doctor events metrics reload cleanup translate help version' -a version -d 'print the version'
+complete -c clatd -n 'not __fish_seen_subcommand_from run plan check discover status doctor events metrics reload cleanup translate help version' -a '(__clatd_settings)'
 complete -c clatd -n '__fish_seen_subcommand_from run' -a '(__clatd_settings)'
 complete -c clatd -n '__fish_seen_subcommand_from plan' -a '(__clatd_instances)'
 complete -c clatd -n '__fish_seen_subcommand_from plan' -a '(__clatd_settings)'
@@ -117,15 +126,19 @@ complete -c clatd -n '__fish_seen_subcommand_from check' -a '(__clatd_settings)'
 complete -c clatd -n '__fish_seen_subcommand_from discover' -a '(__clatd_devices)'
 complete -c clatd -n '__fish_seen_subcommand_from discover' -a '(__clatd_settings)'
 complete -c clatd -n '__fish_seen_subcommand_from status' -a '(__clatd_instances)'
+complete -c clatd -n '__fish_seen_subcommand_from doctor' -a '(__clatd_instances)'
+complete -c clatd -n '__fish_seen_subcommand_from doctor' -a '(__clatd_settings)'
 complete -c clatd -n '__fish_seen_subcommand_from cleanup' -a '(__clatd_settings)'
 complete -c clatd -n '__fish_seen_subcommand_from translate' -F
 complete -c clatd -n '__fish_seen_subcommand_from translate' -a '(__clatd_settings)'
+complete -c clatd -n '__fish_seen_subcommand_from help' -a 'run plan check discover status doctor events metrics reload cleanup translate help version'
 complete -c clatd -s q -d 'less output: once no normal output, twice no warnings and errors either'
 complete -c clatd -s d -d 'debugging output; twice for more'
-complete -c clatd -s c -l config -r -F -d 'configuration file, instead of /etc/clatd.conf'
+complete -c clatd -s c -l config -r -F -d 'configuration file, instead of /etc/clatd.conf; of several the later wins'
 complete -c clatd -l instances-dir -r -a '(__fish_complete_directories)' -d 'directory of instance files, instead of /etc/clatd/instances.d'
 complete -c clatd -n '__fish_seen_subcommand_from run plan cleanup' -l dry-run -d 'say what would be done, change nothing'
-complete -c clatd -n '__fish_seen_subcommand_from plan discover status' -l json -d 'print JSON'
+complete -c clatd -n '__fish_seen_subcommand_from plan discover status doctor events' -l json -d 'print JSON'
+complete -c clatd -n '__fish_seen_subcommand_from status' -l watch -d 'show it again and again, with rates and graphs'
 complete -c clatd -n '__fish_seen_subcommand_from translate' -l mtu4 -r -d 'MTU of the IPv4 side in bytes, 1500 if not given'
 complete -c clatd -n '__fish_seen_subcommand_from translate' -l mtu6 -r -d 'MTU of the IPv6 side in bytes, 1500 if not given'
 complete -c clatd -s h -l help -d 'print this and exit'

@@ -52,6 +52,8 @@ const MACHINE_ID: &str = "/etc/machine-id";
 
 /// Called when something that was read has changed without the kernel telling.
 pub(crate) type Notify = Arc<dyn Fn() + Send + Sync>;
+/// The same, with the device where it is known.
+type NotifyOf = Arc<dyn Fn(Option<&str>) + Send + Sync>;
 
 /// The running system, as seen from one network namespace.
 #[derive(Clone)]
@@ -69,7 +71,7 @@ pub struct SystemWorld {
     silent: SilentRouters,
     silent_plats: SilentPlats,
     _asking: Option<Arc<Task>>,
-    notify: Arc<dyn Fn(Option<&str>) + Send + Sync>,
+    notify: NotifyOf,
     users: users::Users,
     /// The instance that reads; `None` = none in particular.
     user: Option<String>,
