@@ -199,6 +199,40 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_edges_of_what_is_not_global() {
+        let bits = |text: &str| u32::from(text.parse::<std::net::Ipv4Addr>().unwrap());
+        for (first, last) in [
+            ("0.0.0.0", "0.255.255.255"),
+            ("10.0.0.0", "10.255.255.255"),
+            ("100.64.0.0", "100.127.255.255"),
+            ("127.0.0.0", "127.255.255.255"),
+            ("169.254.0.0", "169.254.255.255"),
+            ("172.16.0.0", "172.31.255.255"),
+            ("192.0.0.0", "192.0.0.255"),
+            ("192.0.2.0", "192.0.2.255"),
+            ("192.88.99.0", "192.88.99.255"),
+            ("192.168.0.0", "192.168.255.255"),
+            ("198.18.0.0", "198.19.255.255"),
+            ("198.51.100.0", "198.51.100.255"),
+            ("203.0.113.0", "203.0.113.255"),
+            ("224.0.0.0", "255.255.255.255"),
+        ] {
+            let (first_bits, last_bits) = (bits(first), bits(last));
+            assert!(
+                is_non_global4(first_bits) && is_non_global4(last_bits),
+                "{first} to {last}"
+            );
+            let middle = first_bits + (last_bits - first_bits) / 2;
+            assert!(
+                is_non_global4(middle) && is_non_global4(middle + 1),
+                "{first} to {last}"
+            );
+            assert!(first_bits == 0 || !is_non_global4(first_bits - 1), "before {first}");
+            assert!(last_bits == u32::MAX || !is_non_global4(last_bits + 1), "behind {last}");
+        }
+    }
+
+    #[test]
     fn what_is_forwarded_is_neither_multicast_nor_illegal() {
         // The edges of all blocks, since none is longer than 16 bits.
         for half in 0..=0xffffu32 {

@@ -1,5 +1,6 @@
 //! The packet in its buffer, and where results go.
 
+use crate::flow::DropEvent;
 use crate::gso::Offload;
 use std::ops::Range;
 
@@ -133,6 +134,11 @@ impl Frame<'_> {
 pub trait Output {
     /// One packet and what is left to do to it (checksum, segmentation).
     fn packet(&mut self, kind: Kind, offload: &Offload, frame: Frame<'_>);
+
+    /// A packet was dropped; called before the answer to it, if there is one, is put out. Does nothing by default.
+    fn dropped(&mut self, event: DropEvent<'_>) {
+        let _ = event;
+    }
 }
 
 impl<F: FnMut(Kind, &Offload, Frame<'_>)> Output for F {

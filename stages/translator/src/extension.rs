@@ -25,19 +25,18 @@ impl Layout {
     /// Lays out `original` octets of packet in error and `extension` octets of extension in `room` octets; the
     /// length attribute counts in `unit` octets.
     ///
-    /// The packet in error is cut first, down to [`LEAST_ORIGINAL`]. An extension
-    /// that does not fit then is left out: half of one would be malformed.
+    /// The packet in error is cut first, down to [`LEAST_ORIGINAL`]. An extension that does not fit then "SHOULD be
+    /// simply truncated" (RFC 7915 section 4.2).
     pub(crate) fn new(original: usize, extension: usize, room: usize, unit: usize) -> Self {
+        let extension = extension.min(room.saturating_sub(LEAST_ORIGINAL));
         if extension > 0 {
-            let most = (room.saturating_sub(extension) / unit * unit).min(255 * unit);
+            let most = ((room - extension) / unit * unit).min(255 * unit);
             let padded = original.next_multiple_of(unit).max(LEAST_ORIGINAL).min(most);
-            if padded >= LEAST_ORIGINAL {
-                return Self {
-                    original: original.min(padded),
-                    padded,
-                    extension,
-                };
-            }
+            return Self {
+                original: original.min(padded),
+                padded,
+                extension,
+            };
         }
         let original = original.min(room);
         Self {
@@ -98,8 +97,10 @@ mod tests {
         assert_eq!(Layout::new(508, 40, 548, 4), layout(508, 508, 40));
         assert_eq!(Layout::new(516, 40, 548, 4), layout(508, 508, 40));
         assert_eq!(Layout::new(108, 420, 548, 4), layout(108, 128, 420));
-        assert_eq!(Layout::new(108, 421, 548, 4), layout(108, 108, 0));
-        assert_eq!(Layout::new(600, 600, 548, 4), layout(548, 548, 0));
+        assert_eq!(Layout::new(108, 421, 548, 4), layout(108, 128, 420));
+        assert_eq!(Layout::new(600, 600, 548, 4), layout(128, 128, 420));
+        assert_eq!(Layout::new(1500, 0, 548, 4), layout(548, 548, 0));
+        assert_eq!(Layout::new(80, 9, 128, 4), layout(80, 80, 0));
         assert_eq!(Layout::new(124, 20, 1232, 8), layout(124, 128, 20));
         assert_eq!(Layout::new(1500, 0, 1232, 8), layout(1232, 1232, 0));
     }

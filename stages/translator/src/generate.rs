@@ -1,6 +1,7 @@
 //! ICMP errors that the translator itself sends (RFC 7915 sections 4.4 and 5.4).
 
 use crate::address;
+use crate::chain::Icmpv6;
 use crate::checksum;
 use crate::icmp;
 use crate::icmp_errors::{LONGEST4, LONGEST6};
@@ -47,9 +48,8 @@ impl Head {
     /// (RFC 1122 section 3.2.2).
     pub(crate) fn write_v4(&self, packet: &[u8], own: u32, id: u16, out: &mut [u8]) -> Option<usize> {
         let header = V4Header::read(packet)?;
-        let kind = packet.get(header.header).copied();
         if header.offset != 0
-            || header.protocol == proto::ICMP && kind.is_none_or(icmp::is_error4)
+            || is_icmp_error4(&header, packet)
             || [header.source, header.destination].into_iter().any(is_unanswerable4)
         {
             return None;
@@ -75,11 +75,17 @@ impl Head {
         Some(answer.total)
     }
 
-    /// Writes the ICMPv6 error about `packet` to `out`; returns its length, or `None` if there must be none. The
-    /// caller has made sure that `packet` is no ICMPv6 error.
+    /// Writes the ICMPv6 error about `packet` to `out`; returns its length, or `None` if there must be none: about an
+    /// ICMPv6 error (RFC 4443 section 2.4 (e)), and "prohibited" about no ICMPv6 at all (RFC 7915 section 5.4).
     pub(crate) fn write_v6(&self, packet: &[u8], own: u128, out: &mut [u8]) -> Option<usize> {
         let header = V6Header::read(packet)?;
-        if [header.source, header.destination].into_iter().any(is_unanswerable6) {
+        let prohibited = (self.kind, self.code) == (icmp::v6::UNREACHABLE, icmp::v6::PROHIBITED);
+        let answerable = match Icmpv6::of(packet) {
+            Icmpv6::No => true,
+            Icmpv6::Query => !prohibited,
+            Icmpv6::Error => false,
+        };
+        if !answerable || [header.source, header.destination].into_iter().any(is_unanswerable6) {
             return None;
         }
         let quoted = packet.get(..LONGEST6 - V6_HEADER - HEAD).unwrap_or(packet);
@@ -105,6 +111,19 @@ impl Head {
         wire::put(out, HEAD, quoted);
         out
     }
+}
+
+/// Whether a packet is an ICMPv4 error or might be one, an Authentication Header (RFC 4302) in front of it or not.
+fn is_icmp_error4(header: &V4Header, packet: &[u8]) -> bool {
+    let (mut protocol, mut at) = (header.protocol, header.header);
+    while protocol == proto::AH {
+        let Some([next, length, ..]) = packet.get(at..) else {
+            return true;
+        };
+        protocol = *next;
+        at += (usize::from(*length) + 2) * 4;
+    }
+    protocol == proto::ICMP && packet.get(at).copied().is_none_or(icmp::is_error4)
 }
 
 fn is_unanswerable4(address: u32) -> bool {

@@ -16,6 +16,8 @@ pub(crate) mod v4 {
 /// ICMPv6 types (RFC 4443).
 pub(crate) mod v6 {
     pub(crate) const UNREACHABLE: u8 = 1;
+    /// The code of [`UNREACHABLE`] that says "administratively prohibited".
+    pub(crate) const PROHIBITED: u8 = 1;
     pub(crate) const PACKET_TOO_BIG: u8 = 2;
     pub(crate) const TIME_EXCEEDED: u8 = 3;
     pub(crate) const PARAMETER_PROBLEM: u8 = 4;

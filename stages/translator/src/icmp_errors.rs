@@ -6,7 +6,8 @@ use crate::counters::DropReason;
 use crate::extension::{self, Layout};
 use crate::icmp::{self, ErrorHead};
 use crate::inner;
-use crate::translator::{Pass, Translator};
+use crate::outcome::Pass;
+use crate::translator::Translator;
 use crate::wire::{self, V4_HEADER, V4Header, V6_HEADER, V6Header, proto};
 
 /// The first eight octets of an ICMP message.
@@ -80,9 +81,8 @@ pub(crate) fn to_v6(
     let kept = if new.length_at.is_some() { extension.len() } else { 0 };
     let layout = Layout::new(inner.length, kept, LONGEST6 - at, 8);
     finish(out, at, &new, &layout, 8);
-    if layout.extension > 0 {
-        wire::put(out, at + layout.padded, extension);
-    }
+    let extension = extension.get(..layout.extension).unwrap_or(extension);
+    wire::put(out, at + layout.padded, extension);
     let length = HEAD + layout.total();
     let header6 = V6Header {
         traffic_class: translator.traffic_class.apply(header.tos),
@@ -139,7 +139,8 @@ pub(crate) fn to_v4(
         None
     };
     let mut layout = Layout::new(inner.length, node_id.unwrap_or(extension.len()), room, 4);
-    let node_id = node_id.is_some() && layout.extension > 0;
+    // Half of an object of our own would be worse than none.
+    let node_id = node_id.is_some_and(|length| layout.extension == length);
     if !node_id {
         layout = Layout::new(inner.length, extension.len(), room, 4);
     }
@@ -151,7 +152,7 @@ pub(crate) fn to_v4(
         if node_id {
             extension::write_node_id(extension, header.source, room);
         } else {
-            wire::put(room, 0, extension);
+            wire::put(room, 0, extension.get(..room.len()).unwrap_or(extension));
         }
     }
     let length = HEAD + layout.total();

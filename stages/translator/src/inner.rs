@@ -2,12 +2,12 @@
 //! short, with its TTL kept and with source and destination swapped around.
 
 use crate::address::{AddressMap, Side};
+use crate::chain::Chain;
 use crate::checksum;
 use crate::config::Tos;
 use crate::counters::DropReason;
 use crate::icmp;
 use crate::transport::{self, Delta};
-use crate::v6to4::Chain;
 use crate::wire::{self, FRAGMENT_HEADER, FragmentHeader, V4_HEADER, V4Header, V6_HEADER, V6Header, proto};
 
 /// What became of an inner packet.

@@ -3,11 +3,10 @@
 use crate::buffer::{Frame, HEADROOM, Kind, PacketBuf};
 use crate::config::IcmpErrors;
 use crate::counters::{CountersSnapshot, DropReason};
+use crate::flow::Flow;
 use crate::gso::Offload;
 use crate::pcap::{self, PcapError, Reader, Record};
 use crate::translator::{Translator, Verdict};
-use crate::wire::{self, V4Header, V6Header, proto};
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// What happened to the packets of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,32 +83,11 @@ pub fn run(
 /// `packet 3: dropped udp-zero-checksum (UDP without checksum): 192.0.0.1 -> 198.51.100.1 protocol 17 ports 5 -> 7`
 fn drop_line(number: u64, packet: &[u8], reason: DropReason, answered: bool) -> String {
     let mut line = format!("packet {number}: dropped {} ({})", reason.name(), reason.text());
-    if let Some(header) = V4Header::read(packet) {
-        let (source, destination) = (Ipv4Addr::from(header.source), Ipv4Addr::from(header.destination));
-        line += &format!(": {source} -> {destination} protocol {}", header.protocol);
-        if header.offset == 0 {
-            line += &ports(packet.get(header.header..).unwrap_or_default(), header.protocol);
-        }
-    } else if let Some(header) = V6Header::read(packet) {
-        let (source, destination) = (Ipv6Addr::from(header.source), Ipv6Addr::from(header.destination));
-        line += &format!(": {source} -> {destination} next header {}", header.next);
-        line += &ports(packet.get(wire::V6_HEADER..).unwrap_or_default(), header.next);
+    if let Some(flow) = Flow::read(packet) {
+        line += &format!(": {flow}");
     }
     if answered {
         line += "; answered";
     }
     line
-}
-
-fn ports(transport: &[u8], protocol: u8) -> String {
-    match (protocol, wire::be16(transport, 0), wire::be16(transport, 2)) {
-        (proto::TCP | proto::UDP | proto::UDP_LITE | proto::DCCP, Some(from), Some(to)) => {
-            format!(" ports {from} -> {to}")
-        }
-        (proto::ICMP | proto::ICMPV6, Some(type_code), _) => {
-            let [kind, code] = type_code.to_be_bytes();
-            format!(" type {kind} code {code}")
-        }
-        _ => String::new(),
-    }
 }

@@ -1,41 +1,41 @@
 //! Packets for the translator itself: it answers pings, and says of everything else that it does not speak it.
 
+use crate::chain::Chain;
 use crate::checksum;
 use crate::counters::DropReason;
 use crate::generate::{Answer, TTL};
 use crate::icmp;
-use crate::translator::Drop;
-use crate::v6to4::Chain;
+use crate::outcome::Dropped;
 use crate::wire::{self, V4_HEADER, V4Header, V6_HEADER, V6Header, proto};
 
 /// The end of an IPv4 packet addressed to the translator.
-pub(crate) fn v4(header: &V4Header, rest: &[u8]) -> Drop {
+pub(crate) fn v4(header: &V4Header, rest: &[u8]) -> Dropped {
     if header.is_fragment() {
         return DropReason::OwnAddress.into();
     }
     if header.protocol != proto::ICMP {
-        return Drop::answered(DropReason::OwnAddress, Answer::v4(icmp::v4::UNREACHABLE, 2, 0));
+        return Dropped::answered(DropReason::OwnAddress, Answer::v4(icmp::v4::UNREACHABLE, 2, 0));
     }
     let is_echo = rest.len() >= 8 && rest.first() == Some(&icmp::v4::ECHO) && header.header == V4_HEADER;
     if is_echo && checksum::internet_checksum(rest) == 0 {
-        return Drop::answered(DropReason::OwnAddress, Answer::Echo);
+        return Dropped::answered(DropReason::OwnAddress, Answer::Echo);
     }
     DropReason::OwnAddress.into()
 }
 
 /// The end of an IPv6 packet addressed to the translator.
-pub(crate) fn v6(header: &V6Header, chain: &Chain, rest: &[u8]) -> Drop {
+pub(crate) fn v6(header: &V6Header, chain: &Chain, rest: &[u8]) -> Dropped {
     // Only what needs no walk through extension headers to be answered.
     if chain.transport_at != V6_HEADER {
         return DropReason::OwnAddress.into();
     }
     if chain.protocol != proto::ICMPV6 {
         let answer = Answer::v6(icmp::v6::PARAMETER_PROBLEM, 1, 6);
-        return Drop::answered(DropReason::OwnAddress, answer);
+        return Dropped::answered(DropReason::OwnAddress, answer);
     }
     let sum = checksum::sum(rest) + checksum::pseudo6(header.source, header.destination, rest.len(), proto::ICMPV6);
     if rest.len() >= 8 && rest.first() == Some(&icmp::v6::ECHO_REQUEST) && checksum::fold(sum) == 0xffff {
-        return Drop::answered(DropReason::OwnAddress, Answer::Echo);
+        return Dropped::answered(DropReason::OwnAddress, Answer::Echo);
     }
     DropReason::OwnAddress.into()
 }

@@ -6,12 +6,13 @@
 
 use crate::address::{Side, is_forwarded4};
 use crate::buffer::PacketBuf;
+use crate::chain::Chain;
 use crate::counters::Protocol;
 use crate::gso::Offload;
 use crate::icmp;
-use crate::translator::{Pass, Translator};
+use crate::outcome::Pass;
+use crate::translator::Translator;
 use crate::transport::{self, Delta};
-use crate::v6to4::Chain;
 use crate::wire::{V4_HEADER, V6_HEADER, V6Header, proto};
 use crate::{v4to6, v6to4};
 

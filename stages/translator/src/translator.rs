@@ -4,12 +4,14 @@ use crate::address::{AddressMap, Side};
 use crate::buffer::{Kind, Output, PacketBuf, Scratch};
 use crate::config::{Config, ConfigError, IcmpErrors, Tos, UdpZeroChecksum};
 use crate::counters::{Counters, Direction, DropReason, Protocol};
+use crate::flow::DropEvent;
 use crate::fragment;
 use crate::generate::Answer;
 use crate::gso::Offload;
 use crate::icmp::Mtus;
 use crate::icmp_errors::LONGEST6;
 use crate::limiter::Limiter;
+use crate::outcome::{Done, Dropped, Pass, Place};
 use crate::plain::{self, Plain};
 use crate::wire::V4Header;
 use crate::{own, transport, v4to6, v6to4};
@@ -180,8 +182,13 @@ impl Translator {
                 worker.counters.translated(direction, protocol, length);
                 Verdict::Translated
             }
-            Err(Drop { reason, answer }) => {
+            Err(Dropped { reason, answer }) => {
                 worker.counters.dropped(direction, reason);
+                out.dropped(DropEvent {
+                    direction,
+                    reason,
+                    packet: packet.bytes(),
+                });
                 let answered = answer.is_some_and(|a| self.answer(worker, now_ms, direction, packet, a, out));
                 Verdict::Dropped { reason, answered }
             }
@@ -189,7 +196,7 @@ impl Translator {
     }
 
     /// The second pass of RFC 7757 section 4.2.2. Its drops are never answered: the packet has changed already.
-    fn hairpin(&self, worker: &mut Worker, packet: &mut PacketBuf<'_>, done: Done) -> Result<Done, Drop> {
+    fn hairpin(&self, worker: &mut Worker, packet: &mut PacketBuf<'_>, done: Done) -> Result<Done, Dropped> {
         let result = match done.place {
             Place::Packet => v4to6::translate(self, Pass::Hairpin, done.offload, packet, worker.scratch2.room()),
             Place::Scratch(length) => {
@@ -273,76 +280,6 @@ fn direction(version: Option<u8>) -> Direction {
     }
 }
 
-/// Which of the two translations of a hairpinned packet this is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pass {
-    First,
-    /// The second, back to IPv6: "the Hop Limit field SHOULD NOT be decremented" (RFC 7757 section 4.2.2).
-    Hairpin,
-}
-
-impl Pass {
-    pub(crate) fn is_expired(self, ttl: u8) -> bool {
-        self == Self::First && ttl <= 1
-    }
-
-    pub(crate) fn ttl(self, ttl: u8) -> u8 {
-        if self == Self::First { ttl.wrapping_sub(1) } else { ttl }
-    }
-}
-
-/// A packet that was translated but not put out yet.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Done {
-    /// The transport protocol, on the side that the packet came from.
-    pub(crate) protocol: u8,
-    pub(crate) place: Place,
-    pub(crate) offload: Offload,
-    /// It must be cut to packets of at most so many octets; if whole IPv6, with this identification.
-    pub(crate) fragment: Option<(usize, Option<u32>)>,
-    pub(crate) hairpin: bool,
-}
-
-/// Where a result lies.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Place {
-    Packet,
-    /// At the start of the first scratch buffer, so many octets.
-    Scratch(usize),
-}
-
-/// A packet that goes no further.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Drop {
-    pub(crate) reason: DropReason,
-    /// What is sent to its source.
-    pub(crate) answer: Option<Answer>,
-}
-
-impl Drop {
-    pub(crate) fn answered(reason: DropReason, answer: Answer) -> Self {
-        Self {
-            reason,
-            answer: Some(answer),
-        }
-    }
-
-    /// An IPv4 packet with an address that has no translation: silent if a mapping was asked for, else
-    /// "administratively prohibited" (RFC 7915 section 4.4).
-    pub(crate) fn unmapped4(reason: DropReason) -> Self {
-        if reason == DropReason::UnmappedSource {
-            return reason.into();
-        }
-        Self::answered(reason, Answer::v4(crate::icmp::v4::UNREACHABLE, 13, 0))
-    }
-}
-
-impl From<DropReason> for Drop {
-    fn from(reason: DropReason) -> Self {
-        Self { reason, answer: None }
-    }
-}
-
 /// Gives a translated packet to the output, in fragments if need be.
 fn deliver(
     worker: &mut Worker,
@@ -350,7 +287,7 @@ fn deliver(
     packet: &mut PacketBuf<'_>,
     mut done: Done,
     out: &mut impl Output,
-) -> Result<Protocol, Drop> {
+) -> Result<Protocol, Dropped> {
     let Some((limit, id)) = done.fragment else {
         match done.place {
             Place::Packet => out.packet(Kind::Translated, &done.offload, packet.frame()),

@@ -9,8 +9,9 @@ use crate::generate::Answer;
 use crate::gso::Offload;
 use crate::icmp;
 use crate::icmp_errors;
+use crate::outcome::{Done, Dropped, Pass, Place};
 use crate::own;
-use crate::translator::{Done, Drop, Pass, Place, Translator};
+use crate::translator::Translator;
 use crate::transport::{self, Delta};
 use crate::wire::{self, FRAGMENT_HEADER, FragmentHeader, V4_HEADER, V4Header, V6_HEADER, V6Header, proto};
 
@@ -21,7 +22,7 @@ pub(crate) fn translate(
     mut offload: Offload,
     packet: &mut PacketBuf<'_>,
     scratch: &mut [u8],
-) -> Result<Done, Drop> {
+) -> Result<Done, Dropped> {
     let header = parse(packet.bytes())?;
     packet.truncate(header.total);
     let is_icmp = header.protocol == proto::ICMP;
@@ -29,11 +30,7 @@ pub(crate) fn translate(
         offload.complete(packet.bytes_mut(), header.protocol)?;
     }
     let rest = packet.bytes().get(header.header..).unwrap_or_default();
-    let icmp_type = if is_icmp && header.offset == 0 {
-        rest.first().copied()
-    } else {
-        None
-    };
+    let icmp_type = rest.first().copied().filter(|_| is_icmp && header.offset == 0);
     let is_error = icmp_type.is_some_and(icmp::is_error4);
 
     check_addresses(&header, is_error)?;
@@ -53,8 +50,7 @@ pub(crate) fn translate(
     } else {
         None
     };
-    let first = header.offset == 0;
-    if first {
+    if header.offset == 0 {
         transport::check(header.protocol, rest, !header.mf)?;
     }
     let segment_header = offload.check(Offload::GSO_TCPV4, header.protocol, rest)?;
@@ -62,51 +58,27 @@ pub(crate) fn translate(
         return Err(DropReason::BadOffload.into());
     }
     let partial = offload.is_partial(header.header);
-    let udp_zero = first && !partial && transport::is_udp_zero(header.protocol, rest);
+    let udp_zero = header.offset == 0 && !partial && transport::is_udp_zero(header.protocol, rest);
     check_udp_zero(translator, &header, udp_zero)?;
     let limit = check_size(translator, &header, rest.len(), &offload, segment_header)?;
-
     let fragment = if header.is_fragment() { FRAGMENT_HEADER } else { 0 };
     let moved = offload.moved(header.header, V6_HEADER + fragment, Offload::GSO_TCPV6)?;
-    let length = rest.len();
-    let Some(rest) = packet.bytes_mut().get_mut(header.header..) else {
-        return Err(DropReason::Truncated.into());
-    };
-    if let Some(kind) = echo {
-        rewrite_echo(rest, kind, source, destination);
-    } else if udp_zero && !header.mf && translator.udp_zero_checksum == UdpZeroChecksum::Compute {
-        transport::compute_udp6(rest, source, destination);
-    } else if first {
-        let delta = Delta::new(header.source, header.destination, source, destination);
-        transport::update(header.protocol, rest, delta, partial);
-    }
 
-    let next = if is_icmp { proto::ICMPV6 } else { header.protocol };
     let header6 = V6Header {
         traffic_class: translator.traffic_class.apply(header.tos),
-        payload: length + fragment,
-        next: if fragment > 0 { proto::FRAGMENT } else { next },
+        payload: rest.len() + fragment,
+        next: if is_icmp { proto::ICMPV6 } else { header.protocol },
         hop_limit: pass.ttl(header.ttl),
         source,
         destination,
     };
-    let fits = if fragment > 0 {
-        let fields = FragmentHeader {
-            next,
-            offset: header.offset,
-            more: header.mf,
-            id: u32::from(header.id),
-        };
-        let mut front = [0; V6_HEADER + FRAGMENT_HEADER];
-        wire::put(&mut front, 0, &header6.bytes());
-        wire::put(&mut front, V6_HEADER, &fields.bytes());
-        packet.replace_front(header.header, &front)
-    } else {
-        packet.replace_front(header.header, &header6.bytes())
+    let sum = match echo {
+        Some(kind) => Sum::Echo(kind),
+        None if udp_zero && !header.mf && translator.udp_zero_checksum == UdpZeroChecksum::Compute => Sum::Missing,
+        None if header.offset == 0 => Sum::Transport { partial },
+        None => Sum::Elsewhere,
     };
-    if !fits {
-        return Err(DropReason::NoRoom.into());
-    }
+    rewrite(packet, &header, header6, sum)?;
     Ok(Done {
         protocol: header.protocol,
         place: Place::Packet,
@@ -116,6 +88,52 @@ pub(crate) fn translate(
     })
 }
 
+/// What has to be done about the transport checksum.
+enum Sum {
+    /// That of an echo message, which gets this type.
+    Echo(u8),
+    /// UDP has none: it is computed.
+    Missing,
+    /// It is brought up to date; `partial`: it is unfinished.
+    Transport { partial: bool },
+    /// It is in the first fragment.
+    Elsewhere,
+}
+
+/// Replaces the IPv4 header in place, and what depends on it behind. `header6` is that of a whole packet; a fragment
+/// gets a Fragment Header (section 4.1).
+#[inline]
+fn rewrite(packet: &mut PacketBuf<'_>, header: &V4Header, mut header6: V6Header, sum: Sum) -> Result<(), DropReason> {
+    let rest = packet.bytes_mut().get_mut(header.header..);
+    let rest = rest.ok_or(DropReason::Truncated)?;
+    let (source, destination) = (header6.source, header6.destination);
+    match sum {
+        Sum::Echo(kind) => rewrite_echo(rest, kind, source, destination),
+        Sum::Missing => transport::compute_udp6(rest, source, destination),
+        Sum::Transport { partial } => {
+            let delta = Delta::new(header.source, header.destination, source, destination);
+            transport::update(header.protocol, rest, delta, partial);
+        }
+        Sum::Elsewhere => {}
+    }
+    let fits = if header.is_fragment() {
+        let fields = FragmentHeader {
+            next: header6.next,
+            offset: header.offset,
+            more: header.mf,
+            id: u32::from(header.id),
+        };
+        header6.next = proto::FRAGMENT;
+        let mut front = [0; V6_HEADER + FRAGMENT_HEADER];
+        wire::put(&mut front, 0, &header6.bytes());
+        wire::put(&mut front, V6_HEADER, &fields.bytes());
+        packet.replace_front(header.header, &front)
+    } else {
+        packet.replace_front(header.header, &header6.bytes())
+    };
+    if fits { Ok(()) } else { Err(DropReason::NoRoom) }
+}
+
 /// Translates an ICMP error in `packet` to `scratch`.
 pub(crate) fn error(
     translator: &Translator,
@@ -123,7 +141,7 @@ pub(crate) fn error(
     header: &V4Header,
     packet: &[u8],
     scratch: &mut [u8],
-) -> Result<Done, Drop> {
+) -> Result<Done, Dropped> {
     // The mapping comes first: what is not ours gets no answer, and an error never does.
     if header.is_fragment() {
         return Err(DropReason::FragmentedIcmp.into());
@@ -189,7 +207,7 @@ fn check_addresses(header: &V4Header, is_error: bool) -> Result<(), DropReason> 
 }
 
 #[inline]
-fn map(translator: &Translator, pass: Pass, header: &V4Header) -> Result<(u128, u128), Drop> {
+fn map(translator: &Translator, pass: Pass, header: &V4Header) -> Result<(u128, u128), Dropped> {
     // RFC 7757 section 4.2.1, rule 1.
     let side = if pass == Pass::Hairpin {
         Side::PrefixOnly
@@ -199,24 +217,24 @@ fn map(translator: &Translator, pass: Pass, header: &V4Header) -> Result<(u128, 
     let source = translator
         .map
         .to_v6(header.source, side)
-        .map_err(|e| Drop::unmapped4(e.source()))?;
+        .map_err(|e| Dropped::unmapped4(e.source()))?;
     let destination = translator
         .map
         .to_v6(header.destination, Side::Theirs)
-        .map_err(|e| Drop::unmapped4(e.destination()))?;
+        .map_err(|e| Dropped::unmapped4(e.destination()))?;
     Ok((source, destination))
 }
 
 #[inline]
-fn check_forwarding(pass: Pass, header: &V4Header, packet: &[u8]) -> Result<(), Drop> {
+fn check_forwarding(pass: Pass, header: &V4Header, packet: &[u8]) -> Result<(), Dropped> {
     if pass.is_expired(header.ttl) {
-        return Err(Drop::answered(
+        return Err(Dropped::answered(
             DropReason::HopLimit,
             Answer::v4(icmp::v4::TIME_EXCEEDED, 0, 0),
         ));
     }
     if header.header > V4_HEADER && has_source_route(packet, header.header) {
-        return Err(Drop::answered(
+        return Err(Dropped::answered(
             DropReason::SourceRoute,
             Answer::v4(icmp::v4::UNREACHABLE, 5, 0),
         ));
@@ -270,7 +288,7 @@ pub(crate) fn rewrite_echo(message: &mut [u8], kind: u8, source: u128, destinati
 
 /// Section 4.5.
 #[inline]
-fn check_udp_zero(translator: &Translator, header: &V4Header, udp_zero: bool) -> Result<(), Drop> {
+fn check_udp_zero(translator: &Translator, header: &V4Header, udp_zero: bool) -> Result<(), Dropped> {
     let passes = match translator.udp_zero_checksum {
         UdpZeroChecksum::Pass => true,
         UdpZeroChecksum::Drop => false,
@@ -278,7 +296,7 @@ fn check_udp_zero(translator: &Translator, header: &V4Header, udp_zero: bool) ->
         UdpZeroChecksum::Compute => !header.mf,
     };
     if udp_zero && !passes {
-        return Err(Drop::answered(
+        return Err(Dropped::answered(
             DropReason::UdpZeroChecksum,
             Answer::v4(icmp::v4::UNREACHABLE, 13, 0),
         ));
@@ -294,7 +312,7 @@ pub(crate) fn check_size(
     payload: usize,
     offload: &Offload,
     segment_header: usize,
-) -> Result<Option<usize>, Drop> {
+) -> Result<Option<usize>, Dropped> {
     let mtu6 = translator.mtus.mtu6 as usize;
     let fragment = if header.is_fragment() { FRAGMENT_HEADER } else { 0 };
     let unit = if offload.is_gso() {
@@ -304,14 +322,16 @@ pub(crate) fn check_size(
     };
     let size = V6_HEADER + fragment + unit;
     if header.df {
-        if size <= mtu6 {
+        // "the total length value of the IPv4 packet plus 20": options count, although they do not pass.
+        let options = header.header - V4_HEADER;
+        if size + options <= mtu6 {
             return Ok(None);
         }
         // What fits without a Fragment Header has to shrink by its size too.
-        let small = V6_HEADER + unit <= mtu6;
+        let small = V6_HEADER + options + unit <= mtu6;
         let mtu = mtu6 - V6_HEADER + V4_HEADER - if small { FRAGMENT_HEADER } else { 0 };
         let mtu = mtu.min(0xffff) as u32;
-        return Err(Drop::answered(
+        return Err(Dropped::answered(
             DropReason::FragmentationNeeded,
             Answer::v4(icmp::v4::UNREACHABLE, 4, mtu),
         ));

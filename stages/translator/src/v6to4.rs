@@ -1,85 +1,24 @@
 //! IPv6 to IPv4 (RFC 7915 section 5).
 
-use crate::address::{self, Side, Unmapped};
+use crate::address::{self, Mapped4, Side, Unmapped};
 use crate::buffer::PacketBuf;
+use crate::chain::Chain;
 use crate::checksum;
 use crate::counters::DropReason;
 use crate::generate::Answer;
 use crate::gso::Offload;
 use crate::icmp;
 use crate::icmp_errors;
+use crate::outcome::{Done, Dropped, Pass, Place};
 use crate::own;
-use crate::translator::{Done, Drop, Pass, Place, Translator};
+use crate::translator::Translator;
 use crate::transport::{self, Delta};
-use crate::wire::{self, FragmentHeader, V4_HEADER, V4Header, V6_HEADER, V6Header, proto};
+use crate::wire::{self, V4_HEADER, V4Header, V6_HEADER, V6Header, proto};
 
 /// The largest IPv6 packet that is fragmented if it does not fit (section 5.1.1).
 const LARGEST_FRAGMENTED: usize = 1280;
 /// The largest IPv4 packet that goes out without DF (section 5.1).
 const LARGEST_WITHOUT_DF: usize = 1260;
-
-/// The extension headers of an IPv6 packet up to its transport header.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Chain {
-    /// The first Next Header value that is none of those that are skipped (section 5.1).
-    pub(crate) protocol: u8,
-    /// Where that header starts.
-    pub(crate) transport_at: usize,
-    pub(crate) fragment: Option<FragmentHeader>,
-    /// Where the Segments Left field of the first Routing header that has some left lies.
-    pub(crate) segments_left_at: Option<usize>,
-}
-
-impl Chain {
-    /// That of a packet without extension headers.
-    #[inline]
-    pub(crate) fn none(protocol: u8) -> Self {
-        Self {
-            protocol,
-            transport_at: V6_HEADER,
-            fragment: None,
-            segments_left_at: None,
-        }
-    }
-
-    /// Walks the headers of `packet`, the first of which is `next`. Stops at a Fragment Header, because nothing
-    /// behind it is to be looked at (section 5.1.1).
-    #[inline]
-    pub(crate) fn walk(packet: &[u8], next: u8) -> Result<Self, DropReason> {
-        let mut chain = Self::none(next);
-        loop {
-            let rest = packet.get(chain.transport_at..).ok_or(DropReason::Truncated)?;
-            match chain.protocol {
-                proto::HOP_BY_HOP | proto::ROUTING | proto::DEST_OPTIONS => {
-                    let [next, length, _, segments_left, ..] = *rest else {
-                        return Err(DropReason::Truncated);
-                    };
-                    if chain.protocol == proto::ROUTING && segments_left != 0 && chain.segments_left_at.is_none() {
-                        chain.segments_left_at = Some(chain.transport_at + 3);
-                    }
-                    chain.protocol = next;
-                    chain.transport_at += (usize::from(length) + 1) * 8;
-                }
-                proto::FRAGMENT => {
-                    let fragment = FragmentHeader::read(rest).ok_or(DropReason::Truncated)?;
-                    chain.protocol = fragment.next;
-                    chain.transport_at += wire::FRAGMENT_HEADER;
-                    chain.fragment = Some(fragment);
-                    return Ok(chain);
-                }
-                _ => return Ok(chain),
-            }
-        }
-    }
-
-    fn is_fragment(&self) -> bool {
-        self.fragment.is_some_and(|fragment| fragment.is_fragment())
-    }
-
-    fn is_first(&self) -> bool {
-        self.fragment.is_none_or(|fragment| fragment.offset == 0)
-    }
-}
 
 /// Translates the packet in place, or an ICMP error to `scratch`. On an error the packet is as it was.
 pub(crate) fn translate(
@@ -88,72 +27,134 @@ pub(crate) fn translate(
     mut offload: Offload,
     packet: &mut PacketBuf<'_>,
     scratch: &mut [u8],
-) -> Result<Done, Drop> {
+) -> Result<Done, Dropped> {
     let header = parse(packet.bytes())?;
-    let total = V6_HEADER + header.payload;
-    packet.truncate(total);
+    packet.truncate(V6_HEADER + header.payload);
     check_addresses(&header)?;
     let chain = Chain::walk(packet.bytes(), header.next)?;
-    let is_icmp = chain.protocol == proto::ICMPV6;
-    if is_icmp && offload.flags & Offload::NEEDS_CSUM != 0 {
+    if chain.protocol == proto::ICMPV6 && offload.flags & Offload::NEEDS_CSUM != 0 {
         offload.complete(packet.bytes_mut(), chain.protocol)?;
     }
     let rest = packet.bytes().get(chain.transport_at..).ok_or(DropReason::Truncated)?;
-    let icmp_type = if is_icmp && chain.is_first() {
-        rest.first().copied()
-    } else {
-        None
-    };
-    let quiet = Quiet {
-        icmp: is_icmp,
-        error: is_icmp && icmp_type.is_none_or(icmp::is_error6),
-    };
-    let passes_through = icmp_type.is_some_and(|kind| kind < 128);
+    let icmp_type = rest
+        .first()
+        .copied()
+        .filter(|_| chain.protocol == proto::ICMPV6 && chain.is_first());
+    let is_error = icmp_type.is_some_and(|kind| kind < 128);
 
     if translator.is_own6(header.destination) {
         return Err(own::v6(&header, &chain, rest));
     }
-    let destination = translator.map.to_v4(header.destination, Side::Ours);
-    let destination = destination.map_err(|e| quiet.prohibited(e == Unmapped::NeedsMapping, e.destination()))?;
-    let source = match translator.map.to_v4(header.source, Side::Theirs) {
-        Ok(source) => Some(source.address),
-        Err(Unmapped::Outside) if passes_through => None,
-        Err(e) => return Err(quiet.prohibited(false, e.source())),
-    };
-    check_embedded(source, destination.address)?;
-    check_forwarding(&header, &chain, quiet)?;
-
+    let (source, destination) = map(translator, &header, is_error)?;
+    check_forwarding(&header, &chain)?;
     let mut header4 = header4(translator, &header, &chain, rest.len()).map_err(|reason| match reason {
-        DropReason::TooLong if !offload.is_gso() => too_big(translator, reason, quiet),
+        DropReason::TooLong if !offload.is_gso() => too_big(translator, reason),
         reason => reason.into(),
     })?;
     header4.source = source.unwrap_or(translator.dummy_v4);
     header4.destination = destination.address;
-    if is_icmp && chain.is_fragment() {
-        return Err(DropReason::FragmentedIcmp.into());
-    }
-    if is_icmp && rest.len() < 8 {
-        return Err(DropReason::TransportHeader.into());
-    }
-    if passes_through {
+    check_icmp(&chain, rest)?;
+    if is_error {
         if chain.fragment.is_none() {
             header4.id = next_identification(identification, 1);
         }
-        let error = icmp_errors::to_v4(translator, &header, rest, header4, source.is_none(), scratch)?;
-        let mtu4 = translator.mtus.mtu4 as usize;
-        return Ok(Done {
-            protocol: proto::ICMPV6,
-            place: Place::Scratch(error.length),
-            offload: Offload::NONE,
-            fragment: (error.length > mtu4).then_some((mtu4, None)),
-            hairpin: error.hairpin,
-        });
+        return error(translator, &header, rest, header4, source.is_none(), scratch);
     }
-
     let echo = match icmp_type {
         Some(kind) => Some(icmp::echo6(kind).ok_or(DropReason::IcmpType)?),
         None => None,
     };
+    let hairpin = translator.hairpin && destination.by_prefix && translator.map.is_mapped(destination.address);
+    let size = check_transport(translator, &offload, &chain, rest, hairpin)?;
+    let moved = offload.moved(chain.transport_at, V4_HEADER, Offload::GSO_TCPV4)?;
+    if chain.fragment.is_none() {
+        header4.df = needs_df(size.segment);
+        header4.id = next_identification(identification, size.segments);
+    }
+    let partial = offload.is_partial(chain.transport_at);
+    rewrite(packet, &header, &chain, &header4, echo, partial)?;
+    Ok(Done {
+        protocol: chain.protocol,
+        place: Place::Packet,
+        offload: moved,
+        fragment: size.limit.map(|limit| (limit, None)),
+        hairpin,
+    })
+}
+
+/// The addresses; no source for an ICMP error (`is_error`) from an address without translation.
+#[inline]
+fn map(translator: &Translator, header: &V6Header, is_error: bool) -> Result<(Option<u32>, Mapped4), Dropped> {
+    let destination = translator.map.to_v4(header.destination, Side::Ours);
+    let destination = destination.map_err(|e| match e {
+        // Others have no business with it: silent.
+        Unmapped::NeedsMapping => e.destination().into(),
+        Unmapped::Outside | Unmapped::NonGlobal => Dropped::prohibited6(e.destination()),
+    })?;
+    let source = match translator.map.to_v4(header.source, Side::Theirs) {
+        Ok(source) => Some(source.address),
+        Err(Unmapped::Outside) if is_error => None,
+        Err(e) => return Err(Dropped::prohibited6(e.source())),
+    };
+    check_embedded(source, destination.address)?;
+    Ok((source, destination))
+}
+
+/// Translates the ICMP error `message` to `scratch`; `header4` is the IPv4 header to be, all but its length, and
+/// `unmapped` says that its source is the dummy address.
+fn error(
+    translator: &Translator,
+    header: &V6Header,
+    message: &[u8],
+    header4: V4Header,
+    unmapped: bool,
+    scratch: &mut [u8],
+) -> Result<Done, Dropped> {
+    let error = icmp_errors::to_v4(translator, header, message, header4, unmapped, scratch)?;
+    let mtu4 = translator.mtus.mtu4 as usize;
+    Ok(Done {
+        protocol: proto::ICMPV6,
+        place: Place::Scratch(error.length),
+        offload: Offload::NONE,
+        fragment: (error.length > mtu4).then_some((mtu4, None)),
+        hairpin: error.hairpin,
+    })
+}
+
+/// What ICMP has to be to be translated at all.
+#[inline]
+fn check_icmp(chain: &Chain, rest: &[u8]) -> Result<(), DropReason> {
+    if chain.protocol != proto::ICMPV6 {
+        return Ok(());
+    }
+    // Section 1.2; the checksum of ICMPv6 covers the length of the whole, which a fragment does not tell.
+    if chain.is_fragment() {
+        return Err(DropReason::FragmentedIcmp);
+    }
+    if rest.len() < 8 {
+        return Err(DropReason::TransportHeader);
+    }
+    Ok(())
+}
+
+/// What sizes a packet comes to.
+struct Size {
+    /// Octets of the largest IPv4 packet.
+    segment: usize,
+    /// How many IPv4 packets a device makes of it.
+    segments: u32,
+    /// The size that fragments have to have, if it must be fragmented.
+    limit: Option<usize>,
+}
+
+#[inline]
+fn check_transport(
+    translator: &Translator,
+    offload: &Offload,
+    chain: &Chain,
+    rest: &[u8],
+    hairpin: bool,
+) -> Result<Size, Dropped> {
     if chain.is_first() {
         transport::check(chain.protocol, rest, !chain.is_fragment())?;
     }
@@ -161,39 +162,42 @@ pub(crate) fn translate(
     if offload.is_gso() && chain.fragment.is_some() {
         return Err(DropReason::BadOffload.into());
     }
-    let (segment, segments) = segments(&offload, segment_header, rest.len());
-    let hairpin = translator.hairpin && destination.by_prefix && translator.map.is_mapped(destination.address);
+    let (segment, segments) = segments(offload, segment_header, rest.len());
     let limit = if hairpin {
         None
     } else {
-        check_size(translator, total, segment, &offload, quiet)?
+        check_size(translator, chain.transport_at + rest.len(), segment, offload)?
     };
-    let partial = offload.is_partial(chain.transport_at);
-    let moved = offload.moved(chain.transport_at, V4_HEADER, Offload::GSO_TCPV4)?;
-    if chain.fragment.is_none() {
-        header4.df = needs_df(segment);
-        header4.id = next_identification(identification, segments);
-    }
-    let first = chain.is_first();
-    let Some(rest) = packet.bytes_mut().get_mut(chain.transport_at..) else {
-        return Err(DropReason::Truncated.into());
-    };
+    Ok(Size {
+        segment,
+        segments,
+        limit,
+    })
+}
+
+/// Replaces the IPv6 headers in place, and what depends on them behind.
+#[inline]
+fn rewrite(
+    packet: &mut PacketBuf<'_>,
+    header: &V6Header,
+    chain: &Chain,
+    header4: &V4Header,
+    echo: Option<u8>,
+    partial: bool,
+) -> Result<(), DropReason> {
+    let rest = packet.bytes_mut().get_mut(chain.transport_at..);
+    let rest = rest.ok_or(DropReason::Truncated)?;
     if let Some(kind) = echo {
-        rewrite_echo(rest, kind, &header);
-    } else if first {
+        rewrite_echo(rest, kind, header);
+    } else if chain.is_first() {
         let delta = Delta::new(header4.source, header4.destination, header.source, header.destination);
         transport::update(chain.protocol, rest, delta.reverse(), partial);
     }
-    if !packet.replace_front(chain.transport_at, &header4.bytes()) {
-        return Err(DropReason::NoRoom.into());
+    if packet.replace_front(chain.transport_at, &header4.bytes()) {
+        Ok(())
+    } else {
+        Err(DropReason::NoRoom)
     }
-    Ok(Done {
-        protocol: chain.protocol,
-        place: Place::Packet,
-        offload: moved,
-        fragment: limit.map(|limit| (limit, None)),
-        hairpin,
-    })
 }
 
 /// The IPv4 header to be, without addresses; identification and DF only if they come from a Fragment Header.
@@ -229,32 +233,6 @@ pub(crate) fn header4(
         return Err(DropReason::BadHeader);
     }
     Ok(header4)
-}
-
-/// Whether an ICMPv6 error may be sent about a packet.
-#[derive(Clone, Copy, Debug)]
-struct Quiet {
-    /// It is ICMPv6: no "prohibited" (section 5.4).
-    icmp: bool,
-    /// It is an ICMPv6 error or might be one: nothing at all (RFC 4443 section 2.4 (e)).
-    error: bool,
-}
-
-impl Quiet {
-    fn prohibited(self, silent: bool, reason: DropReason) -> Drop {
-        if self.icmp || silent {
-            return reason.into();
-        }
-        Drop::answered(reason, Answer::v6(icmp::v6::UNREACHABLE, 1, 0))
-    }
-
-    fn unless_error(self, reason: DropReason, answer: Answer) -> Drop {
-        if self.error {
-            reason.into()
-        } else {
-            Drop::answered(reason, answer)
-        }
-    }
 }
 
 #[inline(always)]
@@ -299,13 +277,14 @@ fn check_embedded(source: Option<u32>, destination: u32) -> Result<(), DropReaso
 }
 
 #[inline]
-fn check_forwarding(header: &V6Header, chain: &Chain, quiet: Quiet) -> Result<(), Drop> {
+fn check_forwarding(header: &V6Header, chain: &Chain) -> Result<(), Dropped> {
     if Pass::First.is_expired(header.hop_limit) {
-        return Err(quiet.unless_error(DropReason::HopLimit, Answer::v6(icmp::v6::TIME_EXCEEDED, 0, 0)));
+        let answer = Answer::v6(icmp::v6::TIME_EXCEEDED, 0, 0);
+        return Err(Dropped::answered(DropReason::HopLimit, answer));
     }
     if let Some(at) = chain.segments_left_at {
         let answer = Answer::v6(icmp::v6::PARAMETER_PROBLEM, 0, at as u32);
-        return Err(quiet.unless_error(DropReason::SegmentsLeft, answer));
+        return Err(Dropped::answered(DropReason::SegmentsLeft, answer));
     }
     // Section 5.1.1: extension headers behind a Fragment Header, "except ESP, but including AH".
     if chain.fragment.is_some()
@@ -321,7 +300,7 @@ fn check_forwarding(header: &V6Header, chain: &Chain, quiet: Quiet) -> Result<()
                 | proto::SHIM6
         )
     {
-        return Err(quiet.prohibited(false, DropReason::ExtensionAfterFragment));
+        return Err(Dropped::prohibited6(DropReason::ExtensionAfterFragment));
     }
     Ok(())
 }
@@ -351,8 +330,7 @@ fn check_size(
     total6: usize,
     segment: usize,
     offload: &Offload,
-    quiet: Quiet,
-) -> Result<Option<usize>, Drop> {
+) -> Result<Option<usize>, Dropped> {
     let mtu4 = translator.mtus.mtu4 as usize;
     if segment <= mtu4 {
         return Ok(None);
@@ -360,12 +338,12 @@ fn check_size(
     if total6 <= LARGEST_FRAGMENTED && !offload.is_gso() {
         return Ok(Some(mtu4));
     }
-    Err(too_big(translator, DropReason::FragmentationNeeded, quiet))
+    Err(too_big(translator, DropReason::FragmentationNeeded))
 }
 
-fn too_big(translator: &Translator, reason: DropReason, quiet: Quiet) -> Drop {
+fn too_big(translator: &Translator, reason: DropReason) -> Dropped {
     let mtu = translator.mtus.mtu4.saturating_add(20).max(1280);
-    quiet.unless_error(reason, Answer::v6(icmp::v6::PACKET_TOO_BIG, 0, mtu))
+    Dropped::answered(reason, Answer::v6(icmp::v6::PACKET_TOO_BIG, 0, mtu))
 }
 
 #[inline]

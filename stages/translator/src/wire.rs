@@ -14,7 +14,9 @@ pub(crate) mod proto {
     pub(crate) const FRAGMENT: u8 = 44;
     pub(crate) const AH: u8 = 51;
     pub(crate) const ICMPV6: u8 = 58;
+    pub(crate) const NONE: u8 = 59;
     pub(crate) const DEST_OPTIONS: u8 = 60;
+    pub(crate) const SCTP: u8 = 132;
     pub(crate) const MOBILITY: u8 = 135;
     pub(crate) const UDP_LITE: u8 = 136;
     pub(crate) const HIP: u8 = 139;

@@ -5,8 +5,8 @@
 mod support;
 
 use clatd_translator::{
-    Config, ConfigError, Direction, DropReason, Frame, HEADROOM, IcmpErrors, Kind, Offload, PacketBuf, Protocol,
-    Translator, Verdict, offline, pcap,
+    Config, ConfigError, Direction, DropEvent, DropReason, Flow, Frame, HEADROOM, IcmpErrors, Kind, Offload, Output,
+    PacketBuf, Protocol, Translator, Verdict, offline, pcap,
 };
 use support::{build, run, run_with, vector};
 
@@ -191,6 +191,126 @@ fn identification_is_seeded_and_counts_on() {
         ..Offload::NONE
     };
     assert_eq!([id(gso), id(gso), id(gso)], [0xffff, 2, 5]);
+}
+
+fn identification(packet: &[u8]) -> u16 {
+    u16::from_be_bytes([packet[4], packet[5]])
+}
+
+#[test]
+fn workers_do_not_repeat_each_others_identifications() {
+    let translator = Translator::new(clat()).unwrap();
+    let packet = build::packet("ip6 64:ff9b::c633:6407 > 2001:db8::464 | tcp 1 > 2 | data 3");
+    let mut seen = std::collections::BTreeSet::new();
+    for index in 0..8 {
+        let mut worker = translator.worker(index);
+        for _ in 0..1000 {
+            let (_, got) = run_with(&translator, &mut worker, Offload::NONE, &packet);
+            assert!(seen.insert(identification(&got[0].bytes)), "worker {index}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_takes_an_identification() {
+    let translator = Translator::new(clat()).unwrap();
+    let mut worker = translator.worker(0);
+    let mut next = |spec: &str| {
+        let (_, got) = run_with(&translator, &mut worker, Offload::NONE, &build::packet(spec));
+        identification(&got[0].bytes)
+    };
+    let translated = "ip6 64:ff9b::c633:6407 > 2001:db8::464 | tcp 1 > 2 | data 3";
+    let ping = "ip4 192.0.0.1 > 192.0.0.2 | icmp4 type=8 id=1 seq=2 | data 8";
+    let first = next(translated);
+    for (n, spec) in [EXPIRED, ping, EXPIRED, translated].into_iter().enumerate() {
+        assert_eq!(next(spec), first + 1 + n as u16, "{spec}");
+    }
+}
+
+/// What an output hears of dropped packets.
+#[derive(Default)]
+struct Heard {
+    events: Vec<(Direction, DropReason, String)>,
+    packets: usize,
+}
+
+impl Output for Heard {
+    fn packet(&mut self, _: Kind, _: &Offload, _: Frame<'_>) {
+        self.packets += 1;
+    }
+
+    fn dropped(&mut self, event: DropEvent<'_>) {
+        assert_eq!(self.packets, 0, "before the answer");
+        let flow = event.flow().map_or("-".into(), |flow| flow.to_string());
+        self.events.push((event.direction, event.reason, flow));
+    }
+}
+
+#[test]
+fn each_dropped_packet_is_an_event_with_addresses_and_ports() {
+    use Direction::{V4ToV6, V6ToV4};
+    let translator = Translator::new(vector::config("clat udp-zero=drop")).unwrap();
+    for (spec, direction, reason, flow) in [
+        (
+            "ip4 192.0.0.1 > 198.51.100.7 | udp 5000 > 6000 sum=0 | data 8",
+            V4ToV6,
+            DropReason::UdpZeroChecksum,
+            "192.0.0.1 -> 198.51.100.7 protocol 17 ports 5000 -> 6000",
+        ),
+        (
+            "ip4 192.0.0.1 > 198.51.100.7 mf opts=01 | of [ udp 5000 > 6000 sum=0 | data 100 ] 0..64",
+            V4ToV6,
+            DropReason::UdpZeroChecksum,
+            "192.0.0.1 -> 198.51.100.7 protocol 17 ports 5000 -> 6000",
+        ),
+        (
+            "ip6 64:ff9b::c633:6407 > 2001:db8::464 | frag id=1 | dst | udp 1 > 2",
+            V6ToV4,
+            DropReason::ExtensionAfterFragment,
+            "64:ff9b::c633:6407 -> 2001:db8::464 next header 60",
+        ),
+        (
+            "ip6 2001:db8:5::1 > 2001:db8::464 | hbh | sctp 00010002 11223344 55667788",
+            V6ToV4,
+            DropReason::UntranslatableSource,
+            "2001:db8:5::1 -> 2001:db8::464 next header 132 ports 1 -> 2",
+        ),
+        (
+            "ip4 192.0.0.1 > 198.51.100.7 | icmp4 type=13 code=1 | data 12",
+            V4ToV6,
+            DropReason::IcmpType,
+            "192.0.0.1 -> 198.51.100.7 protocol 1 type 13 code 1",
+        ),
+        ("hex 7500", V4ToV6, DropReason::NotIp, "-"),
+    ] {
+        let packet = build::packet(spec);
+        let mut buffer = [&[0; HEADROOM], &packet[..]].concat();
+        let mut packet = PacketBuf::new(&mut buffer, HEADROOM, packet.len()).unwrap();
+        let mut heard = Heard::default();
+        translator.translate(&mut translator.worker(0), 0, Offload::NONE, &mut packet, &mut heard);
+        assert_eq!(heard.events, [(direction, reason, flow.to_owned())], "{spec}");
+    }
+}
+
+#[test]
+fn a_later_fragment_has_no_ports() {
+    let flow = |spec| Flow::read(&build::packet(spec)).unwrap().to_string();
+    assert_eq!(
+        flow("ip4 1.2.3.4 > 5.6.7.8 off=8 proto=17 | data 8"),
+        "1.2.3.4 -> 5.6.7.8 protocol 17"
+    );
+    assert_eq!(
+        flow("ip6 2001:db8::1 > 2001:db8::2 | frag off=8 nh=17 | data 8"),
+        "2001:db8::1 -> 2001:db8::2 next header 17"
+    );
+    assert_eq!(
+        flow("ip6 2001:db8::1 > 2001:db8::2 | frag m nh=17 | udp 7 > 8"),
+        "2001:db8::1 -> 2001:db8::2 next header 17 ports 7 -> 8"
+    );
+    assert_eq!(
+        flow("ip4 1.2.3.4 > 5.6.7.8 proto=6 | hex 0001"),
+        "1.2.3.4 -> 5.6.7.8 protocol 6"
+    );
 }
 
 #[test]
