@@ -12,11 +12,13 @@ use clatd_translator::{IcmpErrors, Translator};
 use super::failure::Failure;
 use super::tun::Tun;
 
+mod events;
 mod join;
 mod priority;
 mod queue;
 mod statistics;
 
+use events::Events;
 use queue::{Port, Queue};
 pub use statistics::{Snapshot, Statistics};
 
@@ -28,6 +30,7 @@ pub(crate) struct Engine {
     /// Its reading end becomes readable in every thread when this is dropped.
     wake: Option<PipeWriter>,
     statistics: Statistics,
+    events: Events,
 }
 
 impl Engine {
@@ -50,12 +53,14 @@ impl Engine {
             stopping: Arc::default(),
             wake: Some(wake),
             statistics: statistics.clone(),
+            events: Events::start(&spec.device),
         };
         for (number, device) in (0..).zip(&tun.queues) {
             let queue = Queue {
                 translator: Arc::clone(&translator),
                 worker: translator.worker(number),
                 port: Port::new(device, tun.offload),
+                teller: engine.events.teller(),
                 woken: woken.try_clone()?,
                 stopping: Arc::clone(&engine.stopping),
             };

@@ -14,11 +14,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clatd_translator::{Frame, HEADROOM, Kind, Offload, PacketBuf, Translator, Worker};
+use clatd_translator::{DropEvent, Frame, HEADROOM, Kind, Offload, Output, PacketBuf, Translator, Worker};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tun_rs::SyncDevice;
 
+use super::events::Teller;
 use super::join::{self, MOST, Waiting};
 use super::priority;
 
@@ -50,6 +51,7 @@ pub(super) struct Queue {
     pub(super) translator: Arc<Translator>,
     pub(super) worker: Worker,
     pub(super) port: Port,
+    pub(super) teller: Teller,
     pub(super) woken: PipeReader,
     pub(super) stopping: Arc<AtomicBool>,
 }
@@ -115,17 +117,15 @@ impl Queue {
             let Some(mut packet) = PacketBuf::new(room, HEADROOM, length) else {
                 break;
             };
-            let port = &mut self.port;
-            let mut write = |_: Kind, offload: &Offload, frame: Frame<'_>| match frame.in_place() {
-                Some(range) => waiting.push(Waiting::new(end + range.start..end + range.end, *offload)),
-                None => {
-                    // In its turn: behind what came before it.
-                    port.write_all(before, waiting);
-                    port.write(offload, frame);
-                }
+            let mut results = Results {
+                port: &mut self.port,
+                teller: &mut self.teller,
+                now_ms,
+                before,
+                waiting,
             };
             self.translator
-                .translate(&mut self.worker, now_ms, offload, &mut packet, &mut write);
+                .translate(&mut self.worker, now_ms, offload, &mut packet, &mut results);
             end = (end + HEADROOM + length).next_multiple_of(64);
             moved = Moved::Small;
             if offload.is_gso() {
@@ -157,6 +157,38 @@ impl Queue {
             return Err(io::Error::other("it was deleted"));
         }
         Ok(true)
+    }
+}
+
+/// Where the results of one packet go.
+struct Results<'a> {
+    port: &'a mut Port,
+    teller: &'a mut Teller,
+    now_ms: u64,
+    /// What lies in front of the packet in the buffer: the packets that wait.
+    before: &'a mut [u8],
+    waiting: &'a mut Vec<Waiting>,
+}
+
+impl Output for Results<'_> {
+    #[inline]
+    fn packet(&mut self, _: Kind, offload: &Offload, frame: Frame<'_>) {
+        match frame.in_place() {
+            Some(range) => {
+                let end = self.before.len();
+                self.waiting
+                    .push(Waiting::new(end + range.start..end + range.end, *offload));
+            }
+            None => {
+                // In its turn: behind what came before it.
+                self.port.write_all(self.before, self.waiting);
+                self.port.write(offload, frame);
+            }
+        }
+    }
+
+    fn dropped(&mut self, event: DropEvent<'_>) {
+        self.teller.tell(self.now_ms, &event);
     }
 }
 
