@@ -253,3 +253,36 @@ impl fmt::Display for PlanDocument {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_common_head_ends_where_steps_or_their_undos_differ() {
+        let remove = |path: &str| Op::RemoveFile { path: path.to_owned() };
+        let step = |path: &str, undo: Undo| Step {
+            stage: StageName::Device,
+            why: "a test".into(),
+            apply: remove(path),
+            undo,
+        };
+        let plan = |steps| Plan {
+            instance: "clat".into(),
+            facts: Facts::default(),
+            steps,
+        };
+        let nothing = || Undo::nothing("a test");
+        let ours = plan(vec![step("a", nothing()), step("b", nothing()), step("c", nothing())]);
+        assert_eq!(ours.common_head(&ours.steps), 3);
+        assert_eq!(ours.common_head(&ours.steps[..1]), 1);
+        assert_eq!(ours.common_head(&[step("a", nothing()), step("x", nothing())]), 1);
+        // The same change, to be taken back in another way.
+        let other = [step("a", nothing()), step("b", Undo::Op(remove("b")))];
+        assert_eq!(ours.common_head(&other), 1);
+        // Why it is done does not matter.
+        let mut reworded = ours.clone();
+        reworded.steps[0].why = "another reason".into();
+        assert_eq!(ours.common_head(&reworded.steps), 3);
+    }
+}

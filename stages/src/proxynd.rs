@@ -173,3 +173,27 @@ impl Stage for ProxyNd {
         Ok(steps.collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_default_routes_of_advertisements_are_lost() {
+        let mut facts = Facts::default();
+        facts.sysctls.insert(key("up0", "accept_ra"), "0".into());
+        facts.sysctls.insert(key("up1", "accept_ra"), "2".into());
+        let lost = |destination: &str, device: &str, protocol| {
+            let mut route = Route::ours(destination.parse().unwrap(), device);
+            route.protocol = protocol;
+            would_be_lost(&route, &facts)
+        };
+        assert!(lost("::/0", "up0", FROM_ADVERTISEMENT));
+        // One that somebody set (`ip route add`: 3, `boot`; a DHCP client: 16).
+        assert!(!lost("::/0", "up0", 3));
+        assert!(!lost("::/0", "up0", 16));
+        assert!(!lost("2001:db8::/64", "up0", FROM_ADVERTISEMENT));
+        assert!(!lost("::/0", "up1", FROM_ADVERTISEMENT));
+        assert!(!lost("::/0", "unknown", FROM_ADVERTISEMENT));
+    }
+}

@@ -46,6 +46,7 @@ fn the_client_chooses_times_that_the_server_leaves_to_it() {
     assert_eq!(t(1000, 4000, 300, 0), (300, 800));
     assert_eq!(t(1000, 4000, 900, 0), (900, 900));
     assert_eq!(t(1000, 4000, 0, 400), (400, 400));
+    assert_eq!(t(1000, 4000, 0, 900), (500, 900));
     assert_eq!(t(0, 4000, 0, 0), (2000, 3200));
     assert_eq!(t(1, 1, 0, 0), (1, 1));
     assert_eq!(t(u32::MAX, u32::MAX, 0, 0), (u32::MAX, u32::MAX));

@@ -2,7 +2,8 @@
 
 use crate::flow::DropEvent;
 use crate::gso::Offload;
-use std::ops::Range;
+use alloc::{vec, vec::Vec};
+use core::ops::Range;
 
 /// Free bytes that must lie in front of a packet: what IPv4 to IPv6 adds at most (20, and 8 for a Fragment Header)
 /// plus room for a `virtio_net_hdr` in front of the result.

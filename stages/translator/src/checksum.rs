@@ -72,6 +72,7 @@ pub(crate) fn pseudo6(source: u128, destination: u128, length: usize, next: u8) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::vec::Vec;
 
     fn slow(bytes: &[u8]) -> u16 {
         let mut total = 0u32;

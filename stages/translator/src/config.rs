@@ -2,8 +2,9 @@
 
 use crate::eam::MapError;
 use crate::prefix::Pref64;
+use alloc::vec::Vec;
+use core::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::{Ipv4Net, Ipv6Net};
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The settings of a [`crate::Translator`]. `Config::default()` has no mappings yet and is refused as it is.
 #[derive(Clone, Debug)]
@@ -98,6 +99,7 @@ impl Config {
 
 /// Why a [`Config`] was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConfigError {
     /// There is neither a prefix nor an explicit mapping.
     #[error("neither a translation prefix nor an explicit mapping is given: no address can be translated")]

@@ -1,7 +1,7 @@
 //! Counters by direction, protocol and drop reason, written by one thread and readable by all, without locks.
 
-use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Which way a packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,6 +57,7 @@ macro_rules! drop_reasons {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $text:literal;)*) => {
         /// Why a packet was dropped.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
         pub enum DropReason { $($(#[$doc])* #[doc = $text] $variant,)* }
 
         impl DropReason {
@@ -135,7 +136,7 @@ impl Default for Counters {
         Self {
             translated: Default::default(),
             bytes: Default::default(),
-            dropped: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
+            dropped: core::array::from_fn(|_| core::array::from_fn(|_| AtomicU64::new(0))),
             answers: Default::default(),
             suppressed: Default::default(),
             fragments: Default::default(),
@@ -196,12 +197,12 @@ impl Counters {
     pub fn snapshot(&self) -> CountersSnapshot {
         let read = |counter: &AtomicU64| counter.load(Relaxed);
         CountersSnapshot {
-            translated: std::array::from_fn(|d| std::array::from_fn(|p| read(&self.translated[d][p]))),
-            bytes: std::array::from_fn(|d| read(&self.bytes[d])),
-            dropped: std::array::from_fn(|d| std::array::from_fn(|r| read(&self.dropped[d][r]))),
-            answers: std::array::from_fn(|d| read(&self.answers[d])),
-            suppressed: std::array::from_fn(|d| read(&self.suppressed[d])),
-            fragments: std::array::from_fn(|d| read(&self.fragments[d])),
+            translated: core::array::from_fn(|d| core::array::from_fn(|p| read(&self.translated[d][p]))),
+            bytes: core::array::from_fn(|d| read(&self.bytes[d])),
+            dropped: core::array::from_fn(|d| core::array::from_fn(|r| read(&self.dropped[d][r]))),
+            answers: core::array::from_fn(|d| read(&self.answers[d])),
+            suppressed: core::array::from_fn(|d| read(&self.suppressed[d])),
+            fragments: core::array::from_fn(|d| read(&self.fragments[d])),
             hairpinned: read(&self.hairpinned),
             errors: std::array::from_fn(|d| read(&self.errors[d])),
         }
@@ -257,7 +258,7 @@ impl CountersSnapshot {
     }
 }
 
-impl std::ops::AddAssign for CountersSnapshot {
+impl core::ops::AddAssign for CountersSnapshot {
     fn add_assign(&mut self, other: Self) {
         fn all<const N: usize>(to: &mut [u64; N], from: &[u64; N]) {
             for (to, from) in to.iter_mut().zip(from) {

@@ -1,7 +1,8 @@
 //! The Explicit Address Mapping Table (RFC 7757 section 3).
 
+use alloc::{format, string::String, vec::Vec};
+use core::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::{Ipv4Net, Ipv6Net};
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The table of explicit mappings between IPv4 and IPv6 prefixes, searched by longest match in either direction.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +16,7 @@ pub struct EamTable {
 
 /// Why a mapping was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum MapError {
     /// The IPv4 prefix has more suffix bits than the IPv6 prefix (RFC 7757 section 3.2).
     #[error("map {0} {1}: the IPv4 prefix leaves {left4} suffix bits but the IPv6 prefix only {left6} (RFC 7757 section 3.2)",

@@ -2,8 +2,8 @@
 
 use crate::chain::Chain;
 use crate::wire::{self, V4Header, V6Header, proto};
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The addresses of a packet, its transport protocol, and what tells its conversation there.
 ///

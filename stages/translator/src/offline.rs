@@ -7,6 +7,7 @@ use crate::flow::Flow;
 use crate::gso::Offload;
 use crate::pcap::{self, PcapError, Reader, Record};
 use crate::translator::{Translator, Verdict};
+use alloc::{format, string::String, vec::Vec};
 
 /// What happened to the packets of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

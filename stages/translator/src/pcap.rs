@@ -4,8 +4,11 @@
 //! old values 12 and 14, and LINKTYPE_IPV4/IPV6 (228, 229) are accepted. Files are written little endian, with
 //! LINKTYPE_RAW.
 
+use alloc::vec::Vec;
+
 /// Why a file could not be read; positions are octets from its start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PcapError {
     /// Shorter than a file header.
     #[error("not a pcap file: only {0} bytes long")]

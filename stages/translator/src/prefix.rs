@@ -1,8 +1,9 @@
 //! IPv4-embedded IPv6 addresses (RFC 6052): a prefix of one of the six lengths, embedding and extraction.
 
-use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
-use std::str::FromStr;
+use alloc::{borrow::ToOwned, string::String};
+use core::fmt;
+use core::net::{Ipv4Addr, Ipv6Addr};
+use core::str::FromStr;
 
 /// A NAT64/SIIT translation prefix (RFC 6052 section 2.2): 32, 40, 48, 56, 64 or 96 bits long.
 ///
@@ -16,6 +17,7 @@ pub struct Pref64 {
 
 /// Why a [`Pref64`] could not be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Pref64Error {
     /// The text is not `ADDRESS/LENGTH`.
     #[error("`{0}` is not an IPv6 prefix (expected ADDRESS/LENGTH)")]

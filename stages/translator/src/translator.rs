@@ -15,8 +15,9 @@ use crate::outcome::{Done, Dropped, Pass, Place};
 use crate::plain::{self, Plain};
 use crate::wire::V4Header;
 use crate::{own, transport, v4to6, v6to4};
-use std::net::Ipv6Addr;
-use std::sync::Arc;
+use alloc::sync::Arc;
+use alloc::{string::String, vec::Vec};
+use core::net::Ipv6Addr;
 
 /// A configured translator: immutable, to be shared by all threads.
 #[derive(Debug)]
@@ -207,7 +208,7 @@ impl Translator {
                 let bytes = worker.scratch.bytes(length);
                 let header = V4Header::read(bytes).ok_or(DropReason::Truncated)?;
                 let result = v4to6::error(self, Pass::Hairpin, &header, bytes, worker.scratch2.room());
-                std::mem::swap(&mut worker.scratch, &mut worker.scratch2);
+                core::mem::swap(&mut worker.scratch, &mut worker.scratch2);
                 result
             }
         };

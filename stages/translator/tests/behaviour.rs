@@ -5,8 +5,8 @@
 mod support;
 
 use clatd_translator::{
-    Config, ConfigError, Direction, DropEvent, DropReason, Flow, Frame, HEADROOM, IcmpErrors, Kind, Offload, Output,
-    PacketBuf, Protocol, Translator, Verdict, offline, pcap,
+    Config, ConfigError, Direction, DropEvent, DropReason, EamTable, Flow, Frame, HEADROOM, IcmpErrors, Kind, Offload,
+    Output, PacketBuf, Protocol, Translator, Verdict, offline, pcap,
 };
 use support::{build, run, run_with, vector};
 
@@ -388,4 +388,91 @@ fn a_clat_never_sends_as_anybody_else() {
             assert_eq!(got.len(), usize::from(source == "192.0.0.1"), "{source}");
         }
     }
+}
+
+#[test]
+fn names_and_sums_of_counters() {
+    assert_eq!(Protocol::ALL.map(Protocol::name), ["tcp", "udp", "icmp", "other"]);
+    assert_eq!(Direction::ALL.map(Direction::name), ["4to6", "6to4"]);
+    let translator = Translator::new(vector::config("eam")).unwrap();
+    let mut worker = translator.worker(0);
+    let packet = build::packet("ip6 2001:db8:aaaa:: > 64:ff9b::192.0.2.2 | udp 1 > 2 | data 5");
+    run_with(&translator, &mut worker, Offload::NONE, &packet);
+    let mut sum = worker.counters().snapshot();
+    assert_eq!(sum.hairpinned, 1);
+    sum += worker.counters().snapshot();
+    assert_eq!((sum.hairpinned, sum.packets(Direction::V6ToV4)), (2, 2));
+}
+
+#[test]
+fn a_device_header_is_read_as_it_is_written() {
+    let offload = Offload {
+        flags: 1,
+        gso_type: 4,
+        hdr_len: 0x0203,
+        gso_size: 0x0405,
+        csum_start: 0x0607,
+        csum_offset: 0x0809,
+    };
+    assert_eq!(Offload::decode(&offload.encode()), offload);
+    let two = |at: usize| u16::from_ne_bytes([offload.encode()[at], offload.encode()[at + 1]]);
+    assert_eq!([two(2), two(4), two(6), two(8)], [0x0203, 0x0405, 0x0607, 0x0809]);
+}
+
+#[test]
+fn an_offline_run_answers_nothing_where_errors_are_off() {
+    let mut input = Vec::new();
+    pcap::write_header(&mut input, false);
+    let data = build::packet(EXPIRED);
+    let record = pcap::Record {
+        seconds: 1,
+        fraction: 2,
+        data: &data,
+    };
+    pcap::write_record(&mut input, &record);
+    let config = Config {
+        icmp_errors: IcmpErrors::Off,
+        ..clat()
+    };
+    let summary = offline::run(&Translator::new(config).unwrap(), &input, &mut Vec::new(), &mut |_| ()).unwrap();
+    assert_eq!((summary.dropped, summary.answered, summary.written), (1, 0, 0));
+}
+
+#[test]
+fn icmp_errors_take_identifications_too() {
+    let translator = Translator::new(clat()).unwrap();
+    let mut worker = translator.worker(0);
+    let packet = build::packet(
+        "ip6 64:ff9b::c633:6407 > 2001:db8::464 | icmp6 type=1 code=4 | [ ip6 2001:db8::464 > 64:ff9b::c633:6407 | udp 1 > 2 ]",
+    );
+    let mut id = || {
+        let (_, got) = run_with(&translator, &mut worker, Offload::NONE, &packet);
+        identification(&got[0].bytes)
+    };
+    let first = id();
+    assert_eq!([id(), id()], [first + 1, first + 2]);
+}
+
+#[test]
+fn the_translators_own_address_is_found_by_the_mappings_first() {
+    let own = |text| {
+        Translator::new(vector::config(text))
+            .unwrap()
+            .own_v6()
+            .unwrap()
+            .to_string()
+    };
+    assert_eq!(own("clat"), "64:ff9b::c000:2");
+    assert_eq!(own("clat map=192.0.0.2/32,2001:db8::99/128"), "2001:db8::99");
+    assert_eq!(own("clat own6=2001:db8::77"), "2001:db8::77");
+}
+
+#[test]
+fn a_single_mapping_may_be_wider_in_ipv6() {
+    let map = ("192.0.2.1/32".parse().unwrap(), "2001:db8::/64".parse().unwrap());
+    let table = EamTable::new(&[map]).unwrap();
+    let v4 = "192.0.2.1".parse().unwrap();
+    assert_eq!(table.to_v6(v4), Some("2001:db8::".parse().unwrap()));
+    assert_eq!(table.to_v4("2001:db8::5".parse().unwrap()), Some(v4));
+    assert_eq!(table.to_v4("2001:db8:0:1::".parse().unwrap()), None);
 }
