@@ -10,6 +10,9 @@ mod support;
 mod cleanup;
 #[path = "kernel/devices.rs"]
 mod devices;
+#[cfg(feature = "ebpf")]
+#[path = "kernel/fast_path.rs"]
+mod fast_path;
 #[path = "kernel/firewalls.rs"]
 mod firewalls;
 #[path = "kernel/journals.rs"]

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use netlink_packet_core::Emitable;
 
 mod address;
+#[cfg(feature = "ebpf")]
+mod filter;
 mod link;
 mod neighbour;
 mod nftables;
@@ -17,6 +19,8 @@ mod rule;
 mod socket;
 pub(crate) mod wire;
 
+#[cfg(feature = "ebpf")]
+pub(crate) use filter::{Filter, Hook};
 pub(crate) use neighbour::{ProxyNeighbour, Reachability, reachability};
 pub(crate) use nftables::table_exists;
 pub(crate) use route::{gateways, raw_of, same};
