@@ -170,7 +170,7 @@ pub fn read(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
-/// Reads a file of somebody else's: never waits for a writer, and takes regular files only. Links are followed.
+/// Reads a file of somebody else's: never waits for a writer, and takes regular files and /dev/null only. Links are followed.
 pub fn read_foreign(path: &Path) -> io::Result<String> {
     text(open_foreign(path)?, path)
 }
@@ -186,13 +186,19 @@ fn open_foreign(path: &Path) -> io::Result<File> {
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(path)?;
     let found = file.metadata()?;
-    if !found.is_file() {
+    // `-c /dev/null` is how people ask for no file at all.
+    if !found.is_file() && !is_null(&found) {
         return Err(io::Error::other(format!(
             "it is {}, expected a regular file",
             kind(&found)
         )));
     }
     Ok(file)
+}
+
+/// Whether it is the device /dev/null: always at hand, and always empty.
+fn is_null(found: &Metadata) -> bool {
+    found.file_type().is_char_device() && found.rdev() == libc::makedev(1, 3)
 }
 
 fn text(file: File, path: &Path) -> io::Result<String> {

@@ -12,6 +12,9 @@ mod cleanup;
 mod devices;
 #[path = "kernel/every_op.rs"]
 mod every_op;
+#[cfg(feature = "ebpf")]
+#[path = "kernel/fast_path.rs"]
+mod fast_path;
 #[path = "kernel/firewalls.rs"]
 mod firewalls;
 #[path = "kernel/journals.rs"]

@@ -43,6 +43,8 @@ mod control;
 mod ends;
 #[path = "multi/events.rs"]
 mod events;
+#[path = "multi/fast_path.rs"]
+mod fast_path;
 #[path = "multi/health.rs"]
 mod health;
 #[path = "multi/meddlers.rs"]

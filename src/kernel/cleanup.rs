@@ -14,6 +14,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::failure::Failure;
+#[cfg(feature = "ebpf")]
+use super::fastpath;
 use super::local_rule;
 use super::lock::LockError;
 use super::netlink::{Netlink, raw_of};
@@ -154,6 +156,7 @@ impl Cleanup {
             ("proxy neighbour entries", self.neighbours().await),
             ("nft rules and tables", self.nft(&settings.cmd_nft).await),
             ("ip6tables rules", self.ip6tables(&settings.cmd_ip6tables).await),
+            ("programs of the fast path", self.fast_path().await),
             ("network devices", self.devices().await),
         ];
         for (what, result) in steps {
@@ -240,6 +243,26 @@ impl Cleanup {
                 format!("stop answering neighbour solicitations for {}", entry.address),
                 result,
             );
+        }
+        Ok(())
+    }
+
+    #[cfg(not(feature = "ebpf"))]
+    #[allow(clippy::unused_async, reason = "the other one waits")]
+    async fn fast_path(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    #[cfg(feature = "ebpf")]
+    async fn fast_path(&mut self) -> Result<(), Failure> {
+        for (link, filter) in fastpath::left_behind(&self.netlink).await? {
+            let result = match self.dry_run {
+                true => Ok(()),
+                false => fastpath::take_away(&self.netlink, &link, &filter)
+                    .await
+                    .map_err(Failure::from),
+            };
+            self.note(format!("take the program {} off {}", filter.name, link.name), result);
         }
         Ok(())
     }

@@ -2,10 +2,11 @@
 
 use std::net::Ipv6Addr;
 
-use clatd_stages::fast_path::{FastPathSpec, Offer};
+use clatd_stages::fast_path::{Attachment, FastPathSpec, Offer};
+use clatd_stages::journal::Outcome;
 use clatd_stages::net::Link;
 
-use super::failure::{Done, Failure};
+use super::failure::{Done, Failure, NOTHING};
 use super::netlink::Netlink;
 
 const ABSENT: &str = "this clatd was built without it";
@@ -39,13 +40,18 @@ impl FastPath {
         Err(Failure::new(ABSENT))
     }
 
-    pub(super) fn detach(&self, _: &str) {}
+    /// What a clatd with it left behind, it takes away itself.
+    #[allow(clippy::unused_async, reason = "the other one waits")]
+    pub(super) async fn detach(&self, _: &Netlink, _: &str, _: &str, _: Attachment, _: Option<&Outcome>) -> Done {
+        Ok(NOTHING)
+    }
 
     pub(super) fn set_next_hop(&self, _: &str, _: Option<Ipv6Addr>) -> Done {
         Err(Failure::new(ABSENT))
     }
 
-    pub(crate) fn stands(&self, _: &FastPathSpec, _: u32, _: u32) -> Result<bool, std::io::Error> {
+    #[allow(clippy::unused_async, reason = "the other one waits")]
+    pub(crate) async fn stands(&self, _: &Netlink, _: &FastPathSpec, _: u32, _: u32) -> Result<bool, std::io::Error> {
         Ok(false)
     }
 

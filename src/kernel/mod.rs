@@ -210,10 +210,14 @@ impl Kernel {
                     .take_fast_path(&self.holds.fast_path, fast_path.device());
                 done
             }
-            Op::DetachFastPath { device, .. } => {
+            Op::DetachFastPath {
+                device,
+                uplink,
+                attachment,
+            } => {
                 self.statistics.leave_fast_path();
-                self.holds.fast_path.detach(device);
-                Ok(NOTHING)
+                let fast_path = self.holds.fast_path.clone();
+                fast_path.detach(netlink, device, uplink, *attachment, outcome).await
             }
             Op::SetNextHop { device, gateway, .. } => self.holds.fast_path.set_next_hop(device, *gateway),
         }

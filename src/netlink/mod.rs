@@ -23,6 +23,8 @@ use netlink_packet_core::Emitable;
 mod address;
 mod change;
 mod events;
+#[cfg(feature = "ebpf")]
+mod filter;
 mod hub;
 mod link;
 mod mirror;
@@ -36,6 +38,8 @@ mod socket;
 pub(crate) mod wire;
 
 pub(crate) use change::{Change, LinkChange};
+#[cfg(feature = "ebpf")]
+pub(crate) use filter::{Filter, Hook};
 use hub::Hub;
 pub(crate) use neighbour::{ProxyNeighbour, Reachability};
 pub(crate) use nftables::{NftChange, NftEvent, nft_events, table_exists};

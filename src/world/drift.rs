@@ -73,7 +73,8 @@ async fn stands(world: &SystemWorld, op: &Op, seen: &mut Seen) -> Result<bool, W
             let uplink = link(world, &fast_path.uplink, seen).await?;
             match (clat, uplink) {
                 (Some(clat), Some(uplink)) => {
-                    let stands = world.holds.fast_path.stands(fast_path, clat.index, uplink.index);
+                    let (netlink, programs) = (&world.netlink, &world.holds.fast_path);
+                    let stands = programs.stands(netlink, fast_path, clat.index, uplink.index).await;
                     stands.map_err(|error| WorldError::new(doing("the fast path"), error))?
                 }
                 (None, _) | (_, None) => true,

@@ -21,7 +21,7 @@ pub struct Bed {
 }
 
 impl Bed {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let netlink = Netlink::open().unwrap();
         let holds = Holds::default();
         let (sender, exits) = unbounded_channel();

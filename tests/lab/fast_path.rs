@@ -8,6 +8,23 @@ use crate::traffic;
 
 const FAST: &str = "translator=ebpf";
 
+/// Takes the programs of a daemon off the devices of this name, as somebody with the rights of root can.
+const DETACH: &str = r#"
+import ctypes, glob, os, re, sys
+libc, attribute = ctypes.CDLL(None, use_errno=True), ctypes.create_string_buffer(16)
+def bpf(command, number):
+    attribute[:4] = number.to_bytes(4, sys.byteorder)
+    result = libc.syscall(321, command, attribute, 16)
+    if result < 0: raise OSError(ctypes.get_errno(), "bpf")
+    return result
+for info in glob.glob(f"/proc/{sys.argv[1]}/fdinfo/*"):
+    found = dict(re.findall(r"(\w+):\s*(\S+)", open(info).read()))
+    if found.get("link_type") == "tcx" and found.get("ifindex") == sys.argv[2]:
+        descriptor = bpf(30, int(found["link_id"]))  # BPF_LINK_GET_FD_BY_ID
+        bpf(34, descriptor)  # BPF_LINK_DETACH
+        print("detached", found["link_id"])
+"#;
+
 /// What the fast path counted for the one instance.
 fn counted(lab: &Lab, pointer: &str) -> u64 {
     let status = clatd(lab, &["status", "--json"]).ok("status");
@@ -118,4 +135,82 @@ fn a_neighbour_that_asks_is_answered_at_once() {
             );
         }
     });
+}
+
+/// Nobody tells when a program is taken off; it is looked after every ten seconds.
+#[test]
+fn programs_that_somebody_takes_off_are_put_back() {
+    let lab = Lab::raise(&Uplink::new());
+    let detach = lab.file("detach.py");
+    std::fs::write(&detach, DETACH).unwrap();
+    around(&lab, &[FAST, "when-idle=wait"], |daemon| {
+        traffic::ping(&lab);
+        for device in ["up0", "clat"] {
+            let done = lab.host(&format!(
+                "python3 {} {} $(cat /sys/class/net/{device}/ifindex)",
+                detach.display(),
+                daemon.pid()
+            ));
+            assert!(done.contains("detached"), "{done}");
+            daemon.wait_for("the program to be back", || {
+                lab.run("host", &format!("ping -n -c 1 -W 1 {SERVER}")).code == Some(0)
+            });
+            assert!(daemon.output().contains("somebody undid it"), "{}", daemon.output());
+        }
+        traffic::works(&lab);
+    });
+}
+
+/// Another router takes over: one write to a map, and nothing else is done anew.
+#[test]
+fn the_next_hop_follows_the_gateway() {
+    let lab = Lab::raise(&Uplink::new());
+    // The second router goes on advertising itself, so the host is not compared.
+    let mut daemon = Daemon::up(&lab, &[FAST, "when-idle=wait"]);
+    traffic::ping(&lab);
+    let index = lab.host("cat /sys/class/net/clat/ifindex");
+    // The router's other address, of which nobody knew.
+    lab.run("isp0", "ip -6 address add fe80::77/64 dev cust nodad")
+        .ok("another address");
+    lab.host("ip -6 route add default via fe80::77 dev up0 metric 1");
+    let gateway = || {
+        let status = clatd(&lab, &["status", "--json"]).ok("status");
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        status["instances"][0]["facts"]["plat_gateway"]["value"].clone()
+    };
+    assert!(
+        poll(std::time::Duration::from_secs(20), || gateway() == "fe80::77"),
+        "{}\n{}\n{}",
+        gateway(),
+        lab.host("ip -6 route; ip -6 neigh"),
+        daemon.output()
+    );
+    traffic::works(&lab);
+    assert_eq!(lab.host("cat /sys/class/net/clat/ifindex"), index, "the device stayed");
+    daemon.stop(nix::sys::signal::Signal::SIGTERM);
+}
+
+#[test]
+fn the_uplink_may_be_a_bridge() {
+    let lab = Lab::raise(&Uplink::new());
+    lab.host(
+        "ip link add br0 address $(cat /sys/class/net/up0/address) type bridge && ip link set up0 master br0 &&
+         ip -6 address flush dev up0 && ip link set br0 up",
+    );
+    let on_line = || {
+        let routes = lab.host("ip -6 route show default dev br0; ip -6 address show dev br0 scope global");
+        routes.contains("via") && routes.contains("inet6") && !routes.contains("tentative")
+    };
+    lab.advertise();
+    assert!(
+        poll(std::time::Duration::from_secs(20), on_line),
+        "{}",
+        lab.host("ip -6 address; ip -6 route")
+    );
+    lab.host("ip -6 route del default dev up0 || true");
+    // The timers of the bridge, which run on, are no part of what clatd must leave as it was.
+    let mut daemon = Daemon::up(&lab, &[FAST, "plat-dev=br0"]);
+    traffic::works(&lab);
+    assert!(counted(&lab, "/6to4/packets/tcp") > 0);
+    daemon.stop(nix::sys::signal::Signal::SIGTERM);
 }

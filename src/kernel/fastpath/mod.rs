@@ -1,25 +1,27 @@
 //! The fast path: loads the programs of `stages/translator/bpf`, attaches them, and tells them of instances.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aya::programs::tc::{SchedClassifier, SchedClassifierLink};
-use aya::programs::{LinkOrder, ProgramError, TcAttachType};
 use clatd_stages::fast_path::{Attachment, FastPathSpec, LinkHeader, Offer, Way};
+use clatd_stages::journal::Outcome;
 use clatd_stages::net::Link;
+use serde_json::json;
 
+mod attached;
 mod counted;
 mod layout;
 mod programs;
+mod state;
 
+pub use attached::AttachedError;
 pub use counted::Counted;
+pub use layout::NextHop;
 pub use programs::{Devices, LoadError, Program, Programs};
 
 use super::failure::{Done, Failure, NOTHING};
-use super::netlink::Netlink;
-use crate::report::chain;
-pub use layout::NextHop;
+use super::netlink::{Filter, Hook, Netlink, NetlinkError};
+use state::State;
 
 /// `ARPHRD_*` of devices that the programs know.
 const ETHERNET: u16 = 1;
@@ -29,29 +31,6 @@ const WITHOUT_HEADER: [u16; 3] = [519, 0xfffe, 512];
 /// The fast path of all instances of the daemon: clones share it.
 #[derive(Clone, Default)]
 pub struct FastPath(Arc<Mutex<State>>);
-
-#[derive(Default)]
-struct State {
-    programs: Option<Result<Box<Programs>, String>>,
-    /// By CLAT device.
-    instances: BTreeMap<String, Instance>,
-    /// By index.
-    uplinks: BTreeMap<u32, Uplink>,
-    /// Why the programs could not be attached to a device; by its index, as another one may have its name later.
-    refusals: BTreeMap<u32, String>,
-}
-
-struct Instance {
-    devices: Devices,
-    spec: FastPathSpec,
-    next_hop: Option<NextHop>,
-    _links: [SchedClassifierLink; 2],
-}
-
-struct Uplink {
-    _link: SchedClassifierLink,
-    users: BTreeSet<String>,
-}
 
 impl std::fmt::Debug for FastPath {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -78,7 +57,7 @@ impl FastPath {
         match state.programs() {
             Err(why) => Offer::Refused(why),
             Ok(_) => Offer::Loads(Way {
-                attachment: attachment(&uplink.name),
+                attachment: attached::how(&uplink.name),
                 header,
             }),
         }
@@ -96,60 +75,97 @@ impl FastPath {
             uplink: index(&spec.uplink).await?,
             clat_header: LinkHeader::None,
         };
-        let mut state = self.lock();
-        let next_hop = state.detach(spec.device());
-        let attached = state.attach(devices, spec, next_hop);
+        let attached = self.attach_to(netlink, devices, spec).await;
         if let Err(failure) = &attached {
-            let why = format!(
-                "the fast path could not be attached to {}: {}",
-                spec.uplink,
-                failure.told()
-            );
-            state.refusals.insert(devices.uplink, why);
+            let why = failure.told();
+            let why = format!("the fast path could not be attached to {}: {why}", spec.uplink);
+            self.lock().refusals.insert(devices.uplink, why);
         }
-        attached.map(|()| NOTHING)
+        attached
     }
 
-    /// Takes them off; nothing there is no error: links go with the daemon that had them.
-    pub(super) fn detach(&self, device: &str) {
-        self.lock().detach(device);
+    async fn attach_to(&self, netlink: &Netlink, devices: Devices, spec: &FastPathSpec) -> Done {
+        let next_hop = self.lock().detach(spec.device());
+        if spec.way.attachment == Attachment::Tcx {
+            self.lock().attach(devices, spec, next_hop)?;
+            return Ok(NOTHING);
+        }
+        netlink.add_clsact(devices.clat).await?;
+        let made = netlink.add_clsact(devices.uplink).await?;
+        let attached = self.lock().attach(devices, spec, next_hop);
+        if attached.is_err() && made {
+            netlink.delete_clsact_if_empty(devices.uplink).await?;
+        }
+        attached?;
+        let mut state = self.lock();
+        let program = state.programs().map_err(Failure::new)?.id(Program::In)?;
+        // Whoever is the last on this uplink has to know.
+        let made_clsact = state.made_clsact(devices.uplink, made);
+        // By which a later process knows the filter, if this one is killed.
+        Ok(json!({ "made_clsact": made_clsact, "program": program }))
+    }
+
+    /// Takes them off; nothing there is no error: links go with the daemon that had them. Filters of clsact stay, and
+    /// `outcome` tells which.
+    pub(super) async fn detach(
+        &self,
+        netlink: &Netlink,
+        device: &str,
+        uplink: &str,
+        attachment: Attachment,
+        outcome: Option<&Outcome>,
+    ) -> Done {
+        let Some(uplink) = netlink.link(uplink).await? else {
+            self.lock().detach(device);
+            return Ok(NOTHING);
+        };
+        let is_in_use = {
+            let mut state = self.lock();
+            state.detach(device);
+            state.is_in_use(uplink.index)
+        };
+        if attachment == Attachment::Tcx || is_in_use {
+            return Ok(NOTHING);
+        }
+        let program = outcome.and_then(|outcome| outcome["program"].as_u64());
+        for filter in netlink.filters(uplink.index, Hook::Ingress).await? {
+            // A daemon that was killed while it attached told no number.
+            let is_ours = program.is_none_or(|program| program == u64::from(filter.program));
+            if is_ours && filter.name == Program::In.name() {
+                netlink.delete_filter(uplink.index, Hook::Ingress, &filter).await?;
+            }
+        }
+        if outcome.is_some_and(|outcome| outcome["made_clsact"] == true) {
+            netlink.delete_clsact_if_empty(uplink.index).await?;
+        }
+        Ok(NOTHING)
     }
 
     /// Says where the packets of an instance go.
     pub(super) fn set_next_hop(&self, device: &str, gateway: Option<Ipv6Addr>) -> Done {
-        let mut state = self.lock();
-        let State {
-            programs, instances, ..
-        } = &mut *state;
-        let (Some(Ok(programs)), Some(instance)) = (programs, instances.get_mut(device)) else {
-            return Err(Failure::new(format!("there is no fast path for {device}")));
-        };
-        let next_hop = Some(NextHop(gateway));
-        programs.set(instance.devices, &instance.spec, next_hop)?;
-        instance.next_hop = next_hop;
+        self.lock().set_next_hop(device, NextHop(gateway))?;
         Ok(NOTHING)
     }
 
     /// Whether the programs of an instance are still attached where they were, to the devices of now.
-    pub(crate) fn stands(&self, spec: &FastPathSpec, clat: u32, uplink: u32) -> Result<bool, ProgramError> {
-        let mut state = self.lock();
-        let State {
-            programs, instances, ..
-        } = &mut *state;
-        let (Some(Ok(programs)), Some(instance)) = (programs, instances.get(spec.device())) else {
+    pub(crate) async fn stands(
+        &self,
+        netlink: &Netlink,
+        spec: &FastPathSpec,
+        clat: u32,
+        uplink: u32,
+    ) -> Result<bool, AttachedError> {
+        let Some(numbers) = self.lock().numbers(spec.device(), clat, uplink)? else {
             return Ok(false);
         };
-        if (instance.devices.clat, instance.devices.uplink) != (clat, uplink) {
-            return Ok(false);
-        }
-        for (program, device) in [
-            (Program::Out, spec.device()),
-            (Program::Back, spec.device()),
-            (Program::In, spec.uplink.as_str()),
-        ] {
-            let id = programs.id(program)?;
-            let (_, attached) = SchedClassifier::query_tcx(device, hook(program))?;
-            if !attached.iter().any(|found| found.id() == id) {
+        for (program, number) in Program::ALL.into_iter().zip(numbers) {
+            let device = match program {
+                Program::Out | Program::Back => (spec.device(), clat),
+                Program::In => (spec.uplink.as_str(), uplink),
+            };
+            let found = attached::to(netlink, device, program, spec.way.attachment).await?;
+            if !found.contains(&number) {
+                self.lock().lost(program, uplink);
                 return Ok(false);
             }
         }
@@ -158,12 +174,7 @@ impl FastPath {
 
     /// What the programs counted for an instance.
     pub(super) fn counted(&self, device: &str) -> Option<Counted> {
-        let state = self.lock();
-        let clat = state.instances.get(device)?.devices.clat;
-        match &state.programs {
-            Some(Ok(programs)) => programs.counted(clat),
-            Some(Err(_)) | None => None,
-        }
+        self.lock().counted(device)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -171,130 +182,20 @@ impl FastPath {
     }
 }
 
-impl State {
-    /// The programs, loaded at the first call.
-    fn programs(&mut self) -> Result<&mut Programs, String> {
-        let load = || Programs::load().map(Box::new).map_err(|error| refusal(&error));
-        match self.programs.get_or_insert_with(load) {
-            Ok(programs) => Ok(programs),
-            Err(why) => Err(why.clone()),
-        }
-    }
-
-    fn attach(&mut self, devices: Devices, spec: &FastPathSpec, next_hop: Option<NextHop>) -> Result<(), Failure> {
-        let programs = self.programs().map_err(Failure::new)?;
-        programs.enter(devices, spec, next_hop)?;
-        let attached = self.attach_entered(devices, spec, next_hop);
-        if attached.is_err() {
-            self.detach_uplink(devices.uplink, spec.device());
-            if let Ok(programs) = self.programs() {
-                programs.forget(devices, spec);
-            }
-        }
-        attached
-    }
-
-    fn attach_entered(
-        &mut self,
-        devices: Devices,
-        spec: &FastPathSpec,
-        next_hop: Option<NextHop>,
-    ) -> Result<(), Failure> {
-        let programs = self.programs().map_err(Failure::new)?;
-        let links = [
-            link(programs, Program::Out, spec.device(), spec.way.attachment)?,
-            link(programs, Program::Back, spec.device(), spec.way.attachment)?,
-        ];
-        if !self.is_attached(devices.uplink, &spec.uplink)? {
-            let programs = self.programs().map_err(Failure::new)?;
-            let link = link(programs, Program::In, &spec.uplink, spec.way.attachment)?;
-            let before = self.uplinks.remove(&devices.uplink);
-            let users = before.map(|before| before.users).unwrap_or_default();
-            self.uplinks.insert(devices.uplink, Uplink { _link: link, users });
-        }
-        if let Some(uplink) = self.uplinks.get_mut(&devices.uplink) {
-            uplink.users.insert(spec.device().to_owned());
-        }
-        self.programs().map_err(Failure::new)?.take_in(devices, spec)?;
-        let instance = Instance {
-            devices,
-            spec: spec.clone(),
-            next_hop,
-            _links: links,
-        };
-        self.instances.insert(spec.device().to_owned(), instance);
-        Ok(())
-    }
-
-    /// Whether the program of an uplink is there already, for other instances.
-    fn is_attached(&mut self, index: u32, name: &str) -> Result<bool, Failure> {
-        if !self.uplinks.contains_key(&index) {
-            return Ok(false);
-        }
-        let id = self.programs().map_err(Failure::new)?.id(Program::In)?;
-        let (_, attached) = SchedClassifier::query_tcx(name, TcAttachType::Ingress)?;
-        Ok(attached.iter().any(|found| found.id() == id))
-    }
-
-    /// Returns the next hop that an instance had.
-    fn detach(&mut self, device: &str) -> Option<NextHop> {
-        let instance = self.instances.remove(device)?;
-        self.detach_uplink(instance.devices.uplink, device);
-        if let Ok(programs) = self.programs() {
-            programs.forget(instance.devices, &instance.spec);
-        }
-        instance.next_hop
-    }
-
-    /// The program of an uplink goes with its last user.
-    fn detach_uplink(&mut self, index: u32, user: &str) {
-        if let Some(uplink) = self.uplinks.get_mut(&index) {
-            uplink.users.remove(user);
-            if uplink.users.is_empty() {
-                self.uplinks.remove(&index);
+/// Filters of killed daemons, with the devices that they are on.
+pub(super) async fn left_behind(netlink: &Netlink) -> Result<Vec<(Link, Filter)>, NetlinkError> {
+    let mut left = Vec::new();
+    for link in netlink.links().await?.into_iter().filter(|link| !link.is_clat()) {
+        for filter in netlink.filters(link.index, Hook::Ingress).await? {
+            if filter.name == Program::In.name() {
+                left.push((link.clone(), filter));
             }
         }
     }
+    Ok(left)
 }
 
-fn hook(program: Program) -> TcAttachType {
-    match program {
-        Program::Out => TcAttachType::Egress,
-        Program::Back | Program::In => TcAttachType::Ingress,
-    }
-}
-
-/// Kernels before 6.6 do not know how to list what is attached by TCX.
-fn attachment(device: &str) -> Attachment {
-    match SchedClassifier::query_tcx(device, TcAttachType::Ingress) {
-        Ok(_) => Attachment::Tcx,
-        Err(_) => Attachment::Clsact,
-    }
-}
-
-fn link(
-    programs: &mut Programs,
-    program: Program,
-    device: &str,
-    attachment: Attachment,
-) -> Result<SchedClassifierLink, Failure> {
-    let options = match attachment {
-        // Behind those of others, who see all packets first.
-        Attachment::Tcx => aya::programs::tc::TcAttachOptions::TcxOrder(LinkOrder::default()),
-        Attachment::Clsact => return Err(Failure::new("this kernel has no TCX")),
-    };
-    let loaded = programs.program(program)?;
-    let id = loaded.attach_with_options(device, hook(program), options)?;
-    Ok(loaded.take_link(id)?)
-}
-
-/// In one line, for people.
-fn refusal(error: &LoadError) -> String {
-    let why = chain(error);
-    if let LoadError::Program { source, .. } = error
-        && source.kind() == std::io::ErrorKind::PermissionDenied
-    {
-        return format!("{why} (it takes CAP_BPF and CAP_NET_ADMIN)");
-    }
-    why
+/// Takes one of them away.
+pub(super) async fn take_away(netlink: &Netlink, link: &Link, filter: &Filter) -> Result<(), NetlinkError> {
+    netlink.delete_filter(link.index, Hook::Ingress, filter).await
 }

@@ -34,7 +34,8 @@ pub enum Program {
 }
 
 impl Program {
-    const ALL: [Self; 3] = [Self::Out, Self::Back, Self::In];
+    /// All of them.
+    pub(super) const ALL: [Self; 3] = [Self::Out, Self::Back, Self::In];
 
     /// Its name in the object, in the kernel, and on a filter.
     pub fn name(self) -> &'static str {

@@ -1,0 +1,134 @@
+//! Traffic control, as far as programs are attached by it: the queueing discipline clsact and its filters.
+
+use super::wire::{self, Attributes};
+use super::{Message, NLM_F_CREATE, NLM_F_EXCL, Netlink, NetlinkError};
+
+/// Length of `struct tcmsg`.
+const HEADER: usize = 20;
+const CLSACT: u32 = 0xffff_fff1;
+const CLSACT_HANDLE: u32 = 0xffff_0000;
+const TCA_KIND: u16 = 1;
+const TCA_OPTIONS: u16 = 2;
+const TCA_BPF_NAME: u16 = 7;
+const TCA_BPF_ID: u16 = 11;
+
+/// Where a filter looks at packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hook {
+    /// As they come in.
+    Ingress,
+    /// As they leave.
+    Egress,
+}
+
+impl Hook {
+    fn parent(self) -> u32 {
+        match self {
+            Self::Ingress => 0xffff_fff2,
+            Self::Egress => 0xffff_fff3,
+        }
+    }
+}
+
+/// A filter that runs a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Filter {
+    handle: u32,
+    /// Priority and protocol.
+    info: u32,
+    /// Its name, which whoever attached it chose.
+    pub(crate) name: String,
+    /// The kernel's number of the program.
+    pub(crate) program: u32,
+}
+
+impl Netlink {
+    /// Makes the queueing discipline clsact; false = it is there already.
+    pub(crate) async fn add_clsact(&self, index: u32) -> Result<bool, NetlinkError> {
+        let mut payload = header(index, CLSACT_HANDLE, CLSACT, 0);
+        wire::push(&mut payload, TCA_KIND, b"clsact\0");
+        match self
+            .request(libc::RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, payload)
+            .await
+        {
+            Ok(_) => Ok(true),
+            Err(error) if error.errno() == libc::EEXIST => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes it away, unless it has filters.
+    pub(crate) async fn delete_clsact_if_empty(&self, index: u32) -> Result<(), NetlinkError> {
+        for hook in [Hook::Ingress, Hook::Egress] {
+            if !self.filter_messages(index, hook).await?.is_empty() {
+                return Ok(());
+            }
+        }
+        let payload = header(index, CLSACT_HANDLE, CLSACT, 0);
+        match self.request(libc::RTM_DELQDISC, 0, payload).await {
+            Err(error) if matches!(error.errno(), libc::ENOENT | libc::ENODEV | libc::EINVAL) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// The filters that run a program.
+    pub(crate) async fn filters(&self, index: u32, hook: Hook) -> Result<Vec<Filter>, NetlinkError> {
+        Ok(self
+            .filter_messages(index, hook)
+            .await?
+            .iter()
+            .filter_map(parse)
+            .collect())
+    }
+
+    /// Takes a filter away; one that is gone is no error.
+    pub(crate) async fn delete_filter(&self, index: u32, hook: Hook, filter: &Filter) -> Result<(), NetlinkError> {
+        let payload = header(index, filter.handle, hook.parent(), filter.info);
+        match self.request(libc::RTM_DELTFILTER, 0, payload).await {
+            Err(error) if matches!(error.errno(), libc::ENOENT | libc::ENODEV) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    async fn filter_messages(&self, index: u32, hook: Hook) -> Result<Vec<Message>, NetlinkError> {
+        match self
+            .dump(libc::RTM_GETTFILTER, header(index, 0, hook.parent(), 0))
+            .await
+        {
+            // No clsact, or no device.
+            Err(error) if matches!(error.errno(), libc::EINVAL | libc::ENOENT | libc::ENODEV) => Ok(Vec::new()),
+            other => other,
+        }
+    }
+}
+
+/// `struct tcmsg`.
+fn header(index: u32, handle: u32, parent: u32, info: u32) -> Vec<u8> {
+    let mut payload = vec![0; 4];
+    for word in [index, handle, parent, info] {
+        payload.extend_from_slice(&word.to_ne_bytes());
+    }
+    payload
+}
+
+/// Each priority is told of once without a handle, and then each of its filters.
+fn parse(message: &Message) -> Option<Filter> {
+    if message.kind != libc::RTM_NEWTFILTER {
+        return None;
+    }
+    let mut filter = Filter {
+        handle: wire::u32_at(&message.payload, 8)?,
+        info: wire::u32_at(&message.payload, 16)?,
+        name: String::new(),
+        program: 0,
+    };
+    let mut attributes = Attributes(message.payload.get(HEADER..)?);
+    for option in attributes.find(|attribute| attribute.kind == TCA_OPTIONS)?.nested() {
+        match option.kind {
+            TCA_BPF_NAME => filter.name = option.text(),
+            TCA_BPF_ID => filter.program = option.u32()?,
+            _ => {}
+        }
+    }
+    (filter.program != 0).then_some(filter)
+}
