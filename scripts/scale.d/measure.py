@@ -62,8 +62,8 @@ class Daemon:
         return tuple((int(fields[at]) + int(fields[at + 1])) / TICKS for at in (11, 13))
 
     def precise_cpu(self):
-        """The daemon itself, in nanoseconds' precision."""
-        return sum(int((task / "schedstat").read_text().split()[0]) for task in self.tasks()) / 1e9
+        """The daemon itself, in nanoseconds' precision, with its threads that have ended: its CPU-time clock."""
+        return time.clock_gettime((~self.child.pid << 3) | 2)
 
     def tasks(self):
         return list((self.proc / "task").iterdir())

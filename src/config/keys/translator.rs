@@ -21,7 +21,7 @@ pub(super) const KEYS: &[Key] = &[
                With `ebpf` programs in the kernel translate what is plain (TCP, UDP and echoes without options, fragments or \
                extension headers), and the one in the daemon's process all that is not.\n\
                This is as fast as native IPv6, and it takes no forwarding, no IPv6 rules and routes, no proxy neighbour entry and \
-               no rule in a packet filter: what a CLAT sends and gets does not pass the IPv6 hooks of this host's packet filter. \
+               no rule in a packet filter: what a CLAT sends and gets does not pass the IPv6 hooks of this host's packet filter.\n\
                The IPv4 filter sees all of it on the CLAT's device.\n\
                With `auto` it is the best that works here, for now `userspace`.",
         ..OURS
