@@ -271,6 +271,7 @@ mod tests {
             instance: "clat".into(),
             facts: Facts::default(),
             steps,
+            not_needed: Vec::new(),
         };
         let nothing = || Undo::nothing("a test");
         let ours = plan(vec![step("a", nothing()), step("b", nothing()), step("c", nothing())]);

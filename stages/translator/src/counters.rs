@@ -204,7 +204,7 @@ impl Counters {
             suppressed: core::array::from_fn(|d| read(&self.suppressed[d])),
             fragments: core::array::from_fn(|d| read(&self.fragments[d])),
             hairpinned: read(&self.hairpinned),
-            errors: std::array::from_fn(|d| read(&self.errors[d])),
+            errors: core::array::from_fn(|d| read(&self.errors[d])),
         }
     }
 }
