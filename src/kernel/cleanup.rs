@@ -360,7 +360,7 @@ mod tests {
             ),
             ("delete TUN device clat (instance clat)", "delete TUN device clat"),
             (
-                "release the IPv6 rule of table local: back to priority 0 if nobody else holds it (instance clat)",
+                "make the IPv6 rule of table local the first one again (instance clat)",
                 LOCAL_RULE_BACK,
             ),
         ] {
