@@ -230,7 +230,7 @@ fn each_mistake_is_named() {
         ),
         (
             &["--json"],
-            "--json does not go with run (it goes with plan, discover, status, doctor)",
+            "--json does not go with run (it goes with plan, discover, status, doctor, events)",
         ),
         (
             &["check", "--dry-run"],
