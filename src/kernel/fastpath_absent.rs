@@ -12,7 +12,7 @@ use super::netlink::Netlink;
 const ABSENT: &str = "this clatd was built without it";
 
 /// There is none.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct FastPath;
 
 /// What nobody counts.
