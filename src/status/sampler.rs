@@ -19,6 +19,7 @@ use tracing::{Instrument, debug, info_span};
 use super::{Board, Entry, lock};
 use crate::instance::State;
 use crate::kernel::engine::Snapshot;
+use crate::kernel::fastpath::Counted;
 use crate::report::chain;
 
 /// Between two looks.
@@ -97,9 +98,16 @@ struct Counts {
 }
 
 impl Counts {
-    fn new(snapshot: &Snapshot) -> Self {
+    fn new(snapshot: &Snapshot, fast: Option<&Counted>) -> Self {
         let counters = &snapshot.translation;
-        let of = |direction: Direction| (counters.packets(direction), counters.bytes[direction as usize]);
+        let of = |direction: Direction| {
+            let place = direction as usize;
+            let by_fast_path = fast.map_or((0, 0), |fast| (fast.fast[place].iter().sum(), fast.bytes[place]));
+            (
+                counters.packets(direction) + by_fast_path.0,
+                counters.bytes[place] + by_fast_path.1,
+            )
+        };
         let ((out_packets, out_bytes), (in_packets, in_bytes)) = (of(Direction::V4ToV6), of(Direction::V6ToV4));
         Self {
             at: Instant::now(),
@@ -173,7 +181,7 @@ fn sample(board: &Board, entries: &BTreeMap<String, Entry>) -> bool {
     let mut wanted = false;
     let mut samples = lock(&board.samples.0);
     for (name, entry) in entries {
-        let counts = Counts::new(&entry.statistics.snapshot());
+        let counts = Counts::new(&entry.statistics.snapshot(), entry.statistics.fast_path().as_ref());
         let sampled = samples.entry(name.clone()).or_default();
         if let Some(before) = sampled.counts {
             wanted |= counts.out_packets > before.out_packets;

@@ -102,6 +102,16 @@ pub const FAMILIES: &[(&str, &str, &str)] = &[
         "counter",
         "Translated packets that the kernel did not take.",
     ),
+    (
+        "clatd_fast_packets_total",
+        "counter",
+        "Packets translated by the in-kernel fast path, by direction and protocol.",
+    ),
+    (
+        "clatd_fast_bytes_total",
+        "counter",
+        "Octets of the packets translated by the in-kernel fast path.",
+    ),
 ];
 
 const HEALTHS: [Health; 5] = [
@@ -168,10 +178,14 @@ fn samples(text: &mut String, family: &str, instance: &InstanceStatus) {
 
 fn by_direction(text: &mut String, family: &str, named: (&str, &str), counters: &Value) {
     for direction in ["4to6", "6to4"] {
-        let (of, way) = (&counters[direction], ("direction", direction));
+        let of = match family.starts_with("clatd_fast_") {
+            true => &counters["fast_path"][direction],
+            false => &counters[direction],
+        };
+        let way = ("direction", direction);
         let (key, label) = match family {
-            "clatd_packets_total" => ("packets", Some("protocol")),
-            "clatd_bytes_total" => ("bytes", None),
+            "clatd_packets_total" | "clatd_fast_packets_total" => ("packets", Some("protocol")),
+            "clatd_bytes_total" | "clatd_fast_bytes_total" => ("bytes", None),
             "clatd_fragments_total" => ("fragments", None),
             "clatd_dropped_packets_total" => ("dropped", Some("reason")),
             "clatd_icmp_errors_sent_total" => ("errors_sent", None),
@@ -223,7 +237,8 @@ mod tests {
                 "device": "clat", "addresses": [], "uplink": "up0", "last_error": null, "prefix": "64:ff9b::/96",
                 "preferred": true, "metric": 2048, "mtu": 1260, "lifetimes": {"prefix_s": 60, "address_s": null},
                 "counters": {"4to6": {"packets": {"tcp": 5}, "bytes": 300, "fragments": 0, "dropped": {"igmp": 1},
-                                      "errors_sent": 0, "errors_suppressed": 0}, "hairpinned": 0, "write_errors": 0}}]
+                                      "errors_sent": 0, "errors_suppressed": 0}, "hairpinned": 0, "write_errors": 0,
+                             "fast_path": {"4to6": {"packets": {"tcp": 9}, "bytes": 900}}}}]
         }))
         .unwrap();
         let text = text(&document);

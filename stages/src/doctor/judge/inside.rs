@@ -4,6 +4,7 @@ use super::Judge;
 use crate::doctor::{Check, Verdict};
 use crate::facts::Ip6tablesChain;
 use crate::plan::StageName;
+use crate::settings::TranslatorChoice;
 
 impl Judge<'_> {
     /// What clatd did in this host and somebody undid.
@@ -76,6 +77,15 @@ impl Judge<'_> {
             );
         }
         let chains = chains.join(" and ");
+        let facts = self.seen.running.as_ref().map(|running| &running.facts);
+        let translator = facts.and_then(|facts| facts.translator.as_ref());
+        if self.seen.is_up() && translator.is_some_and(|chosen| chosen.value == TranslatorChoice::Ebpf) {
+            return self.say(
+                Check::Filter,
+                Verdict::Good,
+                format!("{chains} would drop forwarded packets; those of the fast path are not forwarded"),
+            );
+        }
         match (self.seen.is_up(), self.seen.accepts) {
             (true, 0) if self.works() => self.say(
                 Check::Filter,
