@@ -100,6 +100,7 @@ fn routes_and_look_ups() {
         sh(
             "ip -6 route add default via fe80::1 dev up0 proto ra metric 1024 expires 1000
             ip -6 route add 2001:db8:bad::/48 via fe80::2 dev up0 table 77
+            ip -6 route add default via fe80::2 dev up0 table 77
             ip -6 route add unreachable 2001:db8:dead::/48
             ip -6 route add blackhole 2001:db8:beef::/48
             ip -6 route add prohibit 2001:db8:f00d::/48
@@ -133,7 +134,7 @@ fn routes_and_look_ups() {
             !routes.iter().any(|route| route.to_string().contains("dead")),
             "unicast ones only"
         );
-        assert_eq!(world.routes6(77).await.unwrap().len(), 1);
+        assert_eq!(world.routes6(77).await.unwrap().len(), 1, "default routes only");
         assert_eq!(world.routes6(12345).await.unwrap(), []);
         assert_eq!(world.routes4(12345).await.unwrap(), []);
         let v4 = world.routes4(254).await.unwrap();
@@ -180,6 +181,7 @@ fn sysctls_programs_and_rulesets() {
 #[test]
 fn many_reads_at_once() {
     in_namespace(|bed| async move {
+        sh("ip -6 route add default via fe80::1 dev up0");
         let mut reads = tokio::task::JoinSet::new();
         for _ in 0..32 {
             let world = bed.world.clone();
