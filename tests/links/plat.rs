@@ -75,7 +75,9 @@ fn a_network_without_check_servers_is_used_unchecked(mode: &str) {
 }
 
 fn daemon_is(lab: &Lab, state: &str) -> bool {
-    clatd(lab, &["status"]).out.contains(state)
+    // While the daemon starts there is no document.
+    let document: serde_json::Value = serde_json::from_str(&clatd(lab, &["status", "--json"]).out).unwrap_or_default();
+    document["instances"][0]["state"] == state
 }
 
 /// A resolver that synthesises with a prefix that leads to nobody: what it says is checked, and nothing is done with it.

@@ -198,7 +198,9 @@ async fn find_uplink(instance: &Instance, seen: &mut Examined, world: &dyn World
         defaults.extend(seen.take(routes).into_iter().filter(Route::is_default));
     }
     defaults.sort_by_key(|route| route.metric);
-    let name = named.or_else(|| defaults.iter().find_map(|route| route.device.clone()));
+    let name = named
+        .or_else(|| defaults.iter().find_map(|route| route.device.clone()))
+        .or_else(|| only_dead_link(&seen.links));
     defaults.retain(|route| route.device == name);
     seen.defaults6 = defaults;
     seen.uplink = seen
@@ -210,6 +212,15 @@ async fn find_uplink(instance: &Instance, seen: &mut Examined, world: &dyn World
         let addresses = world.addresses6(&name).await;
         seen.addresses = seen.take(addresses);
     }
+}
+
+/// The device that is off or has no carrier, if there is one only: with it the default routes have gone.
+fn only_dead_link(links: &[Link]) -> Option<String> {
+    let mut dead = links
+        .iter()
+        .filter(|link| link.name != "lo" && !link.is_clat() && !(link.up && link.carrier));
+    let first = dead.next()?;
+    dead.next().is_none().then(|| first.name.clone())
 }
 
 /// What clatd did: whether it still stands, and which packet filters it met.
