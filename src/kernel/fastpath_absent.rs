@@ -25,6 +25,11 @@ impl std::ops::AddAssign for Counted {
 
 impl Counted {
     /// Never.
+    pub fn carried(&self, _: usize) -> (u64, u64) {
+        match *self {}
+    }
+
+    /// Never.
     pub fn document(&self) -> serde_json::Value {
         match *self {}
     }

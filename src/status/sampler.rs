@@ -102,7 +102,7 @@ impl Counts {
         let counters = &snapshot.translation;
         let of = |direction: Direction| {
             let place = direction as usize;
-            let by_fast_path = fast.map_or((0, 0), |fast| (fast.fast[place].iter().sum(), fast.bytes[place]));
+            let by_fast_path = fast.map_or((0, 0), |fast| fast.carried(place));
             (
                 counters.packets(direction) + by_fast_path.0,
                 counters.bytes[place] + by_fast_path.1,

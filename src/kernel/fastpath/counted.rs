@@ -77,6 +77,11 @@ impl AddAssign for Counted {
 }
 
 impl Counted {
+    /// Packets translated in the kernel, and their octets as they came in; 0 = IPv4 to IPv6, 1 = IPv6 to IPv4.
+    pub fn carried(&self, direction: usize) -> (u64, u64) {
+        (self.fast[direction].iter().sum(), self.bytes[direction])
+    }
+
     /// As `clatd status --json` shows it.
     pub fn document(&self) -> Value {
         let by_reason = |counts: &[u64]| -> Map<String, Value> {
