@@ -315,7 +315,7 @@ impl Planner<'_> {
     /// The host's own address: the packet filter takes the CLAT's packets out of the host's. In table local nobody's rules
     /// come before the route.
     fn next_hop_of_copies(&self) -> Step {
-        let next_hop = Ipv6Net::from(shared::NEXT_HOP);
+        let next_hop = Ipv6Net::from(shared::next_hop(self.settings));
         let route = NetRoute {
             table: LOCAL_TABLE,
             ..NetRoute::ours(IpNet::V6(next_hop), self.clat())

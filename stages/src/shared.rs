@@ -27,7 +27,12 @@ const PRIORITY: i32 = -150;
 const CHAIN: &str = "prerouting";
 
 /// The next hop to which copies are sent on the CLAT device. Nobody has the address; `dup` needs one that has a route.
-pub(crate) const NEXT_HOP: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0xc1a7);
+/// Each instance has its own, as it has its own table: their routes stand side by side in table `local`.
+pub(crate) fn next_hop(settings: &Settings) -> Ipv6Addr {
+    const LINK_LOCAL: u128 = 0xfe80 << 112;
+    Ipv6Addr::from_bits(LINK_LOCAL | u128::from(settings.route_table))
+}
+
 /// The device of packets that this host sends to itself.
 const LOOPBACK: &str = "lo";
 
@@ -44,6 +49,7 @@ pub(crate) fn steering(settings: &Settings, facts: &Facts) -> Option<Step> {
         uplink: &facts.uplink.as_ref()?.value.name,
         address: facts.clat_v6_addr.as_ref()?.value,
         plat_prefix: facts.plat_prefix.as_ref()?.value,
+        next_hop: next_hop(settings),
     };
     let (command, family) = (settings.cmd_nft.clone(), "ip6".to_owned());
     Some(Step::new(
@@ -70,6 +76,7 @@ struct Steering<'a> {
     uplink: &'a str,
     address: Ipv6Addr,
     plat_prefix: Pref64,
+    next_hop: Ipv6Addr,
 }
 
 impl Steering<'_> {
@@ -132,7 +139,7 @@ impl Steering<'_> {
             equals(ip6("daddr"), name(&self.address.to_string())),
             told_by,
             Statement::Dup(Dup {
-                addr: name(&NEXT_HOP.to_string()),
+                addr: name(&self.next_hop.to_string()),
                 dev: Some(name(self.clat)),
             }),
             Statement::Drop(Some(Drop {})),

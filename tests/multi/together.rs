@@ -1,9 +1,11 @@
-//! Several instances on one uplink.
+//! Several instances on one uplink, and several with a shared address.
 
 use nix::sys::signal::Signal;
 
 use crate::bed::{DERIVED_V6, SERVER, Uplink};
-use crate::home::{in_state, instance, no_instance, raise, sorted_state, start, status_of, stop, tool};
+use crate::home::{
+    EVERY_UPLINK, device, in_state, instance, leaves_by, no_instance, raise, sorted_state, start, status_of, stop, tool,
+};
 
 fn address(lab: &crate::bed::Lab, name: &str) -> String {
     let status = status_of(lab, name);
@@ -76,4 +78,15 @@ fn two_joined_addresses_on_one_uplink() {
     lab.host(&format!("ping -n -c 2 -W 2 -I clat-two {SERVER}"));
     daemon.stop(Signal::SIGTERM);
     crate::home::assert_same(&lab, &before, &[], "after the stop");
+}
+
+/// Each uplink has one address, which the CLAT and the host share.
+#[test]
+fn several_share_the_addresses_of_their_uplinks() {
+    let lab = raise(&[Uplink::new(), Uplink::new()]);
+    let before = sorted_state(&lab);
+    let mut daemon = start(&lab, &[EVERY_UPLINK, "clat-v6-addr=shared"], 2);
+    leaves_by(&lab, Some(&device(0)), 0);
+    leaves_by(&lab, Some(&device(1)), 1);
+    stop(&lab, &mut daemon, &before, &[]);
 }
