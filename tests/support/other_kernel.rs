@@ -13,7 +13,7 @@ pub fn run_ignored(prefix: &str) {
     } else {
         let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/vm"));
         // Under emulation it is slow, and slower beside other tests: that is no failure.
-        command.args(["-t", "3000"]).arg(this);
+        command.args(["-t", "1200"]).arg(this);
         command
     };
     let output = command
