@@ -19,7 +19,7 @@ fn pages() -> Vec<(PathBuf, String)> {
     let docs = fs::read_dir(root().join("docs")).unwrap();
     let mut paths: Vec<PathBuf> = docs.map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
-    paths.push(root().join("README.md"));
+    paths.extend(["README.md", "CONTRIBUTING.md"].map(|name| root().join(name)));
     paths.sort();
     paths
         .into_iter()
@@ -65,18 +65,32 @@ fn configurations_are_read_without_a_warning() {
     assert!(count >= 10, "{count} configurations");
 }
 
-/// Every line of a block of commands that calls clatd is one that clatd understands.
+/// What stands between single backticks.
+fn quoted(page: &str) -> Vec<String> {
+    page.split("```")
+        .step_by(2)
+        .flat_map(|text| text.split('`').skip(1).step_by(2).map(str::to_owned))
+        .collect()
+}
+
+/// Every command that calls clatd, in a block or in a sentence, is one that clatd understands.
 #[test]
 fn commands_are_understood() {
     let mut seen = BTreeSet::new();
     for (path, page) in pages() {
-        for line in blocks(&page, "sh").iter().flat_map(|block| block.lines()) {
+        let blocks = blocks(&page, "sh");
+        let lines = blocks.iter().flat_map(|block| block.lines()).map(str::to_owned);
+        for line in lines.chain(quoted(&page)) {
             for part in line.split("&&") {
                 let mut words = part.split_whitespace();
                 if words.next() != Some("clatd") {
                     continue;
                 }
                 let words: Vec<OsString> = words.map(OsString::from).collect();
+                // A sentence may name a command without what belongs to it.
+                if words.len() == 1 && cli::COMMANDS.iter().any(|command| words[0] == command.name) {
+                    continue;
+                }
                 if let Err(error) = cli::parse(words) {
                     panic!("{}: {line}: {error}", path.display());
                 }
@@ -84,7 +98,55 @@ fn commands_are_understood() {
             }
         }
     }
-    assert!(seen.len() >= 5, "{seen:?}");
+    assert!(seen.len() >= 8, "{seen:?}");
+}
+
+/// The program itself finds no fault in the configurations of the recipes.
+#[test]
+fn recipes_pass_the_check() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let recipes = blocks(&readme, "conf");
+    assert_eq!(recipes.len(), 4);
+    for text in recipes {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("clatd.conf");
+        fs::write(&file, &text).unwrap();
+        fs::create_dir(dir.path().join("instances.d")).unwrap();
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_clatd"))
+            .args(["check", "-c"])
+            .arg(&file)
+            .arg("--instances-dir")
+            .arg(dir.path().join("instances.d"))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{text}{output:?}");
+        assert!(output.stderr.is_empty(), "{text}{output:?}");
+    }
+}
+
+#[test]
+fn the_readme_is_short() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let words = readme.split_whitespace().count();
+    assert!(words < 900, "{words} words");
+}
+
+/// Files of packages that are named have the version of this program.
+#[test]
+fn packages_have_this_version() {
+    let version = env!("CARGO_PKG_VERSION");
+    let mut seen = 0;
+    for (path, page) in pages() {
+        for word in page.split(|c: char| c.is_whitespace() || "`()/".contains(c)) {
+            if let Some(rest) = word.strip_prefix("clatd_").or_else(|| word.strip_prefix("clatd-"))
+                && rest.starts_with(|c: char| c.is_ascii_digit())
+            {
+                assert!(rest.starts_with(version), "{}: {word}", path.display());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen >= 3, "{seen} names of packages");
 }
 
 /// A file of this tree that a command or a sentence names is there.
@@ -171,7 +233,8 @@ fn every_page_is_in_the_table_of_contents() {
     let contents = fs::read_to_string(root().join("docs/README.md")).unwrap();
     for (path, _) in pages() {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        assert!(name == "README.md" || contents.contains(&format!("({name})")), "{name}");
+        let elsewhere = ["README.md", "CONTRIBUTING.md"].contains(&name.as_str());
+        assert!(elsewhere || contents.contains(&format!("({name})")), "{name}");
     }
 }
 

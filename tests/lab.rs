@@ -46,6 +46,8 @@ mod life;
 mod older_kernels;
 #[path = "lab/plan.rs"]
 mod plan;
+#[path = "lab/recipes.rs"]
+mod recipes;
 #[path = "lab/rest.rs"]
 mod rest;
 #[path = "lab/routes.rs"]

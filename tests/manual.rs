@@ -1,5 +1,5 @@
 //! The manual, the sample configuration and the shell completion against the tables that they come from.
-//! When they are stale: CLATD_UPDATE=1 cargo test -p clatd --test manual
+//! When they are stale: scripts/bless
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
 
@@ -18,15 +18,16 @@ fn read(name: &str) -> String {
     fs::read_to_string(file(name)).unwrap_or_default()
 }
 
-/// Compares a file with what it should be; with CLATD_UPDATE set it becomes so.
+/// Compares a file with what it should be. `scripts/bless` makes it so.
 fn assert_fresh(name: &str, expected: &str) {
-    if std::env::var_os("CLATD_UPDATE").is_some() {
+    let bless = std::env::var_os("INSTA_UPDATE").is_some_and(|update| update == "always");
+    if bless || std::env::var_os("CLATD_UPDATE").is_some() {
         fs::create_dir_all(file(name).parent().unwrap()).unwrap();
         fs::write(file(name), expected).unwrap();
     }
     assert!(
         read(name) == expected,
-        "{name} is stale; bring it up to date by: CLATD_UPDATE=1 cargo test -p clatd --test manual"
+        "{name} is stale; bring it up to date by: scripts/bless"
     );
 }
 
