@@ -237,7 +237,7 @@ fn large_packets_vanish() {
     daemon.stop(Signal::SIGTERM);
 }
 
-/// Nothing that the doctor can read says so; that nothing comes back does.
+/// A filter that may stop IPv4 is named only where nothing comes back.
 #[test]
 fn replies_are_dropped_in_this_host() {
     let lab = Lab::raise(&Uplink::new());
@@ -249,7 +249,7 @@ fn replies_are_dropped_in_this_host() {
         &[
             "nothing comes back through clat",
             "packets stop in this host",
-            "packet filters",
+            "the nft chain inet wall in (hook input, rule with drop)",
         ],
         &[],
     );

@@ -7,8 +7,8 @@ use clatd_translator::Pref64;
 
 use crate::conncheck::native_defaults;
 use crate::discovery::{self, Checked};
-use crate::facts::{Fact, Facts, FirewallFacts, Source};
-use crate::firewall;
+use crate::facts::{Fact, Facts, FirewallFacts, NftChain, Source};
+use crate::firewall::{self, nftables::suspects_of_own_ipv4};
 use crate::net::{Address6, Link, MAIN_TABLE, Route};
 use crate::op::Op;
 use crate::path::{self, Hop, NOBODY, Probe};
@@ -89,6 +89,8 @@ pub struct Examined {
     pub undone: Vec<(StageName, String)>,
     /// Packet filters in the CLAT's way, whether or not the plan has accept rules in them.
     pub firewall: Option<FirewallFacts>,
+    /// Packet filters that may stop IPv4 of this host's own.
+    pub own_ipv4_filters: Vec<NftChain>,
     /// What the plan does about packet filters.
     pub accepts: usize,
     /// Sysctls by key.
@@ -244,6 +246,9 @@ async fn done(instance: &Instance, seen: &mut Examined, world: &dyn World) {
     settings.firewall = FirewallChoice::Auto;
     let found = firewall::look(&settings, shared, world).await.map(Some);
     seen.firewall = seen.take(found);
+    let ruleset = world.nft_ruleset(&settings.cmd_nft).await;
+    let ruleset = seen.take(ruleset);
+    seen.own_ipv4_filters = ruleset.as_ref().map(suspects_of_own_ipv4).unwrap_or_default();
 }
 
 async fn find_gateway(uplink: &Link, seen: &mut Examined, world: &dyn World) {

@@ -351,29 +351,39 @@ impl Judge<'_> {
                 format!("nobody answers IPv4 through {clat}, as may be expected while the PLAT does not answer"),
             );
         }
-        let strict = self.seen.sysctls.iter().find(|(_, value)| value.as_str() == "1");
-        let advice = match strict {
-            Some((key, _)) => format!(
-                "strict reverse-path filtering is on ({key}=1), which may drop the replies: set it to 2 or 0; else look for \
-                 packet filters between {clat} and the uplink, both ways"
-            ),
-            None => {
-                let seen_so_far = if answers.iter().any(|hop| matches!(hop.from, IpAddr::V4(_))) {
-                    "the translator answers, so packets are lost behind it"
-                } else {
-                    "not even the translator answers"
-                };
-                format!(
-                    "{seen_so_far}: look for packet filters (nft list ruleset), reverse-path filters and rules (ip -6 rule) between \
-                     {clat} and the uplink, both ways"
-                )
-            }
-        };
+        let advice = self.where_ipv4_stops(&clat, answers);
         self.wrong(
             Check::Ipv4,
             format!("the PLAT answers, but nothing comes back through {clat}: packets stop in this host"),
             advice,
         );
+    }
+
+    /// What to look at where the PLAT answers, but nothing comes back through the CLAT.
+    fn where_ipv4_stops(&self, clat: &str, answers: &[Hop]) -> String {
+        let strict = self.seen.sysctls.iter().find(|(_, value)| value.as_str() == "1");
+        if let Some((key, _)) = strict {
+            return format!(
+                "strict reverse-path filtering is on ({key}=1), which may drop the replies: set it to 2 or 0; else look for \
+                 packet filters between {clat} and the uplink, both ways"
+            );
+        }
+        let translated = answers.iter().any(|hop| matches!(hop.from, IpAddr::V4(_)));
+        let suspects: Vec<String> = self.seen.own_ipv4_filters.iter().map(inside::named).collect();
+        if !translated && !suspects.is_empty() {
+            return format!(
+                "not even the translator answers, and {} may drop IPv4 of this host: let it pass to and from {clat}",
+                suspects.join(" and ")
+            );
+        }
+        let so_far = match translated {
+            true => "the translator answers, so packets are lost behind it",
+            false => "not even the translator answers",
+        };
+        format!(
+            "{so_far}: look for packet filters (nft list ruleset), reverse-path filters and rules (ip -6 rule) between \
+             {clat} and the uplink, both ways"
+        )
     }
 
     fn host(&mut self) {

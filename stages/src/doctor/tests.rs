@@ -298,6 +298,23 @@ fn this_host() {
             (Check::Ipv4, "packets stop in this host"),
         ],
     );
+    let own = NftChain {
+        family: "ip".into(),
+        hook: "output".into(),
+        ..chain.clone()
+    };
+    // Nor is this one.
+    case(|seen| seen.own_ipv4_filters = vec![own.clone()], &[]);
+    case(
+        |seen| {
+            seen.own_ipv4_filters = vec![own.clone()];
+            seen.through_clat = Some(Vec::new());
+        },
+        &[(
+            Check::Ipv4,
+            "the nft chain ip filter forward (hook output, policy drop) may drop IPv4 of this host: let it pass to and from clat",
+        )],
+    );
     case(
         |seen| {
             seen.through_clat = Some(Vec::new());

@@ -20,43 +20,35 @@ use crate::translator::mappings;
 /// With `skip_ip6tables` the chains of ip6tables' own filter table are left to ip6tables.
 pub fn judge(ruleset: &Value, skip_ip6tables: bool, shared: bool) -> Vec<NftChain> {
     let ruleset = Ruleset::new(ruleset);
-    let mut chains = Vec::new();
-    for chain in &ruleset.chains {
-        let (Some(family), Some(hook)) = (text(chain, "family"), text(chain, "hook")) else {
-            continue;
-        };
-        let is_filter = text(chain, "type") == Some("filter");
-        if !matches!(family, "ip6" | "inet") || !is_filter {
-            continue;
+    ruleset.base_chains(&["ip6", "inet"], |chain| {
+        if skip_ip6tables
+            && chain.family == "ip6"
+            && chain.table == "filter"
+            && matches!(chain.name, "FORWARD" | "OUTPUT")
+        {
+            return None;
         }
-        let (Some(table), Some(name)) = (text(chain, "table"), text(chain, "name")) else {
-            continue;
-        };
-        if skip_ip6tables && family == "ip6" && table == "filter" && matches!(name, "FORWARD" | "OUTPUT") {
-            continue;
-        }
-        let reason = match hook {
+        match chain.hook {
             "output" if !shared => None,
-            _ if !matches!(hook, "forward" | "prerouting" | "output") => None,
-            _ if text(chain, "policy") == Some("drop") => Some("policy drop".to_owned()),
-            "forward" | "output" => ruleset
-                .stops(family, table, name, &mut BTreeSet::new())
-                .map(|word| format!("rule with {word}")),
-            _ => ruleset
-                .reverse_path_filter(family, table, name)
+            "forward" | "output" => ruleset.drops(chain),
+            "prerouting" if chain.policy_drop => Some(POLICY.to_owned()),
+            "prerouting" => ruleset
+                .reverse_path_filter(chain.family, chain.table, chain.name)
                 .then(|| "rule with fib".to_owned()),
-        };
-        if let Some(reason) = reason {
-            chains.push(NftChain {
-                family: family.into(),
-                table: table.into(),
-                chain: name.into(),
-                hook: hook.into(),
-                reason,
-            });
+            _ => None,
         }
-    }
-    chains
+    })
+}
+
+/// The base chains that may stop IPv4 of this host's own sockets: on hooks output and input those that drop by policy or
+/// by rule. Many a host has such chains, and they let through what they should: they are suspects only where nothing
+/// comes back.
+pub(crate) fn suspects_of_own_ipv4(ruleset: &Value) -> Vec<NftChain> {
+    let ruleset = Ruleset::new(ruleset);
+    ruleset.base_chains(&["ip", "inet"], |chain| match chain.hook {
+        "output" | "input" => ruleset.drops(chain),
+        _ => None,
+    })
 }
 
 /// Accept rules at the head of `chain`.
@@ -182,6 +174,30 @@ fn address(field: &'static str, network: ipnet::Ipv6Net) -> Statement<'static> {
     })
 }
 
+const POLICY: &str = "policy drop";
+
+/// A chain of type filter that hangs on a hook.
+struct BaseChain<'a> {
+    family: &'a str,
+    table: &'a str,
+    name: &'a str,
+    hook: &'a str,
+    policy_drop: bool,
+}
+
+impl<'a> BaseChain<'a> {
+    fn new(chain: &'a Value) -> Option<Self> {
+        (text(chain, "type") == Some("filter")).then_some(())?;
+        Some(Self {
+            family: text(chain, "family")?,
+            table: text(chain, "table")?,
+            name: text(chain, "name")?,
+            hook: text(chain, "hook")?,
+            policy_drop: text(chain, "policy") == Some("drop"),
+        })
+    }
+}
+
 struct Ruleset<'a> {
     chains: Vec<&'a Value>,
     rules: Vec<&'a Value>,
@@ -201,6 +217,31 @@ impl<'a> Ruleset<'a> {
             rules: all("rule"),
             maps: all("map"),
         }
+    }
+
+    /// The base chains of `families` for which `reason` has one.
+    fn base_chains(&self, families: &[&str], reason: impl Fn(&BaseChain<'_>) -> Option<String>) -> Vec<NftChain> {
+        let chains = self.chains.iter().filter_map(|chain| BaseChain::new(chain));
+        let chains = chains.filter(|chain| families.contains(&chain.family));
+        let found = chains.filter_map(|chain| {
+            Some(NftChain {
+                reason: reason(&chain)?,
+                family: chain.family.into(),
+                table: chain.table.into(),
+                chain: chain.name.into(),
+                hook: chain.hook.into(),
+            })
+        });
+        found.collect()
+    }
+
+    /// Why a chain could stop a packet.
+    fn drops(&self, chain: &BaseChain<'_>) -> Option<String> {
+        if chain.policy_drop {
+            return Some(POLICY.to_owned());
+        }
+        let verdict = self.stops(chain.family, chain.table, chain.name, &mut BTreeSet::new())?;
+        Some(format!("rule with {verdict}"))
     }
 
     fn rules_of(&self, family: &str, table: &str, chain: &str) -> impl Iterator<Item = &'a Value> {

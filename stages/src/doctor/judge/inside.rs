@@ -2,7 +2,7 @@
 
 use super::Judge;
 use crate::doctor::{Check, Verdict};
-use crate::facts::Ip6tablesChain;
+use crate::facts::{Ip6tablesChain, NftChain};
 use crate::plan::StageName;
 use crate::settings::TranslatorChoice;
 
@@ -56,16 +56,7 @@ impl Judge<'_> {
 
     pub(super) fn filters(&mut self) {
         let Some(found) = &self.seen.firewall else { return };
-        let mut chains: Vec<String> = found
-            .nft_chains
-            .iter()
-            .map(|chain| {
-                format!(
-                    "the nft chain {} {} {} (hook {}, {})",
-                    chain.family, chain.table, chain.chain, chain.hook, chain.reason
-                )
-            })
-            .collect();
+        let mut chains: Vec<String> = found.nft_chains.iter().map(named).collect();
         if found.ip6tables == Ip6tablesChain::Drops {
             chains.push("the ip6tables chain FORWARD".to_owned());
         }
@@ -194,4 +185,11 @@ impl Judge<'_> {
              (v4-defaultroute-replace=yes)",
         );
     }
+}
+
+pub(super) fn named(chain: &NftChain) -> String {
+    format!(
+        "the nft chain {} {} {} (hook {}, {})",
+        chain.family, chain.table, chain.chain, chain.hook, chain.reason
+    )
 }
