@@ -60,7 +60,8 @@ fn missing(name: &str) -> Option<String> {
     }
     if let Some(plan) = name.strip_prefix("plan ") {
         let cases = read("stages/tests/support/cases.rs").unwrap();
-        let there = cases.contains(&format!("\"{plan}\"")) && read(&format!("stages/tests/plans/{plan}.snap")).is_some();
+        let there =
+            cases.contains(&format!("\"{plan}\"")) && read(&format!("stages/tests/plans/{plan}.snap")).is_some();
         return (!there).then(|| format!("no such case of a plan: {plan}"));
     }
     let parts: Vec<&str> = name.split("::").collect();

@@ -4,6 +4,8 @@
 
 #[path = "plans/believed.rs"]
 mod believed;
+#[path = "plans/shown.rs"]
+mod shown;
 mod support;
 #[path = "plans/whom_to_ask.rs"]
 mod whom_to_ask;
