@@ -59,8 +59,9 @@ fn missing(name: &str) -> Option<String> {
         return (!there).then(|| format!("no such case in {vectors}: {case}"));
     }
     if let Some(plan) = name.strip_prefix("plan ") {
-        let cases = read("tests/support/cases.rs").unwrap();
-        let there = cases.contains(&format!("\"{plan}\"")) && read(&format!("tests/plans/{plan}.snap")).is_some();
+        let cases = read("stages/tests/support/cases.rs").unwrap();
+        let there =
+            cases.contains(&format!("\"{plan}\"")) && read(&format!("stages/tests/plans/{plan}.snap")).is_some();
         return (!there).then(|| format!("no such case of a plan: {plan}"));
     }
     let parts: Vec<&str> = name.split("::").collect();

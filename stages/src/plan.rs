@@ -156,6 +156,12 @@ fn fact_lines(facts: &Facts) -> Vec<String> {
 }
 
 fn lines_of(name: &str, value: &serde_json::Value) -> Vec<String> {
+    match (name, value) {
+        ("shared", shared) => return vec![format!("{name}: {shared} (the CLAT's address is the host's own)")],
+        ("anycast", why) => return vec![format!("{name}: true ({})", brief(why))],
+        ("on-link", addresses) => return vec![format!("{name}: {} (prefixes of the uplink)", brief(addresses))],
+        _ => {}
+    }
     match value {
         serde_json::Value::Array(items) => items.iter().flat_map(|item| lines_of(name, item)).collect(),
         serde_json::Value::Object(fields) => match (fields.get("value"), fields.get("source")) {
@@ -169,7 +175,7 @@ fn lines_of(name: &str, value: &serde_json::Value) -> Vec<String> {
             _ if name == "fast-path" => {
                 let field = |key: &str| fields.get(key).map(brief).unwrap_or_default();
                 vec![format!(
-                    "{name}: by {}, link header {}",
+                    "{name}: by {}, link header {} (kernel: kind of the uplink)",
                     field("attachment"),
                     field("header")
                 )]
