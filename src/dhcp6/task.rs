@@ -151,7 +151,7 @@ impl Task {
                 received = receive(self.socket.as_ref()) => match received {
                     Ok(payload) => self.handle(Event::Received(&payload)),
                     Err(error) => {
-                        debug!("hearing DHCPv6 on {}: {error}", self.device);
+                        debug!("cannot receive DHCPv6 messages on {}: {error}", self.device);
                         tokio::time::sleep(PAUSE).await;
                     }
                 },
@@ -215,7 +215,7 @@ impl Task {
             let kept = file::load(&self.path, &self.duid);
             self.handle(Event::Start(kept));
         } else if self.detached || !same {
-            debug!("{} is back, or another one", self.device);
+            debug!("{} is back, or another device has its name", self.device);
             self.handle(Event::Relinked);
         }
         self.detached = false;
@@ -238,7 +238,7 @@ impl Task {
             let sent = self.socket.as_ref().map_or(Ok(()), |socket| socket.send(message));
             if let Err(error) = sent {
                 // Said again at the usual times.
-                warn!("sending DHCPv6 on {}: {error}", self.device);
+                warn!("cannot send a DHCPv6 message on {}: {error}", self.device);
             }
         }
         if lease_changed {
@@ -254,7 +254,7 @@ impl Task {
             None => file::remove(&self.path),
         };
         if let Err(error) = done {
-            warn!("keeping the DHCPv6 lease in {}: {error}", self.path.display());
+            warn!("cannot store the DHCPv6 lease in {}: {error}", self.path.display());
         }
     }
 
@@ -270,8 +270,8 @@ impl Task {
         let before = self.state.send_replace(state.clone());
         let prefix = |state: &State| state.lease.as_ref().and_then(Lease::in_use).map(|known| known.prefix);
         match (prefix(&before), prefix(&state)) {
-            (old, Some(new)) if old != Some(new) => info!("{new} is delegated to us on {}", self.device),
-            (Some(old), None) => info!("{old} is not delegated to us any more on {}", self.device),
+            (old, Some(new)) if old != Some(new) => info!("DHCPv6 delegates {new} to this host on {}", self.device),
+            (Some(old), None) => info!("DHCPv6 no longer delegates {old} to this host on {}", self.device),
             _ => {}
         }
         if lease_changed || before.error != state.error {

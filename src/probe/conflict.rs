@@ -133,7 +133,7 @@ async fn watch(device: String, address: Ipv6Addr, listening: Listening, reports:
             continue;
         };
         if silence.lets(&conflict, Instant::now()) && reports.try_send(conflict).is_err() {
-            warn!("{device}: a conflict about {address} went unreported, for the ones before it were not taken");
+            warn!("{device}: a conflict about {address} is not reported: too many reports wait");
         }
     }
 }

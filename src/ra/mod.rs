@@ -83,7 +83,7 @@ pub struct Snapshot {
     pub problem: Option<Arc<RaWatchError>>,
 }
 
-/// Why router advertisements cannot be heard on a device.
+/// Why router advertisements cannot be received on a device.
 #[derive(Debug, thiserror::Error)]
 #[error("{doing}")]
 pub struct RaWatchError {

@@ -121,7 +121,7 @@ impl Claims {
         if let Ok(found) = timeout(self.patience(device), ended(&mut detection)).await {
             return self.conclude(key, found?, notify);
         }
-        debug!("{address} on {device} is used while duplicate address detection goes on");
+        debug!("the CLAT uses {address} on {device} while duplicate address detection goes on");
         let mut known = self.lock();
         let mut task = JoinSet::new();
         task.spawn(self.clone().settle(key.clone(), detection, Arc::clone(notify)));
@@ -144,7 +144,7 @@ impl Claims {
         let (device, address) = (key.0.clone(), key.1);
         let concluded = found.and_then(|found| {
             if let Some(conflict) = &found {
-                warn!("{conflict} on {device}, as it said late; another address is looked for");
+                warn!("{conflict} on {device}, and said so late; clatd looks for another address");
                 let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
                 late.insert(device.clone(), Instant::now());
             }
@@ -252,7 +252,7 @@ impl Claims {
                 answer => answer,
             };
             if answer == Answer::Defend {
-                debug!("{conflict} on {device}, which is the CLAT's; it is defended");
+                debug!("{conflict} on {device}, but that is the CLAT's address; clatd defends it");
                 log_failure(&key, probe::advertise(device, address).await);
             }
         }
@@ -270,15 +270,15 @@ impl Claims {
         }
         let mut moves = self.moves.lock().unwrap_or_else(PoisonError::into_inner);
         if moves.entry(device.clone()).or_default().allow(self.begun.elapsed()) {
-            warn!("{conflict} on {device}, which is the CLAT's, and does not let it go; another address is looked for");
+            warn!("{conflict} on {device}, but that is the CLAT's address, and does not give it up; clatd looks for another address");
             *disputed = Some(Taken::now(conflict.to_string()));
             return true;
         }
         *kept = true;
         warn!(
-            "{conflict} on {device}, which is the CLAT's, and does not let it go; it is kept and defended, since {MOST_MOVES} addresses \
-             were given up within an hour already; find out who that is, or set clat-v6-addr to shared or to an address \
-             that is routed to this host"
+            "{conflict} on {device}, but that is the CLAT's address, and does not give it up; clatd keeps and defends it, since it has \
+             given up {MOST_MOVES} addresses within an hour already; find out who that is, or set clat-v6-addr to shared or to an \
+             address that is routed to this host"
         );
         false
     }

@@ -105,7 +105,7 @@ fn beyond_this_host(servers: Vec<DnsServer>, device: &str) -> Vec<DnsServer> {
     if beyond.is_empty() {
         for cache in &here {
             debug!(
-                "asking {cache} on this host for {device}: nothing else is known, but it may answer for another uplink"
+                "asking {cache} on this host about {device}, since no other server is known; its answer may be another uplink's"
             );
         }
         return here;

@@ -69,7 +69,7 @@ impl VerdictMaps {
 
 #[derive(Default)]
 struct State {
-    /// Where changes since the last listing wait to be looked at; `None` = they cannot be heard of.
+    /// Where changes since the last listing wait to be looked at; `None` = they cannot be received of.
     events: Option<Socket>,
     /// What each program listed.
     rulesets: BTreeMap<String, Value>,

@@ -208,7 +208,7 @@ impl SystemWorld {
         let snapshot = watch.wait_first(device, FIRST_ADVERTISEMENT).await;
         if let Some(problem) = &snapshot.problem {
             tracing::debug!(
-                "router advertisements on {device} are not heard: {}",
+                "cannot receive router advertisements on {device}: {}",
                 crate::report::chain(&**problem)
             );
         }

@@ -195,7 +195,7 @@ async fn derive(instance: &Instance, world: &dyn World, facts: &mut Facts) -> Re
             }
             Some(owner) => {
                 facts.notes.push(format!(
-                    "{candidate} on {uplink} belongs to another node: {owner}; another address is tried"
+                    "{candidate} on {uplink} belongs to another node: {owner}; clatd tries another address"
                 ));
                 owners.push(owner);
                 if owners.len() == CANDIDATES {

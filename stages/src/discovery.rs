@@ -259,7 +259,7 @@ async fn advertised(uplink: &str, world: &dyn World, found: &mut Found) -> Resul
     found.prefixes = world.advertised_prefixes(uplink).await?;
     if found.prefixes.is_empty() {
         found.failures.push(match world.deaf_to_routers(uplink).await {
-            Some(why) => format!("router advertisements on {uplink} cannot be heard: {why}"),
+            Some(why) => format!("cannot receive router advertisements on {uplink}: {why}"),
             None => format!("no router on {uplink} advertises one"),
         });
     } else {

@@ -133,7 +133,7 @@ pub(crate) async fn look(settings: &Settings, shared: bool, world: &dyn World) -
         ip6tables_owns_filter = true;
         if found.ip6tables == Ip6tablesChain::Drops && !wants_ip6tables(settings, found.ip6tables) {
             found.notes.push(
-                "the ip6tables FORWARD chain drops the CLAT's packets, and ip6tables-enable=no keeps clatd from it"
+                "the ip6tables FORWARD chain drops the CLAT's packets, and ip6tables-enable=no forbids clatd to change that"
                     .into(),
             );
         }

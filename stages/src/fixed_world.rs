@@ -17,7 +17,7 @@ use crate::world::{DnsAnswer, RouteAnswer, World, WorldError};
 /// Answers every read from its fields.
 #[derive(Debug, Clone, Default)]
 pub struct FixedWorld {
-    /// Why router advertisements cannot be heard, if so.
+    /// Why router advertisements cannot be received, if so.
     pub deaf: Option<String>,
     /// The devices.
     pub links: Vec<Link>,

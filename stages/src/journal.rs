@@ -83,7 +83,7 @@ pub enum JournalError {
     /// A journal of another clatd, whose operations may mean something else here.
     #[error(
         "journal {path}, line {line}: written by another version of clatd (format {found}, this one reads {VERSION}); \
-         nothing of it is done: run `clatd cleanup` of that version, or remove the file once what it names is undone"
+         clatd does nothing with it: run `clatd cleanup` of that version, or remove the file once what it names is undone"
     )]
     Version {
         /// The file.

@@ -186,7 +186,7 @@ pub trait World: Send + Sync {
         Ok(Vec::new())
     }
 
-    /// Why router advertisements on a device cannot be heard, if so.
+    /// Why router advertisements on a device cannot be received, if so.
     async fn deaf_to_routers(&self, _device: &str) -> Option<String> {
         None
     }

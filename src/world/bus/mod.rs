@@ -112,7 +112,7 @@ impl Managers {
                 bus.connection = Some(connection);
                 bus.silent.clear();
             }
-            Ok(Err(error)) => debug!("{BUS} is not there to be asked for DNS servers: {error}"),
+            Ok(Err(error)) => debug!("cannot ask {BUS} for DNS servers: {error}"),
             Err(_) => {
                 debug!("{BUS} does not answer");
                 bus.silence(BUS, SILENCE);
@@ -168,7 +168,7 @@ impl Managers {
         let mut bus = self.bus.lock().await;
         match answer {
             Ok(Ok(servers)) => _ = bus.said.insert((who, device.to_owned()), (index, servers)),
-            Ok(Err(zbus::Error::InputOutput(error))) => debug!("{who} cannot be asked for DNS servers: {error}"),
+            Ok(Err(zbus::Error::InputOutput(error))) => debug!("cannot ask {who} for DNS servers: {error}"),
             Ok(Err(error)) => {
                 debug!("{who} tells no DNS servers: {error}");
                 bus.said.remove(&(who, device.to_owned()));

@@ -33,7 +33,7 @@ pub(super) async fn servers(connection: &Connection, index: u32) -> zbus::Result
         let address = address_of(&bytes)?;
         let is_usual = port == 0 || port == 53;
         if !is_usual {
-            debug!("{NAME} has a DNS server at port {port} of {address}, which is not asked");
+            debug!("{NAME} has a DNS server at port {port} of {address}; clatd asks port 53 only");
         }
         is_usual.then_some(address)
     });
