@@ -1,4 +1,4 @@
-//! What was examined, in words. Pure: findings depend on nothing but facts.
+//! The results of the examination in words. Pure: findings depend on facts alone.
 
 mod inside;
 mod plat;
@@ -12,10 +12,10 @@ use crate::path::{Hop, beyond_plat, through_plat};
 use crate::route::default_route_mtu;
 use crate::stage::Instance;
 
-/// By how much an IPv6 header is larger than an IPv4 one, in bytes.
+/// An IPv6 header is larger than an IPv4 header by this many bytes.
 const HEADER_DIFFERENCE: u32 = 20;
 
-/// The findings about an instance, in the order of a packet's way to the PLAT and beyond.
+/// The findings about an instance, in the order of a packet's path to the PLAT and beyond.
 pub fn judge(instance: &Instance, seen: &Examined) -> Vec<Finding> {
     let mut judge = Judge {
         instance,
@@ -329,7 +329,7 @@ impl Judge<'_> {
         }
     }
 
-    /// IPv4 all the way, from a socket of this host on.
+    /// IPv4 all the way, beginning at a socket of this host.
     fn ipv4(&mut self) {
         let Some(answers) = &self.seen.through_clat else { return };
         let clat = self.instance.settings.clat_dev.clone();

@@ -7,7 +7,7 @@ use crate::plan::StageName;
 use crate::settings::TranslatorChoice;
 
 impl Judge<'_> {
-    /// What clatd did in this host and somebody undid.
+    /// What clatd did in this host and somebody else undid.
     pub(super) fn own_work(&mut self) {
         if !self.seen.is_up() {
             return;
