@@ -96,7 +96,7 @@ async fn against_forwarding(
             "forwarding-enable=no, without which the kernel answers for no proxied neighbour",
         ));
     }
-    // Before Linux 6.17 all devices forward or none, so nothing is saved.
+    // Before Linux 6.17 either all devices forward or none, so anycast would save nothing.
     if is_off(ALL_FORWARDING) && !facts.sysctls.contains_key(&key(uplink, "force_forwarding")) {
         return Ok(None);
     }
@@ -113,7 +113,8 @@ async fn against_forwarding(
     ))
 }
 
-/// Switching any `forwarding` on purges such routes on devices whose `accept_ra` neither is 2 nor becomes so.
+/// The kernel removes such routes when any `forwarding` is switched on, on devices whose `accept_ra` is not 2 and
+/// does not become 2.
 fn would_be_lost(route: &Route, facts: &Facts) -> bool {
     let Some(device) = &route.device else { return false };
     let accept_ra = facts.sysctls.get(&key(device, "accept_ra"));
@@ -189,7 +190,7 @@ mod tests {
             would_be_lost(&route, &facts)
         };
         assert!(lost("::/0", "up0", FROM_ADVERTISEMENT));
-        // One that somebody set (`ip route add`: 3, `boot`; a DHCP client: 16).
+        // A route that somebody set (`ip route add`: protocol 3, `boot`; a DHCP client: 16).
         assert!(!lost("::/0", "up0", 3));
         assert!(!lost("::/0", "up0", 16));
         assert!(!lost("2001:db8::/64", "up0", FROM_ADVERTISEMENT));
