@@ -37,21 +37,21 @@ pub(crate) enum Way {
     Anycast,
 }
 
-/// How the kernel is to answer for the CLAT's address, if it is: not for the host's own, for which it does anyway, nor in
-/// a delegated prefix, which is routed to this host.
+/// How the kernel is to answer for the CLAT's address. For the host's own address it answers in any case, and a
+/// delegated prefix is routed to this host: nothing is needed for these.
 pub(crate) fn way(settings: &Settings, facts: &Facts) -> Option<Way> {
     let wanted = settings.proxynd_enable && settings.nd != NdChoice::None;
     let needed = !facts.shared && facts.delegated_prefix.is_none();
     let way = match facts.anycast {
         Some(_) => Some(Way::Anycast),
         None if facts.fast_path.is_none() || settings.nd == NdChoice::Proxy => Some(Way::Proxy),
-        // Nothing of the CLAT's is on the link, so nobody looks for it there.
+        // No address of the CLAT is on the link, so nobody looks for one there.
         None => None,
     };
     way.filter(|_| wanted && needed)
 }
 
-/// Finds out whether the address is better joined, once the sysctls are known.
+/// Decides, once the sysctls are known, whether the address should be joined instead.
 pub(crate) async fn choose(settings: &Settings, world: &dyn World, facts: &mut Facts) -> Result<(), WorldError> {
     let (Some(uplink), Some(clat)) = (&facts.uplink, &facts.clat_v6_addr) else {
         return Ok(());
@@ -72,7 +72,7 @@ pub(crate) async fn choose(settings: &Settings, world: &dyn World, facts: &mut F
         NdChoice::Proxy | NdChoice::None => None,
         NdChoice::Anycast => Some("nd=anycast"),
         NdChoice::Auto => match against_forwarding(settings, uplink, world, facts).await? {
-            // An address that is in no prefix of the uplink is routed to this host; nobody looks for it.
+            // An address outside of the uplink's prefixes is routed to this host, so nobody looks for it on the link.
             Some(why) if is_on_link(&world.addresses6(uplink).await?, clat.value) => Some(why),
             _ => None,
         },

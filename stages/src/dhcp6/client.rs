@@ -56,7 +56,7 @@ pub enum Event<'a> {
     Relinked,
     /// The payload of a datagram to our port.
     Received(&'a [u8]),
-    /// The time of the last output's `wake` has come. A call too early or too late does no harm.
+    /// The time of the last output's `timer` has come. A call too early or too late does no harm.
     Timer,
     /// Give the lease back and end. Nothing may use the prefix any more (section 18.2.7).
     Stop,
