@@ -271,7 +271,9 @@ impl Claims {
         }
         let mut moves = self.moves.lock().unwrap_or_else(PoisonError::into_inner);
         if moves.entry(device.clone()).or_default().allow(self.begun.elapsed()) {
-            warn!("{conflict} on {device}, but that is the CLAT's address, and does not give it up; clatd looks for another address");
+            warn!(
+                "{conflict} on {device}, but that is the CLAT's address, and does not give it up; clatd looks for another address"
+            );
             *disputed = Some(Taken::now(conflict.to_string()));
             return true;
         }
