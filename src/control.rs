@@ -172,7 +172,7 @@ impl Waiting {
         let result = tokio::select! {
             biased;
             result = timeout(PATIENCE, what) => result?,
-            () = away.cancelled() => Err(io::Error::other("a client that kept us waiting made room for another one")),
+            () = away.cancelled() => Err(io::Error::other("a client for which the daemon had waited was replaced by another")),
         };
         self.lock().remove(&number);
         result

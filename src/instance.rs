@@ -170,7 +170,7 @@ impl Runner {
                     self.enter(State::Idle, &nothing.reason);
                     let rest = self.pace.rest();
                     if !rest.is_zero() {
-                        self.tell_once("that comes and goes, so each start waits for some seconds");
+                        self.tell_once("this comes and goes, so each start waits for some seconds");
                         if self.pause(rest).await {
                             return self.end(end);
                         }
@@ -211,10 +211,10 @@ impl Runner {
         let since = *self.past.idle_since.get_or_insert_with(Instant::now);
         let left = GRACE.saturating_sub(since.elapsed());
         if left.is_zero() {
-            info!("that has not changed for {} s", GRACE.as_secs());
+            info!("it has not come back within {} s, so this is the end", GRACE.as_secs());
             return None;
         }
-        self.tell_once(&format!("waiting {} s for that to change", GRACE.as_secs()));
+        self.tell_once(&format!("waiting {} s for it to come back", GRACE.as_secs()));
         Some(left.min(IDLE_POLL))
     }
 
@@ -339,7 +339,7 @@ impl Runner {
         }
         self.claim(Some(&new.facts)).await;
         if head < old.steps.len() || head < new.steps.len() {
-            info!("the network changed; steps {} and later are done anew", head + 1);
+            info!("the network changed; doing steps {} and later again", head + 1);
             if !self.unwind(head).await {
                 return Err(Why::Failed("not everything could be undone".into()));
             }
@@ -357,13 +357,13 @@ impl Runner {
         let kept_because = if head == old.steps.len() && steps.is_empty() {
             None
         } else if !self.pace.allows(&old.facts, &new.facts) {
-            Some("prefix or address change too often, so those in use are kept for some seconds".to_owned())
+            Some("the prefix or the address changes too often; clatd keeps those in use for some seconds".to_owned())
         } else {
             let room = self.journal.make_room(head, steps).await;
             room.err().map(|failure| {
                 self.pace.look_again = Some(Instant::now() + RECORD_AGAIN);
                 format!(
-                    "{}; the network changed, but all stays as it is until that can be recorded",
+                    "{}; the network changed, but clatd changes nothing until it can record it",
                     chain(&failure)
                 )
             })

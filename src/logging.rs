@@ -1,4 +1,4 @@
-//! Logging: human text on stderr in the style of clatd, or the journal when stderr is connected to it.
+//! Logging: text on stderr in the style of clatd, or the journal if stderr is connected to it.
 //!
 //! `quiet` and `debug` are independent, as clatd documents them: `quiet=2 debug=1` prints debugging output alone.
 
@@ -31,8 +31,8 @@ pub struct Verbosity {
 }
 
 impl Verbosity {
-    /// Whether an event is printed. Libraries are heard from warnings on: `netlink_proto` and `hickory` would
-    /// otherwise drown everything at debug level.
+    /// Whether an event is printed. Of libraries only warnings and errors are: `netlink_proto` and `hickory` would
+    /// fill the log at debug level.
     pub fn prints(self, metadata: &Metadata<'_>) -> bool {
         let ours = metadata
             .target()
@@ -48,7 +48,7 @@ impl Verbosity {
     }
 
     fn filter(self) -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {
-        // Spans carry the instance's name, so they pass whatever their level.
+        // Spans carry the instance's name, so all levels of them pass.
         FilterFn::new(move |metadata| metadata.is_span() || self.prints(metadata))
     }
 }
@@ -82,7 +82,7 @@ where
         .with_filter(verbosity.filter())
 }
 
-/// systemd sets `JOURNAL_STREAM` to device and inode of the stream that it gave the service; stderr may have been
+/// systemd sets `JOURNAL_STREAM` to device and inode of the stream that it gave the service. stderr may have been
 /// redirected since.
 fn stderr_is_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else {

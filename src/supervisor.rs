@@ -503,7 +503,7 @@ impl Supervisor {
             .chain(&self.waiting);
         match config::instance_for(template, uplink, others.map(|configured| &configured.instance)) {
             Ok(configured) => {
-                info!("instance {name}: for uplink {uplink}");
+                info!("instance {name}: uplink {uplink} is there");
                 self.refused.remove(&name);
                 let template = template.configured.instance.name.clone();
                 self.start(configured, Some(template));

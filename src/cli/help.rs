@@ -47,7 +47,7 @@ pub fn help_text() -> String {
     text
 }
 
-/// What there is to know about a command or a key; the parser has looked that there is one.
+/// The text about a command or a key. The parser has checked that it exists.
 pub fn topic_text(topic: &str) -> String {
     let command = COMMANDS.iter().find(|command| command.name == topic);
     match (command, keys::find(topic)) {

@@ -18,11 +18,11 @@ pub struct Options {
     pub quiet: u32,
     /// How often `-d` was given.
     pub debug: u32,
-    /// `-c FILE`, the later ones on top; none = `/etc/clatd.conf` if there is one.
+    /// `-c FILE`, later ones override earlier ones; none = `/etc/clatd.conf` if it exists.
     pub config: Vec<PathBuf>,
-    /// `--instances-dir DIR`; none = `/etc/clatd/instances.d` if there is one.
+    /// `--instances-dir DIR`; none = `/etc/clatd/instances.d` if it exists.
     pub instances_dir: Option<PathBuf>,
-    /// `KEY=VALUE` words, in order; the keys exist, the values are not yet looked at.
+    /// `KEY=VALUE` words, in order. The keys exist; the values are not checked yet.
     pub settings: Vec<(String, String)>,
 }
 
@@ -102,7 +102,7 @@ pub enum Command {
         /// Packets to write.
         output: PathBuf,
     },
-    /// Print [`help_text`], or what [`topic_text`] says of a command or a key.
+    /// Print [`help_text`], or [`topic_text`] about a command or a key.
     Help {
         /// The name of a command or a key.
         topic: Option<String>,
@@ -111,7 +111,7 @@ pub enum Command {
     Version,
 }
 
-/// A command line that makes no sense: one line that names the word, and what may help.
+/// A command line that makes no sense: one line with the word at fault, and a hint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem} ({hint})")]
 pub struct UsageError {

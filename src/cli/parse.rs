@@ -28,7 +28,7 @@ where
         } else {
             scan.short(&bytes[1..], &mut args)?;
         }
-        // As with the clatd of 2016 they answer at once, whatever else is there.
+        // As with the 2016 clatd, these answer at once, whatever other words there are.
         if scan.help || scan.version {
             return Ok(if scan.help {
                 Command::Help { topic: None }
@@ -53,7 +53,7 @@ struct Scan {
 }
 
 impl Scan {
-    /// A word that is no option: a setting if it has a `=`.
+    /// A word that is not an option. It is a setting if it has a `=`.
     fn word(&mut self, word: String) -> Result<(), UsageError> {
         let Some((key, value)) = word.split_once('=') else {
             self.words.push(word);
@@ -74,7 +74,7 @@ impl Scan {
         Ok(())
     }
 
-    /// A word that begins with `=`: mostly `KEY = VALUE`, which the shell hands over as three words.
+    /// A word that begins with `=`: mostly `KEY = VALUE`, which the shell passes as three words.
     fn without_key(&self, word: &str, value: &str) -> UsageError {
         let error = UsageError::new(format!("no key in front of the \"=\" in {word:?}"));
         let before = self.words.last().filter(|before| keys::find(before).is_some());
@@ -110,7 +110,8 @@ impl Scan {
         }
     }
 
-    /// Short options may stand together: `-qd`; one with an argument takes the rest of its word, or the next.
+    /// Short options may stand together: `-qd`. An option with an argument takes the rest of its word, or the next
+    /// word.
     fn short(&mut self, body: &[u8], rest: &mut impl Iterator<Item = OsString>) -> Result<(), UsageError> {
         for (at, byte) in body.iter().enumerate() {
             let option = OPTIONS
@@ -144,7 +145,7 @@ impl Scan {
         if let (Some(argument), true) = (option.argument, value.is_empty()) {
             return Err(missing(spelled, argument));
         }
-        // Files are laid over each other; of everything else there is one.
+        // Only the option for configuration files may be repeated.
         if option.argument.is_some() && option.action != Action::Config && self.flags.contains(&option) {
             return Err(UsageError::new(format!("{spelled} is given twice")).hint("once is enough"));
         }
@@ -167,7 +168,7 @@ impl Scan {
         self.flags.iter().any(|option| option.action == action)
     }
 
-    /// The command that all of it adds up to.
+    /// The command that all words together mean.
     fn command(mut self) -> Result<Command, UsageError> {
         let spec = self.spec()?;
         if let Some(option) = self
@@ -250,7 +251,7 @@ impl Scan {
         })
     }
 
-    /// The command that the first word names; without one a dry run is a plan and all else a run.
+    /// The command that the first word names. Without one, a dry run is a plan and all else a run.
     fn spec(&mut self) -> Result<&'static CommandSpec, UsageError> {
         let without = if self.has(Action::DryRun) { "plan" } else { "run" };
         let named = |name: &str| COMMANDS.iter().find(|command| command.name == name);

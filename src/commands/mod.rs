@@ -202,8 +202,8 @@ fn can_write_sysctls(plan: &Plan) -> bool {
     let is_read_only = statvfs("/proc/sys").is_ok_and(|filesystem| filesystem.flags().contains(FsFlags::ST_RDONLY));
     if is_read_only {
         error!(
-            "instance {}: /proc/sys is read-only, so the plan fails at \"{}\"; a container needs it mounted read-write, or \
-             the values set from outside",
+            "instance {}: /proc/sys is read-only, so clatd could not \"{}\"; mount it read-write in the container, or \
+             set the values from outside",
             plan.instance, first.apply
         );
     }

@@ -1,4 +1,5 @@
-//! Gives each instance of several what its file leaves out: the same for the same files, in their order.
+//! Gives each of several instances the settings that its file leaves out. The same files in the same order give the
+//! same settings.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -15,10 +16,10 @@ use super::{Configured, Template, Unable, seed};
 /// The connection mark of the first instance with a shared address.
 const FIRST_MARK: u32 = 0xc1a7;
 
-/// A Linux device name has at most so many characters.
+/// The longest name of a Linux device, in characters.
 const DEVICE_LENGTH: usize = 15;
 
-/// Fills in what is unset. Instances for which no IPv4 address is left are taken out.
+/// Fills in what is unset. Instances for which no IPv4 address is left are removed and reported.
 pub(super) fn allot(drafts: &mut Vec<Draft>) -> Vec<Unable> {
     let mut taken = Taken::default();
     for draft in drafts.iter() {
@@ -50,7 +51,7 @@ pub(super) fn allot(drafts: &mut Vec<Draft>) -> Vec<Unable> {
     unable
 }
 
-/// The instance that a template makes for `device`, with what the instances that there are leave free.
+/// The instance that a template makes for `device`, with settings that the existing instances do not use.
 pub fn instance_for<'a>(
     template: &Template,
     device: &str,
@@ -87,7 +88,7 @@ struct Taken {
 }
 
 impl Taken {
-    /// Takes the settings of an instance into account, for the keys that `counts` says so of.
+    /// Notes the settings of an instance as used, for the keys for which `counts` returns true.
     fn add(&mut self, settings: &Settings, counts: impl Fn(&str) -> bool) {
         self.addresses.insert(settings.tayga_v4_addr);
         self.addresses
@@ -100,8 +101,8 @@ impl Taken {
         self.marks.extend(settings.ctmark);
     }
 
-    /// Fills in what is unset, and takes it; returns the instance's place among its like. The device's name is made
-    /// out of `label`.
+    /// Fills in what is unset, and notes it as used. Returns the number of the instance among those with the same
+    /// metric. The device's name is made from `label`.
     fn fill(
         &mut self,
         name: &str,
@@ -163,8 +164,8 @@ impl Taken {
     }
 }
 
-/// The addresses of a pool in the order in which they are given out: the zeroth comes last, as some programs stumble
-/// over it, though a /32 may have any address.
+/// The addresses of a pool in the order in which instances get them. The zeroth comes last: some programs cannot
+/// handle it, although a /32 may have any address.
 fn addresses_of(pool: Ipv4Net) -> impl Iterator<Item = Ipv4Addr> {
     let (first, last) = (u32::from(pool.network()), u32::from(pool.broadcast()));
     (first.saturating_add(1)..=last)

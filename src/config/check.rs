@@ -65,13 +65,13 @@ pub fn check(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -> io:
     Ok(ok)
 }
 
-/// What an IPv6 header takes more than one of IPv4, in bytes.
+/// An IPv6 header is larger than an IPv4 header by this many bytes.
 const HEADER_DIFFERENCE: u32 = 20;
-/// The MTU that an uplink has in all likelihood, in bytes.
+/// The usual MTU of an uplink, in bytes.
 const USUAL_MTU: u32 = 1500;
 
-/// A default route whose packets the uplink will not carry. An uplink that is not known, or not there, is taken for a
-/// usual one; `clatd plan` knows better, and warns too.
+/// A default route whose packets the uplink will not carry. If the uplink is not known or absent, the usual MTU is
+/// assumed. `clatd plan` knows the real one, and warns too.
 fn too_large_an_mtu(configured: &Configured) -> Option<String> {
     let settings = &configured.instance.settings;
     let RouteMtu::Bytes(bytes) = settings.v4_defaultroute_mtu else {
@@ -103,7 +103,7 @@ fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{ending}")
 }
 
-/// An instance's settings, each with where it comes from.
+/// An instance's settings, each with its origin.
 fn settings(configured: &Configured, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "instance {}", configured.instance.name)?;
     for (key, value) in configured.instance.settings.to_text() {

@@ -5,7 +5,7 @@ use clatd_stages::settings::{ClatV6Addr, MapEntry, Settings};
 use super::errors::{ConfigError, Findings, Place};
 use super::load::Draft;
 
-/// Something that each instance needs for itself: the key, its value if the instance uses it, and what helps.
+/// A setting that each instance needs for itself: the key, its value if the instance uses it, and a hint.
 struct Own {
     key: &'static str,
     value: fn(&Settings) -> Option<String>,
@@ -133,7 +133,7 @@ fn maps(earlier: &Draft, later: &Draft, findings: &mut Findings) {
     }
 }
 
-/// Two instances on one uplink make sense with different prefixes only.
+/// Two instances on one uplink are useful with different prefixes only.
 fn uplinks(earlier: &Draft, later: &Draft, findings: &mut Findings) {
     let (one, other) = (&earlier.merged.settings, &later.merged.settings);
     if one.plat_dev != other.plat_dev
@@ -159,7 +159,7 @@ fn uplinks(earlier: &Draft, later: &Draft, findings: &mut Findings) {
     findings.warn(&place, text);
 }
 
-/// Warns of uplinks that several templates match, since one of them makes the instance.
+/// Warns of uplinks that several templates match, since only one of them makes the instance.
 pub(super) fn find_among_templates(templates: &[Draft], findings: &mut Findings) {
     for (index, later) in templates.iter().enumerate() {
         for earlier in &templates[..index] {

@@ -32,7 +32,7 @@ fn is_comment(line: &[u8]) -> bool {
     line.is_empty() || line.starts_with(b";") || line.starts_with(b"#") || line.starts_with(b"//")
 }
 
-/// `^\s*([\w-]+)\s*=\s*(.*)\s*$`, with the blanks at the end left out of the value.
+/// `^\s*([\w-]+)\s*=\s*(.*)\s*$`. The blanks at the end are not part of the value.
 pub(crate) fn split(line: &str) -> Option<(&str, &str)> {
     let (key, value) = line.split_once('=')?;
     let key = key.trim();

@@ -10,7 +10,7 @@ pub enum Place {
     Default,
     /// Nowhere: clatd gave each instance its own.
     Allotted,
-    /// In a file; the line is unknown for things that concern all of it.
+    /// In a file. The line is unknown if the problem concerns the whole file.
     File {
         /// The file.
         path: PathBuf,
@@ -51,12 +51,12 @@ impl fmt::Display for Place {
     }
 }
 
-/// One thing that is wrong: where, which key and value, what was expected, and what may help.
+/// One problem: where, which key and value, what was expected, and a hint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     /// Where it stands.
     pub place: Place,
-    /// The key and its value, unless something else than a setting is wrong.
+    /// The key and its value, unless the problem is not about a setting.
     pub setting: Option<(String, String)>,
     /// What was expected, or what is wrong.
     pub problem: String,
@@ -108,7 +108,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// All that is wrong with a configuration, in the order of the files; never empty.
+/// All problems of a configuration, in the order of the files. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigErrors {
     /// What is wrong.
@@ -131,7 +131,7 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
-/// Errors and warnings on their way to the user.
+/// Errors and warnings, collected for the user.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     pub(super) errors: Vec<ConfigError>,
@@ -139,7 +139,7 @@ pub(super) struct Findings {
 }
 
 impl Findings {
-    /// Adds an error, once: a line of clatd.conf may be wrong for every instance alike.
+    /// Adds an error, but only once: a line of clatd.conf may be wrong for every instance in the same way.
     pub(super) fn error(&mut self, error: ConfigError) {
         if !self.errors.contains(&error) {
             self.errors.push(error);
@@ -160,7 +160,7 @@ trait Printable {
 }
 
 impl Printable for str {
-    /// Control characters escaped, so that a message stays one line whatever stands in a file.
+    /// Escapes control characters, so that a message stays one line whatever a file contains.
     fn escape_debug_unprintable(&self) -> String {
         self.chars()
             .flat_map(|c| {

@@ -57,8 +57,8 @@ impl Layer {
         }
     }
 
-    /// The key of a setting that is about to be taken up; an unknown one is reported: a warning in a file, as
-    /// with the clatd of 2016, an error on the command line.
+    /// The key of a setting that is about to be stored. An unknown key is reported: in a file as a warning, as the
+    /// 2016 clatd does, on the command line as an error.
     pub(super) fn key(&self, place: &Place, name: &str, findings: &mut Findings) -> Option<&'static Key> {
         let key = keys::find(name);
         if key.is_none() {
@@ -76,7 +76,7 @@ impl Layer {
         key
     }
 
-    /// Takes up a setting whose value has been read.
+    /// Stores a setting whose value has been read.
     pub(super) fn take(
         &mut self,
         place: Place,
@@ -114,7 +114,7 @@ impl Layer {
         self.entries.insert(key.name, Entry::new(place, text, value));
     }
 
-    /// Sets what flags say; a setting of the same layer weighs more.
+    /// Applies flags. A setting of the same layer overrides them.
     pub(super) fn flag(&mut self, key: &'static str, count: u32) {
         if count > 0 && !self.seen.contains_key(key) {
             let entry = Entry::new(self.place.clone(), &count.to_string(), Value::from(count));
@@ -149,7 +149,7 @@ pub struct Origin {
     pub place: Place,
     /// The value as it stands there.
     pub text: String,
-    /// The lines of a repeated key, each with its value; empty for values that are nowhere.
+    /// The lines of a repeated key, each with its value; empty for values that stand in no file.
     pub parts: Vec<(Place, String)>,
 }
 
@@ -168,11 +168,11 @@ impl Origin {
 pub(super) struct Merged {
     pub(super) settings: Settings,
     pub(super) origins: BTreeMap<&'static str, Origin>,
-    /// Keys with an invalid value somewhere: what they are set to says nothing about the user's intent.
+    /// Keys with an invalid value somewhere. Their other values do not show what the user wants.
     pub(super) invalid: BTreeSet<&'static str>,
 }
 
-/// Lays layers over each other, the last on top.
+/// Merges layers; later ones override earlier ones.
 pub(super) fn merge(layers: &[&Layer], findings: &mut Findings) -> Merged {
     let mut figment = Figment::from(Serialized::defaults(Settings::default()));
     for layer in layers {
@@ -206,7 +206,7 @@ pub(super) fn merge(layers: &[&Layer], findings: &mut Findings) -> Merged {
     }
 }
 
-/// A value that its key's kind let pass and the setting's type did not.
+/// A value that the kind of its key accepted and the type of the setting did not.
 fn refused(error: &figment::Error, origins: &BTreeMap<&'static str, Origin>) -> ConfigError {
     let key = error.path.first().map(String::as_str).unwrap_or_default();
     match origins.get(key) {

@@ -16,7 +16,7 @@ use crate::cli::Options;
 use crate::service::ServiceManager;
 use crate::trusted;
 
-/// Where things are when the command line does not say, and who started the process.
+/// Paths for what the command line leaves open, and who started the process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paths {
     /// The configuration file, which need not exist.
@@ -25,7 +25,7 @@ pub struct Paths {
     pub instances_dir: PathBuf,
     /// Where run-time state lives.
     pub runtime_dir: PathBuf,
-    /// Whether a service manager started this process: it is told of readiness, and nobody else starts clatd again.
+    /// Whether a service manager started this process. It expects readiness, and nobody else restarts clatd.
     pub has_service_manager: bool,
 }
 
@@ -41,7 +41,7 @@ impl Default for Paths {
 }
 
 impl Paths {
-    /// The usual places, but for `CLATD_RUNTIME_DIR`; a service manager says `NOTIFY_SOCKET`.
+    /// The usual paths, except with `CLATD_RUNTIME_DIR`. `NOTIFY_SOCKET` shows a service manager.
     pub fn from_environment() -> Self {
         let usual = Self::default();
         let runtime_dir = std::env::var_os("CLATD_RUNTIME_DIR").filter(|dir| !dir.is_empty());
@@ -134,8 +134,8 @@ fn load_for(purpose: Purpose, options: &Options, paths: &Paths) -> Result<Loaded
     })
 }
 
-/// Reads the files that the command line names (and its settings) as the only instance, for `clatd translate`; it needs
-/// at least a PLAT prefix.
+/// Reads the files and settings of the command line as the only instance, for `clatd translate`. At least a PLAT
+/// prefix is needed.
 pub fn load_for_translating(options: &Options) -> Result<Loaded, ConfigErrors> {
     let options = Options {
         instances_dir: None,
@@ -162,7 +162,7 @@ pub fn load_for_translating(options: &Options) -> Result<Loaded, ConfigErrors> {
     })
 }
 
-/// `v4-conncheck-delay` where native IPv4 at the start is the end, in seconds.
+/// `v4-conncheck-delay` in seconds if native IPv4 at the start makes clatd end.
 const LONE_DELAY: u32 = 10;
 /// `v4-defaultroute-metric` of the only instance.
 const SINGLE_METRIC: u32 = 2048;
@@ -181,7 +181,7 @@ impl Draft {
         self.merged.settings.plat_dev.as_deref().is_some_and(super::is_pattern)
     }
 
-    /// What can be there once only cannot be set for many.
+    /// A template cannot set what only one instance can have.
     fn check_as_template(&self, findings: &mut Findings) {
         for key in [
             "clat-dev",
@@ -221,7 +221,7 @@ impl Draft {
     }
 }
 
-/// Random bits: the standard library's hash keys are drawn from the system's generator.
+/// Random bits: the standard library draws its hash keys from the system's generator.
 pub(super) fn seed() -> u128 {
     let draw = || u128::from(RandomState::new().hash_one(0));
     draw() << 64 | draw()
@@ -236,8 +236,8 @@ fn finish<T>(findings: Findings, value: impl FnOnce(Vec<String>) -> T) -> Result
     }
 }
 
-/// The files of `-c FILE`, the later ones on top, or the usual file, which need not be there. A file that is named alone
-/// must be there; of several, some may be missing.
+/// The files of `-c FILE`, later ones override earlier ones; or the usual file, which may be missing. A single named
+/// file must exist; of several, some may be missing.
 fn base_layers(chosen: &[PathBuf], usual: &Path, findings: &mut Findings) -> Vec<Layer> {
     match chosen {
         [] => vec![base_layer(usual, |_, _| (), findings)],
@@ -365,7 +365,7 @@ fn runtime_dir(path: &Path, findings: &mut Findings) -> String {
     String::new()
 }
 
-/// Defaults that depend on other things than their key.
+/// Defaults that depend on more than their key.
 fn complete(merged: &mut Merged, several: bool, has_service_manager: bool) {
     let unset = |merged: &Merged, key| {
         merged
@@ -385,7 +385,7 @@ fn complete(merged: &mut Merged, several: bool, has_service_manager: bool) {
     };
     merged.settings.v4_conncheck_delay.get_or_insert(delay);
     if !several {
-        // Alone it has the documented default, whatever other uplinks there are.
+        // A single instance has the documented default, whatever other uplinks there are.
         merged.settings.v4_defaultroute_metric.get_or_insert(SINGLE_METRIC);
     }
     if merged.settings.clat_v6_addr == ClatV6Addr::Shared && unset(merged, "proxynd-enable") {
@@ -393,7 +393,7 @@ fn complete(merged: &mut Merged, several: bool, has_service_manager: bool) {
     }
 }
 
-/// Keys without a job, for those who want to know.
+/// Reports keys that no longer have an effect, at debug level.
 fn notes(drafts: &[Draft]) -> Vec<String> {
     let mut notes = Vec::new();
     for key in keys::all() {

@@ -1,5 +1,5 @@
-//! The key table and the command table as manual pages and sample configuration. `tests/manual.rs` compares the files in
-//! `man/` with what comes out of here.
+//! The key table and the command table as manual pages and sample configuration. `tests/manual.rs` compares the files
+//! in `man/` with the result.
 
 use std::fmt::Write;
 
@@ -21,7 +21,7 @@ pub fn parts() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// A manual page with its generated parts brought up to date.
+/// A manual page with its generated parts renewed.
 pub fn refresh(page: &str) -> String {
     let parts = parts();
     let mut fresh = String::new();
@@ -152,7 +152,7 @@ fn sentence(brief: &str) -> String {
     format!("{first}{}.", chars.as_str())
 }
 
-/// Text of the table as mdoc: paragraphs, and bold for what stands in backticks.
+/// Text of the table as mdoc: paragraphs, and bold for text in backticks.
 fn mdoc(text: &str) -> String {
     text.lines()
         .map(|line| {
@@ -172,7 +172,7 @@ fn roman(line: &str) -> String {
     });
     let mut page = String::new();
     wrap(&mut page, "", 80, &pieces.collect::<String>());
-    // A line of text that begins like a macro would be taken for one.
+    // mdoc would take a line of text that begins like a macro for one.
     let lines = page.trim_end().lines().map(|line| {
         if line.starts_with(['.', '\'']) {
             format!("\\&{line}")

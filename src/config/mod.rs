@@ -1,7 +1,7 @@
 //! Configuration: from files and the command line to typed [`Settings`] of each instance, with all errors at once.
 //!
-//! Levels, the later on top: default, `/etc/clatd.conf` or `-c FILE`, instance file, command line. The levels are laid
-//! over each other by figment, which stays inside this module; which key has which values is in [`keys`].
+//! Levels, from the lowest: default, `/etc/clatd.conf` or `-c FILE`, instance file, command line. figment merges the
+//! levels; it stays inside this module. [`keys`] says which key has which values.
 
 mod allot;
 mod check;
@@ -35,7 +35,7 @@ pub use load::{Paths, load, load_for_translating, load_from};
 pub struct Loaded {
     /// The instances, in the order of their files.
     pub instances: Vec<Configured>,
-    /// Makers of instances, in the order of their files.
+    /// Templates, in the order of their files.
     pub templates: Vec<Template>,
     /// Instances that cannot run, while the others can.
     pub unable: Vec<Unable>,
@@ -45,7 +45,7 @@ pub struct Loaded {
     pub notes: Vec<String>,
     /// Whether the instances come from instance files.
     pub from_instance_files: bool,
-    /// The settings of the daemon as such (`quiet`, `debug`): `clatd.conf` and command line without instance files.
+    /// The settings of the daemon itself (`quiet`, `debug`): `clatd.conf` and command line without instance files.
     pub base: Settings,
     /// Where run-time state lives.
     pub runtime_dir: PathBuf,
@@ -54,7 +54,7 @@ pub struct Loaded {
 /// An instance, and where its settings come from.
 #[derive(Debug, Clone)]
 pub struct Configured {
-    /// The instance. Its `when-idle` is set, also where the user said nothing.
+    /// The instance. Its `when-idle` is always set.
     pub instance: Instance,
     /// Its instance file.
     pub file: Option<PathBuf>,

@@ -1,4 +1,4 @@
-//! What the settings of one instance say together; each alone has been looked at by its key's kind.
+//! Rules between the settings of one instance. Each setting alone has been checked by the kind of its key.
 
 use std::net::Ipv4Addr;
 
@@ -33,7 +33,7 @@ const DUMMY: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 pub(super) enum Purpose {
     /// A host, where packets are routed too.
     Run,
-    /// Packets of a file, where a mapping inside of the prefix works.
+    /// `clatd translate` works on a file, where a mapping inside of the prefix works.
     Translate,
 }
 
@@ -54,8 +54,8 @@ impl Judge<'_> {
         !matches!(self.origin(key).place, Place::Default | Place::Allotted)
     }
 
-    /// Reports a contradiction between keys, at the first of them that the user set; not if one of them is
-    /// invalid anyhow.
+    /// Reports a contradiction between keys, at the first of them that the user set. Says nothing if one of them is
+    /// invalid in any case.
     fn contradiction(&mut self, keys: &[&'static str], problem: String, hint: Option<&str>) {
         if keys.iter().any(|key| self.merged.invalid.contains(key)) {
             return;
@@ -77,7 +77,7 @@ impl Judge<'_> {
         self.findings.warn(&place, format!("{key}={value}: {text}"));
     }
 
-    /// Where another key of a contradiction stands, for the message.
+    /// Where another key of a contradiction was set, for the message.
     fn where_is(&self, key: &'static str) -> String {
         match self.origin(key).place {
             Place::Default => "by default".into(),
@@ -268,7 +268,7 @@ impl Judge<'_> {
         }
     }
 
-    /// Where one of the maps stands. A TOML array has its maps all in one place.
+    /// Where one of the maps was set. All maps of a TOML array have the same place.
     fn map_place(&self, index: usize) -> (Place, String) {
         let origin = self.origin("map");
         let one_each = origin.parts.len() == self.merged.settings.map.len();

@@ -59,7 +59,7 @@ fn is_quoted(text: &str) -> bool {
     by('"') || by('\'')
 }
 
-/// What an optional key is when its value is empty.
+/// The value of an optional key whose text is empty.
 fn unset(kind: Kind) -> Value {
     match kind {
         Kind::DnsServers | Kind::Maps => Value::from(Vec::<String>::new()),
@@ -192,7 +192,7 @@ fn device(text: &str) -> Result<String, Invalid> {
     })
 }
 
-/// A device, or a pattern of devices: which of them exist is known later, and each is looked at then.
+/// A device, or a pattern of devices. Which devices exist is not known yet.
 fn device_or_pattern(text: &str) -> Result<String, Invalid> {
     if super::is_pattern(text) {
         device(&text.replace(['*', '?'], "x")).map_err(|invalid| Invalid {
@@ -399,7 +399,7 @@ fn socket(text: &str) -> Result<String, Invalid> {
 }
 
 fn group(text: &str) -> Result<String, Invalid> {
-    // What groupadd(8) takes, and upper case, which directories have.
+    // The names that groupadd(8) accepts, and upper case, which directory services use.
     let usable = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '$');
     if !text.is_empty() && text.len() <= 32 && text.chars().all(usable) {
         return Ok(text.to_owned());

@@ -27,7 +27,7 @@ pub(super) fn load(path: &Path, client: &Duid) -> Option<Lease> {
     let text = match trusted::read(path) {
         Ok(text) => text?,
         Err(error) if trusted::is_distrust(&error) => {
-            warn!("the lease is not taken up: {error}");
+            warn!("the stored DHCPv6 lease is not used: {error}");
             return None;
         }
         Err(error) => {
@@ -38,7 +38,7 @@ pub(super) fn load(path: &Path, client: &Duid) -> Option<Lease> {
     let kept: Kept = match serde_json::from_str(&text) {
         Ok(kept) => kept,
         Err(error) => {
-            debug!("{} is no lease: {error}", path.display());
+            debug!("{} does not contain a DHCPv6 lease: {error}", path.display());
             return None;
         }
     };

@@ -1,4 +1,4 @@
-//! What tells this machine from others, for the DUID and for addresses that are the same after a restart.
+//! What distinguishes this machine from others, for the DUID and for addresses that are the same after a restart.
 
 use std::path::Path;
 
@@ -6,8 +6,8 @@ use clatd_stages::dhcp6::{Duid, iaid};
 
 use crate::trusted;
 
-/// What stays the same on this machine: `/etc/machine-id`, else the hardware address of `device`, else what stays
-/// until the next start of the computer. It is for hashing only.
+/// A value that stays the same on this machine: `/etc/machine-id`, else the hardware address of `device`, else a
+/// value for this boot. It is for hashing only.
 pub fn machine_identity(device: &str) -> Vec<u8> {
     let read = |path: &str| {
         trusted::read_foreign(Path::new(path))

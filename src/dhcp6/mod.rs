@@ -30,14 +30,14 @@ mod task;
 pub use clatd_stages::dhcp6::{choose_address, stable_seed};
 pub use machine::machine_identity;
 
-/// A release takes a second at most; this is for a task that does not come to it.
+/// A release takes a second at most; this limit is for a task that hangs.
 const RELEASE_LIMIT: Duration = Duration::from_millis(1500);
 
-/// Asks for a prefix on one uplink, for as long as it lives. There is one of them per uplink at most; instances that
-/// share an uplink share it.
+/// Requests a prefix on one uplink as long as it exists. There is at most one per uplink; instances on the same
+/// uplink share it.
 ///
-/// Dropped without [`PdClient::release`] it leaves the lease at the server and in its file, and the next one on this
-/// uplink takes it up again.
+/// If it is dropped without [`PdClient::release`], the lease stays at the server and in its file, and the next client
+/// on this uplink continues it.
 #[derive(Debug)]
 pub struct PdClient {
     device: String,
@@ -53,7 +53,7 @@ pub struct PdState {
     pub lease: Option<PdLease>,
     /// Where the client stands.
     pub phase: Phase,
-    /// Why there is no prefix, or why it is not prolonged.
+    /// Why there is no prefix, or why the lease is not prolonged.
     pub last_error: Option<String>,
 }
 
@@ -62,9 +62,9 @@ pub struct PdState {
 pub struct PdLease {
     /// The prefix.
     pub prefix: Ipv6Net,
-    /// Seconds for which it is still preferred; `u32::MAX` = for ever.
+    /// For how many more seconds it is preferred; `u32::MAX` = for ever.
     pub preferred_s: u32,
-    /// Seconds for which it is still valid; `u32::MAX` = for ever.
+    /// For how many more seconds it is valid; `u32::MAX` = for ever.
     pub valid_s: u32,
     /// The DUID of the server, in hex.
     pub server: String,
@@ -84,9 +84,9 @@ impl PdLease {
 }
 
 impl PdClient {
-    /// Begins to ask on `device`, as soon as that has a link-local address and a carrier; needs a runtime, and works in
-    /// the network namespace of the calling thread. `notify` is called whenever the lease or the error is another one;
-    /// it must not block.
+    /// Begins to request on `device`, as soon as the device has a link-local address and a carrier. Needs a runtime,
+    /// and works in the network namespace of the calling thread. `notify` is called whenever the lease or the error
+    /// changes; it must not block.
     pub fn start(device: &str, runtime_dir: &Path, notify: impl Fn() + Send + Sync + 'static) -> io::Result<Self> {
         let stop = CancellationToken::new();
         let (task, state) = task::Task::new(device, lease_file(runtime_dir, device), Box::new(notify), stop.clone())?;
@@ -108,17 +108,17 @@ impl PdClient {
         self.state.borrow().snapshot(since_boot())
     }
 
-    /// As [`PdClient::state`], but where there is no lease yet it waits for one, for `longest` at most.
+    /// Like [`PdClient::state`], but without a lease it waits for one, for `longest` at most.
     pub async fn wait_first(&self, longest: Duration) -> PdState {
         let mut state = self.state.clone();
         let settled = state.wait_for(|state| state.lease.is_some() || state.phase == Phase::Ended);
-        // Whichever way that ends, what is known then is the answer.
+        // However the wait ends, the current state is the answer.
         let _ = tokio::time::timeout(longest, settled).await;
         self.state()
     }
 
-    /// Gives the prefix back (RFC 8415 section 18.2.7) and ends; takes a second at most where no server answers.
-    /// Nothing may use the prefix any more when this is called.
+    /// Gives the prefix back (RFC 8415 section 18.2.7) and ends. Without an answer of the server this takes a second
+    /// at most. Nothing may use the prefix any more when this is called.
     pub async fn release(&self) {
         self.stop.cancel();
         let mut state = self.state.clone();
@@ -133,7 +133,7 @@ impl Drop for PdClient {
     }
 }
 
-/// The lease that an earlier run left for `device`, where it still holds: what a dry run can tell.
+/// The lease that an earlier run left for `device`, if it has not expired. A dry run uses it.
 pub fn kept(device: &str, runtime_dir: &Path) -> Option<PdLease> {
     let (duid, iaid) = machine::client(device);
     let now = since_boot();

@@ -1,9 +1,9 @@
 //! DHCPv6 on one device, beside any other client there.
 //!
-//! Answers come to port 546, and of two UDP sockets on one port the newer alone would hear them: systemd-networkd or
-//! NetworkManager would miss the answers to their own messages, or we ours. So we send and hear by a raw socket, which
-//! takes a copy and nothing away. The port is held only where nobody else holds it, lest the kernel call it unreachable
-//! to the servers, and in such a way that others can still have it.
+//! Answers come to port 546. Of two UDP sockets on one port only the newer receives them: systemd-networkd or
+//! NetworkManager would miss the answers to their messages, or clatd would miss its own. So clatd uses a raw socket,
+//! which receives copies. It holds the port only if nobody else does, so that the kernel does not report it
+//! unreachable to the servers, and in a way that lets others take it.
 
 use std::io::{self, Read};
 use std::net::{Ipv6Addr, SocketAddrV6};
@@ -23,7 +23,7 @@ const UDP_HEADER: usize = 8;
 /// The largest UDP datagram.
 const LARGEST: usize = 65535;
 
-/// The socket, and the port where nobody else has it.
+/// The raw socket, and the port if nobody else has it.
 #[derive(Debug)]
 pub(super) struct PdSocket {
     raw: AsyncFd<Socket>,
@@ -80,7 +80,7 @@ impl PdSocket {
         self.raw.get_ref().send_to(&datagram, &servers.into()).map(drop)
     }
 
-    /// Waits for a datagram to our port; what it carries.
+    /// Waits for a datagram to our port. Returns its payload.
     pub(super) async fn receive(&self) -> io::Result<Vec<u8>> {
         loop {
             let mut ready = self.raw.readable().await?;
@@ -105,7 +105,7 @@ fn payload(datagram: &[u8]) -> Option<&[u8]> {
     (half(2)? == CLIENT_PORT).then_some(datagram.get(UDP_HEADER..length)?)
 }
 
-/// Holds the port without hearing anything; `None` = somebody else holds it already.
+/// Holds the port without receiving anything; `None` = another program holds it already.
 fn hold_port(index: u32, address: Ipv6Addr) -> io::Result<Option<Socket>> {
     let port = Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP))?;
     port.set_only_v6(true)?;
@@ -115,7 +115,7 @@ fn hold_port(index: u32, address: Ipv6Addr) -> io::Result<Option<Socket>> {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Ok(None),
         other => other?,
     }
-    // Only now: before, it would have let us take the port from who has it.
+    // Set only now: earlier, it would have let us take a port that another program has.
     port.set_reuse_address(true)?;
     Ok(Some(port))
 }

@@ -1,4 +1,5 @@
-//! The task that asks on one uplink: joins the client of [`clatd_stages::dhcp6`] to the socket, clock and file.
+//! The task that requests on one uplink: it connects the client of [`clatd_stages::dhcp6`] to the socket, the clock
+//! and the file.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -22,14 +23,14 @@ use super::{PdLease, PdState, file, machine};
 use crate::clock::since_boot;
 use crate::kernel::Netlink;
 
-/// A quarter of what RFC 8415 section 7.6 allows for: hosts that begin together are told apart by less, and the user
-/// waits for the first packet.
+/// A quarter of the time in RFC 8415 section 7.6: a shorter random delay separates hosts that start together as well,
+/// and the user waits for the first packet.
 const FIRST_DELAY: Duration = Duration::from_millis(250);
-/// Timers of the runtime stand still while the computer sleeps, so the clock is looked at this often.
+/// Timers of the runtime stop while the computer sleeps, so the clock is looked at this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-/// How often a link is looked at that cannot be asked on.
+/// How often a link that is not ready is looked at.
 const RETRY: Duration = Duration::from_secs(2);
-/// Keeps a socket that only gives errors from becoming a busy loop.
+/// A pause, so that a socket that only gives errors makes no busy loop.
 const PAUSE: Duration = Duration::from_millis(150);
 
 pub(super) type Notify = Box<dyn Fn() + Send + Sync>;
@@ -70,7 +71,7 @@ pub(super) struct Task {
     socket: Option<PdSocket>,
     /// The carrier went, however short.
     detached: bool,
-    /// How often it had gone before, as the kernel counts.
+    /// How often the carrier had been lost before, as the kernel counts.
     losses: Option<u32>,
     /// Why the link cannot be asked on.
     obstacle: Option<String>,
@@ -83,8 +84,8 @@ pub(super) struct Task {
 /// A netlink event.
 #[derive(Default)]
 struct Changed {
-    /// Index of a device, and how often its carrier has gone: a loss that is over within an instant is told by nothing
-    /// else, and behind it there may be another network now.
+    /// Index of a device, and how often its carrier has been lost. Nothing else shows a short loss, after which
+    /// another network may be behind the link.
     carrier: Option<(u32, u32)>,
 }
 
@@ -151,7 +152,7 @@ impl Task {
                 received = receive(self.socket.as_ref()) => match received {
                     Ok(payload) => self.handle(Event::Received(&payload)),
                     Err(error) => {
-                        debug!("hearing DHCPv6 on {}: {error}", self.device);
+                        debug!("cannot receive DHCPv6 messages on {}: {error}", self.device);
                         tokio::time::sleep(PAUSE).await;
                     }
                 },
@@ -168,7 +169,7 @@ impl Task {
     fn sleep(&self) -> Duration {
         let longest = if self.socket.is_none() { RETRY } else { LONGEST_SLEEP };
         let until = self.timer.map(|timer| timer.saturating_sub(since_boot()));
-        // The runtime's timers are of whole milliseconds, and nothing is due a fraction too early.
+        // The runtime's timers have whole milliseconds, and a call a fraction too early would find nothing due.
         until.map_or(longest, |until| (until + Duration::from_millis(1)).min(longest))
     }
 
@@ -180,7 +181,7 @@ impl Task {
         }
     }
 
-    /// Looks at the link: opens the socket where it can be asked on, closes it where not.
+    /// Looks at the link. Opens the socket if the link is ready, and closes it if not.
     async fn look(&mut self) {
         let usable = match usable(&self.netlink, &self.device).await {
             Ok(usable) => usable,
@@ -215,7 +216,7 @@ impl Task {
             let kept = file::load(&self.path, &self.duid);
             self.handle(Event::Start(kept));
         } else if self.detached || !same {
-            debug!("{} is back, or another one", self.device);
+            debug!("{} is back, or another device has its name", self.device);
             self.handle(Event::Relinked);
         }
         self.detached = false;
@@ -238,7 +239,7 @@ impl Task {
             let sent = self.socket.as_ref().map_or(Ok(()), |socket| socket.send(message));
             if let Err(error) = sent {
                 // Said again at the usual times.
-                warn!("sending DHCPv6 on {}: {error}", self.device);
+                warn!("cannot send a DHCPv6 message on {}: {error}", self.device);
             }
         }
         if lease_changed {
@@ -254,7 +255,7 @@ impl Task {
             None => file::remove(&self.path),
         };
         if let Err(error) = done {
-            warn!("keeping the DHCPv6 lease in {}: {error}", self.path.display());
+            warn!("cannot store the DHCPv6 lease in {}: {error}", self.path.display());
         }
     }
 
@@ -270,8 +271,8 @@ impl Task {
         let before = self.state.send_replace(state.clone());
         let prefix = |state: &State| state.lease.as_ref().and_then(Lease::in_use).map(|known| known.prefix);
         match (prefix(&before), prefix(&state)) {
-            (old, Some(new)) if old != Some(new) => info!("{new} is delegated to us on {}", self.device),
-            (Some(old), None) => info!("{old} is not delegated to us any more on {}", self.device),
+            (old, Some(new)) if old != Some(new) => info!("DHCPv6 delegates {new} to this host on {}", self.device),
+            (Some(old), None) => info!("DHCPv6 no longer delegates {old} to this host on {}", self.device),
             _ => {}
         }
         if lease_changed || before.error != state.error {
@@ -283,7 +284,7 @@ impl Task {
     }
 }
 
-/// The device with its link-local address, or why there is none to ask from.
+/// The device with its link-local address, or why nothing can be sent from it.
 async fn usable(netlink: &Netlink, device: &str) -> Result<Usable, String> {
     let failed =
         |what: &str, error: &dyn std::error::Error| format!("reading {what} {device}: {}", crate::report::chain(error));

@@ -92,11 +92,11 @@ impl Runner {
             }
             if is_rule {
                 warn!(
-                    "somebody undid it or put a rule before it, so it is done again: {}",
+                    "somebody undid it or put a rule before it; clatd does it again: {}",
                     step.apply
                 );
             } else {
-                warn!("somebody undid it, so it is done again: {}", step.apply);
+                warn!("somebody undid it; clatd does it again: {}", step.apply);
             }
             match self.system.apply(&step.apply, None).await {
                 Ok(outcome) => {
@@ -143,7 +143,7 @@ impl Repairs {
         if !self.silenced {
             self.silenced = true;
             error!(
-                "somebody keeps undoing what clatd does; it is left undone for now ({} repairs in {} s)",
+                "somebody keeps undoing what clatd does; clatd leaves it undone for now ({} repairs in {} s)",
                 Self::MOST,
                 Self::WINDOW.as_secs()
             );

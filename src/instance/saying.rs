@@ -51,12 +51,12 @@ impl Runner {
         let facts = &plan.facts;
         if let (Some(prefix), Some(uplink), Some(address)) = (&facts.plat_prefix, &facts.uplink, &facts.clat_v6_addr) {
             info!(
-                "{} is up: {} is {} in {} by {} (prefix from {}, address: {}{})",
+                "{} is up: IPv4 goes by {} through {}, {} becomes {} (prefix from {}, address: {}{})",
                 self.instance.settings.clat_dev,
+                uplink.value.name,
+                prefix.value,
                 self.instance.settings.clat_v4_addr,
                 address.value,
-                prefix.value,
-                uplink.value.name,
                 prefix.source,
                 address.source,
                 facts
@@ -109,7 +109,7 @@ impl Runner {
     pub(super) fn tell_back_off(&mut self, pause: Duration) {
         let seconds = pause.as_secs_f32();
         if self.said.is_new("trying again") {
-            warn!("trying again in {seconds:.1} s, or when the network changes; later tries are said at debug level");
+            warn!("trying again in {seconds:.1} s, or when the network changes; later tries are logged at debug level");
         } else {
             debug!("trying again in {seconds:.1} s, or when the network changes");
         }

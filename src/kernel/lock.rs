@@ -189,7 +189,7 @@ impl NamespaceLock {
             }
         }
         tracing::warn!(
-            "other users hold all names by which clatds find each other in a network namespace; see that no other runs"
+            "cannot tell whether another clatd runs in this network namespace: other users hold all socket names that clatd uses"
         );
         Ok(Self { answering: None })
     }

@@ -59,7 +59,7 @@ async fn restore(netlink: &Netlink, route: &Route) -> Result<bool, Failure> {
         Some(device) => match netlink.link(device).await? {
             Some(link) => Some(link.index),
             None => {
-                tracing::info!(%route, "not put back: its device is gone");
+                tracing::info!(%route, "not restored: its device is gone");
                 return Ok(true);
             }
         },
@@ -71,11 +71,11 @@ async fn restore(netlink: &Netlink, route: &Route) -> Result<bool, Failure> {
     match error.errno() {
         libc::EEXIST => Ok(true),
         libc::ENODEV | libc::ENETDOWN => {
-            tracing::warn!(%route, %error, "not put back: its device is down or gone");
+            tracing::warn!(%route, %error, "not restored: its device is down or gone");
             Ok(true)
         }
         libc::ENETUNREACH | libc::EHOSTUNREACH => {
-            tracing::warn!(%route, %error, "not put back unless another route makes its next hop reachable");
+            tracing::warn!(%route, %error, "not restored unless another route makes its next hop reachable");
             Ok(false)
         }
         _ => Err(error.into()),

@@ -197,8 +197,8 @@ fn say_that_there_is_no_room(rule: &Rule) {
     static SAID: AtomicBool = AtomicBool::new(false);
     if !SAID.swap(true, Ordering::Relaxed) {
         tracing::warn!(
-            "a rule of somebody else's may take the CLAT's packets, and no priority is left before it: give it a higher one \
-             (rule-priority puts it first on purpose): {rule}"
+            "another program's rule may take the CLAT's packets, and no priority before it is free: give that rule a higher \
+             number, or set rule-priority if it is to come first: {rule}"
         );
     }
 }

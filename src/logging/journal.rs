@@ -1,5 +1,5 @@
-//! Events as entries of the journal, by its own protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL): a datagram of fields for
-//! each. The text for people begins with the instance, as on a terminal; the fields are there besides.
+//! Events as entries of the journal, by its own protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL): a datagram of fields
+//! for each. The message begins with the instance, as on a terminal; the fields have it, too.
 
 use std::fmt::{self, Write as _};
 use std::io;
@@ -18,7 +18,7 @@ use tracing_subscriber::registry::LookupSpan;
 pub(super) const SOCKET: &str = "/run/systemd/journal/socket";
 /// Who speaks.
 const IDENTIFIER: &str = "clatd";
-/// How long a journal that does not read may hold us up; the entry is lost then.
+/// For how long a journal that does not read may delay us. Then the entry is lost.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// Longest text of an entry in bytes: a datagram has its limits.
 const LONGEST: usize = 32 * 1024;
@@ -59,7 +59,7 @@ where
         let instance = context.event_scope(event).and_then(|mut scope| {
             scope.find_map(|span| span.extensions().get::<InstanceName>().map(|name| name.0.clone()))
         });
-        // An entry that is lost must not become another one.
+        // A lost entry must not cause another one.
         let _ = self.0.send(&entry(event, &fields, instance.as_deref()));
     }
 }

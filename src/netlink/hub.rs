@@ -143,7 +143,7 @@ impl Task {
         let taken = self.take_events();
         self.more = taken.as_ref().is_ok_and(|more| *more);
         if let Err(error) = taken {
-            tracing::warn!("cannot hear of changes of the network: {error}");
+            tracing::warn!("cannot receive changes of the network from the kernel: {error}");
             tokio::time::sleep(PAUSE).await;
             self.lost_events();
         }
@@ -159,7 +159,7 @@ impl Task {
                 if self.mirror.watch(destination, all)
                     && let Err(error) = self.socket.watch(&self.mirror.watched())
                 {
-                    tracing::warn!("cannot hear of routes to {destination}: {error}");
+                    tracing::warn!("cannot follow routes to {destination}: {error}");
                 }
                 let _ = done.send(());
             }

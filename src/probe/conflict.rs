@@ -1,7 +1,7 @@
 //! Whether another node takes an address that is in use here.
 //!
-//! The kernel defends the address: as a proxy it answers the duplicate address detection of others. What it does not do
-//! is to tell anybody, nor to answer a node that takes the address all the same: that is what [`advertise`] is for.
+//! The kernel defends the address: as a proxy it answers the duplicate address detection of others. It neither
+//! reports that, nor answers a node that takes the address in spite of it; [`advertise`] is for the latter.
 
 use std::collections::HashMap;
 use std::net::Ipv6Addr;
@@ -16,11 +16,11 @@ use super::dad::{Listening, listen};
 use super::packet::PacketSocket;
 use super::{ProbeError, random};
 
-/// The same neighbour in the same manner is reported once in this time.
+/// The same neighbour in the same manner is reported only once within this time.
 const QUIET: Duration = Duration::from_secs(1);
-/// Neighbours whose reports are remembered; a link with more of them is being flooded.
+/// How many neighbours are remembered for that. A link with more conflicts is being flooded.
 const REMEMBERED: usize = 64;
-/// After an error of the socket (its device went down), so that a lasting one does not keep the processor busy.
+/// A pause after an error of the socket (its device went down), so that a lasting error makes no busy loop.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 
 /// Listens on one device for others that use one address, until it is dropped.
@@ -30,9 +30,9 @@ pub struct ConflictWatch {
 }
 
 impl ConflictWatch {
-    /// Starts to listen for neighbours of `device` that advertise `address` ([`How::Advertisement`]) or do duplicate
-    /// address detection for it ([`How::Detection`], to which the kernel's proxy answers). Reports that nobody takes
-    /// from a full channel are lost. On a device without neighbours it hears nothing. Needs a tokio runtime.
+    /// Begins to listen for neighbours of `device` that advertise `address` ([`How::Advertisement`]) or do duplicate
+    /// address detection for it ([`How::Detection`], which the kernel's proxy answers). If the channel is full,
+    /// reports are lost. On a device without neighbours there is nothing to receive. Needs a tokio runtime.
     pub fn start(device: &str, address: Ipv6Addr, reports: Sender<Conflict>) -> Result<Self, ProbeError> {
         match listen(device, address)? {
             Ok(listening) => {
@@ -48,7 +48,7 @@ impl ConflictWatch {
         }
     }
 
-    /// False = there is nothing to hear on the device, or nobody takes the reports any more.
+    /// False = the device has no neighbours, or nobody reads the reports any more.
     pub fn is_listening(&self) -> bool {
         self.task.as_ref().is_some_and(|task| !task.is_finished())
     }
@@ -57,12 +57,12 @@ impl ConflictWatch {
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 
-/// Tells all neighbours that `address` is at `device`, in place of what they know (RFC 4861 section 7.2.6).
+/// Tells all neighbours that `address` is at `device`, and replaces what they know (RFC 4861 section 7.2.6).
 pub async fn advertise(device: &str, address: Ipv6Addr) -> Result<(), ProbeError> {
     unsolicited(device, address, ALL_NODES, true).await
 }
 
-/// Tells all routers that `address` is at `device` from now on, if they know of no other place (RFC 9131 section 6.1.1).
+/// Tells all routers that `address` is at `device`, if they know no other place (RFC 9131 section 6.1.1).
 pub async fn announce(device: &str, address: Ipv6Addr) -> Result<(), ProbeError> {
     unsolicited(device, address, ALL_ROUTERS, false).await
 }
@@ -82,7 +82,7 @@ async fn unsolicited(device: &str, address: Ipv6Addr, group: Ipv6Addr, overridin
     send(device, address, group, advertisement).await
 }
 
-/// Asks whether another node has `address`; a [`ConflictWatch`] hears the answers.
+/// Asks whether another node has `address`. A [`ConflictWatch`] receives the answers.
 pub async fn solicit(device: &str, address: Ipv6Addr) -> Result<(), ProbeError> {
     let [_, _, nonce @ ..] = random().to_be_bytes();
     let solicitation = Solicitation::detecting(address, Nonce(nonce));
@@ -127,18 +127,18 @@ async fn watch(device: String, address: Ipv6Addr, listening: Listening, reports:
             }
         };
         let Ok(message) = Message::parse(&packet) else { continue };
-        // Asked each time, for it may be changed while the device is in use.
+        // Read each time, since it may change while the device is in use.
         let own = listening.socket.device().ok().map(|device| device.address);
         let Some(conflict) = claim(address, &message, from.as_ref(), own.as_ref(), &[]) else {
             continue;
         };
         if silence.lets(&conflict, Instant::now()) && reports.try_send(conflict).is_err() {
-            warn!("{device}: a conflict about {address} went unreported, for the ones before it were not taken");
+            warn!("{device}: a conflict about {address} is not reported: too many reports wait");
         }
     }
 }
 
-/// Keeps a neighbour that repeats itself from being reported each time.
+/// Prevents a report for each message of a neighbour that repeats itself.
 #[derive(Debug, Default)]
 struct Silence {
     last: HashMap<(Option<LinkAddress>, How), Instant>,

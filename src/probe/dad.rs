@@ -1,7 +1,7 @@
 //! Duplicate address detection of an address that is on no device (RFC 4862 section 5.4).
 //!
-//! The random delay of section 5.4.2, up to a second, is left out: it keeps the many hosts that make addresses from one
-//! advertisement from all asking at the same moment, and a CLAT is one host more that has its IPv4 waiting for it.
+//! The random delay of section 5.4.2, up to a second, is left out. It separates the many hosts that make addresses
+//! from one advertisement; a CLAT is only one host more, and its IPv4 waits for it.
 
 use std::net::Ipv6Addr;
 use std::time::Duration;
@@ -19,14 +19,14 @@ use super::{ProbeError, random};
 pub enum Outcome {
     /// Nobody else on the link has the address.
     Free,
-    /// Somebody has it, or wants it at the same time.
+    /// Another node has it, or wants it at the same time.
     Duplicate(Conflict),
-    /// There is nothing to detect on such a device, and why.
+    /// There is no detection on such a device, and why.
     Skipped(&'static str),
 }
 
-/// Whether another node on the link of `device` has `address`. `None` also where the device has no neighbours to ask:
-/// [`detect`] tells these apart.
+/// Whether another node on the link of `device` has `address`. It is also `None` where the device has no neighbours
+/// to ask; [`detect`] distinguishes the two.
 pub async fn is_duplicate(
     device: &str,
     address: Ipv6Addr,
@@ -92,15 +92,15 @@ pub async fn detect(device: &str, address: Ipv6Addr, parameters: Parameters) -> 
     }
 }
 
-/// A socket that hears what is said about an address.
+/// A socket that receives messages about an address.
 pub(super) struct Listening {
     pub(super) socket: PacketSocket,
-    /// Is in the solicited-node group as long as it is open, so that device and switches let its packets through.
+    /// A member of the solicited-node group while it is open, so that device and switches let its packets through.
     pub(super) _group: Socket,
     pub(super) index: u32,
 }
 
-/// Listens on a device; the inner error says why there is nothing to hear on it.
+/// Listens on a device. The inner error says why there is nothing to receive on it.
 pub(super) fn listen(device: &str, address: Ipv6Addr) -> Result<Result<Listening, &'static str>, ProbeError> {
     let socket =
         PacketSocket::open(device, address).map_err(ProbeError::on(device, "listening for neighbour discovery"))?;

@@ -1,5 +1,5 @@
-//! What is tried out on an uplink before it is relied on, and watched meanwhile: whether an address of ours is free
-//! (RFC 4862 section 5.4), and whether a PLAT prefix leads anywhere (RFC 7050 section 3.2).
+//! Tests on an uplink: whether an address of ours is free (RFC 4862 section 5.4), and whether a PLAT prefix leads
+//! anywhere (RFC 7050 section 3.2). Both are tested before use and watched meanwhile.
 
 use std::io;
 use std::net::Ipv6Addr;
@@ -19,7 +19,7 @@ pub use trace::{in_arp_table, trace};
 /// A probe that could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// The device is absent, down or without carrier, so nobody could have answered.
+    /// The device is absent, down or without carrier, so nobody could answer.
     #[error("{device} {problem}")]
     Device {
         /// The device.
@@ -49,12 +49,12 @@ impl ProbeError {
         move |source| Self::System { doing, source }
     }
 
-    /// The error for a failed call on `device`: an absent device is told apart.
+    /// The error for a failed call on `device`. An absent device is an error of its own.
     fn on(device: &str, doing: &str) -> impl FnOnce(io::Error) -> Self {
         move |source| match source.raw_os_error() {
             Some(libc::ENODEV | libc::ENXIO) => Self::device(device, "does not exist"),
             Some(libc::ENETDOWN) => Self::device(device, "is down"),
-            // Its queue is full, or shut because the carrier has just gone.
+            // The queue of the device is full, or closed because the carrier was just lost.
             Some(libc::ENOBUFS) => Self::device(device, "takes no packets"),
             _ => Self::System {
                 doing: format!("{doing} on {device}"),
@@ -71,11 +71,11 @@ impl ProbeError {
     }
 }
 
-/// Random enough for nonces and identifiers, which only tell packets apart.
+/// Random enough for nonces and identifiers, which only distinguish packets.
 fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::hash::RandomState::new().build_hasher().finish()
 }
 
-/// The end of every echo and connection attempt: when the last one was made, this much more is waited.
+/// The end of every echo and connection attempt: after the last one, this much longer is waited.
 const LAST_WAIT: Duration = Duration::from_millis(1500);

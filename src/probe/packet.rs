@@ -1,6 +1,6 @@
-//! Packets of one device, whatever IPv6 in the kernel thinks of their addresses: an `AF_PACKET` socket. It sends from
-//! `::`, sees advertisements of addresses that are on no device, sees them before any packet filter does, and knows
-//! from which link-layer address they came. All `unsafe` code of `probe` is here.
+//! Packets of one device by an `AF_PACKET` socket, independent of the kernel's IPv6 addresses. It sends from `::`. It
+//! receives advertisements of addresses that are on no device, before any packet filter, and knows the link-layer
+//! address of their sender. All `unsafe` code of `probe` is here.
 
 #![allow(unsafe_code)]
 
@@ -16,7 +16,7 @@ use tokio::io::unix::AsyncFd;
 
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 
-/// A device as its kernel describes it at this moment.
+/// A device as the kernel describes it at this moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Device {
     /// Interface index.
@@ -73,7 +73,7 @@ pub(super) struct PacketSocket {
 impl PacketSocket {
     /// Opens it and begins to listen.
     pub(super) fn open(device: &str, target: Ipv6Addr) -> io::Result<Self> {
-        // Without a protocol it receives nothing until it is bound, so nothing of other devices.
+        // Without a protocol it receives nothing before it is bound, so nothing from other devices.
         let socket = Socket::new(Domain::PACKET, Type::DGRAM, None)?;
         socket.set_nonblocking(true)?;
         socket.attach_filter(&about(target))?;
@@ -112,10 +112,10 @@ impl PacketSocket {
 
     /// The next packet, from the IPv6 header on, and where it came from.
     pub(super) async fn receive(&self) -> io::Result<(Vec<u8>, Option<LinkAddress>)> {
-        // A message of neighbour discovery that is longer is not worth reading to its end.
+        // A longer message of neighbour discovery is not valid here, so it need not be read to its end.
         let mut buffer = [MaybeUninit::<u8>::uninit(); 2048];
         let receive = |socket: &Socket| socket.recv_from(&mut buffer);
-        // That its device goes down makes the socket ready for nothing but to tell it.
+        // When its device goes down, the socket becomes ready only to report that.
         let interest = Interest::READABLE | Interest::ERROR;
         let (length, from) = self.socket.async_io(interest, receive).await?;
         let bytes = received(&buffer, length);
@@ -124,8 +124,8 @@ impl PacketSocket {
     }
 }
 
-/// Lets through what [`clatd_stages::nd::Message::parse`] can read and what is about `target`, so that the daemon is
-/// not woken by the traffic of the uplink.
+/// Lets through only what [`clatd_stages::nd::Message::parse`] can read and what is about `target`, so that the
+/// daemon does not wake for the other traffic of the uplink.
 fn about(target: Ipv6Addr) -> Vec<SockFilter> {
     let code = |code: u32| u16::try_from(code).unwrap_or(0);
     let load_byte = code(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS);
@@ -147,7 +147,7 @@ fn about(target: Ipv6Addr) -> Vec<SockFilter> {
     for (load, at, expected) in tests {
         left -= 1;
         program.push(SockFilter::new(load, 0, 0, at));
-        // Over the tests that are left, the one of the type (three) and the acceptance.
+        // The jump goes over the remaining tests: three of the type, and the acceptance.
         program.push(SockFilter::new(jump_equal, 0, left * 2 + 4, expected));
     }
     program.push(SockFilter::new(load_byte, 0, 0, 40));
@@ -223,13 +223,13 @@ fn address_in(address: &libc::sockaddr_ll) -> LinkAddress {
     LinkAddress::new(&address.sll_addr[..length])
 }
 
-/// Has ICMPv6 errors of all kinds reported by the socket's next call, not only those that the kernel takes for lasting
+/// Makes the socket's next call report all kinds of ICMPv6 errors, not only those that the kernel takes for permanent
 /// (RFC 3542 section 3.2).
 pub(super) fn report_icmp_errors(socket: BorrowedFd<'_>) -> io::Result<()> {
     set_ipv6_option(socket, libc::IPV6_RECVERR, 1)
 }
 
-/// Has packets sent as they are, whatever the kernel knows of the path's MTU: neither fragmented nor refused.
+/// Packets are sent as they are, whatever the kernel knows about the path's MTU: neither fragmented nor refused.
 pub(super) fn send_whole(socket: BorrowedFd<'_>) -> io::Result<()> {
     set_ipv6_option(socket, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE)
 }
@@ -260,7 +260,7 @@ pub(super) fn received(buffer: &[MaybeUninit<u8>], length: usize) -> Vec<u8> {
     filled.iter().map(|byte| unsafe { byte.assume_init() }).collect()
 }
 
-/// Whether an ICMPv6 error is queued on the socket; takes it away.
+/// Whether an ICMPv6 error is queued on the socket. Removes it.
 pub(super) fn came_by_icmp(socket: &Socket) -> bool {
     socket
         .recv_with_flags(&mut [MaybeUninit::uninit(); 64], libc::MSG_ERRQUEUE)

@@ -1,7 +1,7 @@
 //! Whether something answers through one uplink: the connectivity check of a PLAT prefix (RFC 7050 section 3.2).
 //!
-//! Three tries at 0, 1 and 2 s unless told otherwise, and a second and a half for the last answer; the RFC would wait
-//! three, which holds up an instance that has another prefix to go to.
+//! By default three tries, at 0, 1 and 2 s, then a second and a half for the last answer. The RFC waits three
+//! seconds, which would delay an instance that has another prefix to try.
 
 use std::io::{self, ErrorKind, Read};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV6};
@@ -29,12 +29,12 @@ const ECHO_REPLY: u8 = 129;
 pub enum How {
     /// ICMPv6 echo (RFC 4443 section 4).
     Echo,
-    /// A TCP connection to this port. A refusal is an answer too.
+    /// A TCP connection to this port. A refusal counts as an answer.
     Tcp(u16),
 }
 
-/// Whether `target` answers one of `tries` (at least one) through `device`, from `source` or what the kernel chooses.
-/// An error message about it, and having no route, are a no at once.
+/// Whether `target` answers one of `tries` (at least one) through `device`, from `source` or from an address that the
+/// kernel chooses. An error message about it, or a missing route, is a no at once.
 pub async fn answers(
     device: &str,
     source: Option<Ipv6Addr>,
@@ -61,8 +61,8 @@ pub async fn answers(
     }
 }
 
-/// Whether an address is what ipv4only.arpa becomes under some prefix, where nobody answers by design (RFC 7050
-/// section 3.2.1).
+/// Whether this is an address of ipv4only.arpa under some prefix, where nobody answers by design (RFC 7050 section
+/// 3.2.1).
 pub fn is_never_probed(address: Ipv6Addr) -> bool {
     [32, 40, 48, 56, 64, 96].into_iter().any(|length| {
         let network = address.to_bits() & (u128::MAX << (128 - length));
@@ -74,7 +74,7 @@ pub fn is_never_probed(address: Ipv6Addr) -> bool {
 async fn echo(device: &str, source: Option<Ipv6Addr>, target: Ipv6Addr, tries: u32) -> io::Result<bool> {
     let socket = bound(device, source, Type::RAW, Protocol::ICMPV6)?;
     report_icmp_errors(socket.as_fd())?;
-    // From here on the kernel passes only what `target` sent, and errors about what was sent to it.
+    // From here on the kernel passes only packets of `target`, and errors about packets to it.
     socket.connect(&SocketAddrV6::new(target, 0, 0, 0).into())?;
     let socket = registered(socket)?;
     let echo = Echo::new(random());
@@ -90,7 +90,7 @@ async fn echo(device: &str, source: Option<Ipv6Addr>, target: Ipv6Addr, tries: u
             match received {
                 Ok(message) if echo.is_reply(&message, tries) => return Ok(true),
                 Ok(_) => {}
-                // Packet too big: an echo of forty bytes cannot be, so it is about somebody else's.
+                // Packet too big: an echo of forty bytes cannot be too big, so this is about another packet.
                 Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {}
                 Err(error) => return Err(error),
             }
@@ -102,7 +102,7 @@ async fn echo(device: &str, source: Option<Ipv6Addr>, target: Ipv6Addr, tries: u
 async fn receive(socket: &AsyncFd<Socket>) -> io::Result<Vec<u8>> {
     let mut buffer = [0; 2048];
     let read = |mut socket: &Socket| socket.read(&mut buffer);
-    // An ICMPv6 error makes the socket ready for nothing but to tell it.
+    // An ICMPv6 error makes the socket ready only to report it.
     let length = socket.async_io(Interest::READABLE | Interest::ERROR, read).await?;
     Ok(buffer.get(..length).unwrap_or_default().to_vec())
 }
@@ -110,7 +110,7 @@ async fn receive(socket: &AsyncFd<Socket>) -> io::Result<Vec<u8>> {
 async fn connect(device: &str, source: Option<Ipv6Addr>, target: SocketAddrV6, tries: u32) -> io::Result<bool> {
     let socket = bound(device, source, Type::STREAM, Protocol::TCP)?;
     report_icmp_errors(socket.as_fd())?;
-    // The kernel tries again by itself, after one and three seconds.
+    // The kernel itself retries after one and three seconds.
     let until = Instant::now() + BETWEEN * (tries - 1) + LAST_WAIT;
     match socket.connect(&target.into()) {
         Ok(()) => return Ok(true),
@@ -124,7 +124,7 @@ async fn connect(device: &str, source: Option<Ipv6Addr>, target: SocketAddrV6, t
     ready?.retain_ready();
     match socket.get_ref().take_error()? {
         None => Ok(true),
-        // Also what a firewall's "port unreachable" becomes, but only a reset is from the host itself.
+        // A firewall's "port unreachable" becomes this error, too, but only a reset is from the host itself.
         Some(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(!came_by_icmp(socket.get_ref())),
         Some(error) => Err(error),
     }
@@ -140,7 +140,7 @@ fn bound(device: &str, source: Option<Ipv6Addr>, kind: Type, protocol: Protocol)
     Ok(socket)
 }
 
-/// Whether a call failed for what the network (or a route of ours) says about the target. EINVAL is a blackhole route.
+/// Whether a call failed because of the network or of one of our routes. EINVAL is a blackhole route.
 fn is_unreachable(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -158,7 +158,7 @@ fn is_unreachable(error: &io::Error) -> bool {
     )
 }
 
-/// Our echo requests: identifier, and contents by which their replies are known.
+/// Our echo requests: identifier and contents, by which replies are recognised.
 struct Echo {
     identifier: [u8; 2],
     contents: [u8; 8],
@@ -173,7 +173,7 @@ impl Echo {
         }
     }
 
-    /// The message; the kernel puts the checksum in (RFC 3542 section 3.1).
+    /// The message. The kernel computes the checksum (RFC 3542 section 3.1).
     fn request(&self, sequence: u32) -> Vec<u8> {
         let [_, _, sequence @ ..] = sequence.to_be_bytes();
         let mut message = vec![ECHO_REQUEST, 0, 0, 0];

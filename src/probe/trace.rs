@@ -1,4 +1,4 @@
-//! How far packets get: echo requests with a limited number of hops, and who says something about them.
+//! How far packets get: echo requests with a limited number of hops, and the answers to them.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -15,18 +15,18 @@ use tokio::time::{Instant, timeout_at};
 use super::packet::{received, registered, send_whole};
 use super::{ProbeError, random};
 
-/// Between two requests: routers limit how many errors they send.
+/// The pause between two requests, since routers limit the rate of their errors.
 const BETWEEN: Duration = Duration::from_millis(40);
 /// How long the last answer is waited for.
 const LAST_WAIT: Duration = Duration::from_millis(1200);
-/// Rounds for what was not answered in the first.
+/// Rounds for hop limits without an answer in the first one.
 const ROUNDS: u32 = 2;
 const IPV6_HEADER: usize = 40;
 const IPV4_HEADER: usize = 20;
 const ECHO_HEADER: usize = 8;
 
-/// Sends the probe through `device`; returns the answers, one for each hop limit, in their order. Nothing can be sent where
-/// the device has no route to the target: that is an empty answer.
+/// Sends the probe through `device`. Returns at most one answer for each hop limit, in their order. If the device has
+/// no route to the target, nothing can be sent, and the result is empty.
 pub async fn trace(device: &str, probe: &Probe) -> Result<Vec<Hop>, ProbeError> {
     let doing = format!("sending probes to {}", probe.target);
     let mut answers: Vec<Hop> = Vec::new();
@@ -45,7 +45,7 @@ pub async fn trace(device: &str, probe: &Probe) -> Result<Vec<Hop>, ProbeError> 
     Ok(answers)
 }
 
-/// What is sent does not leave this host, or is too large for the device.
+/// The packet does not leave this host, or is too large for the device.
 fn is_no_way(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -80,7 +80,7 @@ async fn round(device: &str, probe: &Probe, limits: &[u8], answers: &mut Vec<Hop
         }
     }
     let end = Instant::now() + LAST_WAIT;
-    // One that ends the way (or a single one that was asked) need not be waited for longer.
+    // After an answer that ends the path (or to a single probe) there is nothing more to wait for.
     while Instant::now() < end && answers.len() < limits.len() {
         listen(&socket, &echo, (Instant::now() + BETWEEN).min(end), answers).await?;
     }
@@ -101,7 +101,7 @@ fn open(device: &str, target: IpAddr) -> io::Result<AsyncFd<Socket>> {
     registered(socket)
 }
 
-/// Takes up what comes until then; each hop limit counts once.
+/// Collects what comes until then. Each hop limit counts once.
 async fn listen(socket: &AsyncFd<Socket>, echo: &Echo, until: Instant, answers: &mut Vec<Hop>) -> io::Result<()> {
     loop {
         let mut buffer = [MaybeUninit::<u8>::uninit(); 2048];
@@ -148,7 +148,7 @@ impl Echo {
         if self.to.is_ipv6() { ICMPV6 } else { ICMPV4 }
     }
 
-    /// The message; the kernel puts the checksum of ICMPv6 in.
+    /// The message. The kernel computes the checksum of ICMPv6.
     fn request(&self, limit: u8) -> Vec<u8> {
         let mut message = vec![0; self.length];
         message[0] = self.kinds().request;
@@ -161,7 +161,7 @@ impl Echo {
         message
     }
 
-    /// The hop limit of the request that a message answers, and what it says.
+    /// The hop limit of the request that a message answers, and the answer.
     fn answer(&self, message: &[u8]) -> Option<(u8, Says)> {
         // Raw IPv4 sockets receive the IP header, too.
         let message = if self.to.is_ipv4() {
@@ -231,7 +231,7 @@ const ICMPV4: Kinds = Kinds {
     errors: &[4, 5, 12],
 };
 
-/// The Internet checksum before the last complement (RFC 1071).
+/// The Internet checksum before the final complement (RFC 1071).
 fn sum(message: &[u8]) -> u16 {
     let words = message.chunks(2).map(|pair| match pair {
         [high, low] => u32::from(u16::from_be_bytes([*high, *low])),
@@ -243,7 +243,8 @@ fn sum(message: &[u8]) -> u16 {
     u16::try_from((folded & 0xffff) + (folded >> 16)).unwrap_or(u16::MAX)
 }
 
-/// Whether an IPv4 router has answered address resolution, by the kernel's own table; `None` = it was not asked.
+/// Whether an IPv4 router has answered address resolution, by the kernel's own table; `None` = the kernel did not
+/// ask.
 pub fn in_arp_table(table: &str, device: &str, router: Ipv4Addr) -> Option<bool> {
     table.lines().find_map(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();

@@ -1,4 +1,4 @@
-//! Tells the listeners that something changed on their link: that of the device itself, and of its link-local addresses.
+//! Tells the listeners about changes of their link: of the device itself, and of its link-local addresses.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,12 +14,12 @@ pub(super) struct Events {
     carriers: Mutex<Carriers>,
 }
 
-/// How often carriers went. The state of a link alone would not tell of one that went and came back within an instant,
-/// and behind which there may be another network now.
+/// How often each carrier was lost. The state of a link alone does not show a short loss, after which another network
+/// may be behind the link.
 #[derive(Debug, Default)]
 struct Carriers {
     lost: BTreeMap<u32, u64>,
-    /// Events that the kernel could not tell us of; each may have been any device's.
+    /// Events that the kernel could not deliver. Each may have concerned any device.
     unknown: u64,
 }
 

@@ -30,14 +30,14 @@ use super::solicit::{INTERVAL, Solicitor};
 use super::{Notify, RaWatchError, Snapshot, clock};
 use crate::kernel::Netlink;
 
-/// After the first advertisement, every other router has had its say too: `MAX_RA_DELAY_TIME` and
-/// `MIN_DELAY_BETWEEN_RAS` of RFC 4861 section 10, in milliseconds, and a little.
+/// After the first advertisement, every other router has answered within this time: `MAX_RA_DELAY_TIME` and
+/// `MIN_DELAY_BETWEEN_RAS` of RFC 4861 section 10, in milliseconds, and a little more.
 const ALL_ANSWERED: u64 = 4_000;
-/// Without any advertisement: as long as solicitations are sent, and an answer to the last one may take.
+/// Without any advertisement: the time of all solicitations, and of an answer to the last one.
 const NONE_ANSWERED: u64 = 3 * INTERVAL + ALL_ANSWERED;
-/// When to try again what failed without a cause that would tell when it can succeed, in milliseconds.
+/// When to retry after a failure whose cause does not show when a retry can succeed, in milliseconds.
 const AGAIN: u64 = 5_000;
-/// How many messages are taken in before others get their turn.
+/// How many messages are read before others get their turn.
 const BATCH: usize = 32;
 
 /// What the listener knows.
@@ -88,11 +88,11 @@ pub(super) struct Listener {
     state: watch::Sender<State>,
     socket: Option<AsyncFd<RaSocket>>,
     solicitor: Solicitor,
-    /// How often the carrier had gone when it was last looked at.
+    /// How often the carrier had been lost when it was last looked at.
     losses: u64,
     /// When what is doubted is forgotten.
     doubt_ends: Option<u64>,
-    /// When to look at the device though nothing happened to it.
+    /// When to look at the device even if no event comes.
     look_at: Option<u64>,
 }
 
@@ -130,7 +130,7 @@ impl Listener {
         }
     }
 
-    /// Ends only with the links' events; whoever owns the task aborts it.
+    /// Ends only with the links' events. The owner of the task aborts it.
     pub(super) async fn run(mut self) {
         let mut changes = self.events.subscribe(&self.device);
         self.look().await;
@@ -178,7 +178,7 @@ impl Listener {
     /// Looks at the device, and follows it.
     async fn look(&mut self) {
         self.look_at = None;
-        // Read before the link: a loss after that makes another event, and so another look.
+        // Read before the link: a later loss makes another event, and so another look.
         let open = self.socket.as_ref().map(|socket| socket.get_ref().index());
         let open = open.map(|index| (index, self.events.carrier_losses(index)));
         let link = match self.netlink.link(&self.device).await {
@@ -234,7 +234,7 @@ impl Listener {
         }
     }
 
-    /// The device is gone, down or another one, and all that was learned on it with it.
+    /// The device is gone, down or another one. What was learned on it is forgotten.
     fn leave(&mut self, link: LinkState) {
         self.socket = None;
         self.solicitor.stop();
@@ -329,7 +329,7 @@ impl Listener {
         if heard.is_empty() {
             return;
         }
-        // RFC 4861 section 6.3.7: only the word of a default router ends the asking.
+        // RFC 4861 section 6.3.7: only an advertisement of a default router ends the solicitations.
         if heard.iter().any(|(_, said)| said.router_lifetime_s > 0) {
             self.solicitor.stop();
         }
@@ -356,7 +356,7 @@ impl Listener {
         self.state.send_modify(|state| state.link = LinkState::Unknown);
     }
 
-    /// Remembers and reports a problem; once, however often it is met again.
+    /// Remembers and reports a problem, but each problem only once.
     fn fail<E: std::error::Error + Send + Sync + 'static>(
         &mut self,
         doing: String,
@@ -390,7 +390,7 @@ impl Listener {
         }
     }
 
-    /// Changes the state, and tells of it if `change` says so.
+    /// Changes the state, and notifies if `change` returns true.
     fn change(&self, change: impl FnOnce(&mut State) -> bool) {
         let mut changed = false;
         self.state.send_modify(|state| changed = change(state));
@@ -400,7 +400,7 @@ impl Listener {
     }
 }
 
-/// The messages that came, read and judged. Safe to cancel: it takes nothing from the socket before it ends.
+/// The messages that came, parsed. Safe to cancel: it takes nothing from the socket before it ends.
 async fn hear(socket: Option<&mut AsyncFd<RaSocket>>) -> io::Result<Vec<Message>> {
     let Some(socket) = socket else {
         return std::future::pending().await;

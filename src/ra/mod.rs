@@ -30,11 +30,11 @@ mod overheard;
 mod socket;
 mod solicit;
 
-/// Called when what the routers of a link say has changed.
+/// Called when the advertised values of a link have changed.
 type Notify = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// Listens for router advertisements on the devices that it is told to watch. Clones share everything; the last one
-/// that goes ends the listening.
+/// Listens for router advertisements on the devices that it is told to watch. Clones share everything; when the last
+/// one is dropped, the listening ends.
 #[derive(Clone)]
 pub struct RaWatch {
     shared: Arc<Shared>,
@@ -63,27 +63,27 @@ impl Drop for Task {
     }
 }
 
-/// What is known of a link from its routers.
+/// What the routers of a link have told.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    /// NAT64 prefixes: those of default routers first, by preference (RFC 4191), then in order of arrival. A prefix
-    /// that several routers offer comes once for each of them.
+    /// NAT64 prefixes: first those of default routers by preference (RFC 4191), then in order of arrival. A prefix
+    /// that several routers offer occurs once for each of them.
     pub pref64s: Vec<Learned<Pref64>>,
     /// DNS servers, in the same order. A link-local one is on this link.
     pub rdnss: Vec<Learned<Ipv6Addr>>,
-    /// The routers that say anything of use, in order of their addresses.
+    /// The routers that tell anything of use, in order of their addresses.
     pub routers: Vec<RouterState>,
-    /// The smallest MTU that a router gives for the link, 1280 or more; it may exceed what the device can do.
+    /// The smallest MTU that a router gives for the link, 1280 or more. The device may carry less.
     pub mtu: Option<u32>,
     /// Whether a router was heard since the link last got its carrier.
     pub heard: bool,
-    /// Since when routers are asked to speak; `None` = not since the link last got its carrier.
+    /// Since when routers are solicited; `None` = not since the link last got its carrier.
     pub solicited_since: Option<Instant>,
     /// Why nothing can be heard.
     pub problem: Option<Arc<RaWatchError>>,
 }
 
-/// Why router advertisements cannot be heard on a device.
+/// Why router advertisements cannot be received on a device.
 #[derive(Debug, thiserror::Error)]
 #[error("{doing}")]
 pub struct RaWatchError {
@@ -96,9 +96,9 @@ pub struct RaWatchError {
 }
 
 impl RaWatch {
-    /// Begins to watch the links of a network namespace, which is the calling thread's; needs a runtime. `notify` is called
-    /// with the device whenever a prefix, a server or the MTU of a watched link came, went or changed places. It must not
-    /// block, and it may be called often where a link is under attack: let its calls calm down before acting.
+    /// Begins to watch the links of the calling thread's network namespace. Needs a runtime. `notify` is called with
+    /// the device whenever a prefix, a server or the MTU of a watched link came, went or moved. It must not block.
+    /// Under an attack it may be called often, so its calls should be grouped.
     pub fn new(netlink: Netlink, notify: impl Fn(&str) + Send + Sync + 'static) -> Self {
         let events = Arc::new(links::Events::default());
         let heard = Arc::downgrade(&events);
@@ -127,8 +127,9 @@ impl RaWatch {
         }
     }
 
-    /// Listens on a device from now on, and asks its routers to speak (RFC 4861 section 6.3.7) whenever it gets its
-    /// carrier, unless one was overheard since it got it. The device need not exist yet, and may come back as another one. Does nothing where it is watched.
+    /// Listens on a device from now on. Whenever the device gets its carrier, routers are solicited (RFC 4861 section
+    /// 6.3.7), unless an advertisement was overheard since then. The device need not exist yet, and may come back as
+    /// another one. Does nothing if the device is watched already.
     pub fn watch(&self, device: &str) {
         let mut devices = self.devices();
         if devices.contains_key(device) {
@@ -154,7 +155,7 @@ impl RaWatch {
         self.devices().keys().cloned().collect()
     }
 
-    /// What is known of a link now; nothing where it is not watched.
+    /// The current state of a link; nothing if it is not watched.
     pub fn state(&self, device: &str) -> Snapshot {
         let devices = self.devices();
         devices
@@ -163,9 +164,9 @@ impl RaWatch {
             .unwrap_or_default()
     }
 
-    /// As [`RaWatch::state`], but where no router was heard yet it waits for the first to speak: until `timeout` after
-    /// they were asked to, so that only the first observation of a silent link waits. Waits for nothing that cannot
-    /// come: the device is absent, down, without carrier or cannot be listened on.
+    /// Like [`RaWatch::state`], but if no router was heard yet, it waits for the first one: until `timeout` after the
+    /// first solicitation, so that only the first observation of a silent link waits. It does not wait if the device
+    /// is absent, down, without carrier or cannot be listened on.
     pub async fn wait_first(&self, device: &str, timeout: Duration) -> Snapshot {
         let begun = Instant::now();
         let state = self.devices().get(device).map(|device| device.state.clone());
@@ -178,7 +179,7 @@ impl RaWatch {
                     }
                     state.solicited_since.unwrap_or(begun)
                 };
-                // Either the time is over, or the device is not watched any more.
+                // Either the time is over, or the device is no longer watched.
                 if !matches!(
                     timeout_at(asked.min(begun) + timeout, state.changed()).await,
                     Ok(Ok(()))

@@ -1,6 +1,6 @@
-//! What routers say on links that nobody watches yet: a device is an uplink only when it has a default route, and the
-//! advertisement that makes it one tells of the prefix too. To ask the router again would cost seconds, since it spaces
-//! its answers (`MIN_DELAY_BETWEEN_RAS` of RFC 4861 section 10).
+//! Advertisements on links that nobody watches yet. A device becomes an uplink by its default route, and the
+//! advertisement that brings the route has the prefix, too. To solicit the router again would take seconds, since it
+//! spaces its answers (`MIN_DELAY_BETWEEN_RAS` of RFC 4861 section 10).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,7 +13,7 @@ use super::clock;
 use super::links::Events;
 use super::socket::RaSocket;
 
-/// Devices that are remembered; the one that was heard first makes room.
+/// How many devices are remembered. A new one replaces the one that was heard first.
 const MOST: usize = 32;
 
 /// The advertisements of all devices, by their index.
@@ -23,7 +23,7 @@ pub(super) struct Overheard {
 }
 
 struct Heard {
-    /// How often the carrier had gone then: if it went since, this may be another link.
+    /// How often the carrier had been lost then. If it was lost since, this may be another link.
     losses: u64,
     since: u64,
     said: Advertisements,
@@ -37,7 +37,7 @@ impl Overheard {
         }
     }
 
-    /// Listens for ever; an error ends it, for what is not overheard is asked for.
+    /// Listens for ever. It ends on an error; then routers are solicited instead.
     pub(super) async fn run(&self, socket: io::Result<AsyncFd<RaSocket>>) {
         let listen = async || -> io::Result<()> {
             let mut socket = socket?;

@@ -21,7 +21,7 @@ const ICMP6_FILTER: libc::c_int = 1;
 /// `IPV6_RECVFRAGSIZE` and its control message, of `linux/in6.h`.
 const IPV6_RECVFRAGSIZE: libc::c_int = 77;
 
-/// The largest IPv6 payload; an advertisement fills one packet of the link at most.
+/// The largest IPv6 payload. An advertisement is one packet of the link.
 const LARGEST: usize = 65535;
 
 /// A socket bound to one device.
@@ -43,19 +43,19 @@ pub(super) struct Received<'a> {
     pub(super) device: u32,
 }
 
-/// Why a received message is not even looked at.
+/// Why a received message is dropped before it is parsed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Dropped {
-    /// RFC 6980 section 5: fragments serve to hide an advertisement from those who guard the link.
+    /// RFC 6980 section 5: fragments can hide an advertisement from filters on the link.
     Fragmented,
     /// Came before the socket was bound to its device.
     OtherDevice,
-    /// Longer than a packet can be, or without what was asked for with it.
+    /// Longer than a packet can be, or without the ancillary data that was requested.
     Unusable,
 }
 
 impl RaSocket {
-    /// Opens a socket that hears nothing but router advertisements on the device with this index.
+    /// Opens a socket that receives only router advertisements, on the device with this index.
     pub(super) fn open(index: u32) -> io::Result<AsyncFd<Self>> {
         let socket = listening(index)?;
         // RFC 4861 section 4.1.
@@ -84,8 +84,8 @@ impl RaSocket {
         self.index
     }
 
-    /// Sends a router solicitation (RFC 4861 section 4.1) from an address that the kernel chooses. With no address
-    /// that may be used yet (it is still tentative) this fails with `EADDRNOTAVAIL`.
+    /// Sends a router solicitation (RFC 4861 section 4.1) from an address that the kernel chooses. It fails with
+    /// `EADDRNOTAVAIL` if no address may be used yet (a tentative one may not).
     pub(super) fn solicit(&self) -> io::Result<()> {
         let mut message = vec![ROUTER_SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
         if let Some(address) = self.hardware_address() {
@@ -183,7 +183,7 @@ fn listening(index: u32) -> io::Result<Socket> {
 struct About {
     hop_limit: Option<u8>,
     device: Option<u32>,
-    /// Size of the largest fragment; absent or 0 = it came in one piece.
+    /// Size of the largest fragment; absent or 0 = the packet was not fragmented.
     fragment_size: Option<i32>,
 }
 

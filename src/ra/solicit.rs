@@ -4,9 +4,9 @@
 const MOST: u8 = 3;
 /// `RTR_SOLICITATION_INTERVAL` of RFC 4861 section 10, in milliseconds.
 pub(super) const INTERVAL: u64 = 4_000;
-/// Between two solicitations at least, however often the carrier comes and goes, in milliseconds.
+/// The shortest time between two solicitations in milliseconds, however often the carrier comes and goes.
 const APART: u64 = 1_000;
-/// How soon to try again what could not be sent, first and at most, in milliseconds.
+/// After how many milliseconds a failed attempt is repeated: the first pause, and the longest.
 const RETRY: (u64, u64) = (250, 60_000);
 
 /// The solicitations of one device. Times are milliseconds.
@@ -16,13 +16,13 @@ pub(super) struct Solicitor {
     next: Option<u64>,
     /// When the last one was sent.
     last: Option<u64>,
-    /// What to wait after the next failure, if the last attempt failed.
+    /// The pause after the next failure, if the last attempt failed.
     retry: Option<u64>,
 }
 
 impl Solicitor {
-    /// Begins anew, without the random delay of RFC 4861: it serves hosts that all come up at once, and the kernel or
-    /// the network manager of this one has waited it out before the link had an address.
+    /// Begins again, without the random delay of RFC 4861. That delay is for hosts that all start at once, and the
+    /// kernel or the network manager of this host has waited for it before the link had an address.
     pub(super) fn start(&mut self, now: u64) {
         self.stop();
         self.next = Some(self.last.map_or(now, |last| now.max(last + APART)));
@@ -47,14 +47,14 @@ impl Solicitor {
         self.next = (self.sent < MOST).then_some(now + INTERVAL);
     }
 
-    /// It could not be sent, most probably because the link has no address yet.
+    /// It could not be sent, probably because the link has no address yet.
     pub(super) fn failed(&mut self, now: u64) {
         let wait = self.retry.unwrap_or(RETRY.0);
         self.next = Some(now + wait);
         self.retry = Some((wait * 2).min(RETRY.1));
     }
 
-    /// Something changed on the link: what could not be sent may be sent now.
+    /// Something changed on the link, so a failed attempt may succeed now.
     pub(super) fn hurry(&mut self, now: u64) {
         if self.retry.is_some() {
             self.retry = None;

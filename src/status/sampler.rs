@@ -235,7 +235,7 @@ fn look(entry: &Entry, watched: &mut Watched, board: &Board, now: u64, wanted: b
     let span = info_span!("instance", name = %instance.name);
     let question = async move {
         debug!(
-            "nothing comes back: asking the PLAT of {} through {device}",
+            "nothing comes back; probing the PLAT of {} through {device}",
             prefix.value
         );
         match timeout(ANSWER, plat_translates(&instance, &prefix, &device, &*world)).await {

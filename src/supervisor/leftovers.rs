@@ -81,7 +81,7 @@ impl Supervisor {
             }
             signal = signals.stop() => signal,
         };
-        info!("{signal}: stopping once what a killed clatd left is undone");
+        info!("{signal}: stopping as soon as clatd has undone what a killed clatd left");
         self.stop.cancel();
         match timeout(GRACE, undoing).await {
             Ok(clean) => self.failed |= !clean,

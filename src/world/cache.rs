@@ -1,8 +1,8 @@
-//! Remembers DNS answers for as long as they say (RFC 7050 section 3: a node caches the replies, and asks again ten
-//! seconds before the TTL ends; after a negative one not before its TTL has ended).
+//! Remembers DNS answers until they expire (RFC 7050 section 3: a node caches the replies and asks again ten seconds
+//! before the TTL ends, and after a negative reply not before its TTL has ended).
 //!
-//! An answer belongs to the network that gave it: the default gateways of the uplink are part of the key, so that
-//! another network behind the same device is asked anew. It is another one where no gateway is left of those before.
+//! An answer belongs to the network that gave it. The default gateways of the uplink are part of the key, so a new
+//! network behind the same device is asked anew. A network is new if none of its earlier gateways is left.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,16 +13,16 @@ use clatd_stages::world::DnsAnswer;
 use hickory_resolver::proto::rr::{RData, RecordType};
 use tokio::time::Instant;
 
-/// How long before its end a positive answer is asked for again.
+/// How long before its end a positive answer is renewed.
 const MARGIN_S: u32 = 10;
-/// The shortest time for which any answer is remembered: events come in bursts.
+/// The shortest time for which any answer is remembered, since events come in bursts.
 const SHORTEST_S: u32 = 3;
-/// The longest for which a negative one is; a network may begin to do DNS64.
+/// The longest time for which a negative answer is remembered, since a network may begin to do DNS64.
 const LONGEST_NEGATIVE_S: u32 = 300;
-/// What an old answer is worth while no server can be reached: the network may well go on as it did.
+/// For how long an old answer is used while no server can be reached: the network is probably as before.
 const STALE_S: u32 = 30;
 
-/// What was asked, of whom, and in which network.
+/// The question, the server, and the network.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Question {
     pub(super) name: String,
@@ -43,7 +43,7 @@ struct Known {
 pub(super) struct Cache(Arc<Mutex<BTreeMap<Question, Known>>>);
 
 impl Cache {
-    /// The answer that still holds, its TTL being what is left of it.
+    /// The answer if it has not expired, with the rest of its TTL.
     pub(super) fn fresh(&self, question: &Question) -> Option<DnsAnswer<RData>> {
         let known = of_this_network(&self.lock(), question).cloned()?;
         let age = u32::try_from(known.at.elapsed().as_secs()).unwrap_or(u32::MAX);
@@ -55,7 +55,7 @@ impl Cache {
         (age < lasts).then(|| aged(known.answer, age))
     }
 
-    /// An old positive answer, for as long as nobody can be asked.
+    /// An old positive answer, to be used while nobody can be asked.
     pub(super) fn stale(&self, question: &Question) -> Option<DnsAnswer<RData>> {
         let known = self.lock();
         match &of_this_network(&known, question)?.answer {
@@ -67,7 +67,7 @@ impl Cache {
         }
     }
 
-    /// Takes an answer up; what is worth knowing in its place comes back: an old positive answer, if this one is none.
+    /// Stores an answer. If it is a failure, returns an old positive answer to use in its place.
     pub(super) fn learn(&self, question: Question, answer: DnsAnswer<RData>) -> DnsAnswer<RData> {
         let mut known = self.lock();
         if let (
@@ -83,7 +83,7 @@ impl Cache {
                 ttl_s: STALE_S,
             };
         }
-        // Networks that were left are not come back to with the same answer for ever.
+        // Answers of networks that were left are not kept for ever.
         known.retain(|_, known| known.at.elapsed() < Duration::from_secs(24 * 3600));
         known.insert(
             question,
@@ -100,8 +100,8 @@ impl Cache {
     }
 }
 
-/// The latest answer of the network that a question is about: one whose gateway stays while another one comes or goes
-/// is the same.
+/// The latest answer of the network of a question. If one gateway stays while another comes or goes, the network is
+/// the same.
 fn of_this_network<'a>(known: &'a BTreeMap<Question, Known>, question: &Question) -> Option<&'a Known> {
     let in_this_network = |asked: &Question| {
         let same_gateways = asked.gateways == question.gateways;

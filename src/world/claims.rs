@@ -32,14 +32,14 @@ use super::Notify;
 use crate::kernel::sysctl;
 use crate::probe::{self, ConflictWatch, ProbeError};
 
-/// The shortest and the longest time that a neighbour is given to answer, whatever a router says.
+/// The shortest and the longest time that a neighbour has for its answer, whatever a router says.
 const RETRANSMIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
-/// What an address's owner has for its answer before the address is used while it still may answer.
+/// For so long an address is not used, so that its owner can answer. It may still answer later.
 const HASTE: Duration = Duration::from_millis(100);
-/// How long an address that somebody has is left alone before it is tried again; so long nothing is used in haste, either,
-/// on a link where somebody answered too late for it.
+/// For so long an address that another node has is not tried again. For the same time nothing is used early on a link
+/// where somebody answered too late.
 const TAKEN_FOR: Duration = Duration::from_secs(600);
-/// How often who claims an address in use is asked whether it has it.
+/// How often a node that claims an address in use is asked whether it has the address.
 const PROBE: Duration = Duration::from_secs(2);
 
 /// An address on a device.
@@ -58,9 +58,9 @@ pub(super) struct Claims {
 }
 
 enum Claim {
-    /// Nobody has spoken up so far, and it is used; the task waits until the detection ends.
+    /// Nobody has answered so far, and the address is used. The task waits for the end of the detection.
     Optimistic { _detection: JoinSet<()> },
-    /// Nobody else has it; the watch reports if that changes.
+    /// Nobody else has it. The watch reports if that changes.
     Ours {
         _watch: ConflictWatch,
         disputed: Option<Taken>,
@@ -97,7 +97,7 @@ impl Claims {
         }
     }
 
-    /// Who has the address; `None` = nobody else, so that it may be used from now on.
+    /// Who has the address; `None` = nobody else, so it may be used from now on.
     pub(super) async fn duplicate_of(
         &self,
         device: &str,
@@ -121,7 +121,7 @@ impl Claims {
         if let Ok(found) = timeout(self.patience(device), ended(&mut detection)).await {
             return self.conclude(key, found?, notify);
         }
-        debug!("{address} on {device} is used while duplicate address detection goes on");
+        debug!("the CLAT uses {address} on {device} while duplicate address detection goes on");
         let mut known = self.lock();
         let mut task = JoinSet::new();
         task.spawn(self.clone().settle(key.clone(), detection, Arc::clone(notify)));
@@ -138,13 +138,13 @@ impl Claims {
         }
     }
 
-    /// What comes of an address that is used already.
+    /// Waits for the detection of an address that is used already.
     async fn settle(self, key: Key, mut detection: JoinSet<Detected>, notify: Notify) {
         let found = ended(&mut detection).await;
         let (device, address) = (key.0.clone(), key.1);
         let concluded = found.and_then(|found| {
             if let Some(conflict) = &found {
-                warn!("{conflict} on {device}, as it said late; another address is looked for");
+                warn!("{conflict} on {device}, and said so late; clatd looks for another address");
                 let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
                 late.insert(device.clone(), Instant::now());
             }
@@ -213,8 +213,8 @@ impl Claims {
         }
     }
 
-    /// Defends the address, until it is given back, against others that advertise it, and has another one looked for
-    /// when they persist. That somebody only checks it for duplicates is no matter: the kernel answers.
+    /// Defends the address against nodes that advertise it, until it is given back. If one persists, looks for
+    /// another address. Duplicate address detection by others needs no defence: the kernel answers it.
     async fn attend(self, key: Key, mut reports: mpsc::Receiver<Conflict>, notify: Notify) {
         let (device, address) = (&key.0, key.1);
         let mut defence = Defence::default();
@@ -227,10 +227,11 @@ impl Claims {
                 Some(at) => match timeout_at(at, reports.recv()).await {
                     Ok(reported) => reported,
                     Err(_) => {
-                        // Who has the address answers; who announced it in error, or to do harm once, does not.
+                        // A node that has the address answers. A node that advertised it by mistake, or as a single
+                        // attack, does not.
                         probe_at = defence.is_disputed(begun.elapsed()).then(|| Instant::now() + PROBE);
                         log_failure(&key, probe::solicit(device, address).await);
-                        // What it said since the last time was not answered.
+                        // Its earlier advertisements were not answered.
                         log_failure(&key, probe::advertise(device, address).await);
                         continue;
                     }
@@ -252,13 +253,13 @@ impl Claims {
                 answer => answer,
             };
             if answer == Answer::Defend {
-                debug!("{conflict} on {device}, which is the CLAT's; it is defended");
+                debug!("{conflict} on {device}, but that is the CLAT's address; clatd defends it");
                 log_failure(&key, probe::advertise(device, address).await);
             }
         }
     }
 
-    /// Another node does not let the address go; true = another address is to be looked for.
+    /// Another node does not give the address up. Returns true if another address is needed.
     fn dispute(&self, key: &Key, conflict: &Conflict, kept: &mut bool) -> bool {
         let device = &key.0;
         let mut known = self.lock();
@@ -270,15 +271,17 @@ impl Claims {
         }
         let mut moves = self.moves.lock().unwrap_or_else(PoisonError::into_inner);
         if moves.entry(device.clone()).or_default().allow(self.begun.elapsed()) {
-            warn!("{conflict} on {device}, which is the CLAT's, and does not let it go; another address is looked for");
+            warn!(
+                "{conflict} on {device}, but that is the CLAT's address, and does not give it up; clatd looks for another address"
+            );
             *disputed = Some(Taken::now(conflict.to_string()));
             return true;
         }
         *kept = true;
         warn!(
-            "{conflict} on {device}, which is the CLAT's, and does not let it go; it is kept and defended, since {MOST_MOVES} addresses \
-             were given up within an hour already; find out who that is, or set clat-v6-addr to shared or to an address \
-             that is routed to this host"
+            "{conflict} on {device}, but that is the CLAT's address, and does not give it up; clatd keeps and defends it, since it has \
+             given up {MOST_MOVES} addresses within an hour already; find out who that is, or set clat-v6-addr to shared or to an \
+             address that is routed to this host"
         );
         false
     }
@@ -315,7 +318,7 @@ async fn ended(detection: &mut JoinSet<Detected>) -> Detected {
     }
 }
 
-/// Those of RFC 4862 section 5.1: RetransTimer is what routers say (RFC 4861 section 6.3.4), as the kernel keeps it.
+/// The values of RFC 4862 section 5.1. The kernel stores RetransTimer from routers (RFC 4861 section 6.3.4).
 fn parameters(device: &str) -> Parameters {
     let usual = Parameters::default();
     let told = sysctl::read(&format!("net/ipv6/neigh/{device}/retrans_time_ms"));

@@ -1,4 +1,4 @@
-//! Prefixes delegated by DHCPv6: one client per uplink, begun when the first instance wants a prefix there.
+//! Prefixes delegated by DHCPv6: one client per uplink. It starts when the first instance wants a prefix there.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::Notify;
 use crate::dhcp6::{self, PdClient, PdLease};
 
-/// How long an observation waits for a server; a lease that comes later is told by `notify`.
+/// How long an observation waits for a server. `notify` reports a later lease.
 const FIRST_LEASE: Duration = Duration::from_secs(3);
 
 /// The clients by uplink. Clones share them.
@@ -24,7 +24,7 @@ pub(super) struct Delegations {
     clients: Arc<Mutex<BTreeMap<String, Asking>>>,
 }
 
-/// A client, and until when its first lease is waited for.
+/// A client, and until when observations wait for its first lease.
 #[derive(Clone)]
 struct Asking {
     client: Arc<PdClient>,
@@ -45,13 +45,13 @@ impl Delegations {
         }
     }
 
-    /// The prefix that an earlier run was given and that still holds.
+    /// The prefix of an earlier run, if its lease has not expired.
     pub(super) fn kept(&self, device: &str) -> Option<Fact<Ipv6Net>> {
         dhcp6::kept(device, &self.runtime_dir).map(fact)
     }
 
-    /// The prefix delegated on a device now. The first lease is waited for without keeping those from theirs who ask on
-    /// other devices.
+    /// The prefix that is delegated on a device now. Waiting for the first lease does not delay requests on other
+    /// devices.
     pub(super) async fn prefix(&self, device: &str, notify: &Notify) -> io::Result<Option<Fact<Ipv6Net>>> {
         let Asking { client, until } = self.asking(device, notify)?;
         let longest = until.saturating_duration_since(Instant::now());
@@ -73,7 +73,7 @@ impl Delegations {
         Ok(asking)
     }
 
-    /// Gives the prefix of a device back that nobody uses any more.
+    /// Gives back the prefix of a device if nobody uses it any more.
     pub(super) async fn release_one(&self, device: &str) {
         let asking = self.lock().remove(device);
         if let Some(asking) = asking {

@@ -1,8 +1,8 @@
 //! One question: to one server after the other, or to all at once through an uplink.
 //!
-//! hickory-resolver keeps name servers as bare addresses, so the `%device` of a link-local one is lost in it. A socket
-//! that is bound to that device (`SO_BINDTODEVICE`) reaches the server without it, which is also how a question is kept
-//! on its uplink. A server on this host is asked without a device: it cannot be reached through one.
+//! hickory-resolver stores name servers as bare addresses and loses the `%device` of a link-local one. A socket that
+//! is bound to the device (`SO_BINDTODEVICE`) reaches such a server, and keeps a question on its uplink. A server on
+//! this host is asked without a device, since it cannot be reached through one.
 
 use std::future::Future;
 use std::io;
@@ -33,7 +33,7 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 const TRY: Duration = Duration::from_secs(2);
 /// Tries after the first.
 const RETRIES: usize = 2;
-/// How long a server has in all, whatever the resolver makes of the above.
+/// The time for one server in all, whatever the resolver makes of the values above.
 const SERVER: Duration = Duration::from_millis(6500);
 
 /// A name, taken to be absolute.
@@ -75,8 +75,8 @@ pub(super) async fn look_up(
     Ok(DnsAnswer::Failed(failures.join("; ")))
 }
 
-/// Asks all servers at once through one uplink, where most of them may be out of reach: resolv.conf does not say which
-/// belong to it. The first that has such records counts, else the first that knows that there are none.
+/// Asks all servers at once through one uplink. Most may be out of reach, since resolv.conf does not say which belong
+/// to it. The first answer with such records counts, else the first that says that there are none.
 async fn first_of(name: &Name, kind: RecordType, servers: &[DnsServer], device: &str) -> DnsAnswer<RData> {
     let asked = servers.iter().map(|server| async move {
         let answer = tokio::time::timeout(SERVER, ask(name, kind, server, Some(device))).await;
@@ -98,14 +98,14 @@ async fn first_of(name: &Name, kind: RecordType, servers: &[DnsServer], device: 
     negative.unwrap_or_else(|| DnsAnswer::Failed(failures.join("; ")))
 }
 
-/// Without resolvers on this host, which answer out of one cache for all uplinks (RFC 8880 section 7.1), unless there
-/// are no others.
+/// Leaves out resolvers on this host, which answer from one cache for all uplinks (RFC 8880 section 7.1), unless
+/// there are no others.
 fn beyond_this_host(servers: Vec<DnsServer>, device: &str) -> Vec<DnsServer> {
     let (here, beyond): (Vec<_>, Vec<_>) = servers.into_iter().partition(|server| server.address.is_loopback());
     if beyond.is_empty() {
         for cache in &here {
             debug!(
-                "asking {cache} on this host for {device}: nothing else is known, but it may answer for another uplink"
+                "asking {cache} on this host about {device}, since no other server is known; its answer may be another uplink's"
             );
         }
         return here;
@@ -150,8 +150,8 @@ async fn ask_for_answer(
     options.attempts = RETRIES;
     options.timeout = TRY;
     options.use_hosts_file = ResolveHosts::Never;
-    // One short answer needs no larger packets, and without EDNS nothing asks for DNSSEC records, which keep a DNS64
-    // from its work.
+    // One short answer needs no larger packets. Without EDNS nobody asks for DNSSEC records, which would stop a
+    // DNS64.
     options.edns0 = false;
     options.num_concurrent_reqs = 1;
     let resolver = builder.build().map_err(|error| error.to_string())?;
@@ -163,7 +163,7 @@ async fn ask_for_answer(
                 .filter(|record| record.record_type() == kind)
                 .map(|record| record.data.clone())
                 .collect();
-            // The aliases on the way count too: the answer lasts as long as its shortest link.
+            // Aliases on the way count, too: the answer expires with the shortest TTL among them.
             let ttl_s = answers.iter().map(|record| record.ttl).min().unwrap_or_default();
             if addresses.is_empty() {
                 return Ok(DnsAnswer::NoRecords {
@@ -252,7 +252,7 @@ impl RuntimeProvider for Sockets {
         let sockets = self.clone();
         Box::pin(async move {
             let any = match local.ip() {
-                // The resolver proposes ports that other programs may count on; the kernel knows the free ones.
+                // The resolver would choose ports that other programs may need; the kernel knows the free ones.
                 IpAddr::V4(ip) => SocketAddr::new(ip.into(), 0),
                 IpAddr::V6(ip) => SocketAddr::new(ip.into(), 0),
             };

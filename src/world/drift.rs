@@ -1,4 +1,4 @@
-//! Whether what was done still stands, or somebody undid it.
+//! Whether what was done still stands, or another program undid it.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -12,7 +12,7 @@ use super::SystemWorld;
 use crate::kernel::{FoundRule, anycast, files, ip6tables, netlink_same, nft, rules, sysctl};
 use crate::netlink::ProxyNeighbour;
 
-/// What was read of the system so far; each thing once.
+/// What was read from the system so far, each thing once.
 #[derive(Default)]
 struct Seen {
     links: Option<Vec<Link>>,
@@ -106,7 +106,7 @@ async fn stands(world: &SystemWorld, op: &Op, seen: &mut Seen) -> Result<bool, W
                     && object["table"] == rule.table.as_str()
                     && object[key].as_str() == Some(name)
             };
-            // A chain that is gone stops nobody; if it comes back, the next plan finds it.
+            // A chain that is gone stops no packets. If it comes back, the next plan finds it.
             ruleset.is_none_or(|ruleset| {
                 !nft::objects(&ruleset, "chain").any(|chain| is(chain, "name", &rule.chain))
                     || nft::objects(&ruleset, "rule").any(|found| {
@@ -133,16 +133,16 @@ async fn stands(world: &SystemWorld, op: &Op, seen: &mut Seen) -> Result<bool, W
             let listing = listing.map_err(|error| WorldError::new(doing("an nft table"), error))?;
             listing.is_some_and(|listing| nft::has_all(&listing, ruleset))
         }
-        // Only journals of older versions have it; no plan does it any more.
+        // Only in journals of older versions; no plan does it any more.
         Op::HoldLocalRule {} => true,
         Op::WriteFile { path, contents } => files::holds(Path::new(path), contents),
-        // Whoever moves packets has the device open, which gives it its carrier. Its death is told besides.
+        // The translator has the device open, which gives it its carrier. Its death is reported separately.
         Op::StartTranslator { translator } => link(world, translator.device(), seen)
             .await?
             .is_none_or(|link| !link.up || link.carrier),
-        // What a script did nobody knows but the user.
+        // Only the user knows what a script did.
         Op::RunScript { .. } | Op::Nothing { .. } => true,
-        // A route that was taken away and is back is news of the network: the next plan sees it.
+        // A removed route that is back is a change of the network: the next plan sees it.
         Op::RemoveRoute { .. } => true,
         // These take back; no plan does them.
         Op::DeleteTun { .. }
@@ -158,7 +158,7 @@ async fn stands(world: &SystemWorld, op: &Op, seen: &mut Seen) -> Result<bool, W
         | Op::RemoveFile { .. }
         | Op::StopTranslator { .. }
         | Op::DetachFastPath { .. } => true,
-        // It is a value in a map that nobody else has open; the programs themselves are looked at above.
+        // It is a value in a map that nobody else has open. The programs themselves are checked above.
         Op::SetNextHop { .. } => true,
     })
 }

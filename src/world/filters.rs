@@ -1,7 +1,7 @@
-//! Packet filters, read once for all instances and kept until they change. nf_tables tells of its changes; elements of
-//! sets, of which there can be any number, and rules of ours are none that matter here.
+//! Packet filters, read once for all instances and kept until they change. nf_tables reports its changes. Elements of
+//! sets, of which there may be very many, and our own rules do not matter here.
 //!
-//! Of a ruleset only what can stop a packet is kept, and our own rules: it may have tens of thousands of others.
+//! Of a ruleset only what can stop a packet is kept, and our own rules: there may be tens of thousands of others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -24,9 +24,9 @@ use crate::netlink::{NftChange, NftEvent, nft_events};
 const GROUP: u32 = 7;
 /// Longest datagram of the kernel's.
 const LONGEST: usize = 64 * 1024;
-/// Keeps a socket that only gives errors from becoming a busy loop.
+/// A pause, so that a socket that only gives errors makes no busy loop.
 const PAUSE: Duration = Duration::from_millis(150);
-/// What makes a rule one that can stop a packet, or lead to one that can: keys and words of libnftables JSON.
+/// The keys and words of libnftables JSON that show that a rule can stop a packet, or leads to one that can.
 const MATTERS: [&str; 8] = ["drop", "reject", "queue", "xt", "jump", "goto", "vmap", "fib"];
 
 /// What is known of packet filters. Clones share it.
@@ -69,19 +69,19 @@ impl VerdictMaps {
 
 #[derive(Default)]
 struct State {
-    /// Where changes since the last listing wait to be looked at; `None` = they cannot be heard of.
+    /// Queue of changes since the last listing; `None` = changes cannot be received.
     events: Option<Socket>,
     /// What each program listed.
     rulesets: BTreeMap<String, Value>,
-    /// What each save program said, where it goes by nf_tables.
+    /// The output of each save program, if it uses nf_tables.
     saved: BTreeMap<String, Option<String>>,
-    /// Whether a program goes by nf_tables; with what tells that it is another one now.
+    /// Whether a program uses nf_tables, with its identity, which shows whether it was replaced.
     kinds: BTreeMap<String, (PathBuf, Option<SystemTime>, bool)>,
 }
 
 impl PacketFilters {
-    /// Begins to listen in the network namespace of the calling thread; needs a runtime. `notify` is called when
-    /// something that matters has changed.
+    /// Begins to listen in the network namespace of the calling thread. Needs a runtime. `notify` is called after a
+    /// change that matters.
     pub(super) fn new(notify: impl Fn() + Send + Sync + 'static) -> Self {
         let maps = VerdictMaps::default();
         let listening = subscribed_task().ok().map(|socket| {
@@ -99,7 +99,7 @@ impl PacketFilters {
         }
     }
 
-    /// What of the nft ruleset can stop a packet, and our own rules.
+    /// The part of the nft ruleset that can stop a packet, and our own rules.
     pub(super) async fn ruleset(&self, program: &str) -> Result<Value, WorldError> {
         let mut state = self.state.lock().await;
         state.catch_up(&self.maps);
@@ -116,7 +116,7 @@ impl PacketFilters {
     async fn list(&self, program: &str) -> Result<Value, WorldError> {
         let failed = |error| WorldError::new("reading the nft ruleset", error);
         let ruleset = match nft::list_tersely(program, &["ruleset"]).await {
-            // The program is there, but the kernel has no nf_tables: nothing can be filtered by it.
+            // The program exists, but the kernel has no nf_tables, so it filters nothing.
             Err(error) if error.is_unsupported() => return Ok(json!({ "nftables": [] })),
             other => other.map_err(failed)?.unwrap_or_default(),
         };
@@ -141,7 +141,7 @@ impl PacketFilters {
         Ok(kept)
     }
 
-    /// What the save program says of ip6tables' filter table; `None` = no such program or no such table.
+    /// The output of the save program for ip6tables' filter table; `None` = no such program or no such table.
     pub(super) async fn ip6tables(&self, program: &str) -> Result<Option<String>, WorldError> {
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
             WorldError::new("reading the ip6tables filter table", error)
@@ -167,7 +167,7 @@ impl PacketFilters {
         }
         let saved = ip6tables::save_of(program, by_nft).await;
         let saved = saved.map_err(|error| failed(error.into_source()))?;
-        // The kernel tells nobody of changes of the old kind of tables.
+        // The kernel reports no changes of the old kind of tables.
         if by_nft && state.events.is_some() {
             state.saved.insert(program.to_owned(), saved.clone());
         }
@@ -225,7 +225,7 @@ impl State {
     }
 }
 
-/// After an error: whether the next look would find nothing, rather than the same again for ever.
+/// After an error: whether the next read would find nothing, or the same error for ever.
 fn nothing_waits(socket: &Socket) -> bool {
     let mut byte = Vec::with_capacity(1);
     socket.recv(&mut byte, libc::MSG_DONTWAIT | libc::MSG_PEEK).is_err()
@@ -245,7 +245,7 @@ fn subscribed_task() -> io::Result<TokioSocket> {
     Ok(socket)
 }
 
-/// Never ends; a kernel without nf_tables has no changes to tell, and an unprivileged process hears of none.
+/// Never ends. A kernel without nf_tables has no changes, and an unprivileged process receives none.
 async fn listen(socket: TokioSocket, maps: VerdictMaps, notify: impl Fn()) {
     let mut buffer = Vec::with_capacity(LONGEST);
     loop {
@@ -262,7 +262,7 @@ async fn listen(socket: TokioSocket, maps: VerdictMaps, notify: impl Fn()) {
     }
 }
 
-/// A ruleset without the rules that can neither stop a packet nor are ours.
+/// A ruleset without the rules that neither can stop a packet nor are ours.
 fn what_matters(mut ruleset: Value) -> Value {
     if let Some(objects) = ruleset["nftables"].as_array_mut() {
         objects.retain(|object| match object.get("rule") {
@@ -295,7 +295,7 @@ fn is_ours(comment: Option<&str>) -> bool {
     comment.is_some_and(|comment| comment.starts_with(ALIAS_PREFIX))
 }
 
-/// The named maps that verdicts are looked up in: family, table, name. Their elements are not in a terse listing.
+/// The named maps with verdicts: family, table, name. A terse listing does not have their elements.
 fn verdict_maps(ruleset: &Value) -> BTreeSet<[String; 3]> {
     let mut found = BTreeSet::new();
     for rule in nft::objects(ruleset, "rule") {

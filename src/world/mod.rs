@@ -42,15 +42,15 @@ mod users;
 
 pub use routers::SilentRouters;
 
-/// How long the first observation of a link waits for a router to speak: routers answer a solicitation within half a
-/// second (RFC 4861 section 6.2.6).
+/// How long the first observation of a link waits for a router: routers answer a solicitation within half a second
+/// (RFC 4861 section 6.2.6).
 const FIRST_ADVERTISEMENT: Duration = Duration::from_millis(1200);
-/// For how long an uplink that no instance reads on any more is still listened on.
+/// For how long clatd still listens on an uplink on which no instance reads any more.
 const BEFORE_LEAVING: Duration = Duration::from_secs(60);
-/// What tells this host from others; systemd and D-Bus make it.
+/// Distinguishes this host from others. systemd and D-Bus create it.
 const MACHINE_ID: &str = "/etc/machine-id";
 
-/// Called when something that was read has changed without the kernel telling.
+/// Called when something that was read has changed, and the kernel does not report it.
 pub(crate) type Notify = Arc<dyn Fn() + Send + Sync>;
 /// The same, with the device where it is known.
 type NotifyOf = Arc<dyn Fn(Option<&str>) + Send + Sync>;
@@ -73,7 +73,7 @@ pub struct SystemWorld {
     _asking: Option<Arc<Task>>,
     notify: NotifyOf,
     users: users::Users,
-    /// The instance that reads; `None` = none in particular.
+    /// The instance that reads; `None` = no particular one.
     user: Option<String>,
 }
 
@@ -87,9 +87,9 @@ impl Drop for Task {
 }
 
 impl SystemWorld {
-    /// The system that this connection sees; `holds` is the table shared with the kernel sides of all instances, for
-    /// a held sysctl is read as it was before. Needs a runtime. `notify` is called when routers, the managers of links,
-    /// or neighbours that take our addresses, change what is true; with the device, where it is known.
+    /// The system that this connection sees. `holds` is the table that all instances share; a held sysctl is read as
+    /// it was before the hold. Needs a runtime. `notify` is called when routers, the managers of links, or neighbours
+    /// that take our addresses change something; with the device, if it is known.
     pub fn new(netlink: Netlink, holds: Holds, notify: impl Fn(Option<&str>) + Send + Sync + 'static) -> Self {
         let notify = Arc::new(notify);
         let told = Arc::clone(&notify);
@@ -143,18 +143,18 @@ impl SystemWorld {
         self
     }
 
-    /// Keeps the leases of delegated prefixes in this directory.
+    /// Stores the leases of delegated prefixes in this directory.
     pub fn keeping_leases_in(mut self, runtime_dir: &Path) -> Self {
         self.delegations = delegations::Delegations::in_directory(runtime_dir);
         self
     }
 
-    /// Gives delegated prefixes back; nothing may use them any more.
+    /// Gives delegated prefixes back. Nothing may use them any more.
     pub async fn release_delegations(&self) {
         self.delegations.release().await;
     }
 
-    /// The same system as an instance reads it: what listens on an uplink does so until no instance reads there.
+    /// The same system as one instance reads it. Listening on an uplink ends when no instance reads there any more.
     pub fn for_instance(&self, instance: &str) -> Self {
         Self {
             user: Some(instance.to_owned()),
@@ -162,7 +162,7 @@ impl SystemWorld {
         }
     }
 
-    /// An instance has ended: others may have its address, and what listened for it alone ends.
+    /// An instance has ended. Others may take its address, and listening for it alone ends.
     pub fn release_address(&self, instance: &str) {
         self.reservations.release(instance);
         self.leave(self.users.ended(instance));
@@ -179,7 +179,7 @@ impl SystemWorld {
         }
     }
 
-    /// Ends what listens on an uplink, unless somebody reads there again soon.
+    /// Ends the listening on an uplink, unless an instance reads there again soon.
     fn leave(&self, uplink: Option<String>) {
         let Some(uplink) = uplink else { return };
         let (users, delegations) = (self.users.clone(), self.delegations.clone());
@@ -200,7 +200,7 @@ impl SystemWorld {
         Arc::new(move || notify(device.as_deref()))
     }
 
-    /// What routers say on a device, the first of them shortly waited for.
+    /// The advertised values of a device. Waits shortly for the first router.
     async fn advertised(&self, device: &str) -> Snapshot {
         let watch = &self.advertisements;
         self.reads_on(device);
@@ -208,7 +208,7 @@ impl SystemWorld {
         let snapshot = watch.wait_first(device, FIRST_ADVERTISEMENT).await;
         if let Some(problem) = &snapshot.problem {
             tracing::debug!(
-                "router advertisements on {device} are not heard: {}",
+                "cannot receive router advertisements on {device}: {}",
                 crate::report::chain(&**problem)
             );
         }
@@ -240,7 +240,7 @@ impl SystemWorld {
             .route_to(destination.into(), index, source)
             .await
             .map_err(failed)?;
-        // With a source the kernel takes the device for a wish: somebody's rules may lead elsewhere.
+        // With a source, the kernel takes the device only as a preference: other rules may lead elsewhere.
         let by_device = found.filter(|found| device.is_none_or(|device| device == found.device));
         let mut answer = match (by_device, device, source) {
             (Some(answer), _, _) => answer,
@@ -263,7 +263,7 @@ impl SystemWorld {
         routes.map_err(|error| WorldError::new(format!("reading the routes to {destination}"), error))
     }
 
-    /// The route by this device in its own table, whatever rules say.
+    /// The route by this device in its own table, whatever the rules say.
     async fn route_in_table(
         &self,
         destination: Ipv6Addr,
@@ -313,7 +313,7 @@ impl SystemWorld {
         Ok(gateways)
     }
 
-    /// What a name server says, or said not long ago.
+    /// The answer of a name server, or its earlier one if that is not old.
     async fn look_up(
         &self,
         name: io::Result<Name>,
@@ -497,7 +497,7 @@ impl World for SystemWorld {
         let snapshot = self.advertised(device).await;
         let mut facts: Vec<Fact<Pref64>> = Vec::new();
         for learned in snapshot.pref64s {
-            // Several routers may offer the same; the most preferred one stands for all.
+            // Several routers may offer the same prefix; the most preferred one stands for all.
             if !facts.iter().any(|fact| fact.value == learned.value) {
                 let source = Source::RouterAdvertisement(learned.router);
                 facts.push(Fact {
@@ -580,7 +580,7 @@ impl World for SystemWorld {
     }
 
     async fn delegated_prefix(&self, device: &str) -> Result<Option<Fact<Ipv6Net>>, WorldError> {
-        // A dry run asks nobody for a prefix; it knows what an earlier run was given.
+        // A dry run requests no prefix; it uses the lease of an earlier run.
         if self.claims.is_none() {
             return Ok(self.delegations.kept(device));
         }
@@ -590,7 +590,7 @@ impl World for SystemWorld {
     }
 
     async fn secret(&self) -> Result<Vec<u8>, WorldError> {
-        // Without one, identifiers depend on network, device and instance alone.
+        // Without such a file, identifiers depend on network, device and instance alone.
         Ok(crate::trusted::read_foreign_bytes(Path::new(MACHINE_ID)).unwrap_or_default())
     }
 

@@ -1,4 +1,4 @@
-//! Questions to name servers, beside what they answered before.
+//! Questions to name servers, and their earlier answers.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -14,8 +14,9 @@ use tokio::time::timeout;
 use super::Notify;
 use super::cache::{Cache, Question};
 
-/// How long a new answer is waited for where an old one of the same network will do until it comes. Waiting for one that
-/// cannot come, for the uplink has just lost its addresses, would only delay the move to another uplink.
+/// For how long to wait for a new answer if an old one of the same network can be used until it comes. A new answer
+/// may be impossible, because the uplink has just lost its addresses; waiting would only delay the move to another
+/// uplink.
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// What was answered, and what is being asked. Clones share it.
@@ -26,9 +27,9 @@ pub(super) struct Questions {
 }
 
 impl Questions {
-    /// The answer that still holds, else that of `ask`, else, where that takes its time, an old one: then `notify` is
-    /// called if the new one is another. `silent`: nobody can be reached, so that nobody is asked where there is an
-    /// old answer.
+    /// The answer that has not expired; else that of `ask`; else, if that takes long, an old one. Then `notify` is
+    /// called if the new answer differs. `silent`: no server can be reached, so nobody is asked if there is an old
+    /// answer.
     pub(super) async fn answer<F>(
         &self,
         question: Question,
@@ -91,7 +92,7 @@ fn lock(asked: &Mutex<BTreeSet<Question>>) -> MutexGuard<'_, BTreeSet<Question>>
     asked.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether two answers differ in their lifetimes at most.
+/// Whether two answers are equal but for their lifetimes.
 fn is_same(one: &DnsAnswer<RData>, other: &DnsAnswer<RData>) -> bool {
     match (one, other) {
         (DnsAnswer::Addresses { addresses: one, .. }, DnsAnswer::Addresses { addresses: other, .. }) => one == other,

@@ -1,5 +1,5 @@
-//! Who can be reached: neighbours on a link, and how far packets get. All of it is asked for by people or by suspicion,
-//! never by an idle daemon.
+//! Who can be reached: neighbours on a link, and how far packets get. Only people or a suspicion cause such a test,
+//! never an idle daemon.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::SystemWorld;
 use crate::kernel::Reachability;
 use crate::probe::{self, How};
 
-/// How long the kernel may take to find out that a neighbour is gone: 5 s in which it still believes in it, and three
+/// How long the kernel may take to notice that a neighbour is gone: 5 s in which it still trusts its entry, and three
 /// solicitations (RFC 4861 section 10).
 const SURE_AFTER: Duration = Duration::from_secs(9);
 const LOOK: Duration = Duration::from_millis(100);
@@ -32,7 +32,7 @@ pub(super) async fn trace(device: &str, probe: &Probe) -> Result<Vec<Hop>, World
     answers.map_err(|error| WorldError::new(format!("probing {} through {device}", probe.target), error))
 }
 
-/// An echo first, which most routers answer; else what the kernel finds out for that echo.
+/// First an echo, which most routers answer; else the kernel's address resolution for that echo.
 async fn hears6(world: &SystemWorld, device: &str, neighbour: Ipv6Addr) -> Result<Option<bool>, WorldError> {
     let failed = || format!("asking the neighbour {neighbour} on {device}");
     let begun = Instant::now();

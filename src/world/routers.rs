@@ -1,13 +1,13 @@
-//! Routers that do not answer. A device with several default routers leaves one that has fallen silent for another that
-//! answers, and returns to it when it answers again (RFC 4861 section 6.3.6, RFC 4191 section 3.2).
+//! Routers that do not answer. A device with several default routers turns from a silent one to another that answers,
+//! and returns when it answers again (RFC 4861 section 6.3.6, RFC 4191 section 3.2).
 //!
-//! The kernel does so too, but not where `all/forwarding` is on, and while packets are sent to a silent router its entry
-//! goes back from FAILED to INCOMPLETE at once, which looks like that of a router that is just being asked for the first
-//! time. So who has failed is remembered until an answer comes. An advertisement is none: it shows that the router is
-//! heard, not that it hears (RFC 4861 section 7.3.1).
+//! The kernel does so too, but not where `all/forwarding` is on. And while packets are sent to a silent router, its
+//! entry changes from FAILED to INCOMPLETE at once, which looks like that of a router that is asked for the first
+//! time. So clatd remembers which routers have failed until they answer. An advertisement is no answer: it shows that
+//! the router is heard, not that it hears (RFC 4861 section 7.3.1).
 //!
-//! Which router advertised the prefix of an address (RFC 8028 section 3.1) the kernel does not tell; among those that
-//! answer the order of the kernel's routes counts.
+//! The kernel does not tell which router advertised the prefix of an address (RFC 8028 section 3.1). Among routers
+//! that answer, the order of the kernel's routes counts.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -20,41 +20,41 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::kernel::{Netlink, NetlinkError, Reachability, gateways};
 
-/// A router that nobody hears is asked once a minute (RFC 4191 section 3.5).
+/// How often a silent router is asked: once a minute (RFC 4191 section 3.5).
 const ASK_AGAIN: Duration = Duration::from_secs(60);
-/// The only one is asked sooner, and one that showed a sign of life, but not for each advertisement of a link that leads
-/// one way only.
+/// How soon the only router is asked, and one that showed a sign of life. Not each advertisement counts as such: a
+/// link may lead one way only.
 const ASK_SOONER: Duration = Duration::from_secs(10);
-/// How many are remembered: an entry fails for every link-local address that somebody on this host makes up.
+/// How many are remembered. An entry fails for every link-local address that a program on this host invents.
 const MOST: usize = 256;
 /// Routers of one device that are looked at.
 const MOST_ASKED: usize = 16;
 
-/// The routers that have failed and did not answer since, by device and address. Clones share it.
+/// The routers that have failed and not answered since, by device and address. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct SilentRouters(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
     silent: Mutex<BTreeMap<(u32, Ipv6Addr), Silence>>,
-    /// One of them may be due sooner than before.
+    /// One of them may be due earlier now.
     changed: Notify,
 }
 
 #[derive(Debug)]
 struct Silence {
-    /// When it was asked last, by us or by the kernel.
+    /// When it was asked last, by clatd or by the kernel.
     asked: Instant,
     /// It was heard since it failed.
     heard: bool,
-    /// Packets would be sent to it if it answered.
+    /// Packets would go to it if it answered.
     wanted: bool,
     /// There is no other one.
     last: bool,
 }
 
 impl SilentRouters {
-    /// Takes up what the kernel says of a neighbour; true = it fell silent, or answers again.
+    /// Takes the kernel's news of a neighbour. Returns true if it fell silent, or answers again.
     pub(crate) fn learn(&self, device: u32, router: Ipv6Addr, says: Reachability) -> bool {
         let mut silent = self.lock();
         let key = (device, router);

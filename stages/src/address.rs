@@ -1,14 +1,14 @@
 //! Stage address: the CLAT's IPv6 address.
 //!
-//! All but `shared` and `pd` are made in the network of the uplink's address that goes best with the PLAT prefix.
-//! `derived` is the algorithm of the 2016 clatd: of a modified EUI-64 address, which it prefers, the middle 16 bits become
-//! c1a7, else the interface identifier is random. `stable` and
-//! `checksum-neutral` make the identifier by a hash. Each is checked for duplicates, and the next
-//! candidate is taken where somebody has it. Where the uplink has no prefix to derive from, only single addresses
-//! (DHCPv6, many virtual servers), the host's own is shared.
+//! `shared` takes the host's own address, `pd` one of a delegated prefix. All others are made from one of the
+//! uplink's addresses, which choice.rs picks. `derived` is the algorithm of the 2016 clatd: it prefers a modified
+//! EUI-64 address and replaces its middle 16 bits by c1a7; otherwise the interface identifier is random. `stable` and
+//! `checksum-neutral` make the identifier by a hash. Each candidate is checked for duplicates; if another node has
+//! it, the next one is tried. Some uplinks have no prefix to derive from, only single addresses (DHCPv6, many virtual
+//! servers); then the CLAT shares the host's own address.
 //!
-//! An address that is derived from tells no more than the network, and that it does before its own duplicate address
-//! detection has ended: both detections then run at the same time. One that is shared must have passed it.
+//! The address that the CLAT's is derived from may still be tentative, since only its network is used. Both duplicate
+//! address detections then run at the same time. A shared address must have passed its detection.
 
 mod choice;
 mod identifier;
@@ -30,9 +30,9 @@ use identifier::Identifier;
 /// The stage.
 pub struct Address;
 
-/// Candidates that are tried before the network is blamed: one, and IDGEN_RETRIES of RFC 7217 section 7.
+/// How many candidates are tried before the network is blamed: one, and IDGEN_RETRIES of RFC 7217 section 7.
 const CANDIDATES: usize = 4;
-/// Candidates that are looked at, other instances having some.
+/// How many candidates are looked at, since other instances may have some.
 const ATTEMPTS: u32 = 64;
 
 #[async_trait]
@@ -80,7 +80,7 @@ fn not_yet(what: impl Into<String>) -> ObserveError {
     }
 }
 
-/// The host's own address: the one that the kernel would use towards the PLAT.
+/// The host's own address: the source address that the kernel would use towards the PLAT.
 async fn share(world: &dyn World, facts: &mut Facts) -> Result<(), ObserveError> {
     let (Some(uplink), Some(prefix)) = (&facts.uplink, &facts.plat_prefix) else {
         return Ok(());
@@ -88,7 +88,7 @@ async fn share(world: &dyn World, facts: &mut Facts) -> Result<(), ObserveError>
     let route = uplink::route_to_plat(prefix.value, Some(&uplink.value.name), world)
         .await
         .map_err(world_error(StageName::Address))?;
-    // With no address past duplicate address detection, the kernel would take the link-local one.
+    // Before any address has passed duplicate address detection, the kernel would take the link-local one.
     let global = |source: &IpAddr| matches!(source, IpAddr::V6(address) if !address.is_unicast_link_local());
     let Some(IpAddr::V6(address)) = route.and_then(|route| route.source).filter(global) else {
         return Err(not_yet(format!(
@@ -166,7 +166,7 @@ async fn derive(instance: &Instance, world: &dyn World, facts: &mut Facts) -> Re
         _ if is_modified_eui64(base) => Identifier::c1a7(network, instance.seed),
         _ => Identifier::random(network, length, instance.seed),
     };
-    // What the instance has stays its own, though what it would rather have had may be free again.
+    // The instance keeps its address, although a candidate that it would prefer may be free again.
     let own = world
         .reserved(&instance.name, &uplink)
         .await
@@ -179,7 +179,7 @@ async fn derive(instance: &Instance, world: &dyn World, facts: &mut Facts) -> Re
         if addresses.iter().any(|address| address.address == candidate) {
             continue;
         }
-        // Neither detects the other as a duplicate: the kernel answers for both.
+        // Neither instance detects the other as a duplicate, since the kernel answers for both.
         let reserved = world.reserve(&instance.name, &uplink, candidate).await;
         if reserved.map_err(world_error(stage))?.is_some() {
             continue;
@@ -195,7 +195,7 @@ async fn derive(instance: &Instance, world: &dyn World, facts: &mut Facts) -> Re
             }
             Some(owner) => {
                 facts.notes.push(format!(
-                    "{candidate} on {uplink} belongs to another node: {owner}; another address is tried"
+                    "{candidate} on {uplink} belongs to another node: {owner}; clatd tries another address"
                 ));
                 owners.push(owner);
                 if owners.len() == CANDIDATES {

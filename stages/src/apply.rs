@@ -1,5 +1,5 @@
-//! Executes plans and takes them back. Rules: intend before do; between steps, and only there, look at the stop
-//! token; a failure at step k undoes k..0, newest first, going on past errors and reporting them all.
+//! Executes plans and undoes them. Rules: the intent is recorded before the deed; the stop token is looked at between
+//! steps only; a failure at step k undoes k..0, newest first, goes on past errors and reports them all.
 
 use std::error::Error;
 
@@ -17,7 +17,7 @@ pub struct OpError {
     pub op: String,
     /// What the user can do about it.
     pub hint: Option<String>,
-    /// Whether it is certain that nothing was changed, so that there is nothing to take back.
+    /// Whether it is certain that nothing was changed, so that there is nothing to undo.
     pub untouched: bool,
     /// The cause.
     #[source]
@@ -42,11 +42,11 @@ impl OpError {
     }
 }
 
-/// Whatever carries operations out: the kernel, a recorder, or one that fails at step k.
+/// What carries operations out: the kernel, a recorder, or one that fails at step k.
 #[async_trait]
 pub trait System: Send {
-    /// Does it; an inverse operation treats "already gone" as success. `outcome` is what the step's own operation
-    /// left, where this one takes it back.
+    /// Does it. An inverse operation treats "already gone" as success. When an operation undoes a step, `outcome` is
+    /// the outcome of that step's own operation.
     async fn apply(&mut self, op: &Op, outcome: Option<&Outcome>) -> Result<Outcome, OpError>;
 }
 
@@ -65,7 +65,7 @@ pub enum ApplyError {
         #[source]
         source: OpError,
     },
-    /// The journal could not be written, so nothing more may be done.
+    /// The journal could not be written, so nothing more is done.
     #[error("{stage}: not begun, since it could not be recorded")]
     Journal {
         /// The stage that planned the step.
@@ -99,8 +99,9 @@ pub enum UndoError {
     },
 }
 
-/// Carries out `steps` in order until the end, a failure, or `stop`; their numbers in the journal. Undoes nothing: see [`unwind`]. A step that failed
-/// without changing anything is not pending any more: its undo could only harm what somebody else made.
+/// Carries out `steps` in order until the end, a failure, or `stop`. Returns their numbers in the journal. Undoes
+/// nothing: see [`unwind`]. A step that failed without changing anything is no longer pending: its undo could only
+/// harm what another program made.
 pub async fn apply(
     steps: &[Step],
     system: &mut dyn System,
@@ -136,7 +137,7 @@ pub async fn apply(
     Ok(numbers)
 }
 
-/// Takes back what is pending in the journal, newest first, until `keep` steps are left. Goes on past errors.
+/// Undoes what is pending in the journal, newest first, until `keep` steps are left. Goes on past errors.
 pub async fn unwind(system: &mut dyn System, journal: &mut dyn Journal, keep: usize) -> Vec<UndoError> {
     let mut errors = Vec::new();
     for pending in journal.pending().into_iter().skip(keep).rev() {
@@ -145,7 +146,7 @@ pub async fn unwind(system: &mut dyn System, journal: &mut dyn Journal, keep: us
             && let Err(source) = system.apply(op, pending.outcome.as_ref()).await
         {
             errors.push(UndoError::Op { stage, source });
-            // Repeating a script of the user's that failed would surprise; everything else is tried again.
+            // A user's script that failed is not run again, which would surprise. Everything else is tried again.
             if !matches!(op, Op::RunScript { .. }) {
                 continue;
             }
@@ -157,7 +158,7 @@ pub async fn unwind(system: &mut dyn System, journal: &mut dyn Journal, keep: us
     errors
 }
 
-/// A system that only writes down what it is asked to do; fails at the operations listed in `fail_at` (from 0).
+/// A system that only records what it is asked to do. It fails at the operations in `fail_at` (from 0).
 #[derive(Debug, Default)]
 pub struct Recorder {
     /// Everything asked for, in order.

@@ -1,8 +1,8 @@
-//! Stage conncheck: is there native IPv4 connectivity? As in the 2016 clatd an IPv4 default route is taken for it;
-//! routes of CLATs never count, nor those that lead no farther than the link (RFC 3927 section 2.7).
+//! Stage conncheck: is there native IPv4 connectivity? As in the 2016 clatd, an IPv4 default route counts as such.
+//! Routes of CLATs never count, nor do routes that lead no farther than the link (RFC 3927 section 2.7).
 //!
-//! For a CLAT that runs only its own uplink counts: an IPv4 default route that comes by another device may be that of a VPN
-//! which runs over the CLAT.
+//! For a running CLAT only its own uplink counts: an IPv4 default route by another device may be that of a VPN which
+//! runs over the CLAT.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -21,7 +21,7 @@ use crate::world::{World, WorldError};
 /// The stage.
 pub struct Conncheck;
 
-/// Whether the check is made at all: replacing the default routes makes it pointless.
+/// Whether the check is made. If the CLAT replaces the default routes, it is pointless.
 fn enabled(settings: &Settings) -> bool {
     settings.v4_conncheck_enable && !settings.v4_defaultroute_replace
 }
@@ -110,7 +110,7 @@ async fn judge(
     Ok(verdict)
 }
 
-/// Leaves out the routes by other devices that came while the CLAT ran.
+/// Leaves out routes by other devices that came while the CLAT ran.
 async fn leave_out_others(native: &mut Vec<Route>, world: &dyn World, facts: &mut Facts) -> Result<(), WorldError> {
     let with_route: BTreeSet<String> = native.iter().filter_map(|route| route.device.clone()).collect();
     facts.memory.beside.retain(|device| with_route.contains(device));

@@ -23,8 +23,8 @@ pub(crate) fn mtu(uplink_mtu: u32) -> u32 {
     uplink_mtu.clamp(IPV6_MIN_MTU, 65535)
 }
 
-/// An MTU of the IPv4 default route whose packets the uplink does not carry once they are IPv6: each large one is lost
-/// once, until path MTU discovery has told its sender.
+/// Warns of an MTU of the IPv4 default route that is too large for the uplink once the packets are IPv6. Each large
+/// packet is lost once, until path MTU discovery has told its sender.
 fn too_large_for_the_uplink(settings: &Settings, facts: &Facts) -> Option<String> {
     let uplink = &facts.uplink.as_ref()?.value;
     let fits = mtu(uplink.mtu) - HEADER_DIFFERENCE;
@@ -52,7 +52,7 @@ impl Stage for Device {
         world: &dyn World,
         facts: &mut Facts,
     ) -> Result<Verdict, ObserveError> {
-        // The first of the stages that depend on it.
+        // The translator is chosen here, since this is the first stage that depends on it.
         fast_path::choose(self.name(), instance, world, facts).await?;
         facts.notes.extend(too_large_for_the_uplink(&instance.settings, facts));
         let name = &instance.settings.clat_dev;
@@ -130,8 +130,8 @@ impl Stage for Device {
     }
 }
 
-/// The CLAT's IPv4 address, and those of host mappings, the service addresses of an edge relay on the node itself
-/// (RFC 7756 section 3.1). Wider mappings are networks behind this host (section 3.2).
+/// The CLAT's IPv4 address, and those of single-address mappings: the service addresses of an edge relay on the node
+/// itself (RFC 7756 section 3.1). Wider mappings are networks behind this host (section 3.2).
 pub(crate) fn own_addresses(settings: &Settings) -> impl Iterator<Item = Ipv4Addr> {
     let hosts = settings
         .map

@@ -23,7 +23,7 @@ pub const WELL_KNOWN_NAME: &str = "ipv4only.arpa.";
 /// Its two IPv4 addresses (RFC 7050 section 2.2).
 pub const WELL_KNOWN_ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 0, 170), Ipv4Addr::new(192, 0, 0, 171)];
 
-/// What the user can do where a network reveals no prefix.
+/// What the user can do where discovery finds no prefix.
 pub const NEXT_STEP: &str =
     "if you know one, say plat-prefix=PREFIX, or dns64-servers=ADDRESS for the DNS64 of a public NAT64";
 
@@ -56,7 +56,7 @@ impl Stage for Discovery {
             )));
         }
         facts.notes.extend(found.refused);
-        // One that is offered beside it is no better: connections live on.
+        // A prefix that is offered beside the held one is no better, and a change would break connections.
         found.prefixes.sort_by_key(|fact| Some(fact.value) != facts.held_prefix);
         let mut unreachable = Vec::new();
         let learned_on = found.learned_on;
@@ -139,8 +139,8 @@ impl On {
             .find_map(|device| device.as_deref())
     }
 
-    /// The uplink for this prefix. Without `plat-dev` the uplink of the CLAT that runs comes first, then the device that the
-    /// prefix was learned on, then whatever has the route to it.
+    /// The uplink for this prefix. Without `plat-dev` the uplink of the running CLAT comes first, then the device on
+    /// which the prefix was learned, then the device of the route to the prefix.
     async fn uplink_for(
         &self,
         prefix: Pref64,
@@ -177,11 +177,11 @@ struct Found {
     learned_on: Option<String>,
 }
 
-/// How many refused prefixes are named; a hostile link can make up any number of them.
+/// How many refused prefixes are named. A hostile link can invent any number of them.
 const REFUSED_NAMED: usize = 3;
 
 impl Found {
-    /// Takes out what no PLAT can have, from wherever it came.
+    /// Removes the prefixes that no PLAT can have, whatever their source.
     fn refuse(&mut self) {
         let mut refused: Vec<String> = Vec::new();
         self.prefixes.retain(|fact| match problem_of_prefix(fact.value) {
@@ -204,7 +204,7 @@ impl Found {
     }
 }
 
-/// Configuration first, then the ways of `discovery` in their order (RFC 8781 section 5.1 has advertisements first),
+/// Configuration first, then the ways of `discovery` in their order (RFC 8781 section 5.1 puts advertisements first),
 /// then the fallback.
 async fn find_prefixes(instance: &Instance, on: &On, world: &dyn World) -> Result<Found, WorldError> {
     let settings = &instance.settings;
@@ -234,8 +234,8 @@ async fn find_prefixes(instance: &Instance, on: &On, world: &dyn World) -> Resul
     Ok(found)
 }
 
-/// Everything that any way reveals on an uplink, whatever `discovery` says, and why the others reveal nothing: what
-/// `clatd discover` prints.
+/// All prefixes that any way finds on an uplink, whatever `discovery` says, and why the other ways find none. `clatd
+/// discover` prints this.
 pub async fn survey(
     instance: &Instance,
     uplink: &str,
@@ -249,7 +249,7 @@ pub async fn survey(
     Ok((heard.prefixes, heard.failures))
 }
 
-/// Whether a device has a route to the PLAT of this prefix, at least for a source that the CLAT may have.
+/// Whether a device has a route to the PLAT of this prefix, for at least one source address that the CLAT may have.
 pub async fn is_reached(prefix: Pref64, device: &str, world: &dyn World) -> Result<bool, WorldError> {
     let route = uplink::route_to_plat(prefix, Some(device), world).await?;
     Ok(route.is_some())
@@ -259,7 +259,7 @@ async fn advertised(uplink: &str, world: &dyn World, found: &mut Found) -> Resul
     found.prefixes = world.advertised_prefixes(uplink).await?;
     if found.prefixes.is_empty() {
         found.failures.push(match world.deaf_to_routers(uplink).await {
-            Some(why) => format!("router advertisements on {uplink} cannot be heard: {why}"),
+            Some(why) => format!("cannot receive router advertisements on {uplink}: {why}"),
             None => format!("no router on {uplink} advertises one"),
         });
     } else {
@@ -269,13 +269,14 @@ async fn advertised(uplink: &str, world: &dyn World, found: &mut Found) -> Resul
     Ok(())
 }
 
-/// Whom to ask, in order; `None` = the system's resolvers. Servers that are configured are the only ones; else those
-/// that the uplink's routers advertise and those that its managers know come before the system's.
+/// Whom to ask, in order; `None` = the system's resolvers. If servers are configured, only they are asked. Otherwise
+/// the servers that the uplink's routers advertise come first, then those that the uplink's manager knows, then the
+/// system's.
 ///
 /// RFC 8880 section 7.1: the question "MUST be sent to the recursive resolver learned from the network interface in
-/// question", whatever else influences the choice. So where the uplink is named and has servers of its own, the system's
-/// resolvers are not asked in their place, neither after a "no" nor after silence: nobody knows whether they belong to
-/// this uplink, and another one's prefix is worse than none.
+/// question". So where the uplink is named and has its own servers, the system's resolvers never replace them,
+/// neither after a "no" nor after silence. Nobody knows whether those belong to this uplink, and a prefix of another
+/// uplink is worse than none.
 async fn resolvers(
     instance: &Instance,
     uplink: Option<&str>,
@@ -302,8 +303,8 @@ async fn resolvers(
     Ok(servers)
 }
 
-/// Asks whom the uplink makes known. The uplink of a CLAT that runs is asked like one that is named; only where that tells
-/// nothing, whoever is asked at the start.
+/// Asks the servers that the uplink makes known. The uplink of a running CLAT is asked like a named uplink. Only
+/// where it knows no prefix, those servers are asked that are asked at the start.
 async fn ask_on(instance: &Instance, on: &On, world: &dyn World, found: &mut Found) -> Result<(), WorldError> {
     if let Some(uplink) = on.named.as_deref().or(on.running.as_deref()) {
         ask(instance, Some(uplink), true, world, found).await?;
@@ -315,7 +316,7 @@ async fn ask_on(instance: &Instance, on: &On, world: &dyn World, found: &mut Fou
     ask(instance, on.device(), false, world, found).await
 }
 
-/// Asks one server after the other, until one reveals a prefix; through the uplink if that `is_named`.
+/// Asks one server after the other until one knows a prefix. If the uplink `is_named`, the question goes through it.
 async fn ask(
     instance: &Instance,
     uplink: Option<&str>,
@@ -327,7 +328,7 @@ async fn ask(
     let servers = resolvers(instance, uplink, is_named, world).await?;
     let own_only = settings.dns64_servers.is_empty() && !servers.contains(&None);
     for server in servers {
-        // The prefix belongs to the uplink: where that is named, the question goes through it (RFC 8880 section 7.1).
+        // The prefix belongs to the uplink, so the question goes through a named uplink (RFC 8880 section 7.1).
         let device = uplink.filter(|_| is_named);
         let answer = world.aaaa(WELL_KNOWN_NAME, server.as_ref(), device).await?;
         match prefixes_in(server.as_ref(), answer) {
@@ -336,7 +337,7 @@ async fn ask(
                 found.refuse();
                 // Another server may know better.
                 if !found.prefixes.is_empty() {
-                    // A server that the uplink makes known tells of the uplink's network.
+                    // A server that the uplink makes known speaks for the uplink's network.
                     let of_uplink = server.is_some() && settings.dns64_servers.is_empty();
                     found.learned_on = uplink.filter(|_| of_uplink).map(str::to_owned);
                     return Ok(());
@@ -353,7 +354,7 @@ async fn ask(
     Ok(())
 }
 
-/// The prefixes that one server's answer reveals, or why it reveals none.
+/// The prefixes in one server's answer, or why it has none.
 fn prefixes_in(server: Option<&DnsServer>, answer: DnsAnswer) -> Result<Vec<Fact<Pref64>>, String> {
     let who = server.map_or_else(|| "the system's resolver".to_owned(), ToString::to_string);
     match answer {
@@ -380,10 +381,10 @@ fn prefixes_in(server: Option<&DnsServer>, answer: DnsAnswer) -> Result<Vec<Fact
     }
 }
 
-/// The prefixes that these AAAA records of the well-known name reveal, in order, each once (RFC 7050 section 3).
+/// The prefixes that these AAAA records of the well-known name contain, in order, each once (RFC 7050 section 3).
 ///
-/// A well-known address that stands more than once in one of the records says nothing about the prefix, so only the
-/// other one is searched for then. Records in which neither stands where RFC 6052 puts it are not synthesised.
+/// A well-known address that occurs more than once in a record says nothing about the prefix; then only the other one
+/// counts. If neither address stands at a place of RFC 6052, no DNS64 has synthesised the record.
 pub fn synthesised_prefixes(records: &[Ipv6Addr]) -> Vec<Pref64> {
     let usable: Vec<Ipv4Addr> = WELL_KNOWN_ADDRESSES
         .into_iter()
@@ -392,7 +393,7 @@ pub fn synthesised_prefixes(records: &[Ipv6Addr]) -> Vec<Pref64> {
     let mut prefixes = Vec::new();
     for record in records {
         let candidates = usable.iter().filter_map(|known| prefix_around(*record, *known));
-        // Both well-known addresses in one record: the true one has nothing but zeros behind it (RFC 6052 section 2.2).
+        // Both well-known addresses in one record: behind the true one there are only zeros (RFC 6052 section 2.2).
         let best =
             candidates.max_by_key(|prefix| prefix.extract(*record).is_some_and(|v4| prefix.embed(v4) == *record));
         if let Some(prefix) = best
@@ -404,7 +405,7 @@ pub fn synthesised_prefixes(records: &[Ipv6Addr]) -> Vec<Pref64> {
     prefixes
 }
 
-/// The prefix of the record if `known` stands at one of the places of RFC 6052 section 2.2; the longest where several fit.
+/// The prefix of the record if `known` stands at a place of RFC 6052 section 2.2; if several fit, the longest.
 fn prefix_around(record: Ipv6Addr, known: Ipv4Addr) -> Option<Pref64> {
     Pref64::LENGTHS.into_iter().rev().find_map(|length| {
         let mask = u128::MAX << (128 - u32::from(length));
@@ -414,7 +415,7 @@ fn prefix_around(record: Ipv6Addr, known: Ipv4Addr) -> Option<Pref64> {
     })
 }
 
-/// How often `known` stands in the record, on octet boundaries, also around the "u" octet (RFC 7050 section 3).
+/// How often `known` occurs in the record, on octet boundaries, also around the "u" octet (RFC 7050 section 3).
 fn occurrences(record: Ipv6Addr, known: Ipv4Addr) -> usize {
     let octets = record.octets();
     let known = known.octets();

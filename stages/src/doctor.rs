@@ -1,9 +1,9 @@
-//! Where packets stop, in words: what is read and probed along their path ([`examine`]), and what that means ([`judge`],
-//! pure).
+//! Where packets stop, in words. [`examine`] reads and probes along their path; [`judge`] says what the results mean,
+//! and is pure.
 //!
 //! The path of a packet: this host's IPv4 routes, the CLAT device, the translator, forwarding and packet filters, the
-//! uplink, its router, the PLAT, the IPv4 internet. A check whose object cannot be reached says that it was not made, so
-//! that one fault is told once.
+//! uplink, its router, the PLAT, the IPv4 internet. A check that cannot reach its object says that it was not made,
+//! so that one fault is reported once.
 
 mod examine;
 mod judge;
@@ -88,7 +88,7 @@ pub enum Verdict {
     Note,
     /// Packets stop here, or will.
     Wrong,
-    /// It was not or could not be looked at.
+    /// It was not examined, or could not be.
     Unknown,
 }
 
@@ -113,7 +113,7 @@ pub struct Diagnosis {
     pub name: String,
     /// Whether something is wrong.
     pub wrong: bool,
-    /// What was found, in the order of a packet's way.
+    /// What was found, in the order of a packet's path.
     pub findings: Vec<Finding>,
 }
 

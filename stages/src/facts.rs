@@ -1,4 +1,4 @@
-//! What was observed: each fact with its source and, where it ends, its lifetime.
+//! What was observed: each fact with its source and, if it expires, its lifetime.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -24,7 +24,7 @@ pub enum Source {
     Dhcp6(String),
     /// The kernel was asked; the text says what.
     Kernel(&'static str),
-    /// A rule of ours made it out of other facts; the text says which.
+    /// clatd derived it from other facts by a rule; the text names the rule.
     Derived(&'static str),
     /// A choice of ours; the text says why.
     Judged(String),
@@ -58,7 +58,7 @@ pub struct Fact<T> {
     pub value: T,
     /// Where it comes from.
     pub source: Source,
-    /// Seconds for which it holds from the observation; `None` = until something changes.
+    /// For how many seconds it holds from the observation; `None` = until something changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lifetime_s: Option<u32>,
 }
@@ -92,7 +92,7 @@ pub struct Facts {
     /// IPv4 default routes that are not ours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub native_ipv4: Option<Fact<Vec<String>>>,
-    /// The PLAT prefix that works already: it stays for as long as it is offered.
+    /// The PLAT prefix that works already. It stays as long as the network offers it.
     #[serde(skip)]
     pub held_prefix: Option<Pref64>,
     /// The PLAT prefix in use.
@@ -107,7 +107,7 @@ pub struct Facts {
     /// The VRF that the uplink is in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uplink_vrf: Option<Fact<Link>>,
-    /// IPv6 MTU of the uplink in bytes: of the link, or what a router says.
+    /// IPv6 MTU of the uplink in bytes: that of the link, or a smaller one from a router.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uplink_mtu: Option<Fact<u32>>,
     /// Metric of the IPv4 default route.
@@ -119,35 +119,35 @@ pub struct Facts {
     /// The CLAT's IPv6 address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clat_v6_addr: Option<Fact<Ipv6Addr>>,
-    /// The prefix that DHCPv6 delegated, in which that address is.
+    /// The delegated DHCPv6 prefix that contains that address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delegated_prefix: Option<Fact<ipnet::Ipv6Net>>,
-    /// That address is the host's own, so that the CLAT's flows are told by marks.
+    /// That address is the host's own, so marks distinguish the CLAT's flows.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub shared: bool,
-    /// The uplink's neighbours find the CLAT's address since it is joined as an anycast address, and why not by a proxy
-    /// neighbour entry; `None` = by that, or not at all.
+    /// Set if the CLAT's address is joined as an anycast address so that neighbours find it: why not by a proxy
+    /// neighbour entry. `None` = there is a proxy entry, or neither.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub anycast: Option<&'static str>,
-    /// The CLAT's addresses that are joined as anycast addresses, where not all of them are.
+    /// The CLAT's addresses that are joined as anycast addresses, if not all of them are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_link: Option<Vec<Ipv6Addr>>,
     /// Who translates, and why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub translator: Option<Fact<TranslatorChoice>>,
-    /// What the fast path needs to know of the uplink; `None` = it is not taken.
+    /// What the fast path needs to know about the uplink; `None` = the fast path is not used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fast_path: Option<Way>,
     /// Things to be said once, as warnings.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-    /// Sysctls that the plan depends on, by key (`net/ipv6/...`); a key that this kernel lacks is absent.
+    /// Sysctls on which the plan depends, by key (`net/ipv6/...`). A key that this kernel lacks is absent.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub sysctls: BTreeMap<String, String>,
-    /// What stands between the CLAT's packets and the uplink.
+    /// Packet filters between the CLAT and the uplink that would stop packets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub firewall: Option<FirewallFacts>,
-    /// IPv4 default routes that `v4-defaultroute-replace` takes away, in the kernel's order.
+    /// IPv4 default routes that `v4-defaultroute-replace` removes, in the kernel's order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replaced_routes: Option<Fact<Vec<Route>>>,
 }
@@ -160,15 +160,15 @@ impl Facts {
     }
 }
 
-/// What an instance knows from earlier observations. None of it is observed, so it is no part of what is shown.
+/// What an instance remembers from earlier observations. It is not observed, so it is never shown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Memory {
     /// The CLAT runs already.
     pub running: bool,
     /// The uplink that it has, or had last.
     pub uplink: Option<Link>,
-    /// Other devices with an IPv4 default route that came while the CLAT ran. It goes on beside them, and comes back
-    /// beside them: they may be VPNs that need it.
+    /// Other devices with an IPv4 default route that came while the CLAT ran. The CLAT stays up beside them, also
+    /// after an interruption: they may be VPNs that need it.
     pub beside: BTreeSet<String>,
 }
 
@@ -179,10 +179,11 @@ pub struct FirewallFacts {
     pub nft_chains: Vec<NftChain>,
     /// The ip6tables FORWARD chain.
     pub ip6tables: Ip6tablesChain,
-    /// The ip6tables OUTPUT chain, which counts with a shared address only: this host sends the replies to the CLAT then.
+    /// The ip6tables OUTPUT chain. It matters with a shared address only, since this host then sends the replies to
+    /// the CLAT.
     #[serde(skip_serializing_if = "Ip6tablesChain::is_absent")]
     pub ip6tables_output: Ip6tablesChain,
-    /// Things that could not be read or judged; printed as warnings.
+    /// Things that could not be read or judged. They are printed as warnings.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }

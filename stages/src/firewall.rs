@@ -1,5 +1,5 @@
-//! Stage firewall: an accept in a table of our own does not override a drop in somebody else's base chain, so accept
-//! rules go to the head of each chain that would drop, and exactly these are taken away again.
+//! Stage firewall. An accept in a table of clatd's own does not override a drop in another base chain. So accept
+//! rules go to the head of each chain that would drop, and exactly these rules are removed again.
 
 pub mod ip6tables;
 pub mod nftables;
@@ -46,7 +46,7 @@ impl Stage for Firewall {
                 });
             }
         }
-        // No packet of the fast path's passes a hook of IPv6 packet filters.
+        // A packet of the fast path passes no hook of IPv6 packet filters.
         if instance.settings.firewall == FirewallChoice::None || facts.fast_path.is_some() {
             return Ok(Verdict::Ready);
         }
@@ -107,7 +107,8 @@ impl Stage for Firewall {
 pub(crate) struct Path<'a> {
     pub(crate) instance: &'a Instance,
     pub(crate) uplink: &'a str,
-    /// Where what the uplink brings comes from, as a chain on hook forward sees it: the uplink's VRF if it is in one.
+    /// The input device of packets from the uplink, as a chain on hook forward sees it: the uplink's VRF if it is in
+    /// one.
     pub(crate) incoming: &'a str,
     pub(crate) facts: &'a Facts,
 }
@@ -133,7 +134,7 @@ pub(crate) async fn look(settings: &Settings, shared: bool, world: &dyn World) -
         ip6tables_owns_filter = true;
         if found.ip6tables == Ip6tablesChain::Drops && !wants_ip6tables(settings, found.ip6tables) {
             found.notes.push(
-                "the ip6tables FORWARD chain drops the CLAT's packets, and ip6tables-enable=no keeps clatd from it"
+                "the ip6tables FORWARD chain drops the CLAT's packets, and ip6tables-enable=no forbids clatd to change that"
                     .into(),
             );
         }

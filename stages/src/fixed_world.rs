@@ -17,7 +17,7 @@ use crate::world::{DnsAnswer, RouteAnswer, World, WorldError};
 /// Answers every read from its fields.
 #[derive(Debug, Clone, Default)]
 pub struct FixedWorld {
-    /// Why router advertisements cannot be heard, if so.
+    /// Why router advertisements cannot be received, if so.
     pub deaf: Option<String>,
     /// The devices.
     pub links: Vec<Link>,
@@ -27,7 +27,7 @@ pub struct FixedWorld {
     pub routes4: BTreeMap<u32, Vec<Route>>,
     /// IPv6 routes by table.
     pub routes6: BTreeMap<u32, Vec<Route>>,
-    /// The answer to every route look-up by device; the empty name is the look-up without a device.
+    /// The answer to each route look-up, by device. The empty name is the look-up without a device.
     pub route_to: BTreeMap<String, RouteAnswer>,
     /// Sysctls by key.
     pub sysctls: BTreeMap<String, String>,
@@ -57,9 +57,9 @@ pub struct FixedWorld {
     pub reservations: Reservations,
     /// Addresses that do not answer.
     pub silent: BTreeSet<Ipv6Addr>,
-    /// What others undid: texts that stand in the operations that did it.
+    /// What other programs undid: texts that occur in the operations that did it.
     pub undone_by_others: BTreeSet<String>,
-    /// What the fast path can do on each uplink; elsewhere the programs do not load.
+    /// What the fast path can do on each uplink. On other uplinks the programs do not load.
     pub fast_path: BTreeMap<String, Way>,
     /// What cannot be read: names of methods.
     pub broken: BTreeSet<&'static str>,

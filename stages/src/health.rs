@@ -1,22 +1,24 @@
-//! Whether a PLAT does its work, by what comes back. Passive first: only where packets are sent and nothing comes back it is
-//! asked, and where nothing is sent nobody is asked anything. Pure: time and counts come in, advice goes out.
+//! Whether a PLAT works, judged by what comes back. The watch is passive: it advises a probe only where packets go
+//! out and nothing comes back. Where nothing is sent, nothing is probed. Pure: time and counts come in, advice goes
+//! out.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Nothing has to come back for so long before somebody doubts, in seconds.
+/// For so many seconds nothing may come back before the PLAT is doubted.
 pub const PATIENCE: u64 = 30;
-/// Packets that must have been sent by then: one that is lost says nothing.
+/// So many packets must have been sent by then. A single lost packet says nothing.
 const FEW: u64 = 3;
-/// What was sent longer ago is no traffic any more, in seconds.
+/// A packet that was sent longer ago does not count as traffic, in seconds.
 const RECENT: u64 = 15;
-/// A PLAT that does not answer is asked again after this long, in seconds.
+/// After so many seconds a PLAT that does not answer is probed again.
 const ASK_AGAIN: u64 = 30;
-/// One that answers, but brings nothing back (those who were written to may be dead), after this long, in seconds.
+/// After so many seconds a PLAT that answers, but brings nothing back, is probed again: perhaps the destinations do
+/// not answer.
 const ASK_SELDOM: u64 = 300;
-/// One that never answered a probe may be one that answers none; it gets another chance after this long in seconds, and
-/// then twice as long, up to the second value.
+/// A PLAT that never answered a probe may be one that answers none. It gets another chance after so many seconds,
+/// then after twice the time, up to the second value.
 const CHANCES: (u64, u64) = (600, 7200);
 
 /// How it looks.
@@ -54,7 +56,7 @@ pub struct Watch {
     sent: u64,
     back: u64,
     begun: bool,
-    /// Packets sent since something came back, and when the first and the last of them were.
+    /// Packets sent since something came back, and the times of the first and the last of them.
     unanswered: u64,
     first: u64,
     last: u64,
@@ -67,8 +69,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Takes up the counts at `now` (seconds of any steady clock): packets sent to the PLAT and packets that came from
-    /// it. `wanted` = this host sends IPv4, by whichever uplink. True = the PLAT is to be asked now.
+    /// Takes the counts at `now` (seconds of any steady clock): packets sent to the PLAT, and packets that came from
+    /// it. `wanted` = this host sends IPv4, by any uplink. Returns true when the PLAT is to be probed now.
     pub fn sample(&mut self, now: u64, sent: u64, back: u64, wanted: bool) -> bool {
         if !std::mem::replace(&mut self.begun, true) {
             (self.sent, self.back, self.last) = (sent, back, now);
@@ -103,7 +105,7 @@ impl Watch {
         }
     }
 
-    /// Takes up whether the PLAT answered the probe; true = the verdict about it has changed.
+    /// Takes the result of a probe. Returns true if the verdict has changed.
     pub fn probed(&mut self, now: u64, answers: bool) -> bool {
         let before = self.is_silent();
         self.answered_probe = answers;

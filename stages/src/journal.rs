@@ -1,5 +1,5 @@
-//! The write-ahead record of what was done: JSON lines, one file per instance, from which a killed daemon's
-//! leftovers are undone. Format version 1; lines of version 1 must parse for ever.
+//! The write-ahead record of what was done: JSON lines, one file per instance. From it the leftovers of a killed
+//! daemon are undone. Format version 1; lines of version 1 must parse for ever.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -13,14 +13,14 @@ pub const VERSION: u32 = 1;
 /// What an operation left for its undo, such as the handle of a rule; `Null` = nothing.
 pub type Outcome = serde_json::Value;
 
-/// A step that was begun and not taken back.
+/// A step that was begun and is not undone yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pending {
     /// Its number in the journal.
     pub seq: u64,
     /// The step.
     pub step: Step,
-    /// What it left; `None` = it may not have been done at all.
+    /// What the operation left; `None` = it may not have been done at all.
     pub outcome: Option<Outcome>,
 }
 
@@ -34,7 +34,7 @@ pub struct Line {
     pub event: Event,
 }
 
-/// As much of a line as every version has.
+/// The part of a line that every version has.
 #[derive(Deserialize)]
 struct Versioned {
     v: u32,
@@ -48,7 +48,7 @@ pub enum Event {
     Intend {
         /// Its number.
         seq: u64,
-        /// The step, whole: the undo must not depend on anything else.
+        /// The whole step, so that the undo depends on nothing else.
         step: Box<Step>,
     },
     /// It was done.
@@ -80,10 +80,10 @@ pub enum JournalError {
         #[source]
         source: std::io::Error,
     },
-    /// A journal of another clatd, whose operations may mean something else here.
+    /// A journal of another version of clatd, whose operations may mean something else here.
     #[error(
         "journal {path}, line {line}: written by another version of clatd (format {found}, this one reads {VERSION}); \
-         nothing of it is done: run `clatd cleanup` of that version, or remove the file once what it names is undone"
+         clatd does nothing with it: run `clatd cleanup` of that version, or remove the file once what it names is undone"
     )]
     Version {
         /// The file.
@@ -117,14 +117,14 @@ pub trait Journal: Send {
     async fn done(&mut self, seq: u64, outcome: &Outcome) -> Result<(), JournalError>;
     /// Records that it was taken back.
     async fn undone(&mut self, seq: u64) -> Result<(), JournalError>;
-    /// What was begun and not taken back, oldest first.
+    /// The steps that were begun and are not undone, oldest first.
     fn pending(&self) -> Vec<Pending>;
-    /// Makes room for the records of taking back all but the first `keep` steps and of doing these. An error = they
-    /// could not be recorded, so that nothing of it may be begun.
+    /// Makes room for the records of undoing all but the first `keep` steps and of doing `steps`. An error means that
+    /// these could not be recorded, so nothing of it may begin.
     async fn make_room(&mut self, keep: usize, steps: &[Step]) -> Result<(), JournalError>;
 }
 
-/// The state that a journal's lines add up to.
+/// The state after all lines of a journal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ledger {
     pending: Vec<Pending>,
@@ -132,7 +132,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Reads a journal's text. A last line without its line end was being written when the daemon died: the step was
+    /// Reads a journal's text. A last line without a line end was being written when the daemon died: its step was
     /// not begun, so it does not count.
     pub fn parse(path: &str, text: &str) -> Result<Self, JournalError> {
         let mut ledger = Self::default();
@@ -143,7 +143,7 @@ impl Ledger {
                 line: number + 1,
                 source,
             };
-            // The version first: what else a line of another one has, nobody knows.
+            // The version is read first, since nobody knows what else a line of another version has.
             let Versioned { v: found } = serde_json::from_str(line).map_err(format)?;
             if found != VERSION {
                 return Err(JournalError::Version {
@@ -183,7 +183,7 @@ impl Ledger {
         self.last + 1
     }
 
-    /// What was begun and not taken back, oldest first.
+    /// The steps that were begun and are not undone, oldest first.
     pub fn pending(&self) -> &[Pending] {
         &self.pending
     }
@@ -244,7 +244,7 @@ impl Journal for MemoryJournal {
     }
 }
 
-/// The operation that takes a pending step back, if one is needed.
+/// The operation that undoes a pending step, if it needs one.
 pub fn undo_of(pending: &Pending) -> Option<&Op> {
     match &pending.step.undo {
         Undo::Op(op) => Some(op),

@@ -40,7 +40,7 @@ pub const FAMILIES: &[(&str, &str, &str)] = &[
     (
         "clatd_instance_health",
         "gauge",
-        "1 for how it looks what comes back, 0 for the others.",
+        "1 for the health that the instance has, 0 for the others.",
     ),
     (
         "clatd_unanswered_packets",

@@ -1,4 +1,4 @@
-//! Network objects as plain data: what `World` reads and what operations add or take away.
+//! Network objects as plain data: what `World` reads, and what operations add or remove.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -6,9 +6,9 @@ use std::net::{IpAddr, Ipv6Addr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-/// Protocol number on every route and rule of ours (464XLAT), by which `clatd cleanup` knows them.
+/// Protocol number of all our routes and rules (464XLAT). `clatd cleanup` recognises them by it.
 pub const ROUTE_PROTOCOL: u8 = 46;
-/// Beginning of the ifalias of every device of ours; the instance's name follows.
+/// Beginning of the ifalias of all our devices; the instance's name follows.
 pub const ALIAS_PREFIX: &str = "clatd:";
 /// The kernel's main routing table.
 pub const MAIN_TABLE: u32 = 254;
@@ -57,7 +57,7 @@ pub struct Address6 {
     pub prefix_len: u8,
     /// Global scope, as the kernel says (`ip` calls ULA global too).
     pub global: bool,
-    /// Duplicate address detection has not ended, or it failed.
+    /// Duplicate address detection has not ended, or has failed.
     pub tentative: bool,
     /// Preferred lifetime is over.
     pub deprecated: bool,
@@ -68,8 +68,8 @@ pub struct Address6 {
     pub valid_s: Option<u32>,
 }
 
-/// A unicast route. `raw` carries the kernel's own message where the route was read from the kernel, so that it
-/// can be put back with every attribute, also those that have no field here.
+/// A unicast route. `raw` has the kernel's own message if the route was read from the kernel. With it the route can
+/// be restored with every attribute, also those without a field here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// Destination prefix; the default route is 0.0.0.0/0 or ::/0.
@@ -95,7 +95,7 @@ pub struct Route {
     /// Advertised TCP MSS in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advmss: Option<u32>,
-    /// The next hop is on the link whatever the addresses say.
+    /// The next hop is on the link, whatever the addresses say (`onlink`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub onlink: bool,
     /// Next hop dead or without carrier.
@@ -175,8 +175,8 @@ pub struct Rule {
     pub v6: bool,
     /// Priority; lower comes first.
     pub priority: u32,
-    /// It stands before others' rules that would take the same packets, by a lower priority if need be: `priority` is only
-    /// where it stands if nothing is in the way.
+    /// The rule must stand before other programs' rules that would take the same packets. `priority` is its place if
+    /// nothing is in the way; otherwise it gets a lower one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ahead: bool,
     /// Source prefix.
@@ -194,7 +194,7 @@ pub struct Rule {
     /// Packet mark.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fwmark: Option<u32>,
-    /// Routes whose prefix is this short or shorter are passed over; 0 = all but the default route count.
+    /// Routes with a prefix of this length or shorter are ignored; 0 = all but the default route count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suppress_prefixlen: Option<u32>,
     /// Table looked up.
@@ -204,7 +204,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// A rule of ours that leads everything to `table`; narrow it by its fields.
+    /// A rule of ours that leads everything to `table`. Its fields narrow it.
     pub fn ours(v6: bool, priority: u32, table: u32) -> Self {
         Self {
             v6,

@@ -1,4 +1,4 @@
-//! Operations: every change that clatd ever makes to a system, as plain data.
+//! Operations: all changes that clatd ever makes to a system, as plain data.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,22 +13,22 @@ use crate::net::{Route, Rule};
 use crate::settings::SCRIPT_TIMEOUT;
 use crate::translator::TranslatorSpec;
 
-/// One change to the system. The set is closed: printing, executing and undoing are exhaustive matches.
+/// One change to the system. The set is closed: print, execution and undo are exhaustive matches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "kebab-case")]
 pub enum Op {
-    /// Makes a TUN device, down, with our ifalias. Not persistent unless another program is to open it.
+    /// Makes a TUN device, down, with our ifalias. It is persistent only if another program is to open it.
     CreateTun {
         /// Device name.
         device: String,
         /// The ifalias that marks it as ours.
         alias: String,
-        /// Stays when nobody has it open; only for TAYGA, which opens it by name.
+        /// The device stays when nobody has it open. Only for TAYGA, which opens it by name.
         persistent: bool,
         /// Packet queues; 0 = one per core. A persistent device has one.
         queues: u32,
     },
-    /// Takes a device away if it bears this ifalias.
+    /// Deletes a device if it has this ifalias.
     DeleteTun {
         /// Device name.
         device: String,
@@ -56,14 +56,14 @@ pub enum Op {
         /// Address and prefix length.
         address: IpNet,
     },
-    /// Sets a sysctl of a device of ours; it goes with the device.
+    /// Sets a sysctl of a device of ours. It goes with the device.
     SetDeviceSysctl {
         /// Key with slashes, from `net/`.
         key: String,
         /// New value.
         value: String,
     },
-    /// Takes a counted hold on a sysctl that belongs to nobody alone; the first holder writes it.
+    /// Takes a counted hold on a sysctl that belongs to no single instance. The first holder writes it.
     HoldSysctl {
         /// Key with slashes, from `net/`.
         key: String,
@@ -72,7 +72,7 @@ pub enum Op {
         /// Value found before the first hold.
         before: String,
     },
-    /// Gives the hold back; the last holder restores `before` if the sysctl still has our `value`.
+    /// Releases the hold. The last holder restores `before` if the sysctl still has our `value`.
     ReleaseSysctl {
         /// Key with slashes, from `net/`.
         key: String,
@@ -80,8 +80,8 @@ pub enum Op {
         value: String,
         /// Value to restore.
         before: String,
-        /// Sysctls that writing `before` resets (all/forwarding resets every device), and the values to give back to
-        /// them right after.
+        /// Sysctls that change when `before` is written (all/forwarding changes every device), and the values that
+        /// they get back right after.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         give_back: BTreeMap<String, String>,
     },
@@ -99,8 +99,8 @@ pub enum Op {
         /// The address answered for.
         address: Ipv6Addr,
     },
-    /// Joins an address of a device's link as an anycast address: the kernel answers neighbour solicitations for it, and
-    /// for others that detect duplicates, until it is left or the daemon ends.
+    /// Joins an address of a device's link as an anycast address. The kernel then answers neighbour solicitations for
+    /// it, also those of duplicate address detection, until the address is left or the daemon ends.
     JoinAnycast {
         /// Device name.
         device: String,
@@ -134,25 +134,26 @@ pub enum Op {
         /// The rule.
         rule: Rule,
     },
-    /// What older versions did: they moved the rule of the IPv6 local table from priority 0 to 1. Not planned any more.
+    /// Only in journals of older versions, which moved the rule of the IPv6 local table from priority 0 to 1. Never
+    /// planned now.
     HoldLocalRule {},
-    /// Its undo: makes the rule the first one again.
+    /// The undo of `HoldLocalRule`: makes the rule the first one again.
     ReleaseLocalRule {},
-    /// Inserts a rule at the head of somebody's nft chain.
+    /// Inserts a rule at the head of another program's nft chain.
     InsertNftRule {
         /// The nft program.
         command: String,
         /// The rule.
         rule: NftRule,
     },
-    /// Takes exactly that rule away, found by its comment and handle.
+    /// Removes exactly that rule, which is found by its comment and handle.
     RemoveNftRule {
         /// The nft program.
         command: String,
         /// The rule.
         rule: NftRule,
     },
-    /// Makes an nft table of our own with all that is in it.
+    /// Makes an nft table of our own with all its contents.
     CreateNftTable {
         /// The nft program.
         command: String,
@@ -171,7 +172,7 @@ pub enum Op {
         family: String,
         /// Table name.
         table: String,
-        /// Only if it holds no rules: somebody else may have begun to use it.
+        /// Only if the table has no rules: another program may use it by now.
         only_if_empty: bool,
     },
     /// Inserts a rule at the head of an ip6tables chain.
@@ -204,7 +205,7 @@ pub enum Op {
         /// Where.
         path: String,
     },
-    /// Runs a script of the user's by `sh -c`.
+    /// Runs a user's script by `sh -c`.
     RunScript {
         /// `script-up` or `script-down`.
         event: String,
@@ -216,7 +217,7 @@ pub enum Op {
         #[serde(default = "default_script_timeout")]
         timeout_s: u32,
     },
-    /// Changes nothing; carries an undo that has no counterpart going up.
+    /// Changes nothing. It carries an undo without a counterpart on the way up.
     Nothing {
         /// What it stands for.
         what: String,
@@ -231,7 +232,7 @@ pub enum Op {
         /// The CLAT device.
         device: String,
     },
-    /// Attaches the programs of the fast path. Done again, it takes the place of what it did before.
+    /// Attaches the programs of the fast path. A second one replaces the first.
     AttachFastPath {
         /// What they are to do.
         fast_path: FastPathSpec,
@@ -245,7 +246,7 @@ pub enum Op {
         /// How they were attached.
         attachment: Attachment,
     },
-    /// Tells the fast path where the CLAT's packets go.
+    /// Sets the next hop of the CLAT's packets in the fast path.
     SetNextHop {
         /// The CLAT device.
         device: String,
@@ -273,7 +274,7 @@ pub struct NftRule {
     pub chain: String,
     /// The statements, in libnftables JSON.
     pub statements: serde_json::Value,
-    /// The comment, which names the instance and tells this rule from its siblings.
+    /// The comment names the instance and distinguishes this rule from its siblings.
     pub comment: String,
 }
 

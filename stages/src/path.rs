@@ -1,33 +1,33 @@
-//! How far packets get: probes with a limited number of hops, and what their answers say of a PLAT.
+//! How far packets get: probes with a limited number of hops, and what their answers mean for a PLAT.
 //!
-//! Each router on the way that takes the last hop of a packet says so (RFC 4443 section 3.3, RFC 792), and one behind the
-//! PLAT is an IPv4 router, whose address the PLAT puts into its prefix. So an answer from within the prefix shows that the
-//! PLAT translates both ways, and no host has to be asked for it.
+//! Each router that takes the last hop from a packet reports it (RFC 4443 section 3.3, RFC 792). A router behind the
+//! PLAT is an IPv4 router, and the PLAT puts its address into the PLAT prefix. So an answer from within the prefix
+//! shows that the PLAT translates in both directions, and no host has to be asked.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use clatd_translator::Pref64;
 use serde::Serialize;
 
-/// Where probes are sent to when nobody names a host: the former anycast address of 6to4 relays. It was taken out of use,
-/// is given to nobody else (RFC 7526 section 4), and is a global address, so that a PLAT translates it also under the
+/// The destination of probes when nobody names a host: the former anycast address of 6to4 relays. It is out of use
+/// and given to nobody else (RFC 7526 section 4). It is a global address, so a PLAT translates it also under the
 /// Well-Known Prefix (RFC 6052 section 3.1).
 pub const NOBODY: Ipv4Addr = Ipv4Addr::new(192, 88, 99, 1);
 /// The source of errors from routers that have no IPv4 address (RFC 7600 section 4.8, RFC 7915 section 6).
 const DUMMY: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 
-/// What is sent: echo requests to `target`, one for each hop limit in `hops`.
+/// What is sent: an echo request to `target` for each hop limit in `hops`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
     /// Where to.
     pub target: IpAddr,
     /// The hop limits.
     pub hops: std::ops::RangeInclusive<u8>,
-    /// Length of the whole packet in bytes; 0 = as short as may be.
+    /// Length of the whole packet in bytes; 0 = as short as possible.
     pub length: u16,
 }
 
-/// How many routers a probe may pass: a NAT64 is in the provider's network.
+/// How many routers a probe may pass. A NAT64 is in the provider's network, so this is enough.
 const FARTHEST: u8 = 16;
 
 impl Probe {
@@ -49,9 +49,9 @@ pub enum Says {
     Reply,
     /// The hop limit ended here.
     TimeExceeded,
-    /// No way on from here, by the ICMP code.
+    /// There is no way on from here; the ICMP code says why.
     Unreachable(u8),
-    /// The packet is too big from here on; what fits, in bytes.
+    /// The packet is too big from here on; with the size that fits, in bytes.
     TooBig(u32),
     /// Any other error.
     Other,
@@ -60,7 +60,7 @@ pub enum Says {
 /// An answer to a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Hop {
-    /// The hop limit of the packet that is answered.
+    /// The hop limit of the probe that was answered.
     pub hops: u8,
     /// Who answers.
     pub from: IpAddr,
@@ -77,8 +77,8 @@ pub fn through_plat(prefix: Pref64, answers: &[Hop]) -> Option<Hop> {
     answers.iter().find(from_behind).copied()
 }
 
-/// The answer that shows that IPv4 packets get beyond the PLAT: from neither this host's translator (`own`) nor an IPv6
-/// router.
+/// The answer that shows that IPv4 packets get beyond the PLAT: it is from neither this host's translator (`own`) nor
+/// an IPv6 router.
 pub fn beyond_plat(own: &[Ipv4Addr], answers: &[Hop]) -> Option<Hop> {
     let from_beyond = |hop: &&Hop| match hop.from {
         IpAddr::V4(from) => from != DUMMY && !own.contains(&from),

@@ -74,7 +74,7 @@ impl Step {
         }
     }
 
-    /// A step that the kernel takes back when `device` goes.
+    /// A step that the kernel undoes when `device` goes.
     pub fn on_device(stage: StageName, why: impl Into<String>, apply: Op, device: &str) -> Self {
         Self {
             stage,
@@ -85,7 +85,7 @@ impl Step {
     }
 }
 
-/// Something that is usually done and is not needed here.
+/// A step that is usually done and is not needed here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NotNeeded {
     /// The stage that would have planned it.
@@ -111,7 +111,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// How many steps both plans begin with: what need not be touched when one replaces the other.
+    /// How many first steps both plans share: these stay when one plan replaces the other.
     pub fn common_head(&self, other: &[Step]) -> usize {
         self.steps
             .iter()
@@ -284,7 +284,7 @@ mod tests {
         assert_eq!(ours.common_head(&ours.steps), 3);
         assert_eq!(ours.common_head(&ours.steps[..1]), 1);
         assert_eq!(ours.common_head(&[step("a", nothing()), step("x", nothing())]), 1);
-        // The same change, to be taken back in another way.
+        // The same change with another undo.
         let other = [step("a", nothing()), step("b", Undo::Op(remove("b")))];
         assert_eq!(ours.common_head(&other), 1);
         // Why it is done does not matter.

@@ -37,21 +37,21 @@ pub(crate) enum Way {
     Anycast,
 }
 
-/// How the kernel is to answer for the CLAT's address, if it is: not for the host's own, for which it does anyway, nor in
-/// a delegated prefix, which is routed to this host.
+/// How the kernel is to answer for the CLAT's address. For the host's own address it answers in any case, and a
+/// delegated prefix is routed to this host: nothing is needed for these.
 pub(crate) fn way(settings: &Settings, facts: &Facts) -> Option<Way> {
     let wanted = settings.proxynd_enable && settings.nd != NdChoice::None;
     let needed = !facts.shared && facts.delegated_prefix.is_none();
     let way = match facts.anycast {
         Some(_) => Some(Way::Anycast),
         None if facts.fast_path.is_none() || settings.nd == NdChoice::Proxy => Some(Way::Proxy),
-        // Nothing of the CLAT's is on the link, so nobody looks for it there.
+        // No address of the CLAT is on the link, so nobody looks for one there.
         None => None,
     };
     way.filter(|_| wanted && needed)
 }
 
-/// Finds out whether the address is better joined, once the sysctls are known.
+/// Decides, once the sysctls are known, whether the address should be joined instead.
 pub(crate) async fn choose(settings: &Settings, world: &dyn World, facts: &mut Facts) -> Result<(), WorldError> {
     let (Some(uplink), Some(clat)) = (&facts.uplink, &facts.clat_v6_addr) else {
         return Ok(());
@@ -72,7 +72,7 @@ pub(crate) async fn choose(settings: &Settings, world: &dyn World, facts: &mut F
         NdChoice::Proxy | NdChoice::None => None,
         NdChoice::Anycast => Some("nd=anycast"),
         NdChoice::Auto => match against_forwarding(settings, uplink, world, facts).await? {
-            // An address that is in no prefix of the uplink is routed to this host; nobody looks for it.
+            // An address outside of the uplink's prefixes is routed to this host, so nobody looks for it on the link.
             Some(why) if is_on_link(&world.addresses6(uplink).await?, clat.value) => Some(why),
             _ => None,
         },
@@ -96,7 +96,7 @@ async fn against_forwarding(
             "forwarding-enable=no, without which the kernel answers for no proxied neighbour",
         ));
     }
-    // Before Linux 6.17 all devices forward or none, so nothing is saved.
+    // Before Linux 6.17 either all devices forward or none, so anycast would save nothing.
     if is_off(ALL_FORWARDING) && !facts.sysctls.contains_key(&key(uplink, "force_forwarding")) {
         return Ok(None);
     }
@@ -113,7 +113,8 @@ async fn against_forwarding(
     ))
 }
 
-/// Switching any `forwarding` on purges such routes on devices whose `accept_ra` neither is 2 nor becomes so.
+/// The kernel removes such routes when any `forwarding` is switched on, on devices whose `accept_ra` is not 2 and
+/// does not become 2.
 fn would_be_lost(route: &Route, facts: &Facts) -> bool {
     let Some(device) = &route.device else { return false };
     let accept_ra = facts.sysctls.get(&key(device, "accept_ra"));
@@ -189,7 +190,7 @@ mod tests {
             would_be_lost(&route, &facts)
         };
         assert!(lost("::/0", "up0", FROM_ADVERTISEMENT));
-        // One that somebody set (`ip route add`: 3, `boot`; a DHCP client: 16).
+        // A route that somebody set (`ip route add`: protocol 3, `boot`; a DHCP client: 16).
         assert!(!lost("::/0", "up0", 3));
         assert!(!lost("::/0", "up0", 16));
         assert!(!lost("2001:db8::/64", "up0", FROM_ADVERTISEMENT));

@@ -1,10 +1,10 @@
-//! Which instance has which IPv6 address: several on one uplink would derive the same.
+//! Which instance has which IPv6 address. Several on one uplink would otherwise derive the same.
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The address that each instance has, or is about to take, and the device that it is on. Clones share it.
+/// The address that each instance has or is about to take, and its device. Clones share the table.
 #[derive(Debug, Clone, Default)]
 pub struct Reservations(Arc<Mutex<BTreeMap<String, (String, Ipv6Addr)>>>);
 
@@ -16,7 +16,8 @@ impl Reservations {
         (on == device).then_some(*address)
     }
 
-    /// Gives the instance this address in place of what it had, unless another one has it: that one's name.
+    /// Gives the instance this address and takes its earlier one. If another instance has the address, returns that
+    /// one's name.
     pub fn reserve(&self, instance: &str, device: &str, address: Ipv6Addr) -> Option<String> {
         let mut table = self.lock();
         let wanted = (device.to_owned(), address);

@@ -29,10 +29,10 @@ use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_erro
 use crate::translator::mappings;
 use crate::world::{World, WorldError};
 
-/// The usual priority of the first rule: before the rule of VRFs (1000) and whatever others add behind it.
+/// The usual priority of the first rule: before the rule of VRFs (1000) and the usual rules of other programs.
 const FIRST_PRIORITY: u32 = 464;
 
-/// Places of the rules, from the first priority on.
+/// Places of the rules, counted from the first priority.
 mod place {
     pub(super) const V4_SPECIFIC: u32 = 0;
     pub(super) const V4_TABLE: u32 = 1;
@@ -40,21 +40,24 @@ mod place {
     pub(super) const V6_OUT: u32 = 3;
 }
 
-/// Routes as short as this are no more specific than a default route: VPNs have 0.0.0.0/1 and 128.0.0.0/1. With 0 in its
-/// place, whoever deletes a rule like `table main suppress_prefixlength 0` would delete ours.
+/// Routes with a prefix this short do not count as more specific than a default route: VPNs have 0.0.0.0/1 and
+/// 128.0.0.0/1. With 0 here, a program that deletes a rule such as `table main suppress_prefixlength 0` would delete
+/// ours.
 const HALF_OF_EVERYTHING: u32 = 1;
 
 /// The kernel's metric of an IPv6 default route where none is given.
 const USUAL_METRIC6: u32 = 1024;
-/// Instances that each metric of an uplink has room for.
+/// How many instances fit between two metrics of uplinks.
 const METRIC_ROOM: u32 = 16;
 
-/// What is added to the metric of a CLAT whose uplink leads nowhere. Its default route stays, for it may be the only one.
+/// This is added to the metric of a CLAT whose uplink leads nowhere. Its default route stays, since it may be the
+/// only one.
 const BEHIND_ALL_OTHERS: u32 = 1 << 30;
 
-/// By how much an IPv6 header is larger than an IPv4 one, in bytes.
+/// An IPv6 header is larger than an IPv4 header by this many bytes.
 pub(crate) const HEADER_DIFFERENCE: u32 = 20;
-/// What a fragment needs more than that: IPv6 has the fields of IPv4's header in a Fragment Header (RFC 7915 section 4.1).
+/// A fragment needs so many bytes more: IPv6 has a Fragment Header for fields of IPv4's header (RFC 7915 section
+/// 4.1).
 const FRAGMENT_HEADER: u32 = 8;
 
 /// The stage.
@@ -132,7 +135,7 @@ impl Stage for Route {
             v6_networks: v6_networks(&instance.settings, facts, clat_v6.value),
         };
         let mut steps = Vec::new();
-        // The fast path takes its packets from the uplink itself, and knows their next hop.
+        // The fast path takes its packets directly from the uplink, and knows their next hop.
         if facts.fast_path.is_none() {
             steps.extend(planner.v6_in());
             steps.extend(planner.v6_out());
@@ -143,8 +146,8 @@ impl Stage for Route {
     }
 }
 
-/// The IPv6 networks that lead to the translator: the CLAT's own and the mapped ones. Of a delegated prefix all of it
-/// does, since what is sent to the rest of it would go round between this host and its router (RFC 7084 WPD-5).
+/// The IPv6 networks that lead to the translator: the CLAT's own and the mapped ones. A delegated prefix leads there
+/// as a whole: packets to the rest of it would loop between this host and its router (RFC 7084 WPD-5).
 fn v6_networks(settings: &Settings, facts: &Facts, clat_v6: Ipv6Addr) -> Vec<Ipv6Net> {
     let delegated = facts.delegated_prefix.as_ref().map(|prefix| prefix.value);
     let mapped = mappings(settings, clat_v6).into_iter().map(|map| map.v6);
@@ -152,8 +155,8 @@ fn v6_networks(settings: &Settings, facts: &Facts, clat_v6: Ipv6Addr) -> Vec<Ipv
     delegated.into_iter().chain(outside).collect()
 }
 
-/// The gateway for what comes from the CLAT's address: each of several routers may serve the addresses of its own prefix
-/// only (RFC 8028 section 3.2).
+/// The gateway for packets from the CLAT's address. With several routers, each may serve the addresses of its own
+/// prefix only (RFC 8028 section 3.2).
 async fn choose_gateway(uplink: &Link, facts: &mut Facts, world: &dyn World) -> Result<(), WorldError> {
     let (Some(clat), Some(prefix)) = (&facts.clat_v6_addr, &facts.plat_prefix) else {
         return Ok(());
@@ -168,7 +171,7 @@ async fn choose_gateway(uplink: &Link, facts: &mut Facts, world: &dyn World) -> 
     Ok(())
 }
 
-/// The uplink's router, if it does not answer. (There would be another one in its place if there were any that does.)
+/// The uplink's router, if it does not answer. (If any other router answered, that one would stand here.)
 async fn silent_gateway(uplink: &Link, facts: &Facts, world: &dyn World) -> Result<Option<IpAddr>, WorldError> {
     let Some(gateway) = facts.plat_gateway.as_ref().map(|gateway| gateway.value) else {
         return Ok(None);
@@ -176,7 +179,7 @@ async fn silent_gateway(uplink: &Link, facts: &Facts, world: &dyn World) -> Resu
     Ok(world.is_silent(&uplink.name, gateway).await?.then_some(gateway))
 }
 
-/// The PLAT's prefix, if what is sent to it brings nothing back and it does not answer.
+/// The PLAT's prefix, if nothing comes back from it and it does not answer probes.
 async fn silent_plat(uplink: &Link, facts: &Facts, world: &dyn World) -> Result<Option<Pref64>, WorldError> {
     let Some(prefix) = facts.plat_prefix.as_ref().map(|prefix| prefix.value) else {
         return Ok(None);
@@ -186,7 +189,7 @@ async fn silent_plat(uplink: &Link, facts: &Facts, world: &dyn World) -> Result<
     Ok(silent.then_some(prefix))
 }
 
-/// What fits the uplink: the kernel's IPv6 MTU of it, which a router can lower, within the link's.
+/// The MTU of the uplink: the kernel's IPv6 MTU, which a router can lower, but not more than the link's.
 async fn ipv6_mtu(uplink: &Link, world: &dyn World) -> Result<Fact<u32>, WorldError> {
     let said = world.sysctl(&format!("net/ipv6/conf/{}/mtu", uplink.name)).await?;
     let said = said.and_then(|text| text.parse().ok()).filter(|mtu| *mtu < uplink.mtu);
@@ -196,7 +199,7 @@ async fn ipv6_mtu(uplink: &Link, world: &dyn World) -> Result<Fact<u32>, WorldEr
     })
 }
 
-/// The metric of the default route: the one that is configured, or one by rank. A route that leads no farther than the link
+/// The metric of the default route: the configured one, or one by rank. A route that leads no farther than the link
 /// must not come before it.
 async fn usual_metric(
     instance: &Instance,
@@ -221,8 +224,8 @@ async fn usual_metric(
     }
 }
 
-/// Default routes of CLATs stand in the order of their uplinks' IPv6 default routes. An uplink's place depends on nothing
-/// but its own route, so that uplinks that come and go leave the others alone.
+/// Default routes of CLATs stand in the order of their uplinks' IPv6 default routes. The place of an uplink depends
+/// on its own route only, so other uplinks can come and go.
 async fn metric_of_uplink(uplink: &Link, table: u32, world: &dyn World) -> Result<u32, WorldError> {
     let defaults = world.routes6(table).await?.into_iter().filter(NetRoute::is_default);
     let own = defaults
@@ -232,8 +235,8 @@ async fn metric_of_uplink(uplink: &Link, table: u32, world: &dyn World) -> Resul
     Ok(own.unwrap_or(USUAL_METRIC6))
 }
 
-/// A metric below `limit`, in the order of the uplinks' metrics as far as the numbers allow. 0 is none: the kernel takes it
-/// for the best.
+/// A metric below `limit`, in the order of the uplinks' metrics as far as the numbers allow. It is never 0, which the
+/// kernel takes for the best.
 fn metric_below(limit: u32, own: u32, ordinal: u32) -> u32 {
     let ranks = (limit / METRIC_ROOM).saturating_sub(1);
     let rank = u64::from(ranks) * u64::from(own) / (u64::from(own) + u64::from(USUAL_METRIC6));
@@ -248,7 +251,8 @@ pub fn default_route_mtu(settings: &Settings, facts: &Facts) -> Option<u32> {
         RouteMtu::Bytes(bytes) => Some(bytes).filter(|&bytes| bytes > 0),
         RouteMtu::Auto => {
             let mtu = facts.uplink_mtu.as_ref()?.value.max(IPV6_MIN_MTU);
-            // Below that the translator cuts every fragment to `lowest-ipv6-mtu` anyway, so there is nothing to be gained.
+            // Below that MTU the translator cuts every fragment to `lowest-ipv6-mtu` in any case, so a smaller route
+            // MTU would gain nothing.
             let fragments_pass_uncut = settings.lowest_ipv6_mtu >= mtu;
             Some(mtu - HEADER_DIFFERENCE - if fragments_pass_uncut { FRAGMENT_HEADER } else { 0 })
         }
@@ -267,7 +271,8 @@ impl Planner<'_> {
         self.settings.route_table
     }
 
-    /// A rule at this place that leads to `table`. Without `rule-priority` it stays before others' rules, also later ones.
+    /// A rule at this place that leads to `table`. Without `rule-priority` it stays before other programs' rules,
+    /// also before later ones.
     fn rule(&self, v6: bool, place: u32, table: u32) -> Rule {
         let first = self.settings.rule_priority.unwrap_or(FIRST_PRIORITY);
         Rule {
@@ -294,7 +299,7 @@ impl Planner<'_> {
                 ..NetRoute::ours(IpNet::V6(*network), self.clat())
             };
             steps.push(route_added("packets to the CLAT go to the translator", route));
-            // The kernel's own errors about packets of the CLAT are sent from this host (iif lo).
+            // The kernel sends its own errors about packets of the CLAT from this host (iif lo).
             for (device, why) in [
                 (from, "what the uplink brings for the CLAT"),
                 ("lo", "what this host itself sends to the CLAT"),
@@ -312,8 +317,8 @@ impl Planner<'_> {
         steps
     }
 
-    /// The host's own address: the packet filter takes the CLAT's packets out of the host's. In table local nobody's rules
-    /// come before the route.
+    /// This is the host's own address, so the packet filter picks the CLAT's packets. In table local no rule of
+    /// others comes before the route.
     fn next_hop_of_copies(&self) -> Step {
         let next_hop = Ipv6Net::from(shared::next_hop(self.settings));
         let route = NetRoute {

@@ -1,5 +1,5 @@
-//! Stage script: the user's script-up as the last step before the translator starts, script-down as its undo, so
-//! right after the translator has stopped.
+//! Stage script: the user's script-up is the last step before the translator starts. script-down is its undo, so it
+//! runs right after the translator has stopped.
 
 use std::collections::BTreeMap;
 
@@ -51,7 +51,7 @@ impl Stage for Script {
     }
 }
 
-/// Every setting under its key with `_` for `-`, detected values filled in, and `instance`.
+/// Every setting under its key, with `_` for `-` and with detected values, and `instance`.
 fn environment(instance: &Instance, facts: &Facts) -> BTreeMap<String, String> {
     let mut settings = instance.settings.clone();
     let mtu = default_route_mtu(&settings, facts);

@@ -1,5 +1,5 @@
-//! The settings of one instance, typed. `src/config` fills them from files and the command line; its key table
-//! carries each key's documentation, so the fields here say only what is not obvious from the key.
+//! The settings of one instance, typed. `src/config` fills them from files and the command line. Its key table
+//! documents each key, so a field here says only what the key does not.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -37,7 +37,7 @@ pub struct Settings {
     pub rule_priority: Option<u32>,
     /// DNS64 servers asked for the PLAT prefix, in order; empty = the system's resolvers.
     pub dns64_servers: Vec<DnsServer>,
-    /// The IPv4 addresses that instances get which have none of their own.
+    /// The pool of IPv4 addresses for instances without one of their own.
     pub clat_v4_pool: ipnet::Ipv4Net,
     /// Unused: the kernel is spoken to by netlink.
     pub cmd_ip: String,
@@ -95,10 +95,10 @@ pub struct Settings {
     pub firewall: FirewallChoice,
     /// Where the daemon serves metrics by HTTP.
     pub metrics_listen: Option<std::net::SocketAddr>,
-    /// The group whose members may ask the daemon how it is.
+    /// The group whose members may ask the daemon for its status.
     pub control_group: Option<String>,
-    /// What an instance does that has nothing to do; none = wait under a service manager and with instance files,
-    /// else exit.
+    /// What an instance does when there is nothing to do; none = wait under a service manager and with instance
+    /// files, else exit.
     pub when_idle: Option<WhenIdle>,
     /// Packet queues (threads) of the userspace translator; 0 = one per core.
     pub translator_queues: u32,
@@ -186,7 +186,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The TCP MSS of a default route with this MTU: as set, else what fits; `None` = leave it to the kernel.
+    /// The TCP MSS of a default route with this MTU: the configured one, else what fits; `None` = the kernel decides.
     pub fn advmss(&self, mtu: Option<u32>) -> Option<u32> {
         match self.v4_defaultroute_advmss {
             Some(0) => None,
@@ -217,7 +217,7 @@ fn setting_text(value: &serde_json::Value) -> String {
     }
 }
 
-/// Implements serde by way of `Display` and `FromStr`, so that a value looks the same in every file and output.
+/// Implements serde by `Display` and `FromStr`, so that a value looks the same in every file and output.
 macro_rules! serde_as_text {
     ($type:ty) => {
         impl Serialize for $type {
@@ -263,7 +263,7 @@ macro_rules! word_setting {
     };
 }
 
-/// What a value should have been; the caller knows which file, line and key it stood in.
+/// What a value should have been. The caller knows its file, line and key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected {0}")]
 pub struct ExpectedValue(pub String);
@@ -361,8 +361,8 @@ word_setting! {
 pub enum RouteMtu {
     /// So many bytes; 0 = none set.
     Bytes(u32),
-    /// The IPv6 MTU of the uplink, less the 20 bytes by which the IPv6 header is larger, and 8 more where fragments pass
-    /// the translator uncut.
+    /// The IPv6 MTU of the uplink, less 20 bytes for the larger IPv6 header; less 8 more where fragments pass the
+    /// translator uncut.
     Auto,
 }
 
@@ -463,13 +463,13 @@ serde_as_text!(IcmpErrorRate);
 /// `plat-check`: RFC 7050 section 3.2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlatCheck {
-    /// It is asked where packets are sent and nothing comes back.
+    /// The PLAT is probed where packets go out and nothing comes back.
     Auto,
     /// The PLAT is believed in.
     No,
-    /// It must lead to the server that the network itself names.
+    /// The server that the network itself names must answer.
     Yes,
-    /// It must lead to this IPv4 address: ICMPv6 echo, or TCP to this port.
+    /// This IPv4 address must answer: by ICMPv6 echo, or by TCP on this port.
     Address {
         /// The address probed, embedded in the prefix.
         address: Ipv4Addr,
@@ -529,11 +529,11 @@ pub enum ClatV6Addr {
     Derived,
     /// Derived from the uplink's prefix by a hash (RFC 7217): the same after a restart.
     Stable,
-    /// Like `stable`, and such that translation leaves transport checksums as they are.
+    /// Like `stable`, and chosen so that translation leaves transport checksums as they are.
     ChecksumNeutral,
     /// In a prefix delegated by DHCPv6 (RFC 8415).
     Pd,
-    /// The host's own address, told apart by conntrack marks, as clatd 2.x does.
+    /// The host's own address. Conntrack marks distinguish the flows, as in clatd 2.x.
     Shared,
     /// This one.
     Address(Ipv6Addr),

@@ -1,9 +1,9 @@
-//! `clat-v6-addr=shared`: the CLAT uses the host's own address, as clatd 2.x does. Its flows bear a conntrack mark, and
-//! only replies with that mark go to the translator, so that the host's own IPv6 traffic to the same NAT64 goes on.
+//! `clat-v6-addr=shared`: the CLAT uses the host's own address, as clatd 2.x does. Its flows have a conntrack mark,
+//! and only replies with that mark go to the translator. So the host's own IPv6 traffic to the same NAT64 goes on.
 //!
-//! The routing table of the host's own addresses is looked up first, and no rule of ours may stand before it: whoever adds
-//! a rule without a priority would get one before it, too. So the replies are taken before routing, by nft's `dup`, which
-//! sends a copy to the CLAT device, and the original is dropped.
+//! The kernel first looks up the routing table of the host's own addresses. No rule of ours may stand before that
+//! table's rule: a program that adds a rule without a priority would then get one before it, too. So nft takes the
+//! replies before routing: its `dup` sends a copy to the CLAT device, and the original is dropped.
 
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
@@ -22,12 +22,12 @@ use crate::settings::Settings;
 
 /// The mark where none is set.
 const MARK: u32 = 0xc1a7;
-/// nft's priority `mangle`: after conntrack, before the look-up of the route and everybody's filters.
+/// nft's priority `mangle`: after conntrack, before the route look-up and before all filters.
 const PRIORITY: i32 = -150;
 const CHAIN: &str = "prerouting";
 
-/// The next hop to which copies are sent on the CLAT device. Nobody has the address; `dup` needs one that has a route.
-/// Each instance has its own, as it has its own table: their routes stand side by side in table `local`.
+/// The next hop to which copies are sent on the CLAT device. Nobody has the address; `dup` needs one that has a
+/// route. Each instance has its own next hop, since the routes of all instances stand in table `local`.
 pub(crate) fn next_hop(settings: &Settings) -> Ipv6Addr {
     const LINK_LOCAL: u128 = 0xfe80 << 112;
     Ipv6Addr::from_bits(LINK_LOCAL | u128::from(settings.route_table))
@@ -36,7 +36,7 @@ pub(crate) fn next_hop(settings: &Settings) -> Ipv6Addr {
 /// The device of packets that this host sends to itself.
 const LOOPBACK: &str = "lo";
 
-/// The mark of an instance's flows; `None` = the instance is told by addresses alone.
+/// The mark of an instance's flows; `None` = addresses alone identify them.
 pub(crate) fn mark(settings: &Settings) -> Option<u32> {
     Some(settings.ctmark.unwrap_or(MARK)).filter(|mark| *mark != 0)
 }
@@ -103,7 +103,7 @@ impl Steering<'_> {
                 let own = "errors of this host about the CLAT's packets";
                 objects.push(self.rule(self.replies(LOOPBACK, equals(ct_mark(), Expression::Number(mark))), own));
             }
-            // Only the prefix tells; errors of routers on the way go to the host.
+            // Only the prefix identifies these packets. Errors of routers on the way go to the host.
             None => {
                 let from_plat = equals(ip6("saddr"), prefix(self.plat_prefix));
                 objects.push(self.rule(self.replies(self.uplink, from_plat), "replies to the CLAT"));
@@ -128,7 +128,7 @@ impl Steering<'_> {
             equals(meta(MetaKey::Iifname), name(self.clat)),
             equals(ip6("saddr"), name(&self.address.to_string())),
             set(ct_mark(), Expression::Number(mark)),
-            // Reverse-path filters of others look the source up with the packet's mark.
+            // Reverse-path filters of other programs look up the source with the packet's mark.
             set(meta(MetaKey::Mark), Expression::Number(mark)),
         ]
     }

@@ -21,7 +21,7 @@ pub struct Instance {
     pub runtime_dir: String,
     /// Its place among the instances of the daemon, from 0.
     pub ordinal: u32,
-    /// Random bits, drawn once, so that an address derived again from the same base is the same.
+    /// Random bits, drawn once, so that an address that is derived again from the same base is the same.
     pub seed: u128,
 }
 
@@ -63,7 +63,7 @@ pub enum ObserveError {
         #[source]
         source: WorldError,
     },
-    /// What is needed is on its way; worth another look soon.
+    /// What is needed will come soon; another look is worth it.
     #[error("{stage}: {what}")]
     NotYet {
         /// The stage.
@@ -76,7 +76,7 @@ pub enum ObserveError {
     Unusable {
         /// The stage.
         stage: StageName,
-        /// What is wrong, and what the user can do.
+        /// What is wrong, and what the user can do about it.
         what: String,
     },
 }
@@ -87,7 +87,7 @@ pub enum ObserveError {
 pub struct PlanError {
     /// The stage.
     pub stage: StageName,
-    /// What is wrong, and what the user can do.
+    /// What is wrong, and what the user can do about it.
     pub what: String,
 }
 
@@ -106,12 +106,12 @@ pub trait Stage: Send + Sync {
     /// Which stage it is.
     fn name(&self) -> StageName;
 
-    /// What to wait for before observing; a dry run does not wait.
+    /// What to wait for before the observation. A dry run does not wait.
     fn delay(&self, _instance: &Instance) -> Option<Delay> {
         None
     }
 
-    /// Reads the system into `facts`; later stages see what earlier ones found.
+    /// Reads the system into `facts`. Later stages see what earlier ones found.
     async fn observe(
         &self,
         _instance: &Instance,
@@ -155,7 +155,7 @@ pub fn plan(instance: &Instance, facts: Facts) -> Result<Plan, PlanError> {
     })
 }
 
-/// Observes all stages without waiting; the facts found so far come back also where one says idle.
+/// Observes all stages without waiting. If a stage says idle, the facts found so far are returned, too.
 pub async fn observe(instance: &Instance, world: &dyn World) -> Result<(Facts, Verdict), ObserveError> {
     let mut facts = Facts::default();
     for stage in pipeline() {

@@ -1,4 +1,5 @@
-//! What the daemon says of its instances: the document of `clatd status --json`, typed. Fields are only ever added.
+//! What the daemon says about its instances: the document of `clatd status --json`, typed. Fields are only ever
+//! added.
 
 use std::fmt;
 
@@ -36,7 +37,7 @@ impl State {
         Self::Stuck,
     ];
 
-    /// Whether there is something of the instance in the system.
+    /// Whether the instance has changed anything in the system that is not undone.
     pub fn is_there(self) -> bool {
         match self {
             Self::Applying | Self::Running | Self::Unwinding | Self::Stuck => true,
@@ -81,7 +82,7 @@ pub struct InstanceStatus {
     pub name: String,
     /// Its state.
     pub state: State,
-    /// When it came to this state, in seconds since 1970.
+    /// Since when it has this state, in seconds since 1970.
     pub since: u64,
     /// For how many seconds it has been running.
     pub uptime_s: Option<u64>,
@@ -102,13 +103,13 @@ pub struct InstanceStatus {
     /// The PLAT prefix.
     #[serde(default)]
     pub prefix: Option<String>,
-    /// Whether IPv4 leaves this host by this instance, as far as instances are concerned.
+    /// Whether IPv4 leaves this host by this instance. Only instances of clatd are compared.
     #[serde(default)]
     pub preferred: bool,
     /// Metric of its IPv4 default route.
     #[serde(default)]
     pub metric: Option<u32>,
-    /// MTU of that route in bytes; none = that of the device.
+    /// MTU of that route in bytes; none = the MTU of the device.
     #[serde(default)]
     pub mtu: Option<u32>,
     /// Who translates, and why.
@@ -123,7 +124,8 @@ pub struct InstanceStatus {
     /// How much is translated now.
     #[serde(default)]
     pub rate: Rate,
-    /// Bits per second, both ways, of the last minutes, the oldest first; `history_step_s` seconds each.
+    /// Bits per second in both directions during the last minutes, the oldest first; each value stands for
+    /// `history_step_s` seconds.
     #[serde(default)]
     pub history: Vec<u64>,
     /// Seconds between two values of `history`.
@@ -143,7 +145,7 @@ pub struct TranslatorStatus {
     pub why: String,
 }
 
-/// What is left of lifetimes; none = no end.
+/// How long values still hold; none = no end.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lifetimes {
     /// Of the PLAT prefix, in seconds.
@@ -212,7 +214,7 @@ pub struct Moment {
     pub state: Option<(State, String)>,
     /// Its last error.
     pub error: Option<String>,
-    /// What it saw: what it is called, and the value in words.
+    /// What it observed: the name of the fact, and its value in words.
     pub facts: Vec<(&'static str, String)>,
 }
 
@@ -236,7 +238,7 @@ pub fn happened(before: &Moment, after: &Moment) -> Vec<(EventKind, String)> {
     if after.state != before.state
         && let Some((state, reason)) = &after.state
     {
-        // Looking again is what an instance does all the time, and says nothing.
+        // An instance observes again and again; that is no event.
         let settled = *state != State::Observing;
         if settled {
             let because = if reason.is_empty() {

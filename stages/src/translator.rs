@@ -1,5 +1,5 @@
-//! Stage translator: who moves the packets, and with which mappings. Last step, so that nothing moves before
-//! everything else stands.
+//! Stage translator: who moves the packets, and with which mappings. It is the last step, so that no packet moves
+//! before everything else stands.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -51,7 +51,7 @@ pub struct UserspaceSpec {
     pub maps: Vec<MapEntry>,
     /// Source of ICMPv4 errors.
     pub own_v4: Ipv4Addr,
-    /// Source of ICMPv6 errors; none = PLAT prefix + `own_v4`, where no CLAT address is known.
+    /// Source of ICMPv6 errors; none = `own_v4` in the PLAT prefix, where no CLAT address is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_v6: Option<Ipv6Addr>,
     /// MTU in bytes of the IPv4 side: the CLAT device's.
@@ -106,8 +106,8 @@ impl UserspaceSpec {
         }
     }
 
-    /// What these settings make of it, with the CLAT's mapping if `clat_v6` is known; `mtus` are those of the IPv4 and
-    /// the IPv6 side in bytes.
+    /// The specification from these settings. It has the CLAT's mapping if `clat_v6` is known; `mtus` are those of
+    /// the IPv4 and the IPv6 side in bytes.
     pub fn of(settings: &Settings, prefix: Pref64, clat_v6: Option<Ipv6Addr>, mtus: (u32, u32)) -> Self {
         Self {
             device: settings.clat_dev.clone(),
@@ -115,8 +115,8 @@ impl UserspaceSpec {
             plat_prefix: Pref64Setting(prefix),
             maps: clat_v6.map_or_else(|| settings.map.clone(), |clat_v6| mappings(settings, clat_v6)),
             own_v4: settings.tayga_v4_addr,
-            // A PLAT discards packets whose source is in its own prefix (RFC 6146 section 3.5), so the prefix and
-            // `own_v4` would not do.
+            // A PLAT discards packets whose source is in its own prefix (RFC 6146 section 3.5), so `own_v4` in the
+            // prefix would not work.
             own_v6: settings.translator_v6_addr.or(clat_v6),
             mtu4: mtus.0,
             mtu6: mtus.1,
@@ -144,7 +144,7 @@ fn icmp_errors(rate: IcmpErrorRate) -> IcmpErrors {
         IcmpErrorRate::PerSecond(0) => IcmpErrors::Off,
         IcmpErrorRate::PerSecond(per_second) => IcmpErrors::Limited {
             per_second,
-            // As Linux does (`icmp_msgs_burst`); a low rate shall not begin with more than it says.
+            // The value of Linux (`icmp_msgs_burst`). A rate below it also limits the burst.
             burst: per_second.min(50),
         },
     }
@@ -294,7 +294,7 @@ struct TaygaFile {
     step: Step,
 }
 
-/// TAYGA's configuration. A file that the user named stays, as with the 2016 clatd; a temporary one is removed.
+/// TAYGA's configuration. A file that the user named stays, as with the 2016 clatd. A temporary one is removed.
 fn tayga_file(instance: &Instance, prefix: Pref64, clat_v6: Ipv6Addr) -> TaygaFile {
     let settings = &instance.settings;
     let mut contents = format!(

@@ -1,7 +1,7 @@
-//! The uplink: the device that the PLAT prefix was learned on, or that leads to it.
+//! The uplink: the device on which the PLAT prefix was learned, or the device of the route to it.
 //!
-//! A CLAT that runs keeps its uplink for as long as that is usable, whatever routes others add: a VPN may run over the CLAT
-//! itself (RFC 8880 section 7.1 has the thought: a prefix belongs to the network that it was learned in).
+//! A running CLAT keeps its uplink while that is usable, whatever routes others add: a VPN may run over the CLAT
+//! itself. (RFC 8880 section 7.1 has the same idea: a prefix belongs to the network in which it was learned.)
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -59,8 +59,8 @@ pub(crate) async fn by_default_route(world: &dyn World) -> Result<Vec<String>, W
     Ok(devices)
 }
 
-/// The route towards the PLAT, by `device` if given. Where there is none for every source, one for the sources that the
-/// CLAT may have counts (RFC 8028 section 3.2).
+/// The route towards the PLAT, by `device` if given. If there is no route for every source, a route for the sources
+/// that the CLAT may have counts (RFC 8028 section 3.2).
 pub(crate) async fn route_to_plat(
     prefix: Pref64,
     device: Option<&str>,
@@ -98,7 +98,7 @@ pub(crate) enum Uplink {
     None(String),
 }
 
-/// Finds the uplink for a prefix: the device `wanted`, or the one that the route to the PLAT leads to.
+/// Finds the uplink for a prefix: the device `wanted`, or the device of the route to the PLAT.
 pub(crate) async fn find(
     wanted: Option<&str>,
     source: Source,

@@ -1,4 +1,4 @@
-//! What is believed of others: one rule for PLAT prefixes and one for device names, whoever names them.
+//! Which PLAT prefixes, addresses and device names are accepted, whoever names them.
 
 use std::net::Ipv6Addr;
 
@@ -36,10 +36,10 @@ pub fn problem_of_address(address: Ipv6Addr) -> Option<String> {
     Some(format!("{address} {what}"))
 }
 
-/// Why packet filters cannot name a device of this name, or the kernel has none such; `None` = they can.
+/// Why packet filters cannot name a device of this name, or why the kernel has no such device; `None` = they can.
 ///
-/// The kernel allows more than a filter can say: nft and ip6tables take `*` and `+` at the end for any characters, and
-/// what a quotation mark ends is read as something else.
+/// The kernel allows names that a filter cannot express: nft and ip6tables take `*` and `+` at the end for any
+/// characters, and a quotation mark ends the name.
 pub fn problem_of_device(name: &str) -> Option<String> {
     let of_filters = |what: &str| Some(format!("contains {what}, which packet filters cannot name"));
     if name.is_empty() {

@@ -1,5 +1,6 @@
-//! Uplinks in a VRF. Their routes are in its table, and the kernel takes what comes in by them to come in by the VRF: rules
-//! of routing and of packet filters see that as the input device, save for prerouting, which packets pass twice.
+//! Uplinks in a VRF. Their routes are in the VRF's table. For the kernel their packets come in by the VRF: rules of
+//! routing and of packet filters see the VRF as the input device. In prerouting, packets pass twice: once with each
+//! device.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +18,7 @@ pub(crate) async fn of(device: &Link, world: &dyn World) -> Result<Option<Fact<L
     Ok(vrf.map(|vrf| Fact::new(vrf, Source::Kernel("master of the uplink"))))
 }
 
-/// The tables in which routers' advertisements are kept: the main one and those of VRFs.
+/// The tables with routes from router advertisements: the main table and those of VRFs.
 pub fn tables(links: &[Link]) -> BTreeSet<u32> {
     links
         .iter()
@@ -27,7 +28,7 @@ pub fn tables(links: &[Link]) -> BTreeSet<u32> {
 }
 
 impl Facts {
-    /// The device from which the kernel takes packets to come that the uplink brings.
+    /// The input device that the kernel sees for packets from the uplink.
     pub(crate) fn incoming(&self) -> Option<&str> {
         let device = self.uplink_vrf.as_ref().or(self.uplink.as_ref())?;
         Some(device.value.name.as_str())

@@ -44,7 +44,7 @@ pub struct RouteAnswer {
     pub source: Option<IpAddr>,
 }
 
-/// What a DNS server said: to an AAAA question, unless another type of record is named.
+/// A DNS server's answer to an AAAA question, unless another type of record is named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DnsAnswer<T = Ipv6Addr> {
     /// What was asked for, in the order of the answer, and the smallest TTL in seconds.
@@ -66,7 +66,7 @@ pub enum DnsAnswer<T = Ipv6Addr> {
 }
 
 impl<T> DnsAnswer<T> {
-    /// The same answer with those records that `take` makes something of.
+    /// The same answer with only those records for which `take` returns something.
     pub fn filter_map<U>(self, take: impl FnMut(T) -> Option<U>) -> DnsAnswer<U> {
         match self {
             Self::Addresses { addresses, ttl_s } => {
@@ -85,7 +85,7 @@ impl<T> DnsAnswer<T> {
     }
 }
 
-/// All reads. An absent thing is `None` or an empty list; an error means that the read itself failed.
+/// All reads. An absent thing is `None` or an empty list. An error means that the read itself failed.
 #[async_trait]
 pub trait World: Send + Sync {
     /// All devices.
@@ -104,8 +104,8 @@ pub trait World: Send + Sync {
     /// The IPv6 addresses of a device, in the kernel's order.
     async fn addresses6(&self, device: &str) -> Result<Vec<Address6>, WorldError>;
 
-    /// The unicast IPv4 default routes of a table, in the kernel's order. Nobody reads a whole table, which can be the
-    /// internet's.
+    /// The unicast IPv4 default routes of a table, in the kernel's order. No method reads a whole table, since that
+    /// can be as large as the internet's.
     async fn routes4(&self, table: u32) -> Result<Vec<Route>, WorldError>;
 
     /// The same of IPv6.
@@ -114,7 +114,7 @@ pub trait World: Send + Sync {
     /// The route that a packet to `destination` would take, by `device` if given; `None` = unreachable.
     async fn route_to(&self, destination: Ipv6Addr, device: Option<&str>) -> Result<Option<RouteAnswer>, WorldError>;
 
-    /// The route by `device` that a packet from `source` would take, for which routes for this source alone count, too.
+    /// The route by `device` that a packet from `source` would take. Routes for this source alone count, too.
     async fn route_from(
         &self,
         _source: Ipv6Addr,
@@ -124,12 +124,12 @@ pub trait World: Send + Sync {
         self.route_to(destination, Some(device)).await
     }
 
-    /// Whether the router at `gateway` on a device has stopped to answer, so that nothing can be expected of this way.
+    /// Whether the router at `gateway` on a device no longer answers, so that packets get nowhere this way.
     async fn is_silent(&self, _device: &str, _gateway: IpAddr) -> Result<bool, WorldError> {
         Ok(false)
     }
 
-    /// Whether the PLAT of this prefix was found not to answer through a device and its router.
+    /// Whether clatd found that the PLAT of this prefix does not answer through a device and its router.
     async fn is_plat_silent(
         &self,
         _device: &str,
@@ -139,18 +139,19 @@ pub trait World: Send + Sync {
         Ok(false)
     }
 
-    /// A sysctl, by key with slashes from `net/`, without the line end; `None` = this kernel has no such key.
-    /// A sysctl on which the supervisor has a hold reads as it was before the first hold.
+    /// A sysctl, by key with slashes from `net/`, without the line end; `None` = this kernel has no such key. For a
+    /// sysctl that the supervisor holds, this is the value before the first hold.
     async fn sysctl(&self, key: &str) -> Result<Option<String>, WorldError>;
 
     /// The whole nft ruleset as libnftables JSON; `None` = no such program.
     async fn nft_ruleset(&self, command: &str) -> Result<Option<serde_json::Value>, WorldError>;
 
-    /// What `ip6tables-save` prints for the filter table, made without creating that table; `None` = no such
-    /// program or no such table.
+    /// What `ip6tables-save` prints for the filter table, which is not created by the read; `None` = no such program
+    /// or no such table.
     async fn ip6tables_filter(&self, command: &str) -> Result<Option<String>, WorldError>;
 
-    /// Asks for the AAAA records of `name` (absolute): `server`, or the system's resolvers; through `device` if given.
+    /// Asks `server`, or the system's resolvers, for the AAAA records of `name` (absolute); through `device` if
+    /// given.
     async fn aaaa(&self, name: &str, server: Option<&DnsServer>, device: Option<&str>)
     -> Result<DnsAnswer, WorldError>;
 
@@ -180,13 +181,13 @@ pub trait World: Send + Sync {
         })
     }
 
-    /// The PLAT prefixes that routers advertise on a device (RFC 8781), the most preferred router's first. Where nothing
-    /// was heard yet, a router is solicited and shortly waited for.
+    /// The PLAT prefixes that routers advertise on a device (RFC 8781), the most preferred router's first. If no
+    /// router was heard yet, routers are solicited, and the read waits shortly for an answer.
     async fn advertised_prefixes(&self, _device: &str) -> Result<Vec<Fact<Pref64>>, WorldError> {
         Ok(Vec::new())
     }
 
-    /// Why router advertisements on a device cannot be heard, if so.
+    /// Why router advertisements cannot be received on a device, if they cannot.
     async fn deaf_to_routers(&self, _device: &str) -> Option<String> {
         None
     }
@@ -196,7 +197,7 @@ pub trait World: Send + Sync {
         Ok(Vec::new())
     }
 
-    /// The DNS servers that whoever manages a device knows for it (systemd-resolved, then NetworkManager), each once.
+    /// The DNS servers that the manager of a device has for it (systemd-resolved, then NetworkManager), each once.
     async fn link_servers(&self, _device: &str) -> Result<Vec<DnsServer>, WorldError> {
         Ok(Vec::new())
     }
@@ -206,7 +207,8 @@ pub trait World: Send + Sync {
         Ok(true)
     }
 
-    /// Whether a neighbour on this device answers address resolution now; `None` = the link knows no such thing.
+    /// Whether a neighbour on this device answers address resolution now; `None` = the link has no address
+    /// resolution.
     async fn hears(&self, _device: &str, _neighbour: IpAddr) -> Result<Option<bool>, WorldError> {
         Ok(None)
     }
@@ -221,27 +223,28 @@ pub trait World: Send + Sync {
         Ok(None)
     }
 
-    /// The address that an instance has on this device, by an earlier [`Self::reserve`].
+    /// The address that an instance has on this device, from an earlier [`Self::reserve`].
     async fn reserved(&self, _instance: &str, _device: &str) -> Result<Option<Ipv6Addr>, WorldError> {
         Ok(None)
     }
 
-    /// Gives this address to an instance in place of what it had; the name of another one of this daemon that has it.
+    /// Gives this address to an instance in place of its earlier one. If another instance of this daemon has it,
+    /// returns that one's name.
     async fn reserve(&self, _instance: &str, _device: &str, _address: Ipv6Addr) -> Result<Option<String>, WorldError> {
         Ok(None)
     }
 
-    /// Who has this address on the device's link already, found by duplicate address detection (RFC 4862 section 5.4);
-    /// `None` = nobody, none in time (it may be known later, RFC 4429), or the link knows no such thing.
+    /// Who has this address on the device's link already, by duplicate address detection (RFC 4862 section 5.4).
+    /// `None` = nobody, nobody in time (it may become known later, RFC 4429), or the link has no such detection.
     async fn duplicate_of(&self, _device: &str, _address: Ipv6Addr) -> Result<Option<String>, WorldError> {
         Ok(None)
     }
 
-    /// An address for which [`World::duplicate_of`] found nobody is not used any more, so that it need not be defended.
+    /// An address for which [`World::duplicate_of`] found nobody is no longer in use, so it need not be defended.
     async fn give_back(&self, _device: &str, _address: Ipv6Addr) {}
 
-    /// An address for which [`World::duplicate_of`] found nobody is in use from now on. A router that asked for it before,
-    /// for packets that came when nobody answered, would not ask again for up to a second (RFC 9131).
+    /// An address for which [`World::duplicate_of`] found nobody is in use from now on. The announcement (RFC 9131)
+    /// is for routers that asked for it before, when nobody answered: they would not ask again for up to a second.
     async fn announce(&self, _device: &str, _address: Ipv6Addr) {}
 
     /// The first /64 of the prefix that DHCPv6 delegated on a device (RFC 8415); `None` = none yet.
@@ -249,17 +252,17 @@ pub trait World: Send + Sync {
         Ok(None)
     }
 
-    /// Bits that tell this host from others and stay the same over restarts.
+    /// Bits that distinguish this host from others and stay the same over restarts.
     async fn secret(&self) -> Result<Vec<u8>, WorldError> {
         Ok(Vec::new())
     }
 
-    /// Whether the fast path can be taken on this uplink.
+    /// Whether the fast path can be used on this uplink.
     async fn fast_path(&self, _uplink: &Link) -> Result<Offer, WorldError> {
         Ok(Offer::Refused("there is no kernel to load it into".into()))
     }
 
-    /// The places of those operations that were done and that somebody has undone since.
+    /// The places of those operations that were done and that another program has undone since.
     async fn undone(&self, _done: &[&Op]) -> Result<Vec<usize>, WorldError> {
         Ok(Vec::new())
     }

@@ -175,7 +175,7 @@ fn discover_says_where_it_could_not_listen() {
         .unwrap();
     let ran = crate::bed::Ran::from(output);
     assert!(
-        ran.out.contains("router advertisements on up0 cannot be heard"),
+        ran.out.contains("router advertisements on up0 cannot be received"),
         "{ran}"
     );
     assert!(!ran.out.contains("no router on up0 advertises one"), "{ran}");

@@ -110,7 +110,7 @@ fn a_spoofed_announcement_moves_nothing(mode: &str) {
     neighbour.0.wait().unwrap();
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(fact(&lab, "clat_v6_addr"), DERIVED_V6);
-    assert!(daemon.output().contains("it is defended"), "{}", daemon.output());
+    assert!(daemon.output().contains("clatd defends it"), "{}", daemon.output());
     assert!(meter.is_up());
     let outages = meter.outages();
     eprintln!("outages: {outages:.3?}");
@@ -132,7 +132,7 @@ fn a_neighbour_that_persists_gets_the_address(mode: &str) {
     assert!(poll(Duration::from_secs(10), || meter.is_up()), "{}", daemon.output());
     assert!(
         daemon.output().contains(&format!(
-            "{MAC} has {DERIVED_V6} on up0, which is the CLAT's, and does not let it go"
+            "{MAC} has {DERIVED_V6} on up0, but that is the CLAT's address, and does not give it up"
         )),
         "{}",
         daemon.output()
@@ -160,7 +160,7 @@ fn a_neighbour_that_answers_late_keeps_its_address() {
     assert_eq!(fact(&lab, "clat_v6_addr"), DERIVED_V6, "it is used at once");
     says(
         &daemon,
-        &format!("{MAC} has {DERIVED_V6} on up0, as it said late; another address is looked for"),
+        &format!("{MAC} has {DERIVED_V6} on up0, and said so late; clatd looks for another address"),
     );
     daemon.wait_for("it has another address", || {
         let now = fact(&lab, "clat_v6_addr");
@@ -172,7 +172,7 @@ fn a_neighbour_that_answers_late_keeps_its_address() {
     assert!(daemon.output().contains(&in_haste(DERIVED_V6)), "{}", daemon.output());
     assert!(!daemon.output().contains(&in_haste(&address)), "{}", daemon.output());
     traffic::ping(&lab);
-    assert!(!daemon.output().contains("it is defended"), "{}", daemon.output());
+    assert!(!daemon.output().contains("clatd defends it"), "{}", daemon.output());
     drop(neighbour);
     daemon.stop(Signal::SIGTERM);
 }

@@ -8,10 +8,10 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::NewDevice,
         default: "clat",
         brief: "name of the CLAT's network device",
-        full: "The name of the network device that IPv4 packets of the host are routed to.\n\
-               It is made at start and must not exist.\n\
+        full: "The name of the CLAT's network device, to which the host routes IPv4 packets.\n\
+               clatd makes it at start; it must not exist before.\n\
                \n\
-               With instance files and this key unset each instance gets `clat-` and its own name, shortened to 15 characters.",
+               With instance files and this key unset, each instance's device is called `clat-` and the name of the instance, cut to 15 characters.",
         ..PLAIN
     },
     Key {
@@ -23,9 +23,9 @@ pub(super) const KEYS: &[Key] = &[
                The default is reserved for this purpose by RFC 7335.\n\
                An SIIT-DC edge relay (RFC 7756) gets its service address here.\n\
                \n\
-               With instance files and this key unset the instances get, in the order of their files, \
-               the addresses of `clat-v4-pool`: 192.0.0.1, 192.0.0.3 to 192.0.0.7 and 192.0.0.0.\n\
-               When none is left, the instance is not started and an error says so.",
+               With instance files and this key unset, each instance gets an address of `clat-v4-pool`, in the order of the files: \
+               192.0.0.1, 192.0.0.3 to 192.0.0.7, then 192.0.0.0.\n\
+               When no address is left, an error says so, and that instance does not start.",
         ..PLAIN
     },
     Key {
@@ -33,9 +33,9 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Pool,
         default: "192.0.0.0/29",
         brief: "IPv4 addresses for instances that have none of their own",
-        full: "The prefix from which instances get their `clat-v4-addr` if it is unset.\n\
-               The default is the block of RFC 7335, which has room for seven instances beside `tayga-v4-addr`.\n\
-               A larger one must be used nowhere else that the host talks to.",
+        full: "The prefix from which an instance gets its `clat-v4-addr` if that is unset.\n\
+               The default is the block of RFC 7335: seven instances and `tayga-v4-addr` fit in.\n\
+               For more instances, choose a larger prefix that nobody uses whom the host talks to.",
         origin: Origin::Ours,
         ..PLAIN
     },
@@ -47,40 +47,42 @@ pub(super) const KEYS: &[Key] = &[
         brief: "IPv6 address of the CLAT, or how to find one",
         full: "The IPv6 address that `clat-v4-addr` is translated to.\n\
                \n\
-               With `derived` it is made from an address of the uplink, as the clatd of 2016 does: \
-               from one with a modified EUI-64 interface identifier by replacing the middle bits ff:fe by c1:a7, \
-               else with a random interface identifier.\n\
-               The prefix is that of the uplink's address that RFC 6724 prefers towards the PLAT prefix: one with the same label \
-               (unique local addresses for a unique local PLAT prefix, and only for that), then the one with the longest common prefix, then the oldest; \
-               `derived` takes modified EUI-64 addresses before others of the same label.\n\
+               With `derived` clatd makes the address from one of the uplink's addresses, as the clatd of 2016 does.\n\
+               If that address has a modified EUI-64 interface identifier, its middle bits ff:fe become c1:a7.\n\
+               If not, the new interface identifier is random.\n\
+               Of several addresses clatd takes the one that RFC 6724 prefers towards the PLAT prefix: first one with the same label \
+               (a unique local address for a unique local PLAT prefix, and for no other), then the one with the longest common prefix, then the oldest.\n\
+               Among addresses with the same label, `derived` prefers those with a modified EUI-64 interface identifier.\n\
                Deprecated and temporary addresses do not count.\n\
-               One that the kernel still checks for duplicates tells its prefix already.\n\
+               An address that the kernel still checks for duplicates does count: its prefix is known already.\n\
                \n\
-               Where the uplink has single addresses but no prefix to derive one from (DHCPv6, many virtual servers), \
-               the host's own is shared, with a warning.\n\
+               Some uplinks have single addresses and no prefix (DHCPv6, many virtual servers).\n\
+               Then the CLAT shares the host's own address, and a warning says so.\n\
                \n\
                With `stable` the interface identifier is a hash (RFC 7217) of the uplink's prefix and name, the instance's name and \
-               the host's machine-id: the same after a restart.\n\
-               With `checksum-neutral` it is chosen, in addition, so that translation leaves transport checksums as they are; \
-               this needs a PLAT prefix of length 32 or 96.\n\
+               the host's machine-id.\n\
+               So the address is the same after a restart.\n\
+               With `checksum-neutral` the interface identifier also makes translation leave transport checksums as they are.\n\
+               This needs a PLAT prefix of length 32 or 96.\n\
                \n\
-               With `shared` the CLAT uses the host's own address towards the PLAT, as clatd 2.x does; its flows are told apart by `ctmark`, \
-               for which nft is needed.\n\
+               With `shared` the CLAT uses the host's own address towards the PLAT, as clatd 2.x does.\n\
+               The mark `ctmark` tells the CLAT's flows from those of the host; this needs nft.\n\
                \n\
-               With `pd` a prefix is asked for on the uplink by DHCPv6 (RFC 8415), and the address is one of its first /64.\n\
+               With `pd` clatd asks for a prefix on the uplink by DHCPv6 (RFC 8415), and takes an address of its first /64.\n\
                \n\
-               What `derived`, `stable` and `checksum-neutral` choose is checked for duplicates (RFC 4862): if somebody has it, the next candidate \
-               is tried, four at most.\n\
-               It is used when nobody has answered for a tenth of a second, and given up if somebody answers later \
-               (RFC 4429), within a second or the retransmission time that routers advertise; on a link where that has happened, all of that \
-               time is waited for in the next ten minutes.\n\
-               An address in use is defended: when a neighbour advertises it, it is advertised, too, once a second at most.\n\
-               It is given up for the next candidate only when the neighbour persists for five seconds, and three times an hour at most; \
-               where no candidate is free or this has happened too often, it is kept and defended.\n\
-               A neighbour that claims every address is named in a warning; `shared` or an address routed to the host helps then.\n\
-               Several instances on one uplink get different ones.\n\
+               clatd checks for duplicates (RFC 4862) what `derived`, `stable` and `checksum-neutral` choose.\n\
+               If a neighbour has the address, clatd tries the next candidate, four at most.\n\
+               The CLAT uses the address when nobody has answered for a tenth of a second.\n\
+               If somebody answers later (RFC 4429), within a second or the retransmission time that routers advertise, the CLAT gives the address up.\n\
+               On a link where that has happened, clatd waits for all of that time during the next ten minutes.\n\
                \n\
-               Else it is an IPv6 address that the network routes to the host, or that `nd` attracts.",
+               clatd defends an address in use: when a neighbour advertises it, clatd advertises it too, once a second at most.\n\
+               When the neighbour goes on for five seconds, the CLAT moves to the next candidate, three times an hour at most.\n\
+               Where no candidate is free, or the CLAT has moved too often, it keeps the address and defends it.\n\
+               A warning names a neighbour that claims every address; use `shared` then, or an address that is routed to the host.\n\
+               Several instances on one uplink get different addresses.\n\
+               \n\
+               Any other value is an IPv6 address that the network routes to the host, or that `nd` attracts.",
         ..PLAIN
     },
     Key {
@@ -94,9 +96,10 @@ pub(super) const KEYS: &[Key] = &[
         unset: "0xc1a7 with clat-v6-addr=shared, else 0",
         brief: "connection mark of the CLAT's flows; 0 = none",
         full: "The connection-tracking mark of flows from the CLAT to the PLAT.\n\
-               Only packets of flows that carry it are led back to the CLAT, which is what makes `clat-v6-addr=shared` possible: nft sends the CLAT a copy of their replies and drops the original.\n\
-               An SIIT-DC edge relay must leave it at 0, since its flows begin on the other side.\n\
-               With instance files and this key unset each instance with a shared address gets a mark of its own, from 0xc1a7 upwards.",
+               Only packets of flows with this mark come back to the CLAT: nft sends the CLAT a copy of each reply and drops the original.\n\
+               This is how `clat-v6-addr=shared` works.\n\
+               An SIIT-DC edge relay must leave the mark at 0, since its flows begin on the other side.\n\
+               With instance files and this key unset, each instance with a shared address gets its own mark, from 0xc1a7 upwards.",
         origin: Origin::Clatd2,
         ..PLAIN
     },
@@ -107,7 +110,7 @@ pub(super) const KEYS: &[Key] = &[
         brief: "routing table for the CLAT's own routes",
         full: "The number of the routing table that holds the CLAT's own routes.\n\
                The tables 253, 254 and 255 are the system's.\n\
-               With instance files and this key unset each instance gets a table of its own, from the default upwards.",
+               With instance files and this key unset, each instance gets its own table, from the default upwards.",
         origin: Origin::Clatd2,
         ..PLAIN
     },
@@ -121,15 +124,15 @@ pub(super) const KEYS: &[Key] = &[
         optional: true,
         unset: "464, or before others' rules",
         brief: "priority of the first of the CLAT's policy rules",
-        full: "The priority of the first of the CLAT's policy rules; there are up to four of them in a row.\n\
+        full: "The priority of the first of the CLAT's policy rules; there are up to four rules in a row.\n\
                \n\
-               If it is unset they stand at 464 to 467, and before rules of others that would take the CLAT's packets: those of \
-               VPNs, for example, which the kernel puts before all but the first rule.\n\
-               Whenever such a rule comes, they are numbered anew, with lower numbers.\n\
-               Rules that select by a packet mark are left where they are, since somebody set the mark on purpose.\n\
+               If this key is unset, the rules have the priorities 464 to 467.\n\
+               Where another program's rule would take the CLAT's packets, the CLAT's rules go before it, with lower numbers.\n\
+               A VPN's rules are an example: the kernel puts them before all rules but the first.\n\
+               Rules that select by a packet mark may stay in front, since somebody set the mark on purpose.\n\
                \n\
-               If it is set they stay where it says.\n\
-               So this is the way to put a rule before them on purpose: with `rule-priority=1000` a rule with priority 900 comes first.",
+               If this key is set, the rules stay where it says.\n\
+               So you can put a rule of yours in front: with `rule-priority=1000` a rule with priority 900 comes first.",
         origin: Origin::Ours,
         ..PLAIN
     },
@@ -138,9 +141,9 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Bool,
         default: "yes",
         brief: "whether IPv6 forwarding is switched on",
-        full: "Whether IPv6 forwarding is switched on while the CLAT runs, which the CLAT needs.\n\
-               Devices that accept router advertisements keep doing so: their accept_ra is set to 2 first.\n\
-               All is put back when the last instance stops.",
+        full: "Whether clatd switches IPv6 forwarding on while the CLAT runs; the CLAT needs it.\n\
+               Devices that accept router advertisements go on to do so: clatd sets their accept_ra to 2 first.\n\
+               When the last instance stops, clatd restores all of these values.",
         ..PLAIN
     },
     Key {
@@ -149,7 +152,7 @@ pub(super) const KEYS: &[Key] = &[
         default: "yes",
         brief: "whether the uplink answers neighbour solicitations for the CLAT",
         full: "Whether the uplink answers neighbour solicitations for the CLAT's IPv6 address, so that its router can find the CLAT; `nd` says how.\n\
-               Only needed where the address is on-link, not where a prefix is routed to the host.\n\
+               This is needed where the address is on-link, and not where the network routes a prefix to the host.\n\
                With `clat-v6-addr=shared` the default is `no`.",
         ..PLAIN
     },
@@ -158,17 +161,19 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Words(clatd_stages::settings::NdChoice::WORDS),
         default: "auto",
         brief: "how the uplink answers neighbour solicitations for the CLAT",
-        full: "How the uplink answers neighbour solicitations for the CLAT's IPv6 address, unless `proxynd-enable=no` says that it does not.\n\
+        full: "How the uplink answers neighbour solicitations for the CLAT's IPv6 address.\n\
+               With `proxynd-enable=no` it does not answer.\n\
                \n\
-               With `proxy` a proxy neighbour entry is added to it.\n\
-               The kernel minds that only where the uplink's proxy_ndp and forwarding \
-               are on, which clatd sees to.\n\
+               With `proxy` clatd adds a proxy neighbour entry to the uplink.\n\
+               The kernel heeds it only where the uplink's proxy_ndp and forwarding are on; clatd switches them on.\n\
                \n\
-               With `anycast` the address is joined as an anycast address, which needs neither, but must be in a prefix of the uplink.\n\
-               It would then count as the host's own, so the kernel's route for it is taken out of the IPv6 local table.\n\
+               With `anycast` clatd joins the address as an anycast address.\n\
+               This needs no sysctl, but the address must be in a prefix of the uplink.\n\
+               The kernel would take it for the host's own address, so clatd removes the kernel's route for it from the IPv6 local table.\n\
                \n\
-               With `auto` it is `proxy`, but `anycast` where the uplink's forwarding is off and must stay so: with `forwarding-enable=no`, \
-               or where it would take away default routes that router advertisements brought to a device with accept_ra=0.\n\
+               With `auto` it is `proxy`; but it is `anycast` where the uplink's forwarding must stay off.\n\
+               That is so with `forwarding-enable=no`, \
+               and where forwarding would remove default routes that router advertisements brought to a device with accept_ra=0.\n\
                With `none` nobody answers.",
         origin: Origin::Ours,
         ..PLAIN
@@ -178,10 +183,10 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Words(clatd_stages::settings::FirewallChoice::WORDS),
         default: "auto",
         brief: "which packet filter is told to let the CLAT's packets through",
-        full: "Which packet filter is told to let the CLAT's packets through.\n\
-               With `auto` these are the nftables chains that would drop them, and the FORWARD chain of ip6tables where it would.\n\
-               With `nftables` or `ip6tables` it is that one alone, with `none` none.\n\
-               Rules go to the head of the chains that are there, and exactly these rules are taken away again.",
+        full: "In which packet filter clatd lets the CLAT's packets through.\n\
+               With `auto` these are all nftables chains that would drop them, and the FORWARD chain of ip6tables if that would drop them.\n\
+               With `nftables` or `ip6tables` it is that filter alone, with `none` it is none.\n\
+               clatd puts accept rules at the head of the chains, and removes exactly these rules at the end.",
         origin: Origin::Ours,
         ..PLAIN
     },
@@ -191,8 +196,8 @@ pub(super) const KEYS: &[Key] = &[
         optional: true,
         unset: "yes where the FORWARD chain would drop the CLAT's packets",
         brief: "whether rules are inserted into ip6tables' FORWARD chain",
-        full: "Whether rules that accept the CLAT's packets are inserted into the FORWARD chain of ip6tables.\n\
-               With `yes` they are inserted in any case, with `no` never.",
+        full: "Whether clatd inserts rules that accept the CLAT's packets into the FORWARD chain of ip6tables.\n\
+               With `yes` it always does, with `no` never.",
         ..PLAIN
     },
 ];

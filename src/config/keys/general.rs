@@ -16,10 +16,10 @@ pub(super) const KEYS: &[Key] = &[
         kind: LEVEL,
         default: "0",
         brief: "1 suppresses normal output, 2 also warnings and errors",
-        full: "Set to 1 to suppress normal output, to 2 to suppress warnings and errors too.\n\
+        full: "With 1 there is no normal output, with 2 there are no warnings and errors either.\n\
                Debugging output is not affected.\n\
-               Each `-q` on the command line counts as one.\n\
-               One daemon has one log: in an instance file the key reaches only that instance's scripts.",
+               Each `-q` on the command line adds 1.\n\
+               One daemon has one log: in an instance file, only the scripts of that instance see this key.",
         ..PLAIN
     },
     Key {
@@ -27,10 +27,10 @@ pub(super) const KEYS: &[Key] = &[
         kind: LEVEL,
         default: "0",
         brief: "1 prints debugging output, 2 more of it",
-        full: "Set to 1 to print debugging output, to 2 for even more.\n\
-               From 1 on TAYGA is started with `-d` too.\n\
-               Each `-d` on the command line counts as one.\n\
-               One daemon has one log: in an instance file the key reaches only TAYGA and that instance's scripts.",
+        full: "With 1 there is debugging output, with 2 there is more of it.\n\
+               From 1 on clatd also starts TAYGA with `-d`.\n\
+               Each `-d` on the command line adds 1.\n\
+               One daemon has one log: in an instance file, only TAYGA and the scripts of that instance see this key.",
         ..PLAIN
     },
     Key {
@@ -40,8 +40,8 @@ pub(super) const KEYS: &[Key] = &[
         unset: "none",
         brief: "shell command run as the last step before the translator starts",
         full: "A command run by `sh -c` as the last step before the translator starts.\n\
-               Its environment holds every key of the instance, see `SCRIPT ENVIRONMENT`.\n\
-               If it exits with anything but 0, all that was set up is undone and the instance fails.",
+               Its environment has every key of the instance, see `SCRIPT ENVIRONMENT`.\n\
+               If it exits with anything but 0, the instance fails, and clatd undoes all that it has set up.",
         ..PLAIN
     },
     Key {
@@ -50,9 +50,9 @@ pub(super) const KEYS: &[Key] = &[
         optional: true,
         unset: "none",
         brief: "shell command run right after the translator has stopped",
-        full: "A command run by `sh -c` right after the translator has stopped, before anything else is undone.\n\
-               Its environment is that of `script-up`.\n\
-               If it exits with anything but 0, or takes longer than `script-timeout`, the rest is undone all the same, then clatd exits with 1.",
+        full: "A command run by `sh -c` right after the translator has stopped, before clatd undoes anything else.\n\
+               It has the same environment as `script-up`.\n\
+               If it exits with anything but 0, or takes longer than `script-timeout`, clatd still undoes the rest, then exits with 1.",
         ..PLAIN
     },
     Key {
@@ -65,9 +65,10 @@ pub(super) const KEYS: &[Key] = &[
         default: "60",
         brief: "seconds that a script or a helper program may take",
         full: "How many seconds `script-up` or `script-down` may take.\n\
-               Then all its processes are asked to end (SIGTERM, five seconds later SIGKILL), it counts as failed, and all else that is to be undone is undone.\n\
-               The programs that clatd runs itself (nft, ip6tables) have as long, and ten seconds once clatd is to stop; for them the value in clatd.conf or on the command line counts.\n\
-               When clatd is to stop it ends a running `script-up` at once.",
+               After that time clatd ends all processes of the script (SIGTERM, five seconds later SIGKILL); the script counts as failed, and clatd undoes the rest.\n\
+               The programs that clatd itself runs (nft, ip6tables) have the same time, and ten seconds while clatd stops.\n\
+               For these programs, the value in clatd.conf or on the command line counts.\n\
+               When clatd has to stop, it ends a running `script-up` at once.",
         origin: Origin::Ours,
         ..PLAIN
     },
@@ -78,8 +79,8 @@ pub(super) const KEYS: &[Key] = &[
         unset: "metrics are not served",
         brief: "address:port on which the daemon serves Prometheus metrics",
         full: "Where the daemon serves metrics by HTTP, on the path /metrics, in the text format of Prometheus.\n\
-               Anybody who reaches the address can read them, so it is best one of this host: 127.0.0.1:9464 or [::1]:9464.\n\
-               One daemon has one such address: in an instance file the key reaches only that instance's scripts.",
+               Anybody who reaches the address can read them, so an address of this host is best: 127.0.0.1:9464 or [::1]:9464.\n\
+               One daemon has one such address: in an instance file, only the scripts of that instance see this key.",
         origin: Origin::Ours,
         ..PLAIN
     },
@@ -90,8 +91,8 @@ pub(super) const KEYS: &[Key] = &[
         unset: "only root may ask",
         brief: "group whose members may ask the daemon how it is",
         full: "Members of this group may use `status`, `metrics`, `doctor` and `events`; only root may change anything.\n\
-               It is looked up at start.\n\
-               One daemon has one socket: in an instance file the key reaches only that instance's scripts.",
+               clatd looks the group up at start.\n\
+               One daemon has one socket: in an instance file, only the scripts of that instance see this key.",
         origin: Origin::Ours,
         ..PLAIN
     },
@@ -101,19 +102,18 @@ pub(super) const KEYS: &[Key] = &[
         optional: true,
         unset: "wait under a service manager and with instance files, else exit",
         brief: "what to do while there is no use for the CLAT: exit or wait",
-        full: "What an instance does that has nothing to do, because there is native IPv4 connectivity, no PLAT prefix or no uplink.\n\
+        full: "What an instance does when there is nothing to do: with native IPv4, without a PLAT prefix, or without an uplink.\n\
                With `wait` it waits for a change.\n\
-               With `exit` it says why and ends with 0, as the clatd of 2016 does: at once where that is so at the start, \
-               and where native IPv4 comes.\n\
+               With `exit` clatd says why and ends with 0, as the clatd of 2016 does: at the start, and when native IPv4 comes.\n\
                \n\
-               A running CLAT follows the network and repairs itself either way: addresses, prefixes and gateways that change, \
-               what others undo, a translator that died.\n\
-               With `exit` an uplink or a PLAT prefix that is lost while the CLAT runs has 30 seconds to come back.\n\
-               What fails at the first start is undone, and clatd exits with 1; with `wait`, and later, it is tried again after \
-               a pause that grows from one second to one minute.\n\
+               With both, a running CLAT follows the network and repairs itself.\n\
+               It follows addresses, prefixes and gateways, does again what others undo, and starts a translator that died.\n\
+               With `exit`, an uplink or a PLAT prefix that is lost has 30 seconds to come back.\n\
+               With `exit`, when the first start fails, clatd undoes all and exits with 1.\n\
+               With `wait`, and at any later time, it tries again after a pause that grows from one second to one minute.\n\
                \n\
-               If unset it is `wait` where a service manager started clatd (`NOTIFY_SOCKET` is in the environment) or there are \
-               instance files or a pattern in `plat-dev`, else `exit`.",
+               If unset, it is `wait` where a service manager started clatd (`NOTIFY_SOCKET` is in the environment), \
+               with instance files, and with a pattern in `plat-dev`; otherwise it is `exit`.",
         origin: Origin::Ours,
         ..PLAIN
     },

@@ -10,8 +10,8 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Bool,
         default: "yes",
         brief: "whether native IPv4 connectivity makes the CLAT unnecessary",
-        full: "Whether the presence of an IPv4 default route that is not clatd's own means that there is no need for a CLAT.\n\
-               `v4-defaultroute-replace=yes` switches the check off.",
+        full: "Whether an IPv4 default route that is not clatd's own makes the CLAT unnecessary.\n\
+               `v4-defaultroute-replace=yes` switches this check off.",
         ..PLAIN
     },
     Key {
@@ -24,8 +24,8 @@ pub(super) const KEYS: &[Key] = &[
         optional: true,
         unset: "0 with when-idle=wait, else 10",
         brief: "seconds to wait before looking for native IPv4 connectivity",
-        full: "How many seconds to wait at the start before looking for native IPv4 connectivity, so that DHCPv4 has time to finish.\n\
-               If unset it is 10 with `when-idle=exit`, and 0 with `when-idle=wait`, since native IPv4 that comes later is followed.\n\
+        full: "How many seconds clatd waits at the start before it looks for native IPv4 connectivity, so that DHCPv4 can finish.\n\
+               If unset, it is 10 with `when-idle=exit`, and 0 with `when-idle=wait`, since clatd then notices native IPv4 that comes later.\n\
                A dry run does not wait.",
         ..PLAIN
     },
@@ -34,7 +34,8 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Words(ConncheckScope::WORDS),
         default: "host",
         brief: "where native IPv4 counts: on the whole host or on the uplink",
-        full: "With `host` an IPv4 default route on any device makes the CLAT unnecessary, with `uplink` only one on the instance's own uplink.\n\
+        full: "With `host` an IPv4 default route on any device makes the CLAT unnecessary.\n\
+               With `uplink` only a default route on the instance's own uplink does.\n\
                Routes of other CLATs never count.",
         origin: Origin::Ours,
         ..PLAIN
@@ -44,8 +45,8 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Bool,
         default: "yes",
         brief: "whether an IPv4 default route to the CLAT is added",
-        full: "Whether an IPv4 default route to the CLAT is added.\n\
-               An SIIT-DC edge relay whose service address has native IPv4 beside it says `no`.",
+        full: "Whether clatd adds an IPv4 default route to the CLAT.\n\
+               Say `no` on an SIIT-DC edge relay that has native IPv4 beside its service address.",
         ..PLAIN
     },
     Key {
@@ -53,8 +54,9 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Bool,
         default: "no",
         brief: "whether existing IPv4 default routes are taken away meanwhile",
-        full: "Whether existing IPv4 default routes are taken away while the CLAT runs, and put back with all their attributes afterwards.\n\
-               Implies `v4-conncheck-enable=no`.",
+        full: "Whether clatd removes existing IPv4 default routes while the CLAT runs.\n\
+               Afterwards it restores them with all their attributes.\n\
+               This implies `v4-conncheck-enable=no`.",
         ..PLAIN
     },
     Key {
@@ -67,10 +69,11 @@ pub(super) const KEYS: &[Key] = &[
         optional: true,
         unset: "2048; by the uplinks with several instances",
         brief: "metric of the IPv4 default route; 0 = the kernel's default",
-        full: "The metric of the IPv4 default route to the CLAT; with 0 none is given and the kernel's default holds.\n\
-               If unset it is 2048 for an instance without instance files.\n\
-               With them, or with a pattern in `plat-dev`, it is sixteen times the metric of the uplink's IPv6 default route, \
-               and the instance's number among its like is added: the CLATs stand in the order of their uplinks.",
+        full: "The metric of the IPv4 default route to the CLAT; with 0 it is the kernel's default.\n\
+               If unset, it is 2048 where there are no instance files.\n\
+               With instance files, or with a pattern in `plat-dev`, it is sixteen times the metric of the uplink's IPv6 default route, \
+               plus the number of the instance among those with the same metric.\n\
+               So the CLATs are preferred in the order of their uplinks.",
         ..PLAIN
     },
     Key {
@@ -78,17 +81,16 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Mtu,
         default: "1260",
         brief: "MTU of the IPv4 default route in bytes; 0 = none, auto = fits the uplink",
-        full: "The MTU of the IPv4 default route to the CLAT in bytes; with 0 none is given.\n\
-               The default is the smallest MTU of IPv6, less 20 for the larger header, which fits every path.\n\
-               With `auto` it is the IPv6 MTU of the uplink, which routers may lower, less 20: it follows changes, \
-               and larger packets than some path carries are told so by path MTU discovery.\n\
+        full: "The MTU of the IPv4 default route to the CLAT in bytes; with 0 the route has none.\n\
+               The default fits every path: it is the smallest MTU of IPv6, 1280, less 20 bytes for the larger header.\n\
+               With `auto` it is the IPv6 MTU of the uplink less 20, and follows it when a router lowers it.\n\
+               Where a path carries less, path MTU discovery tells the sender.\n\
                \n\
-               Fragments need 8 bytes more, since IPv6 keeps in a Fragment Header what IPv4 has in its header (RFC 7915 section 4.1).\n\
-               Only fragments, and packets that may be fragmented (DF=0), are concerned, and the translator cuts those to \
-               `lowest-ipv6-mtu` in any case: with its default of 1280, on an uplink with an MTU of 1500, no MTU of the route \
-               that is worth having would save that, so whole packets get all there is.\n\
-               Where `lowest-ipv6-mtu` is as large as the uplink's MTU, `auto` is 28 less, and what this host fragments \
-               passes without being cut again.",
+               Fragments need 8 bytes more, since IPv6 has a Fragment Header for what stands in IPv4's own header (RFC 7915 section 4.1).\n\
+               Where `lowest-ipv6-mtu` is smaller than the uplink's MTU, the translator cuts fragments and packets that may be \
+               fragmented (DF=0) to `lowest-ipv6-mtu` in any case, so `auto` leaves no room for that header.\n\
+               Where `lowest-ipv6-mtu` is as large as the uplink's MTU, `auto` is 28 less than it.\n\
+               Then the translator need not cut again what this host has fragmented.",
         ..PLAIN
     },
     Key {
@@ -101,8 +103,8 @@ pub(super) const KEYS: &[Key] = &[
         optional: true,
         unset: "v4-defaultroute-mtu less 40",
         brief: "TCP MSS of the IPv4 default route in bytes; 0 = none",
-        full: "The TCP maximum segment size that is advertised to peers beyond the IPv4 default route, in bytes; with 0 none is given.\n\
-               If unset it is what fits `v4-defaultroute-mtu`, that is, 40 less, and none where that is 0.",
+        full: "The TCP maximum segment size that the host advertises to peers beyond the IPv4 default route, in bytes; with 0 the route has none.\n\
+               If unset, it is `v4-defaultroute-mtu` less 40, and none where that is 0.",
         ..PLAIN
     },
 ];

@@ -26,7 +26,7 @@ pub(super) const KEYS: &[Key] = &[
         default: "tayga",
         brief: "the TAYGA program",
         full: "The name of the TAYGA program, searched in the path, or its path.\n\
-               Without effect unless `translator=tayga`.",
+               This has an effect with `translator=tayga` only.",
         ..PLAIN
     },
     Key {

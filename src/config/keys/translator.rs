@@ -18,11 +18,11 @@ pub(super) const KEYS: &[Key] = &[
         full: "Which translator moves the packets.\n\
                With `userspace` it is clatd's own, in the daemon's process.\n\
                With `tayga` it is the external program of that name.\n\
-               With `ebpf` programs in the kernel translate what is plain (TCP, UDP and echoes without options, fragments or \
-               extension headers), and the one in the daemon's process all that is not.\n\
-               This is as fast as native IPv6, and it takes no forwarding, no IPv6 rules and routes, no proxy neighbour entry and \
-               no rule in a packet filter: what a CLAT sends and gets does not pass the IPv6 hooks of this host's packet filter.\n\
-               The IPv4 filter sees all of it on the CLAT's device.\n\
+               With `ebpf` programs in the kernel translate plain packets (TCP, UDP and echoes without options, fragments or \
+               extension headers); the translator in the daemon's process translates all others.\n\
+               This is as fast as native IPv6.\n\
+               It needs no forwarding, no IPv6 rules and routes, no proxy neighbour entry and no rule in a packet filter.\n\
+               The CLAT's packets do not pass the IPv6 hooks of this host's packet filter; the IPv4 filter sees all of them on the CLAT's device.\n\
                With `auto` it is the best that works here, for now `userspace`.",
         ..OURS
     },
@@ -35,7 +35,7 @@ pub(super) const KEYS: &[Key] = &[
         },
         default: "0",
         brief: "packet queues (threads) of the userspace translator; 0 = one per core",
-        full: "How many packet queues the CLAT's device has, each with a thread of the userspace translator.\n\
+        full: "How many packet queues the CLAT's device has; each has a thread of the userspace translator.\n\
                With 0 there is one per processor core.",
         ..OURS
     },
@@ -48,11 +48,11 @@ pub(super) const KEYS: &[Key] = &[
         full: "An explicit address mapping (RFC 7757): an IPv4 prefix, a blank, and an IPv6 prefix, such as \
                `198.51.100.8/30 2001:db8:46::8/126`.\n\
                A prefix without a length is a single address.\n\
-               The key may be repeated; among several mappings the longest match wins, and all come before the PLAT prefix.\n\
-               With it an SIIT-DC edge relay carries more than one service address: \
-               a mapped single IPv4 address is put on the CLAT's device, a wider prefix is a network behind this host.\n\
+               The key may be repeated; of several mappings the longest match wins, and all of them win over the PLAT prefix.\n\
+               So an SIIT-DC edge relay can have more than one service address.\n\
+               clatd puts a mapped single IPv4 address on the CLAT's device; a wider prefix is a network behind this host.\n\
                \n\
-               Mappings of a file take the place of those of a file with less weight; an empty value drops them.",
+               Mappings in an instance file replace those in clatd.conf, and mappings on the command line replace both; an empty value removes them.",
         ..OURS
     },
     Key {
@@ -61,8 +61,8 @@ pub(super) const KEYS: &[Key] = &[
         optional: true,
         unset: "the CLAT's IPv6 address",
         brief: "the translator's own IPv6 address: source of its ICMPv6 errors",
-        full: "The translator's own IPv6 address, from which its ICMPv6 errors come.\n\
-               If unset it is the CLAT's own address, since a PLAT discards what comes from an address in its prefix.\n\
+        full: "The translator's own IPv6 address: the source of its ICMPv6 errors.\n\
+               If unset, it is the CLAT's own address, since a PLAT discards packets from addresses in its prefix.\n\
                TAYGA then uses `tayga-v4-addr` embedded in the PLAT prefix.",
         ..OURS
     },
@@ -75,9 +75,9 @@ pub(super) const KEYS: &[Key] = &[
         },
         default: "1280",
         brief: "smallest MTU on the IPv6 side in bytes",
-        full: "The smallest MTU on the way to the PLAT in bytes (RFC 7915 section 4): \
-               IPv4 packets that may be fragmented are cut so that they fit.\n\
-               May be raised where the network is known to carry more.",
+        full: "The smallest MTU on the way to the PLAT in bytes (RFC 7915 section 4).\n\
+               The translator cuts IPv4 packets that may be fragmented so that they fit.\n\
+               Raise it where you know that the network carries more.",
         ..OURS
     },
     Key {
@@ -85,10 +85,10 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Words(UdpZeroChecksum::WORDS),
         default: "compute",
         brief: "what becomes of UDP over IPv4 without a checksum",
-        full: "What becomes of UDP packets over IPv4 that have no checksum, which IPv6 demands.\n\
-               With `compute` it is computed; where that cannot be done, in fragments, the packet is dropped.\n\
-               With `drop` they are dropped and counted.\n\
-               With `pass` they go through without one, which tunnels that follow RFC 6936 accept.",
+        full: "What becomes of UDP packets over IPv4 without a checksum; IPv6 demands one.\n\
+               With `compute` the translator computes the checksum; it drops fragments, for which it cannot.\n\
+               With `drop` it drops and counts such packets.\n\
+               With `pass` they go through without a checksum, which tunnels that follow RFC 6936 accept.",
         ..OURS
     },
     Key {
@@ -101,9 +101,9 @@ pub(super) const KEYS: &[Key] = &[
         default: "copy",
         brief: "traffic class of packets to IPv6: IPv4's TOS, or this value",
         full: "The traffic class of IPv6 packets that were IPv4 (RFC 7915 section 4.1).\n\
-               With `copy` it is the TOS octet of the IPv4 packet, DSCP and ECN alike.\n\
-               A number takes its place, such as 0 in a network where IPv4's octet still has its old meaning; \
-               that switches off ECN across the translator.",
+               With `copy` it is the TOS octet of the IPv4 packet, both DSCP and ECN.\n\
+               With a number it is that number, for example 0 in a network where IPv4's octet still has its old meaning.\n\
+               A number switches ECN off across the translator.",
         ..OURS
     },
     Key {
@@ -116,7 +116,7 @@ pub(super) const KEYS: &[Key] = &[
         default: "copy",
         brief: "TOS of packets to IPv4: IPv6's traffic class, or this value",
         full: "The TOS octet of IPv4 packets that were IPv6 (RFC 7915 section 5.1).\n\
-               With `copy` it is the traffic class of the IPv6 packet, DSCP and ECN alike; a number takes its place.",
+               With `copy` it is the traffic class of the IPv6 packet, both DSCP and ECN; with a number it is that number.",
         ..OURS
     },
     Key {
@@ -128,11 +128,11 @@ pub(super) const KEYS: &[Key] = &[
         },
         default: "1000",
         brief: "ICMP errors a second that the translator sends; 0 = none",
-        full: "How many ICMP errors a second the translator itself sends on average (RFC 7915 sections 4.4 and 5.4), \
-               such as those by which traceroute and path MTU discovery work.\n\
+        full: "How many ICMP errors a second the translator itself sends on average (RFC 7915 sections 4.4 and 5.4).\n\
+               Traceroute and path MTU discovery need such errors.\n\
                At most 50 are sent at once.\n\
-               With 0 none are sent, with `unlimited` all of them.\n\
-               Errors of others, which pass through, are not concerned.",
+               With 0 the translator sends none, with `unlimited` it sends all.\n\
+               Errors of others, which pass through, do not count.",
         ..OURS
     },
     Key {
@@ -143,10 +143,10 @@ pub(super) const KEYS: &[Key] = &[
         full: "Whether private and other non-global IPv4 addresses are kept out of the well-known prefix 64:ff9b::/96, \
                as RFC 6052 section 3.1 demands.\n\
                \n\
-               The default is not what that section says.\n\
-               Networks do have private IPv4 servers behind a NAT64 with the well-known prefix, and a host cannot know it: \
-               a packet that the CLAT drops is lost for certain, one that it translates is dropped by a PLAT that does not want it.\n\
-               The IETF's v6ops working group has adopted a change of that rule for the same reason \
+               The default is `no`, against that section.\n\
+               Some networks have private IPv4 servers behind a NAT64 with the well-known prefix, and a host cannot know whether its network does.\n\
+               If the CLAT drops a packet, it is lost; if the CLAT translates it, a PLAT that does not want it can still drop it.\n\
+               The IETF's v6ops working group has adopted the same change \
                (draft-ietf-v6ops-nat64-wkp-1918): by default such addresses are translated.",
         ..OURS
     },
@@ -156,8 +156,8 @@ pub(super) const KEYS: &[Key] = &[
         default: "drop",
         brief: "what becomes of addresses of this host that have no mapping",
         full: "What becomes of a packet whose IPv4 source or IPv6 destination, on the host's side, has no mapping.\n\
-               With `drop`, right for a CLAT, it is dropped and counted.\n\
-               With `prefix`, right for an SIIT translator, the PLAT prefix maps it.",
+               With `drop`, which is right for a CLAT, the translator drops and counts it.\n\
+               With `prefix`, which is right for an SIIT translator, it maps the address by the PLAT prefix.",
         ..OURS
     },
     Key {
@@ -165,8 +165,9 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Ipv4,
         default: "192.0.0.2",
         brief: "the translator's own IPv4 address: source of its ICMPv4 errors",
-        full: "The translator's own IPv4 address, whichever translator it is: its ICMPv4 errors come from it, \
-               so that it is the first hop that traceroute shows.",
+        full: "The translator's own IPv4 address: the source of its ICMPv4 errors.\n\
+               The key is for every translator, not only for TAYGA.\n\
+               Traceroute shows this address as its first hop.",
         ..PLAIN
     },
     Key {
@@ -175,9 +176,9 @@ pub(super) const KEYS: &[Key] = &[
         optional: true,
         unset: "a temporary file",
         brief: "where TAYGA's configuration file is written",
-        full: "Where the configuration file for TAYGA is written.\n\
-               A file named here stays after the end; a temporary one is removed.\n\
-               Without effect unless `translator=tayga`.",
+        full: "Where clatd writes the configuration file for TAYGA.\n\
+               A file that is named here stays after the end; clatd removes a temporary one.\n\
+               This has an effect with `translator=tayga` only.",
         ..PLAIN
     },
 ];

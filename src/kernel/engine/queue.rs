@@ -72,7 +72,7 @@ impl Queue {
         let mut buffer = vec![0; BUFFER];
         let mut waiting = Vec::with_capacity(MOST);
         if let Err(error) = priority::raise() {
-            tracing::debug!(%error, "the translator runs at everybody's priority; large transfers may be slower");
+            tracing::debug!(%error, "the translator runs at normal priority; large transfers may be slower");
         }
         let begin = Instant::now();
         let (mut now, mut last_packet, mut last_bulk) = (begin, begin, None);

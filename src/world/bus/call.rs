@@ -43,7 +43,7 @@ where
     Ok(T::try_from(value)?)
 }
 
-/// The signals by which `service` tells that properties of one of its interfaces changed.
+/// The signals by which `service` reports changed properties of one of its interfaces.
 pub(super) fn property_changes(service: &'static str, interface: &'static str) -> zbus::Result<MatchRule<'static>> {
     MatchRule::builder()
         .msg_type(zbus::message::Type::Signal)
@@ -54,7 +54,7 @@ pub(super) fn property_changes(service: &'static str, interface: &'static str) -
         .build()
 }
 
-/// The signal by which the bus tells that `service` came, went or was replaced.
+/// The signal by which the bus reports that `service` came, went or was replaced.
 pub(super) fn owner_changes(service: &'static str) -> zbus::Result<MatchRule<'static>> {
     MatchRule::builder()
         .msg_type(zbus::message::Type::Signal)
@@ -72,7 +72,7 @@ pub(super) fn is_owner_change(signal: &zbus::Message) -> bool {
         .is_some_and(|member| member == "NameOwnerChanged")
 }
 
-/// Whether one of these properties is among those that a signal tells of.
+/// Whether a signal reports a change of one of these properties.
 pub(super) fn changes_any(signal: &zbus::Message, names: &[&str]) -> bool {
     let body = signal.body();
     let told: zbus::Result<(String, BTreeMap<String, OwnedVariant>, Vec<String>)> = body.deserialize();

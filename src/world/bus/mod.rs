@@ -1,9 +1,9 @@
-//! The DNS servers that whoever manages a link has for it, asked over the system's D-Bus: systemd-resolved's, then
+//! The DNS servers that the manager of a link has for it, asked over the system's D-Bus: systemd-resolved's, then
 //! NetworkManager's.
 //!
-//! Neither has to be there. A bus or a service that is absent or does not answer is a matter of a debug line and of half
-//! a second at most, and is left alone for a while then; what it said last goes on to hold, for otherwise resolvers that
-//! have nothing to do with the uplink would be asked meanwhile. Nothing is started by asking.
+//! Neither program has to run. If a bus or a service is absent or does not answer, that costs half a second at most
+//! and a debug line, and it is not asked again for a while. Its last answer stays valid meanwhile; otherwise
+//! resolvers of other uplinks would be asked. A question never starts a service.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -26,16 +26,16 @@ mod namespace;
 mod network_manager;
 mod resolved;
 
-/// How long everything that is asked for one link may take.
+/// The time for all questions about one link.
 const PATIENCE: Duration = Duration::from_millis(450);
-/// For how long somebody who did not answer is not asked again.
+/// For how long a service that did not answer is not asked again.
 const SILENCE: Duration = Duration::from_secs(60);
-/// For how long a bus is left alone that was there and has gone: it is being started anew.
+/// For how long a bus that has gone is not asked: it is being restarted.
 const RESTART: Duration = Duration::from_secs(3);
 
 const BUS: &str = "the system's D-Bus";
 
-/// The properties that servers stand in, or the objects that have those.
+/// The properties that contain servers, or the objects that have those.
 const SERVERS: &[&str] = &["DNS", "Nameservers", "NameserverData", "Ip4Config", "Ip6Config"];
 
 /// The managers of links.
@@ -48,14 +48,14 @@ pub(super) struct Managers {
 #[derive(Default)]
 struct Bus {
     connection: Option<Connection>,
-    /// Who did not answer, and until when it is left alone.
+    /// Who did not answer, and until when it is not asked.
     silent: BTreeMap<&'static str, Instant>,
-    /// What each service said last of each device, which had this index.
+    /// The last answer of each service for each device, which had this index.
     said: BTreeMap<(&'static str, String), (u32, Vec<IpAddr>)>,
 }
 
 impl Managers {
-    /// Connects when first asked. `notify` is called when servers of any link have changed.
+    /// Connects when first asked. `notify` is called when the servers of any link have changed.
     pub(super) fn new(notify: Notify) -> Self {
         Self {
             bus: Arc::default(),
@@ -98,7 +98,7 @@ impl Managers {
         servers
     }
 
-    /// The connection, made where there is none. Who comes meanwhile waits no longer for it than its maker does.
+    /// The connection, made if there is none. Others who ask meanwhile wait no longer than the first one.
     async fn connection(&self) -> Option<Connection> {
         let mut bus = timeout(PATIENCE, self.bus.lock()).await.ok()?;
         if let Some(connection) = &bus.connection {
@@ -112,7 +112,7 @@ impl Managers {
                 bus.connection = Some(connection);
                 bus.silent.clear();
             }
-            Ok(Err(error)) => debug!("{BUS} is not there to be asked for DNS servers: {error}"),
+            Ok(Err(error)) => debug!("cannot ask {BUS} for DNS servers: {error}"),
             Err(_) => {
                 debug!("{BUS} does not answer");
                 bus.silence(BUS, SILENCE);
@@ -123,7 +123,7 @@ impl Managers {
 
     async fn connect(&self) -> zbus::Result<Connection> {
         let connection = zbus::connection::Builder::system().build().await?;
-        // Subscribed to before anything is read, so that no change is lost in between.
+        // Subscribed before anything is read, so that no change in between is lost.
         let mut signals = Vec::new();
         for rule in resolved::changes().into_iter().chain(network_manager::changes()) {
             signals.push(MessageStream::for_match_rule(rule?, &connection, None).await?);
@@ -132,13 +132,13 @@ impl Managers {
         Ok(connection)
     }
 
-    /// Until the bus goes away; then there is a change when it may be back.
+    /// Runs until the bus goes away. When it may be back, that counts as a change.
     async fn tell_changes(self, signals: Vec<MessageStream>) {
         let mut signals = select_all(signals);
         while let Some(Ok(signal)) = signals.next().await {
             if is_owner_change(&signal) || changes_any(&signal, SERVERS) {
                 debug!("DNS servers of links have changed");
-                // Whoever was silent may be the one that speaks now.
+                // The signal may come from a service that did not answer before.
                 self.bus.lock().await.silent.clear();
                 (self.notify)();
             }
@@ -153,7 +153,7 @@ impl Managers {
         (self.notify)();
     }
 
-    /// Keeps what a service says until the deadline. Silence leaves what was known; a refusal ends it.
+    /// Stores the answer of a service until the deadline. Silence keeps the last answer; a refusal removes it.
     async fn learn(
         &self,
         who: &'static str,
@@ -168,7 +168,7 @@ impl Managers {
         let mut bus = self.bus.lock().await;
         match answer {
             Ok(Ok(servers)) => _ = bus.said.insert((who, device.to_owned()), (index, servers)),
-            Ok(Err(zbus::Error::InputOutput(error))) => debug!("{who} cannot be asked for DNS servers: {error}"),
+            Ok(Err(zbus::Error::InputOutput(error))) => debug!("cannot ask {who} for DNS servers: {error}"),
             Ok(Err(error)) => {
                 debug!("{who} tells no DNS servers: {error}");
                 bus.said.remove(&(who, device.to_owned()));
@@ -191,7 +191,8 @@ impl Bus {
     }
 }
 
-/// A server that the link leads to. A resolver on this host is none: RFC 8880 section 7.1 wants the question to pass by it.
+/// A server that is reached through the link. A resolver on this host is not: RFC 8880 section 7.1 wants the question
+/// to avoid it.
 fn server_on(device: &str, address: IpAddr) -> Option<DnsServer> {
     let address = address.to_canonical();
     if address.is_loopback() || address.is_unspecified() || address.is_multicast() {

@@ -1,5 +1,5 @@
-//! The bus reaches into every network namespace that shares its folder, and a service in another one has other links of
-//! the same indexes and names.
+//! A bus can be reached from every network namespace that shares its folder. A service in another namespace has other
+//! links with the same indexes and names.
 
 use std::fs::read_link;
 
@@ -7,8 +7,8 @@ use zbus::Connection;
 
 use super::call::call;
 
-/// Fails if the service lives in another network namespace than we do. Who may not look gives it the benefit of the
-/// doubt.
+/// Fails if the service is in another network namespace than this process. If this process may not look, it assumes
+/// that the service is in the same one.
 pub(super) async fn same_as_ours(connection: &Connection, service: &str) -> zbus::Result<()> {
     const BUS: (&str, &str, &str) = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus");
     let pid: u32 = call(connection, BUS, "GetConnectionUnixProcessID", &service).await?;

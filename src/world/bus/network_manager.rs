@@ -15,7 +15,7 @@ const DEVICE: &str = "org.freedesktop.NetworkManager.Device";
 const IP4_CONFIG: &str = "org.freedesktop.NetworkManager.IP4Config";
 const IP6_CONFIG: &str = "org.freedesktop.NetworkManager.IP6Config";
 
-/// What it learned on this device or has in its profile, those of IPv6 first.
+/// The servers that it learned on this device or has in its profile, those of IPv6 first.
 pub(super) async fn servers(connection: &Connection, device: &str) -> zbus::Result<Vec<IpAddr>> {
     let device: OwnedObjectPath = call(connection, (SERVICE, PATH, SERVICE), "GetDeviceByIpIface", &device).await?;
     let mut servers = Vec::new();
@@ -54,7 +54,7 @@ fn servers_in(mut properties: BTreeMap<String, OwnedVariant>) -> Vec<IpAddr> {
         .collect()
 }
 
-/// Statistics and states change all the time, so only these interfaces are listened to.
+/// Statistics and states change all the time, so only changes of these interfaces are received.
 pub(super) fn changes() -> [zbus::Result<MatchRule<'static>>; 4] {
     [
         property_changes(SERVICE, DEVICE),

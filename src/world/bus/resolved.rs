@@ -18,7 +18,7 @@ const LINK: &str = "org.freedesktop.resolve1.Link";
 type ServerEx = (i32, Vec<u8>, u16, String);
 type Server = (i32, Vec<u8>);
 
-/// What was set for this link, be it by resolvectl, systemd-networkd or NetworkManager.
+/// The servers that were set for this link, by resolvectl, systemd-networkd or NetworkManager.
 pub(super) async fn servers(connection: &Connection, index: u32) -> zbus::Result<Vec<IpAddr>> {
     let index = i32::try_from(index).map_err(|_| zbus::Error::OutOfBounds)?;
     let link: OwnedObjectPath = call(connection, (SERVICE, PATH, MANAGER), "GetLink", &index).await?;
@@ -33,14 +33,14 @@ pub(super) async fn servers(connection: &Connection, index: u32) -> zbus::Result
         let address = address_of(&bytes)?;
         let is_usual = port == 0 || port == 53;
         if !is_usual {
-            debug!("{NAME} has a DNS server at port {port} of {address}, which is not asked");
+            debug!("{NAME} has a DNS server at port {port} of {address}; clatd asks port 53 only");
         }
         is_usual.then_some(address)
     });
     Ok(usual.collect())
 }
 
-/// The links tell nothing themselves; the manager has the servers of all of them.
+/// The links report no changes; the manager has the servers of all links.
 pub(super) fn changes() -> [zbus::Result<MatchRule<'static>>; 2] {
     [property_changes(SERVICE, MANAGER), owner_changes(SERVICE)]
 }

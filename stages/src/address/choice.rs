@@ -1,6 +1,6 @@
-//! Which of the uplink's addresses tells the network that the CLAT's address is made in: source address selection by
-//! RFC 6724 section 5 against the PLAT prefix. All candidates are on one device and have global scope; deprecated
-//! (rule 3) and temporary ones (rule 7) are no candidates; what is left are rule 6, labels, and rule 8, the prefix.
+//! Which of the uplink's addresses the CLAT's address is derived from: source address selection (RFC 6724 section 5)
+//! against the PLAT prefix. All candidates are on one device and have global scope. Deprecated (rule 3) and temporary
+//! addresses (rule 7) are no candidates. So rule 6 (labels) and rule 8 (prefix) remain.
 
 use std::net::Ipv6Addr;
 
@@ -24,10 +24,10 @@ const LABELS: [(Ipv6Addr, u32, u8); 9] = [
     (Ipv6Addr::UNSPECIFIED, 0, 1),
 ];
 
-/// The address to derive from; among equals the last, which is the oldest in the kernel's order, so that a further prefix
-/// breaks no connections. With `eui64_first` (what the 2016 clatd does, whose identifiers
-/// are made of modified EUI-64 ones) the form of the identifier goes before the prefix, but never before the label: a
-/// unique local source does not reach a PLAT in the internet.
+/// The address to derive from. Of equal ones the last is taken, which is the oldest in the kernel's order, so that a
+/// new prefix breaks no connections. With `eui64_first`, as the 2016 clatd does, modified EUI-64 addresses come
+/// before a longer common prefix, but never before a better label: a unique local source does not reach a PLAT in the
+/// internet.
 pub fn choose(addresses: &[Address6], plat: Pref64, eui64_first: bool) -> Option<&Address6> {
     let wanted = label(plat.address());
     addresses
@@ -44,8 +44,8 @@ pub fn choose(addresses: &[Address6], plat: Pref64, eui64_first: bool) -> Option
         })
 }
 
-/// CommonPrefixLen of RFC 6724 section 2.2, which the source's own prefix limits; behind the PLAT prefix there are the
-/// IPv4 addresses of all destinations, so it ends there too.
+/// CommonPrefixLen of RFC 6724 section 2.2. It ends at the source's own prefix length, and at the PLAT prefix's: the
+/// bits behind that are the IPv4 addresses of all destinations.
 fn common(address: &Address6, plat: Pref64) -> u32 {
     (u128::from(address.address) ^ u128::from(plat.address()))
         .leading_zeros()
@@ -103,7 +103,7 @@ mod tests {
         choose(addresses, plat.parse().unwrap(), eui64_first).map(|address| address.address.to_string())
     }
 
-    /// In both orders, so that nothing is chosen by its place.
+    /// In both orders, so that the order of the list does not decide.
     fn chosen(addresses: &[&str], plat: &str, eui64_first: bool) -> String {
         let mut addresses: Vec<_> = addresses.iter().map(|text| address(text)).collect();
         let forward = chosen_of(&addresses, plat, eui64_first).unwrap();
@@ -142,7 +142,7 @@ mod tests {
             chosen(&["2002:c000:201::5/64", "2001:db8::5/64"], "2001:db8:64::/96", false),
             "2001:db8::5"
         );
-        // Nearer by bits, but 2002::/16 (6to4) has a label of its own.
+        // 2002::/16 (6to4) has more common bits, but a label of its own.
         assert_eq!(
             chosen(&["2002:c000:201::5/64", "3fff::5/64"], "2003::/32", false),
             "3fff::5"

@@ -1,4 +1,4 @@
-//! Interface identifiers: candidates for the CLAT's address, the next one where the last was taken.
+//! Interface identifiers: candidates for the CLAT's address, one after the other.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -16,7 +16,7 @@ pub(super) struct Identifier {
 }
 
 enum Kind {
-    /// c1a7 in the middle of this address first, then random.
+    /// First c1a7 in the middle of this address, then random.
     C1a7 {
         base: Ipv6Addr,
         seed: u128,
@@ -24,7 +24,7 @@ enum Kind {
     Random {
         seed: u128,
     },
-    /// RFC 7217 section 5: everything that the identifier depends on, but the counter.
+    /// RFC 7217 section 5: all inputs of the identifier except the counter.
     Stable {
         input: Vec<u8>,
     },
@@ -41,11 +41,11 @@ impl Identifier {
         Self::new(base, length, Kind::Random { seed })
     }
 
-    /// RFC 7217: the same for the same network, device, instance and host.
+    /// RFC 7217: the same result for the same network, device, instance and host.
     pub(super) fn stable(base: Ipv6Addr, length: u8, device: &str, instance: &str, secret: &[u8]) -> Self {
         let mut input = Vec::new();
         let network = u128::from(base) & !host_bits(length);
-        // Each part with its length, so that no two inputs run into each other.
+        // Each part is hashed with its length, so that two different inputs never give the same bytes.
         for part in [
             &network.to_be_bytes()[..],
             device.as_bytes(),
@@ -58,8 +58,9 @@ impl Identifier {
         Self::new(base, length, Kind::Stable { input })
     }
 
-    /// The same with its last 16 bits chosen so that pseudo-header sums stay what they are: the sum over the CLAT's
-    /// address and the PLAT prefix is that over the CLAT's IPv4 address (RFC 6052 section 4.1).
+    /// Like a stable identifier, but its last 16 bits are chosen so that pseudo-header checksums stay the same: the
+    /// sum over the CLAT's address and the PLAT prefix equals that over the CLAT's IPv4 address (RFC 6052 section
+    /// 4.1).
     pub(super) fn neutral(mut self, v4: Ipv4Addr, prefix: Pref64) -> Result<Self, String> {
         if self.host_bits & 0xffff != 0xffff {
             return Err("a checksum-neutral address needs 16 bits of the uplink's prefix for itself".into());

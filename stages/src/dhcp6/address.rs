@@ -5,11 +5,11 @@ use std::net::Ipv6Addr;
 use ipnet::Ipv6Net;
 use sha2::{Digest, Sha256};
 
-/// An address in the first /64 of `prefix`, the same for the same seed, with an interface identifier that tells
-/// nothing (in the manner of RFC 7217) and that is none of the reserved ones (RFC 5453): not the subnet-router anycast
-/// address (RFC 4291 section 2.6.1), nor any other.
+/// An address in the first /64 of `prefix`, the same for the same seed. Its interface identifier reveals nothing (as
+/// in RFC 7217) and is not a reserved one (RFC 5453): neither the subnet-router anycast address (RFC 4291 section
+/// 2.6.1) nor any other.
 ///
-/// A prefix longer than /64 leaves fewer bits; of a /128 there is but one address.
+/// A prefix longer than /64 leaves fewer bits; a /128 has a single address.
 pub fn choose_address(prefix: Ipv6Net, seed: u128) -> Ipv6Addr {
     let network = u128::from(prefix.trunc().addr());
     let host_bits = u128::MAX
@@ -26,12 +26,12 @@ pub fn choose_address(prefix: Ipv6Net, seed: u128) -> Ipv6Addr {
             return Ipv6Addr::from(chosen);
         }
     }
-    // So few host bits that chance left them at 0 throughout: the lowest of them is none of the anycast ones.
+    // With so few host bits, chance left all of them at 0. The lowest addresses are none of the anycast ones.
     Ipv6Addr::from(chosen | 1 & host_bits)
 }
 
-/// A seed for [`choose_address`] that stays the same over restarts: `machine` is what identifies the machine, `name`
-/// tells apart those that take addresses on it.
+/// A seed for [`choose_address`] that stays the same over restarts. `machine` identifies the machine; `name`
+/// distinguishes those that take addresses on it.
 pub fn stable_seed(machine: &[u8], name: &str) -> u128 {
     let base = Sha256::new().chain_update(b"clatd seed\0").chain_update(machine);
     number(base.chain_update(b"\0").chain_update(name))

@@ -50,15 +50,15 @@ pub struct Config {
 /// What happens to a client.
 #[derive(Debug, Clone)]
 pub enum Event<'a> {
-    /// Begin, with the lease that was kept from before where there is one.
+    /// Begin, with the lease of an earlier run if there is one.
     Start(Option<Lease>),
-    /// The uplink is back, or another one: what we know may not hold there (section 18.2.12).
+    /// The uplink is back, or another one is in its place: the lease may not hold there (section 18.2.12).
     Relinked,
     /// The payload of a datagram to our port.
     Received(&'a [u8]),
-    /// The time that the last output named has come. Too early or too late does no harm.
+    /// The time of the last output's `timer` has come. A call too early or too late does no harm.
     Timer,
-    /// Give the lease back and end. Nothing uses the prefix any more by now (section 18.2.7).
+    /// Give the lease back and end. Nothing may use the prefix any more (section 18.2.7).
     Stop,
 }
 
@@ -67,9 +67,9 @@ pub enum Event<'a> {
 pub struct Output {
     /// Datagrams to all servers.
     pub send: Vec<Vec<u8>>,
-    /// When to look again, if nothing happens before; `None` = never.
+    /// When to look again if nothing happens before; `None` = never.
     pub timer: Option<Duration>,
-    /// The lease is another one now, or has other lifetimes, or is gone.
+    /// The lease changed: it is another one, has other lifetimes, or is gone.
     pub lease_changed: bool,
 }
 
@@ -154,7 +154,7 @@ impl Client {
         }
     }
 
-    /// What is delegated now; nothing while it is being given back.
+    /// What is delegated now; nothing while the lease is being given back.
     pub fn lease(&self) -> Option<&Lease> {
         self.lease.as_ref().filter(|_| self.phase != Phase::Releasing)
     }
@@ -164,7 +164,7 @@ impl Client {
         self.phase
     }
 
-    /// Why there is no lease, or why it is not prolonged; `None` = no reason to complain.
+    /// Why there is no lease, or why it is not prolonged; `None` = all is well.
     pub fn problem(&self) -> Option<&str> {
         self.problem.as_deref()
     }
@@ -211,7 +211,7 @@ impl Client {
             Phase::Releasing | Phase::Ended => {}
             _ if self.lease.is_some() => {
                 self.begin(Phase::Releasing, now);
-                // An exit does not wait for the budget: these are two packets, and the last ones.
+                // An exit does not wait for the packet budget: it sends two packets, and they are the last ones.
                 self.budget = Budget::new();
                 out.lease_changed = true;
             }
@@ -257,8 +257,8 @@ impl Client {
         self.exchange.due = Some(now.saturating_add(pause));
     }
 
-    /// Looks for servers again after one refused us: ever later, so that a server that offers and then refuses does
-    /// not keep us going round.
+    /// Looks for servers again after one refused. The pauses grow, so that a server that offers and then refuses does
+    /// not make the client send for ever.
     pub(super) fn solicit_after_refusal(&mut self, now: Duration) {
         let pause = Duration::from_secs(1 << self.refusals.min(7)).min(LONGEST_PAUSE);
         self.refusals = self.refusals.saturating_add(1);
@@ -297,7 +297,7 @@ impl Client {
                 Phase::Confirming if over => self.bound(),
                 Phase::Releasing if over => return self.end(),
                 _ if !is_due(self.exchange.due) => return,
-                // The first time-out is over: the best of what came meanwhile (section 18.2.9).
+                // The first time-out is over: the best offer wins (section 18.2.9).
                 Phase::Soliciting if !self.offers.is_empty() => self.begin(Phase::Requesting, now),
                 Phase::Requesting if self.exchange.retransmission.exhausted() => self.next_offer(now, out),
                 Phase::Releasing if self.exchange.retransmission.exhausted() => {
@@ -324,7 +324,7 @@ impl Client {
         }
     }
 
-    /// The server that was asked does not give what it offered: the next one, or from the beginning.
+    /// The server does not give what it offered. The next offer is tried, or all begins again.
     pub(super) fn next_offer(&mut self, now: Duration, out: &mut Output) {
         if !self.offers.is_empty() {
             self.offers.remove(0);
@@ -392,7 +392,7 @@ impl Client {
         }
     }
 
-    /// Our IA; a client's lifetimes are 0 there, and the server's business (sections 21.21 and 21.22).
+    /// Our IA. A client sends 0 for the lifetimes, since the server chooses them (sections 21.21 and 21.22).
     fn ia(&self, prefixes: Vec<Ipv6Net>) -> IaPd {
         let plain = |prefix| IaPrefix {
             preferred: 0,

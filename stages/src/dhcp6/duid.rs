@@ -16,8 +16,9 @@ impl Duid {
         (3..=130).contains(&octets.len()).then(|| Self(octets.to_vec()))
     }
 
-    /// DUID-UUID (section 11.5, RFC 6355) out of something that stays with the machine, `/etc/machine-id` say. That is
-    /// hashed, since it is not for the network to know (machine-id(5)); the UUID is of version 8 (RFC 9562).
+    /// DUID-UUID (section 11.5, RFC 6355) from something that stays with the machine, such as `/etc/machine-id`. It
+    /// is hashed, since the network must not learn the machine-id (machine-id(5)); the UUID is of version 8 (RFC
+    /// 9562).
     pub fn from_machine(machine: &[u8]) -> Self {
         let digest = Sha256::new()
             .chain_update(b"clatd DUID-UUID\0")
@@ -61,7 +62,7 @@ impl<'de> Deserialize<'de> for Duid {
     }
 }
 
-/// The IAID of the uplink with this name: the same whenever that uplink is asked on (section 12).
+/// The IAID of the uplink with this name; it stays the same for that uplink (section 12).
 pub fn iaid(device: &str) -> u32 {
     let digest = Sha256::new()
         .chain_update(b"clatd IAID\0")

@@ -12,7 +12,7 @@ use super::message::{IaPd, IaPrefix};
 pub const FOREVER: u32 = u32::MAX;
 /// Longer prefixes leave no room to choose an address from.
 const LONGEST_PREFIX: u8 = 120;
-/// More prefixes than any server delegates to one IA; the rest is not looked at.
+/// More prefixes than any server delegates to one IA; further ones are ignored.
 const MOST_PREFIXES: usize = 16;
 
 /// One delegated prefix.
@@ -20,9 +20,9 @@ const MOST_PREFIXES: usize = 16;
 pub struct Delegated {
     /// The prefix.
     pub prefix: Ipv6Net,
-    /// Seconds for which it is preferred, from `obtained`; [`FOREVER`] has no end.
+    /// For how many seconds it is preferred, from `obtained`; [`FOREVER`] has no end.
     pub preferred_s: u32,
-    /// Seconds for which it is valid, from `obtained`; [`FOREVER`] has no end.
+    /// For how many seconds it is valid, from `obtained`; [`FOREVER`] has no end.
     pub valid_s: u32,
     /// When the server last confirmed it.
     #[serde(rename = "obtained_ms", with = "milliseconds")]
@@ -41,7 +41,7 @@ impl Delegated {
     }
 }
 
-/// The prefixes of our IA_PD, as the server last said. There is one at least.
+/// The prefixes of our IA_PD, as the server last gave them. There is at least one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     /// Who delegated it.
@@ -78,8 +78,8 @@ impl Lease {
         lease.update(ia, now).then_some(lease)
     }
 
-    /// Takes up what a server said of the IA (section 18.2.10.1): new prefixes come in, known ones get new lifetimes,
-    /// those with valid lifetime 0 go, those not mentioned stay as they are. False = none is left.
+    /// Merges what a server said about the IA (section 18.2.10.1): new prefixes are added, known ones get new
+    /// lifetimes, those with valid lifetime 0 are removed, those not mentioned stay. Returns false if none is left.
     pub(super) fn update(&mut self, ia: &IaPd, now: Duration) -> bool {
         for said in usable(ia) {
             self.prefixes
@@ -102,8 +102,9 @@ impl Lease {
         self.settle(now)
     }
 
-    /// Drops what has ended and puts the prefix to use first: preferred ones, then those confirmed last, since another
-    /// server's word may mean that the older ones lead nowhere; among equals that in use stays. False = none is left.
+    /// Removes what has expired, and puts the prefix to use first. Preferred prefixes come first, then those that
+    /// were confirmed last, since another server's answer may mean that the older ones lead nowhere. Of equal ones,
+    /// the one in use stays. Returns false if none is left.
     pub(super) fn settle(&mut self, now: Duration) -> bool {
         self.prefixes.retain(|prefix| prefix.valid_left(now) > 0);
         self.prefixes.sort_by_key(|prefix| {
@@ -113,7 +114,7 @@ impl Lease {
         !self.prefixes.is_empty()
     }
 
-    /// Whether this can be ours and has not ended, for leases that were kept in a file.
+    /// Whether a lease from a file can be ours and has not expired.
     pub fn is_sound(&self, iaid: u32, now: Duration) -> bool {
         let sound = |prefix: &Delegated| could_be_ours(&prefix.prefix) && prefix.obtained <= now;
         self.iaid == iaid
@@ -145,8 +146,8 @@ impl Lease {
         ends.filter(|end| *end > now).min()
     }
 
-    /// T1 and T2 from now on: the server's, else 0.5 and 0.8 of the shortest preferred lifetime that it gives (section
-    /// 14.2), of the valid one where no prefix is preferred.
+    /// T1 and T2 from now on: the server's values, or 0.5 and 0.8 of the shortest preferred lifetime (section 14.2);
+    /// of the shortest valid lifetime if no prefix is preferred.
     fn times(&self, ia: &IaPd, now: Duration) -> (u32, u32) {
         let lifetimes = |of: fn(&Delegated, Duration) -> u32| {
             let fresh = self.prefixes.iter().filter(|prefix| prefix.obtained == now);
@@ -170,8 +171,8 @@ impl Lease {
     }
 }
 
-/// The prefixes of an IA that we can take or that are withdrawn: with lifetimes that can be (section 21.22), without a
-/// complaint from the server, and such as can be delegated at all.
+/// The usable and the withdrawn prefixes of an IA: those with valid lifetimes (section 21.22), without an error
+/// status, and of a kind that can be delegated.
 pub(super) fn usable(ia: &IaPd) -> impl Iterator<Item = &IaPrefix> {
     let sound = |prefix: &&IaPrefix| {
         prefix.preferred <= prefix.valid
@@ -181,7 +182,8 @@ pub(super) fn usable(ia: &IaPd) -> impl Iterator<Item = &IaPrefix> {
     ia.prefixes.iter().filter(sound)
 }
 
-/// Global unicast or unique local, neither shorter than any provider has nor too long to hold an address of ours.
+/// Global unicast or unique local; not shorter than any provider's prefix, and short enough for an address of the
+/// CLAT.
 fn could_be_ours(prefix: &Ipv6Net) -> bool {
     let first = prefix.addr().segments()[0];
     let unicast = (0x0100..0xfe00).contains(&first);

@@ -1,5 +1,6 @@
-//! The wire format (RFC 8415 sections 8 and 21), as much of it as a client for prefixes needs. Any octets may come in:
-//! what does not follow the format in a part that we read makes the whole message an error, the rest is kept as it is.
+//! The wire format (RFC 8415 sections 8 and 21), as much of it as a client for prefixes needs. Any octets may come
+//! in. A fault in a part that the client reads makes the whole message an error; the other parts are kept as they
+//! are.
 
 use std::fmt;
 
@@ -104,7 +105,7 @@ pub struct IaPrefix {
     pub preferred: u32,
     /// Seconds for which it is valid.
     pub valid: u32,
-    /// The prefix, without the bits that are none of it.
+    /// The prefix, with the bits behind its length set to zero.
     pub prefix: Ipv6Net,
     /// How it went; absent = success.
     pub status: Option<Status>,
@@ -128,7 +129,7 @@ impl StatusCode {
     pub const SUCCESS: Self = Self(0);
     /// UnspecFail.
     pub const UNSPEC_FAIL: Self = Self(1);
-    /// NoBinding: the server does not know of the lease.
+    /// NoBinding: the server does not know the lease.
     pub const NO_BINDING: Self = Self(3);
     /// NoPrefixAvail.
     pub const NO_PREFIX_AVAIL: Self = Self(6);
@@ -166,13 +167,13 @@ pub enum DecodeError {
     /// Fewer than four octets.
     #[error("the message is shorter than its header")]
     Short,
-    /// No message that a server sends to a client, or a client to a server.
+    /// Neither a server sends such a message to a client, nor a client to a server.
     #[error("message type {0} is none of a client's or server's")]
     Type(u8),
-    /// An option ends after the message or the option that it is in.
+    /// An option is longer than the message or the option around it.
     #[error("option {0} is longer than what it is in")]
     Truncated(u16),
-    /// Octets are left that are too few for an option.
+    /// Behind the last option are too few octets for another one.
     #[error("{0} octets are left over after the last option")]
     LeftOver(usize),
     /// An option whose length cannot be.
@@ -183,7 +184,7 @@ pub enum DecodeError {
         /// Its length.
         length: usize,
     },
-    /// An option is there twice that may be there once.
+    /// An option occurs twice that may occur once.
     #[error("option {0} is there more than once")]
     Repeated(u16),
     /// A prefix length over 128.
@@ -383,7 +384,7 @@ impl Status {
                 length: data.len(),
             });
         };
-        // It goes to logs and terminals, so nothing in it may act on them, nor fill them.
+        // The text goes to logs and terminals, so it must contain no control characters and must be short.
         let message = String::from_utf8_lossy(message);
         let printable = message.chars().map(|c| if c.is_control() { ' ' } else { c });
         Ok(Self {
@@ -428,7 +429,7 @@ fn once(seen: &mut Vec<u16>, singles: &[u16], code: u16) -> Result<(), DecodeErr
     Ok(())
 }
 
-/// Appends an option; data that no option can hold (64 KiB) is cut, which nothing of ours comes near.
+/// Appends an option. Data of more than 64 KiB is cut; none of our options is nearly as long.
 fn put(out: &mut Vec<u8>, code: u16, data: impl FnOnce(&mut Vec<u8>)) {
     out.extend_from_slice(&code.to_be_bytes());
     let place = out.len();

@@ -11,7 +11,7 @@ use super::message::{DhcpOption, IaPd, Message, MessageType, Status, StatusCode}
 
 /// The preference that ends the waiting for others (section 18.2.1).
 const BEST_PREFERENCE: u8 = 255;
-/// More servers than any link has; the rest is not listened to.
+/// More servers than any link has; further ones are ignored.
 const MOST_OFFERS: usize = 16;
 /// What SOL_MAX_RT may be (section 21.24).
 const SOL_MAX_RT_RANGE: std::ops::RangeInclusive<u32> = 60..=86_400;
@@ -24,13 +24,13 @@ pub(super) struct Offer {
     pub(super) prefixes: Vec<Ipv6Net>,
 }
 
-/// The parts of a server's message that every one has (section 16).
+/// The parts that every server message has (section 16).
 struct Said<'a> {
     message: &'a Message,
     server: &'a Duid,
     /// What it says of our IA.
     ia: Option<&'a IaPd>,
-    /// What it says of the whole, or of our IA, that is not success.
+    /// The status of the message or of our IA, if it is not success.
     refusal: Option<&'a Status>,
 }
 
@@ -52,7 +52,7 @@ impl Client {
         }
         match (message.kind, self.phase) {
             (MessageType::Advertise, Phase::Soliciting) => self.advertised(&said, now),
-            // Without the option it answers no Solicit (section 16.10, 18.2.10).
+            // Without this option the message does not answer a Solicit (sections 16.10, 18.2.10).
             (MessageType::Reply, Phase::Soliciting) if has_rapid_commit(&message) => self.requested(&said, now, out),
             (MessageType::Reply, Phase::Requesting) => self.requested(&said, now, out),
             (MessageType::Reply, Phase::Renewing | Phase::Rebinding | Phase::Confirming) => {
@@ -63,7 +63,8 @@ impl Client {
         }
     }
 
-    /// The checks of section 16: the transaction under way, our DUID, and a server's; where we asked one server, its.
+    /// The checks of section 16: the current transaction, our DUID, and a server's DUID. If one server was asked, it
+    /// must be that server's.
     fn addressed_to_us<'a>(&self, message: &'a Message) -> Option<Said<'a>> {
         let client = message.find(|option| match option {
             DhcpOption::ClientId(duid) => Some(duid),
@@ -78,7 +79,7 @@ impl Client {
             Phase::Renewing | Phase::Releasing => self.lease.as_ref().map(|lease| &lease.server),
             _ => None,
         };
-        // Nothing has been asked yet, so nothing can be an answer.
+        // Nothing has been asked yet, so no message can be an answer.
         let awaited = self.exchange.retransmission.sent() > 0
             && message.transaction == self.exchange.transaction
             && *client == self.config.duid
@@ -87,7 +88,7 @@ impl Client {
             return None;
         }
         let ia = message.find(|option| match option {
-            // T1 after T2 is no IA to listen to (section 21.21).
+            // An IA with T1 after T2 is ignored (section 21.21).
             DhcpOption::IaPd(ia) if ia.iaid == self.config.iaid && (ia.t2 == 0 || ia.t1 <= ia.t2) => Some(ia),
             _ => None,
         });
@@ -129,12 +130,13 @@ impl Client {
         }
         let best = offer.preference == BEST_PREFERENCE;
         self.offers.push(offer);
-        // A stable sort: of equals, that which came first. A /64 and what is larger before what holds none.
+        // A stable sort: of equal offers, the first stays first. A /64 or larger comes before a prefix that holds no
+        // /64.
         self.offers.sort_by_key(|offer| {
             let whole = offer.prefixes.iter().any(|prefix| prefix.prefix_len() <= 64);
             std::cmp::Reverse((whole, offer.preference))
         });
-        // During the first time-out the others are waited for, later nobody is (section 18.2.1).
+        // During the first time-out the client waits for other servers, later it does not (section 18.2.1).
         if best || self.exchange.retransmission.sent() > 1 {
             self.begin(Phase::Requesting, now);
         }
@@ -179,7 +181,8 @@ impl Client {
                 self.complain(said, "knows nothing of the lease");
                 self.begin(Phase::Requesting, now);
             }
-            // Nothing about our prefixes: the same server would say the same again, so the usual times hold.
+            // The answer has nothing about our prefixes. The same server would answer the same again, so the usual
+            // times apply.
             (None, _) | (_, Some(_)) => self.complain(said, "did not prolong the lease"),
             (Some(ia), None) if usable(ia).next().is_none() => self.complain(said, "did not prolong the lease"),
             (Some(ia), None) => {

@@ -1,4 +1,4 @@
-//! When a message is sent again (RFC 8415 section 15), and how often anything is sent at most (section 14.1).
+//! When a message is sent again (RFC 8415 section 15), and how many packets are sent at most (section 14.1).
 
 use std::time::Duration;
 
@@ -35,10 +35,10 @@ pub(super) const REQUEST: Schedule = schedule(1000, 30, 10);
 pub(super) const RENEW: Schedule = schedule(10_000, 600, 0);
 /// REB_TIMEOUT, REB_MAX_RT.
 pub(super) const REBIND: Schedule = schedule(10_000, 600, 0);
-/// Rebind in place of Confirm (section 18.2.12). Between the two schedules, since a whole REB_TIMEOUT is as long as
-/// such an exchange may take, and Confirm has CNF_TIMEOUT, CNF_MAX_RT.
+/// Rebind in place of Confirm (section 18.2.12). The times lie between those of the two: a whole REB_TIMEOUT is as
+/// long as this exchange may take, and Confirm has CNF_TIMEOUT and CNF_MAX_RT.
 pub(super) const CONFIRM: Schedule = schedule(1000, 4, 0);
-/// Shorter than REL_TIMEOUT and REL_MAX_RC say: the daemon is about to exit and gives this a second in all.
+/// Shorter than REL_TIMEOUT and REL_MAX_RC: the daemon is about to exit and gives this one second in all.
 pub(super) const RELEASE: Schedule = schedule(400, 0, 2);
 
 /// Where the retransmission of one message stands.
@@ -63,17 +63,17 @@ impl Retransmission {
         self.sent
     }
 
-    /// Whether it has been sent as often as it may.
+    /// Whether it has been sent as often as allowed.
     pub(super) fn exhausted(&self) -> bool {
         self.schedule.count != 0 && self.sent >= self.schedule.count
     }
 
-    /// A server says how long time-outs may become (SOL_MAX_RT, section 21.24).
+    /// A server gives the longest time-out (SOL_MAX_RT, section 21.24).
     pub(super) fn set_longest(&mut self, longest: Duration) {
         self.schedule.longest = longest;
     }
 
-    /// The message goes out now: how long to wait for the answer.
+    /// The message goes out now. Returns how long to wait for the answer.
     pub(super) fn next(&mut self, random: &mut Random) -> Duration {
         let Schedule {
             initial,
@@ -117,7 +117,7 @@ impl Random {
     }
 }
 
-/// No more than this many packets at once, and one a second in the long run, whatever servers make us do.
+/// At most this many packets at once, and one a second in the long run, whatever servers do.
 const BURST: u32 = 20;
 
 /// The rate limit of section 14.1.

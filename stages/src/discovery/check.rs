@@ -19,7 +19,7 @@ pub enum Checked {
     Answers(Ipv4Addr),
     /// This server did not.
     Silent(Ipv4Addr),
-    /// There was nothing to ask, and why; such a prefix is used all the same.
+    /// Nothing could be asked, and why. Such a prefix is used unchecked.
     Unverified(String),
 }
 
@@ -46,8 +46,8 @@ pub async fn check(
     }))
 }
 
-/// Whether a PLAT is seen to translate: by probes that anything behind it answers, else by what the network publishes for
-/// checks.
+/// Whether a PLAT translates. Probes are tried first, which anything behind the PLAT answers; then the servers that
+/// the network publishes for checks.
 pub async fn plat_translates(
     instance: &Instance,
     prefix: &Fact<Pref64>,
@@ -65,15 +65,15 @@ pub async fn plat_translates(
     }
 }
 
-/// The first server that the network publishes for checks, or why there is none: the names of Pref64::WKA are asked for,
-/// and the IPv4 addresses of the first that has any.
+/// The first server that the network publishes for checks, or why there is none. The names of Pref64::WKA are asked
+/// for, then the IPv4 addresses of the first name that has any.
 async fn published(
     instance: &Instance,
     prefix: &Fact<Pref64>,
     device: &str,
     world: &dyn World,
 ) -> Result<Result<Ipv4Addr, String>, WorldError> {
-    // Asked in the way in which the prefix was asked for.
+    // The question goes the same way as the question for the prefix.
     let is_named = instance.settings.plat_dev.is_some();
     let through = Some(device).filter(|_| is_named);
     let mut reasons = Vec::new();
@@ -90,7 +90,7 @@ async fn published(
                     break;
                 }
             };
-            // What a DNS64 synthesises out of the well-known name's own records names no translator.
+            // A name that a DNS64 synthesises from the well-known name's own records belongs to no translator.
             for name in names.iter().filter(|name| !name.eq_ignore_ascii_case(WELL_KNOWN_NAME)) {
                 let servers = match world.a(name, resolver.as_ref(), through).await? {
                     DnsAnswer::Addresses { addresses, .. } => addresses,
@@ -117,7 +117,7 @@ async fn published(
     Ok(Err(why))
 }
 
-/// Of several resolvers the one that knew the prefix, if one did: the others may belong to another network.
+/// Of several resolvers, the one that knew the prefix. The others may belong to another network.
 fn informed(resolvers: Vec<Option<DnsServer>>, source: &Source) -> Vec<Option<DnsServer>> {
     let Source::Dns64(informant) = source else {
         return resolvers;

@@ -18,9 +18,9 @@ use crate::stage::{self, Instance};
 use crate::vrf;
 use crate::world::{RouteAnswer, World, WorldError};
 
-/// Prefixes that are probed at most: anybody on the link can advertise any number.
+/// How many prefixes are probed at most. Anybody on the link can advertise any number.
 const MOST_PREFIXES: usize = 4;
-/// Sizes that are tried where a packet as large as the uplink's MTU vanishes, in bytes.
+/// Sizes in bytes that are tried where a packet as large as the uplink's MTU is lost.
 const SMALLER: [u16; 5] = [1492, 1480, 1420, 1400, 1280];
 
 /// What the daemon says of a running instance.
@@ -36,7 +36,7 @@ pub struct Running {
     pub facts: Facts,
 }
 
-/// A PLAT prefix, and who answered probes of it.
+/// A PLAT prefix, and who answered its probes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plat {
     /// The prefix and where it is from.
@@ -54,16 +54,16 @@ pub struct Large {
     pub length: u16,
     /// Who answers small packets of this hop limit.
     pub from: IpAddr,
-    /// Whether a large one was answered, be it by Packet Too Big.
+    /// Whether a large packet was answered; Packet Too Big is an answer.
     pub answered: bool,
-    /// The largest that was answered where that one was not.
+    /// The largest size that was answered where the uplink's MTU was not.
     pub fits: Option<u16>,
 }
 
 /// All that was read and probed for one instance.
 #[derive(Debug, Clone, Default)]
 pub struct Examined {
-    /// What the daemon says; `None` = no daemon has this instance.
+    /// The daemon's status of the instance; `None` = no daemon has this instance.
     pub running: Option<Running>,
     /// All devices.
     pub links: Vec<Link>,
@@ -75,13 +75,13 @@ pub struct Examined {
     pub defaults6: Vec<Route>,
     /// Its router, and whether that answers.
     pub gateway: Option<(IpAddr, Option<bool>)>,
-    /// The PLAT prefixes: configured, advertised, by DNS64; the one in use first.
+    /// The PLAT prefixes: configured, advertised, by DNS64. The one in use comes first.
     pub plats: Vec<Plat>,
     /// Why ways of discovery revealed nothing.
     pub failures: Vec<String>,
-    /// The named host, and whether it answers through the PLAT; or why there is none.
+    /// The host that is named, and whether it answers through the PLAT; or why there is none.
     pub host: Option<Checked>,
-    /// IPv4 default routes of others than CLATs, and whether their routers answer.
+    /// IPv4 default routes that belong to no CLAT, and whether their routers answer.
     pub native4: Vec<(Route, Option<bool>)>,
     /// How IPv4 leaves this host.
     pub route4: Option<RouteAnswer>,
@@ -95,7 +95,7 @@ pub struct Examined {
     pub accepts: usize,
     /// Sysctls by key.
     pub sysctls: BTreeMap<String, String>,
-    /// Who answered IPv4 through the CLAT; `None` = it was not asked.
+    /// Who answered IPv4 through the CLAT; `None` = nothing was sent.
     pub through_clat: Option<Vec<Hop>>,
     /// What became of large packets.
     pub large: Option<Large>,
@@ -109,12 +109,12 @@ impl Examined {
         self.running.as_ref().is_some_and(|running| running.state == "running")
     }
 
-    /// The PLAT in use, or the one that would be.
+    /// The PLAT in use, or the one that would be used.
     pub fn plat(&self) -> Option<&Plat> {
         self.plats.first()
     }
 
-    /// Takes the value, or notes why there is none.
+    /// Takes the value, or notes why it is missing.
     fn take<T: Default>(&mut self, read: Result<T, WorldError>) -> T {
         read.unwrap_or_else(|error| {
             let text = match std::error::Error::source(&error) {
@@ -129,7 +129,7 @@ impl Examined {
     }
 }
 
-/// Looks at the whole path of an instance. What can be read nowhere does not end it: it is noted.
+/// Examines the whole path of an instance. A read that fails is noted, and the examination goes on.
 pub async fn examine(instance: &Instance, running: Option<Running>, world: &dyn World) -> Examined {
     let mut seen = Examined {
         running,
@@ -216,7 +216,7 @@ async fn find_uplink(instance: &Instance, seen: &mut Examined, world: &dyn World
     }
 }
 
-/// The device that is off or has no carrier, if there is one only: with it the default routes have gone.
+/// The device that is off or has no carrier, if it is the only one: its default routes have gone.
 fn only_dead_link(links: &[Link]) -> Option<String> {
     let mut dead = links
         .iter()
@@ -225,7 +225,7 @@ fn only_dead_link(links: &[Link]) -> Option<String> {
     dead.next().is_none().then(|| first.name.clone())
 }
 
-/// What clatd did: whether it still stands, and which packet filters it met.
+/// What clatd did: whether it still stands, and which packet filters are in its way.
 async fn done(instance: &Instance, seen: &mut Examined, world: &dyn World) {
     let up = seen.is_up();
     let facts = seen.running.as_ref().map(|running| running.facts.clone());
@@ -242,7 +242,7 @@ async fn done(instance: &Instance, seen: &mut Examined, world: &dyn World) {
             .count();
     }
     let mut settings = instance.settings.clone();
-    // What stands in the way is to be known also where clatd is told not to touch it.
+    // Packet filters are examined also where clatd is told not to touch them.
     settings.firewall = FirewallChoice::Auto;
     let found = firewall::look(&settings, shared, world).await.map(Some);
     seen.firewall = seen.take(found);
@@ -264,7 +264,7 @@ async fn find_gateway(uplink: &Link, seen: &mut Examined, world: &dyn World) {
     seen.gateway = Some((gateway, seen.take(answers)));
 }
 
-/// The prefixes of all sources, and who answers there.
+/// The prefixes of all sources, and who answers behind them.
 async fn find_plats(instance: &Instance, uplink: &Link, seen: &mut Examined, world: &dyn World) {
     let mut prefixes: Vec<Fact<Pref64>> = Vec::new();
     let running = seen.running.as_ref();
@@ -294,7 +294,7 @@ async fn find_plats(instance: &Instance, uplink: &Link, seen: &mut Examined, wor
     }
 }
 
-/// Sends packets as large as the uplink's MTU to where small ones are answered.
+/// Sends packets as large as the uplink's MTU to the host that answered small ones.
 async fn large_packets(uplink: &Link, seen: &mut Examined, world: &dyn World) {
     let Some(plat) = seen.plat() else { return };
     let Some(far) = path::farthest(&plat.answers) else {
@@ -326,7 +326,7 @@ async fn large_packets(uplink: &Link, seen: &mut Examined, world: &dyn World) {
     seen.large = Some(large);
 }
 
-/// Asks the host that the user or the network names, if one is named.
+/// Probes the host that the user or the network names, if there is one.
 async fn named_host(
     instance: &Instance,
     plat: &Plat,

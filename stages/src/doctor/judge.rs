@@ -1,4 +1,4 @@
-//! What was examined, in words. Pure: findings depend on nothing but facts.
+//! The results of the examination in words. Pure: findings depend on facts alone.
 
 mod inside;
 mod plat;
@@ -12,10 +12,10 @@ use crate::path::{Hop, beyond_plat, through_plat};
 use crate::route::default_route_mtu;
 use crate::stage::Instance;
 
-/// By how much an IPv6 header is larger than an IPv4 one, in bytes.
+/// An IPv6 header is larger than an IPv4 header by this many bytes.
 const HEADER_DIFFERENCE: u32 = 20;
 
-/// The findings about an instance, in the order of a packet's way to the PLAT and beyond.
+/// The findings about an instance, in the order of a packet's path to the PLAT and beyond.
 pub fn judge(instance: &Instance, seen: &Examined) -> Vec<Finding> {
     let mut judge = Judge {
         instance,
@@ -41,7 +41,7 @@ pub fn judge(instance: &Instance, seen: &Examined) -> Vec<Finding> {
         judge.say(
             Check::Daemon,
             Verdict::Unknown,
-            format!("not everything could be looked at: {text}"),
+            format!("not everything could be examined: {text}"),
         );
     }
     judge.findings
@@ -97,7 +97,7 @@ impl Judge<'_> {
             return self.advise(
                 Check::Daemon,
                 Verdict::Note,
-                "no clatd runs this instance; what it would need is looked at",
+                "no clatd runs this instance, so this looks at what it would need",
                 "start it: systemctl start clatd, or clatd in a terminal",
             );
         };
@@ -125,7 +125,7 @@ impl Judge<'_> {
             "idle" => self.wrong(
                 Check::Daemon,
                 format!("the instance has nothing to work with{because}"),
-                "what it lacks is told below; it starts by itself when that is there",
+                "the findings below say what is missing; the instance starts by itself when that is there",
             ),
             state => self.say(
                 Check::Daemon,
@@ -304,11 +304,11 @@ impl Judge<'_> {
             return self.say(
                 Check::Mtu,
                 Verdict::Unknown,
-                format!("{} answers no longer, so large packets could not be tried", large.from),
+                format!("{} no longer answers, so large packets could not be tried", large.from),
             );
         };
         let what = format!(
-            "packets of {} bytes vanish between {name} and {}, and nobody says so (a black hole); {fits} bytes pass",
+            "packets of {} bytes are lost between {name} and {}, and no error comes back (a black hole); {fits} bytes pass",
             large.length, large.from
         );
         match used {
@@ -329,7 +329,7 @@ impl Judge<'_> {
         }
     }
 
-    /// IPv4 all the way, from a socket of this host on.
+    /// IPv4 all the way, beginning at a socket of this host.
     fn ipv4(&mut self) {
         let Some(answers) = &self.seen.through_clat else { return };
         let clat = self.instance.settings.clat_dev.clone();

@@ -1,4 +1,5 @@
-//! The ip6tables FORWARD and OUTPUT chains: would they drop, and the rules that let the CLAT's packets pass.
+//! The ip6tables FORWARD and OUTPUT chains: whether they would drop the CLAT's packets, and the rules that let them
+//! pass.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,13 +58,13 @@ fn drops<'a>(chain: &'a str, chains: &BTreeMap<&'a str, Vec<&'a str>>, seen: &mu
     targets.any(|target| !chains.contains_key(target) && is_builtin(target) || drops(target, chains, seen))
 }
 
-/// Targets in capitals are the kernel's or an extension's (DROP, REJECT, NFQUEUE ...); others are user chains, which
-/// may be empty.
+/// Targets in capitals belong to the kernel or an extension (DROP, REJECT, NFQUEUE ...). Others are user chains,
+/// which may be empty.
 fn is_builtin(target: &str) -> bool {
     !target.is_empty() && target.chars().all(|c| c.is_ascii_uppercase())
 }
 
-/// The two rules, as the 2016 clatd inserts them, with a comment that names the instance.
+/// The two rules that the 2016 clatd inserts, with a comment that names the instance.
 pub(crate) fn accept(path: &Path<'_>, forward: Ip6tablesChain) -> Vec<Step> {
     let settings = &path.instance.settings;
     let mut steps = Vec::new();

@@ -1,5 +1,6 @@
-//! nft base chains that would stop the CLAT's packets, and the rules that let them pass. The ruleset is somebody
-//! else's: it is searched as plain JSON, since the nftables crate's types fail on statements that they do not model.
+//! nft base chains that would stop the CLAT's packets, and the rules that let them pass. Other programs write the
+//! ruleset, and the nftables crate's types fail on statements that they do not model, so it is searched as plain
+//! JSON.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -14,10 +15,10 @@ use crate::op::{NftRule, Op};
 use crate::plan::{StageName, Step};
 use crate::translator::mappings;
 
-/// The base chains that would stop the CLAT's packets: on hook forward those that drop by policy or rule; on hook
-/// prerouting those that drop by policy or look the source up in the routing table (`fib`), as reverse-path filters do;
-/// with a shared address, whose replies are sent to the CLAT by this host, on hook output as on forward.
-/// With `skip_ip6tables` the chains of ip6tables' own filter table are left to ip6tables.
+/// The base chains that would stop the CLAT's packets. On hook forward: chains that drop by policy or rule. On hook
+/// prerouting: chains that drop by policy, or look up the source in the routing table (`fib`), as reverse-path
+/// filters do. With a shared address this host sends the replies to the CLAT, so chains on hook output count like
+/// those on forward. With `skip_ip6tables` the chains of ip6tables' own filter table are left to ip6tables.
 pub fn judge(ruleset: &Value, skip_ip6tables: bool, shared: bool) -> Vec<NftChain> {
     let ruleset = Ruleset::new(ruleset);
     ruleset.base_chains(&["ip6", "inet"], |chain| {
@@ -83,7 +84,7 @@ pub(crate) fn accept(path: &Path<'_>, chain: &NftChain) -> Vec<Step> {
     if chain.hook == "output" {
         return vec![insert(path, chain, "in", in_why, vec![device(MetaKey::Oifname, clat)])];
     }
-    // No output device is known in prerouting: what comes in by the uplink is told by the addresses of the CLAT.
+    // In prerouting no output device is known, so the CLAT's addresses identify its packets.
     let mut steps = vec![insert(
         path,
         chain,
@@ -103,11 +104,11 @@ pub(crate) fn accept(path: &Path<'_>, chain: &NftChain) -> Vec<Step> {
         } else {
             format!("in{number}")
         };
-        // By a VRF the packets pass a second time.
+        // With a VRF the packets pass the hook a second time.
         let vrf = Some((path.incoming, format!("{direction}-vrf"))).filter(|(incoming, _)| *incoming != path.uplink);
         for (from, direction) in [(path.uplink, direction)].into_iter().chain(vrf) {
             let mut matches = vec![device(MetaKey::Iifname, from), address("daddr", map.v6)];
-            // The host's own address: everything else for it stays filtered.
+            // This is the host's own address: all other packets to it stay filtered.
             if let (true, Some(prefix)) = (path.facts.shared, &path.facts.plat_prefix)
                 && let Ok(prefix) = ipnet::Ipv6Net::new(prefix.value.address(), prefix.value.length())
             {
@@ -255,7 +256,7 @@ impl<'a> Ruleset<'a> {
             .filter_map(|rule| rule.get("expr"))
     }
 
-    /// The first verdict that could stop a packet in this chain or one that it leads to.
+    /// The first verdict that could stop a packet, in this chain or in one to which it leads.
     fn stops(&self, family: &str, table: &str, chain: &str, seen: &mut BTreeSet<String>) -> Option<&'static str> {
         if !seen.insert(chain.to_owned()) {
             return None;

@@ -13,11 +13,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// How long another node is answered before the address is given up.
+/// For so long clatd defends the address against another node before it gives the address up.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 /// A dispute ends after this much silence.
 pub const PEACE: Duration = Duration::from_secs(30);
-/// Addresses that are given up in [`MOVES_WITHIN`] (IDGEN_RETRIES of RFC 7217 section 7); later ones are kept.
+/// How many addresses are given up in [`MOVES_WITHIN`] (IDGEN_RETRIES of RFC 7217 section 7). Later ones are kept.
 pub const MOST_MOVES: usize = 3;
 /// See [`MOST_MOVES`].
 pub const MOVES_WITHIN: Duration = Duration::from_secs(3600);
@@ -35,7 +35,7 @@ pub enum Answer {
     GiveUp,
 }
 
-/// The defence of one address. Times count from any moment that stays the same.
+/// The defence of one address. Times are counted from any fixed moment.
 #[derive(Debug, Clone, Default)]
 pub struct Defence {
     begun: Option<Duration>,
@@ -57,7 +57,7 @@ impl Defence {
         self.defend(now)
     }
 
-    /// Whether the other node may still be there: it was heard within [`PATIENCE`].
+    /// Whether the other node may still be there: it sent something within [`PATIENCE`].
     pub fn is_disputed(&self, now: Duration) -> bool {
         self.begun.is_some() && now.saturating_sub(self.last) < PATIENCE
     }
@@ -75,12 +75,12 @@ impl Defence {
     }
 }
 
-/// The addresses that were given up on a link.
+/// The addresses that were given up on one link.
 #[derive(Debug, Clone, Default)]
 pub struct Moves(VecDeque<Duration>);
 
 impl Moves {
-    /// Whether one more may be given up; if so it counts.
+    /// Whether one more address may be given up. If so, it is counted.
     pub fn allow(&mut self, now: Duration) -> bool {
         self.0.retain(|at| now.saturating_sub(*at) < MOVES_WITHIN);
         let allowed = self.0.len() < MOST_MOVES;

@@ -21,9 +21,10 @@ use super::message::{LinkAddress, Message, Nonce, Solicitation};
 /// How duplicate address detection is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parameters {
-    /// DupAddrDetectTransmits (RFC 4862 section 5.1): solicitations sent; 0 = no detection, every address is free.
+    /// DupAddrDetectTransmits (RFC 4862 section 5.1): number of solicitations; 0 = no detection, every address is
+    /// free.
     pub transmits: u32,
-    /// RetransTimer (RFC 4861 section 10): the time between two, and after the last one.
+    /// RetransTimer (RFC 4861 section 10): the time between two solicitations, and after the last one.
     pub retransmit: Duration,
 }
 
@@ -36,11 +37,11 @@ impl Default for Parameters {
     }
 }
 
-/// How another node showed that it has the address, or wants it.
+/// How another node showed that it has the address or wants it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum How {
-    /// It advertised the address: it has it (RFC 4862 section 5.4.4).
+    /// It advertised the address, so it has it (RFC 4862 section 5.4.4).
     Advertisement,
     /// It does duplicate address detection for the same address (RFC 4862 section 5.4.3).
     Detection,
@@ -76,10 +77,10 @@ impl fmt::Display for Conflict {
 
 /// What a valid message says about another node's claim to `address`; `None` = nothing.
 ///
-/// `link_source` is where the packet came from, `own` this device's link-layer address, `nonces` those of our own
-/// solicitations. Not a claim: our own packets that the link returns, known by nonce (RFC 7527) or link-layer source;
-/// an advertisement that names `own` as the owner, as access points and switches that answer in place of others
-/// (RFC 6957) send; and a solicitation from a unicast address, whose sender just looks for the owner.
+/// `link_source` is the packet's link-layer source, `own` this device's link-layer address, `nonces` those of our own
+/// solicitations. These are no claims: our own packets that the link returns, known by nonce (RFC 7527) or link-layer
+/// source; an advertisement that names `own` as the owner, as access points and switches send that answer for others
+/// (RFC 6957); a solicitation from a unicast address, whose sender looks for the owner.
 pub fn claim(
     address: Ipv6Addr,
     message: &Message,
@@ -109,9 +110,9 @@ pub fn claim(
 /// Something that happens to a [`Detector`].
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
-    /// It begins. What was received before counts already: the listening starts first.
+    /// The detection begins. Messages that were received before count already, since listening starts first.
     Start,
-    /// The time of [`Next::Wait`] has come; too early does no harm.
+    /// The time of [`Next::Wait`] has come; a call before that time does no harm.
     Timer,
     /// A valid message came.
     Received {
@@ -147,11 +148,11 @@ pub enum Next {
 pub enum Verdict {
     /// Nobody else has the address.
     Free,
-    /// Somebody has it, or wants it at the same time.
+    /// Another node has the address, or wants it at the same time.
     Duplicate(Conflict),
 }
 
-/// Duplicate address detection of one address. Times count from any moment that stays the same.
+/// Duplicate address detection of one address. Times are counted from any fixed moment.
 #[derive(Debug, Clone)]
 pub struct Detector {
     address: Ipv6Addr,

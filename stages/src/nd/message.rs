@@ -15,14 +15,14 @@ const ADVERTISEMENT: u8 = 136;
 const OPTION_SOURCE_LINK_ADDRESS: u8 = 1;
 const OPTION_TARGET_LINK_ADDRESS: u8 = 2;
 const OPTION_NONCE: u8 = 14;
-/// No router lets it pass, so its sender is on the link (RFC 4861 section 3.1).
+/// Routers drop packets with a lower value, so the sender is on the link (RFC 4861 section 3.1).
 const HOP_LIMIT: u8 = 255;
 const FLAG_ROUTER: u8 = 0x80;
 const FLAG_SOLICITED: u8 = 0x40;
 const FLAG_OVERRIDE: u8 = 0x20;
 
-/// A link-layer address; six bytes on everything that calls itself Ethernet. Out of an option of a message it has the
-/// option's whole length, padding included (RFC 4861 section 4.6.1).
+/// A link-layer address: six bytes on everything like Ethernet. From an option of a message it has the option's whole
+/// length, padding included (RFC 4861 section 4.6.1).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkAddress(Vec<u8>);
 
@@ -60,8 +60,8 @@ impl Serialize for LinkAddress {
     }
 }
 
-/// A nonce by which a sender knows its own solicitation again (RFC 7527 section 4.1). Six bytes, as all that do
-/// duplicate address detection with it send; RFC 3971 allows longer ones, which can be none of ours.
+/// A nonce, by which a sender recognises its own solicitation (RFC 7527 section 4.1). It has six bytes, as all
+/// senders of such solicitations use. RFC 3971 allows longer ones, which are never ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Nonce(pub [u8; 6]);
 
@@ -106,7 +106,7 @@ pub struct Advertisement {
     pub router: bool,
     /// It answers a solicitation sent to a unicast address.
     pub solicited: bool,
-    /// It is to replace what the neighbours know; proxies leave it off.
+    /// The neighbours are to replace what they know. Proxies leave the flag off.
     pub overriding: bool,
     /// Target link-layer address option.
     pub target_link_address: Option<LinkAddress>,
@@ -121,7 +121,7 @@ pub enum Message {
     Advertisement(Advertisement),
 }
 
-/// Why a packet is no valid neighbour solicitation or advertisement.
+/// Why a packet is not a valid neighbour solicitation or advertisement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
     /// Shorter than its headers say or need.
@@ -130,7 +130,7 @@ pub enum Invalid {
     /// Not IPv6.
     #[error("not IPv6")]
     NotIpv6,
-    /// Something else than one of the two, directly after the IPv6 header.
+    /// Directly behind the IPv6 header there is neither of the two messages.
     #[error("no neighbour solicitation or advertisement")]
     OtherMessage,
     /// Came through a router.
@@ -154,7 +154,7 @@ pub enum Invalid {
     /// A solicitation from `::` goes to the solicited-node address of its target.
     #[error("from the unspecified address, but not to the target's solicited-node address")]
     Destination,
-    /// A solicitation from `::` has no link-layer address to tell.
+    /// A solicitation from `::` must not have a source link-layer address.
     #[error("from the unspecified address, but with a source link-layer address")]
     SourceLinkAddress,
     /// An advertisement to a multicast address answers nobody.
@@ -227,8 +227,8 @@ impl Message {
         }))
     }
 
-    /// The packet, from the IPv6 header on. An option's contents are padded with zeros to the multiple of eight bytes
-    /// that it must have.
+    /// The packet, from the IPv6 header on. Each option's contents are padded with zeros to a multiple of eight
+    /// bytes.
     pub fn packet(&self) -> Vec<u8> {
         let mut icmp = vec![0u8; 8];
         let (source, destination) = match self {
@@ -295,7 +295,7 @@ pub fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
     Ipv6Addr::from_bits(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, 0).to_bits() | low)
 }
 
-/// The options that are looked at; of each kind the first.
+/// The options that are used; of each kind the first.
 #[derive(Default)]
 struct Options {
     source_link_address: Option<LinkAddress>,
@@ -342,7 +342,7 @@ fn push_option(icmp: &mut Vec<u8>, kind: u8, contents: Option<&[u8]>) {
     icmp.resize(start + units * 8, 0);
 }
 
-/// ICMPv6 checksum with the pseudo-header (RFC 8200 section 8.1); 0 over a message that has the right one.
+/// ICMPv6 checksum with the pseudo-header (RFC 8200 section 8.1). Over a message with a correct checksum it is 0.
 fn checksum(source: Ipv6Addr, destination: Ipv6Addr, icmp: &[u8]) -> u16 {
     let mut bytes = Vec::with_capacity(IPV6_HEADER + icmp.len());
     bytes.extend(source.octets());

@@ -1,7 +1,9 @@
-//! Router advertisements (RFC 4861 section 4.2) as far as a CLAT can use them: the NAT64 prefixes (PREF64, RFC 8781),
-//! the DNS servers (RDNSS, RFC 8106), the router's lifetime and preference (RFC 4191), the MTU and the prefixes of the
-//! link. [`parse`] reads one packet, [`Advertisements`] remembers what all routers of one link said, for as long as it
-//! holds. Neither does any I/O nor reads a clock: `src/ra` listens, and passes the time in.
+//! Router advertisements (RFC 4861 section 4.2), as much of them as a CLAT needs: the NAT64 prefixes (PREF64, RFC
+//! 8781), the DNS servers (RDNSS, RFC 8106), the router's lifetime and preference (RFC 4191), the MTU and the
+//! prefixes of the link.
+//!
+//! [`parse`] reads one packet. [`Advertisements`] remembers what all routers of a link said, until it expires.
+//! Neither does any I/O or reads a clock: `src/ra` listens, and passes the time in.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -27,14 +29,14 @@ pub const INFINITY: u32 = u32::MAX;
 /// One router advertisement that passed the checks of RFC 4861 section 6.1.2.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Advertisement {
-    /// Seconds for which the sender is a default router; 0 = it is none. Says nothing of the options (RFC 4861
-    /// section 4.2), which have lifetimes of their own.
+    /// For how many seconds the sender is a default router; 0 = it is none. The options do not depend on it: they
+    /// have their own lifetimes (RFC 4861 section 4.2).
     pub router_lifetime_s: u16,
-    /// How much the sender wants to be the default router (RFC 4191 section 2.2); medium where it is none.
+    /// The sender's preference as a default router (RFC 4191 section 2.2); medium if it is no default router.
     pub preference: Preference,
-    /// M flag: addresses are to be had by DHCPv6.
+    /// M flag: addresses are available by DHCPv6.
     pub managed: bool,
-    /// O flag: other configuration is to be had by DHCPv6.
+    /// O flag: other configuration is available by DHCPv6.
     pub other_config: bool,
     /// MTU option (RFC 4861 section 4.6.4).
     pub mtu: Option<u32>,
@@ -44,7 +46,7 @@ pub struct Advertisement {
     pub rdnss: Vec<Offered<Ipv6Addr>>,
     /// Prefix information options (RFC 4861 section 4.6.2), in the order of the packet.
     pub prefixes: Vec<PrefixInformation>,
-    /// Options that were to be ignored though their type is known, and why; the first [`MAX_IGNORED`] of them.
+    /// Options that are ignored although their type is known, and why; the first [`MAX_IGNORED`] of them.
     pub ignored: Vec<IgnoredOption>,
 }
 
@@ -56,7 +58,7 @@ pub const MAX_IGNORED: usize = 8;
 pub struct Offered<T> {
     /// What is offered.
     pub value: T,
-    /// Seconds for which it holds: 0 = withdrawn, [`INFINITY`] = for ever (RDNSS only).
+    /// For how many seconds it holds: 0 = withdrawn, [`INFINITY`] = for ever (RDNSS only).
     pub lifetime_s: u32,
 }
 
@@ -81,18 +83,18 @@ pub struct PrefixInformation {
     pub length: u8,
     /// L flag.
     pub on_link: bool,
-    /// A flag: addresses may be made out of it (RFC 4862).
+    /// A flag: hosts may make addresses of this prefix (RFC 4862).
     pub autonomous: bool,
     /// Seconds for which it is valid; [`INFINITY`] = for ever.
     pub valid_s: u32,
-    /// Seconds for which addresses made out of it are preferred; [`INFINITY`] = for ever.
+    /// For how many seconds addresses of this prefix are preferred; [`INFINITY`] = for ever.
     pub preferred_s: u32,
 }
 
-/// Why a packet is no valid router advertisement, so that all of it is discarded (RFC 4861 section 6.1.2).
+/// Why a packet is not a valid router advertisement, so that all of it is discarded (RFC 4861 section 6.1.2).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RaError {
-    /// It crossed a router, or wants us to believe that it did not.
+    /// It crossed a router, or its sender faked that it did not.
     #[error("hop limit {0}: expected 255, for it must come from this link")]
     HopLimit(u8),
     /// The source is not link-local.

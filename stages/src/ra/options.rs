@@ -1,4 +1,4 @@
-//! The options of a router advertisement. Each comes whole, its length field already checked against the packet.
+//! The options of a router advertisement. The caller has checked each option's length against the packet.
 
 use std::net::Ipv6Addr;
 
@@ -14,7 +14,7 @@ const PREF64: u8 = 38;
 /// Least MTU of an IPv6 link (RFC 8200 section 5).
 const LEAST_MTU: u32 = 1280;
 
-/// Reads one option into the advertisement; types that we have no use for are skipped (RFC 4861 section 9).
+/// Reads one option into the advertisement. Types without a use here are skipped (RFC 4861 section 9).
 pub(super) fn read(kind: u8, option: &[u8], to: &mut Advertisement) -> Result<(), OptionProblem> {
     match kind {
         PREFIX_INFORMATION => to.prefixes.push(prefix_information(option)?),
@@ -79,7 +79,7 @@ fn mtu(option: &[u8]) -> Result<u32, OptionProblem> {
     }
 }
 
-/// RFC 4861 section 4.6.2; what RFC 4862 section 5.5.3 has ignored is ignored here.
+/// RFC 4861 section 4.6.2. What RFC 4862 section 5.5.3 ignores is ignored here, too.
 fn prefix_information(option: &[u8]) -> Result<PrefixInformation, OptionProblem> {
     let option: &[u8; 32] = exactly(option, "4")?;
     let length = option[2];
@@ -122,7 +122,7 @@ fn truncated(address: Ipv6Addr, length: u8) -> Ipv6Addr {
     Ipv6Addr::from(u128::from(address) & !behind)
 }
 
-/// What `address` is, where no translator can have a prefix that begins with it.
+/// Names what `address` is, if no translator can have a prefix that begins with it.
 fn no_translation_prefix(address: Ipv6Addr) -> Option<&'static str> {
     if address.is_multicast() {
         Some("multicast")

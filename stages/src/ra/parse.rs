@@ -9,8 +9,8 @@ const FIXED: usize = 16;
 
 /// Reads an ICMPv6 message that came from `source` with `hop_limit`.
 ///
-/// The checksum is the business of whoever received it: the kernel checks it before a raw ICMPv6 socket sees the message
-/// (RFC 3542 section 3.1).
+/// The receiver checks the checksum: the kernel does so before a raw ICMPv6 socket sees the message (RFC 3542 section
+/// 3.1).
 pub fn parse(packet: &[u8], source: Ipv6Addr, hop_limit: u8) -> Result<Advertisement, RaError> {
     if hop_limit != 255 {
         return Err(RaError::HopLimit(hop_limit));
@@ -59,7 +59,7 @@ pub fn parse(packet: &[u8], source: Ipv6Addr, hop_limit: u8) -> Result<Advertise
     Ok(advertisement)
 }
 
-/// RFC 4191 section 2.2: bits 3 and 4 of the flags; of no meaning where the sender is no default router.
+/// RFC 4191 section 2.2: bits 3 and 4 of the flags. They mean nothing where the sender is no default router.
 fn preference(flags: u8, router_lifetime_s: u16) -> Preference {
     match (flags >> 3) & 0b11 {
         _ if router_lifetime_s == 0 => Preference::Medium,

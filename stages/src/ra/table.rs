@@ -1,4 +1,4 @@
-//! What the routers of one link said, for as long as it holds.
+//! What the routers of one link said, until it expires.
 
 use std::net::Ipv6Addr;
 
@@ -6,19 +6,19 @@ use clatd_translator::Pref64;
 
 use super::{Advertisement, INFINITY, Offered, Preference};
 
-/// How many routers are remembered; the one that was silent for longest makes room.
+/// How many routers are remembered. A new one replaces the one that was silent for longest.
 pub const MAX_ROUTERS: usize = 16;
-/// How many PREF64s are remembered of each router; the one that came last makes room.
+/// How many PREF64s of each router are remembered. A new one replaces the newest.
 pub const MAX_PREFIXES: usize = 8;
-/// How many DNS servers are remembered of each router; the one that came last makes room.
+/// How many DNS servers of each router are remembered. A new one replaces the newest.
 pub const MAX_SERVERS: usize = 8;
 
 /// What the routers of one link said. Times are milliseconds of a clock that never goes back.
 ///
-/// Every value has a lifetime of its own: that a router no longer wants to be a default router (router lifetime 0)
-/// takes nothing away (RFC 4861 section 4.2, RFC 8781 section 4.1), it only puts what that router offers behind what
-/// the default routers offer. Absence from an advertisement means nothing either (RFC 4861 section 6.2.3): a router
-/// may split its options over several.
+/// Every value has its own lifetime. A router that no longer wants to be a default router (router lifetime 0)
+/// withdraws nothing (RFC 4861 section 4.2, RFC 8781 section 4.1); its values only come after those of the default
+/// routers. A value that an advertisement does not mention stays (RFC 4861 section 6.2.3), since a router may split
+/// its options over several advertisements.
 #[derive(Debug, Clone, Default)]
 pub struct Advertisements {
     routers: Vec<Router>,
@@ -29,7 +29,7 @@ pub struct Advertisements {
 /// What an advertisement did to the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
-    /// A prefix, a server or the MTU came, went or changed places; not: a lifetime was renewed.
+    /// A prefix, a server or the MTU came, went or moved. A renewed lifetime does not count.
     pub changed: bool,
     /// When to call [`Advertisements::forget_expired`] next.
     pub next_expiry: Option<u64>,
@@ -51,7 +51,7 @@ pub struct Learned<T> {
 pub struct RouterState {
     /// Its link-local address.
     pub address: Ipv6Addr,
-    /// Seconds for which it still is a default router, rounded up; `None` = it is none.
+    /// For how many more seconds it is a default router, rounded up; `None` = it is none.
     pub lifetime_s: Option<u32>,
     /// Its preference (RFC 4191).
     pub preference: Preference,
@@ -76,7 +76,7 @@ struct Entry<T> {
     value: T,
     /// `None` = never.
     expires: Option<u64>,
-    /// Number of the advertisement that offered it first, for the order.
+    /// Number of the advertisement that offered it first, which gives the order.
     first: u64,
     /// Number of the latest advertisement that offered it.
     latest: u64,
@@ -112,15 +112,15 @@ impl Advertisements {
         }
     }
 
-    /// Forgets what no longer holds; whether that changed anything in the sense of [`Outcome::changed`].
+    /// Forgets what has expired. Returns whether that changed anything in the sense of [`Outcome::changed`].
     pub fn forget_expired(&mut self, now: u64) -> bool {
         let before = self.view();
         self.drop_expired(now);
         self.view() != before
     }
 
-    /// The link may be another than before (its carrier was away): whatever is not offered anew comes last, until
-    /// [`Advertisements::forget_doubted`].
+    /// The link may be another one, since its carrier was away. Until [`Advertisements::forget_doubted`], values that
+    /// are not offered again come last.
     pub fn doubt(&mut self) {
         for router in &mut self.routers {
             router.doubted = true;
@@ -129,7 +129,7 @@ impl Advertisements {
         }
     }
 
-    /// Forgets what was not offered since [`Advertisements::doubt`]; whether that changed anything.
+    /// Forgets what was not offered since [`Advertisements::doubt`]. Returns whether that changed anything.
     pub fn forget_doubted(&mut self) -> bool {
         let before = self.view();
         for router in &mut self.routers {
@@ -153,8 +153,8 @@ impl Advertisements {
         self.routers.iter().filter_map(of).min()
     }
 
-    /// The PREF64s: those of default routers first, by preference (RFC 4191), then in order of arrival. A prefix that
-    /// several routers offer comes once for each of them.
+    /// The PREF64s: first those of default routers by preference (RFC 4191), then in order of arrival. A prefix that
+    /// several routers offer occurs once for each of them.
     pub fn pref64s(&self, now: u64) -> Vec<Learned<Pref64>> {
         learned(now, self.ordered(|router| &router.pref64s))
     }
@@ -179,7 +179,7 @@ impl Advertisements {
         routers
     }
 
-    /// The smallest MTU that a router gives for the link, 1280 or more; it may exceed what the device can do.
+    /// The smallest MTU that a router gives for the link, 1280 or more. The device may carry less.
     pub fn mtu(&self) -> Option<u32> {
         self.routers.iter().filter_map(|router| router.mtu).min()
     }
@@ -253,8 +253,8 @@ impl<T> Entry<T> {
     }
 }
 
-/// Takes what an advertisement offers into the entries of its router. An offer that it makes twice counts as it was
-/// made last; one with more offers than there is room for keeps the first of them.
+/// Stores the offers of an advertisement in the entries of its router. Of an offer that it makes twice, the last
+/// counts. If it has more offers than there is room for, the first ones are kept.
 fn renew<T: Copy + PartialEq>(entries: &mut Vec<Entry<T>>, offers: &[Offered<T>], most: usize, now: u64, number: u64) {
     for Offered { value, lifetime_s } in offers.iter().copied() {
         let place = entries.iter().position(|entry| entry.value == value);
@@ -282,8 +282,8 @@ fn renew<T: Copy + PartialEq>(entries: &mut Vec<Entry<T>>, offers: &[Offered<T>]
     }
 }
 
-/// Drops what came last, before this message, where there is no room for one more: a flood of new values must not drive
-/// out those that were there before it.
+/// Drops the newest entry of earlier messages where there is no room for one more. A flood of new values must not
+/// replace the old ones.
 fn drop_newest<T>(entries: &mut Vec<Entry<T>>, most: usize, number: u64) {
     if entries.len() >= most {
         let earlier = entries.iter().enumerate().filter(|(_, entry)| entry.latest != number);

@@ -7,7 +7,7 @@ use crate::plan::StageName;
 use crate::settings::TranslatorChoice;
 
 impl Judge<'_> {
-    /// What clatd did in this host and somebody undid.
+    /// What clatd did in this host and somebody else undid.
     pub(super) fn own_work(&mut self) {
         if !self.seen.is_up() {
             return;
@@ -22,12 +22,12 @@ impl Judge<'_> {
             (
                 Check::Claim,
                 &[StageName::ProxyNd],
-                "the CLAT's IPv6 address is answered for".to_owned(),
+                "the uplink answers for the CLAT's IPv6 address".to_owned(),
             ),
             (
                 Check::Forwarding,
                 &[StageName::Sysctl],
-                "what is forwarded may be forwarded".to_owned(),
+                "forwarding is on where the CLAT needs it".to_owned(),
             ),
             (
                 Check::Filter,
