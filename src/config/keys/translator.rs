@@ -23,7 +23,7 @@ pub(super) const KEYS: &[Key] = &[
                This is as fast as native IPv6, and it takes no forwarding, no IPv6 rules and routes, no proxy neighbour entry and \
                no rule in a packet filter: what a CLAT sends and gets does not pass the IPv6 hooks of this host's packet filter.\n\
                The IPv4 filter sees all of it on the CLAT's device.\n\
-               With `auto` it is the best that works here, for now `userspace`.",
+               With `auto` it is `ebpf` where that works here, else `userspace`; plan, status and log say which, and why.",
         ..OURS
     },
     Key {
