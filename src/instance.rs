@@ -483,9 +483,12 @@ fn keep_what_we_changed(new: &mut Plan, old: &Plan, instance: &Instance) {
     // With the fast path other sysctls are read, and other things speak for anycast.
     if facts.fast_path.is_some() == old.facts.fast_path.is_some() {
         facts.sysctls.clone_from(&old.facts.sysctls);
-        // What spoke for or against it may have gone since, which is no reason to change it under traffic.
-        facts.anycast = old.facts.anycast;
-        facts.on_link.clone_from(&old.facts.on_link);
+        let address = |facts: &Facts| facts.clat_v6_addr.as_ref().map(|address| address.value);
+        if address(&facts) == address(&old.facts) {
+            // What spoke for or against it may have gone since, which is no reason to change it under traffic.
+            facts.anycast = old.facts.anycast;
+            facts.on_link.clone_from(&old.facts.on_link);
+        }
     }
     if let Ok(plan) = stage::plan(instance, facts) {
         *new = plan;

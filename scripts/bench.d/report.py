@@ -17,6 +17,8 @@ MEASURES = {
     "udp-64x4096": ("UDP, 64 bytes, 4096 flows in turns", "1000 packets/s", 0, True),
     "ping-p50": ("ping, median", "ms", 3, False),
     "ping-p99": ("ping, 99th percentile", "ms", 3, False),
+    "loaded-p50": ("ping beside TCP, median", "ms", 3, False),
+    "loaded-p99": ("ping beside TCP, 99th percentile", "ms", 3, False),
     "machine-up": ("CPU of the machine, TCP up", "s/GB", 2, False),
     "machine-down": ("CPU of the machine, TCP down", "s/GB", 2, False),
     "bed-up": ("CPU of client, CLAT and server, TCP up", "s/GB", 2, False),

@@ -117,29 +117,31 @@ pub(crate) async fn choose(
 ) -> Result<(), ObserveError> {
     facts.fast_path = None;
     let asked = instance.settings.translator;
-    let (chosen, source) = match asked {
-        TranslatorChoice::Tayga | TranslatorChoice::Userspace => (asked, Source::Configuration),
-        TranslatorChoice::Auto => (
-            TranslatorChoice::Userspace,
-            Source::Judged("translator=auto".to_owned()),
-        ),
-        TranslatorChoice::Ebpf => match offer(world, facts).await.map_err(world_error(stage))? {
-            Offer::Loads(way) => {
-                facts.fast_path = Some(way);
-                let why = format!("the programs load here, attached by {}", way.attachment);
-                (TranslatorChoice::Ebpf, Source::Judged(why))
+    let (chosen, why) = match asked {
+        TranslatorChoice::Tayga | TranslatorChoice::Userspace => {
+            facts.translator = Some(Fact::new(asked, Source::Configuration));
+            return Ok(());
+        }
+        TranslatorChoice::Auto | TranslatorChoice::Ebpf => {
+            match (offer(world, facts).await.map_err(world_error(stage))?, asked) {
+                (Offer::Loads(way), _) => {
+                    facts.fast_path = Some(way);
+                    let why = format!("the programs load here, attached by {}", way.attachment);
+                    (TranslatorChoice::Ebpf, why)
+                }
+                (Offer::Refused(why), TranslatorChoice::Ebpf) => {
+                    return Err(ObserveError::Unusable {
+                        stage,
+                        what: format!(
+                            "translator=ebpf cannot be used here: {why}; translator=auto takes the best that works"
+                        ),
+                    });
+                }
+                (Offer::Refused(why), _) => (TranslatorChoice::Userspace, format!("no fast path: {why}")),
             }
-            Offer::Refused(why) => {
-                return Err(ObserveError::Unusable {
-                    stage,
-                    what: format!(
-                        "translator=ebpf cannot be used here: {why}; translator=auto takes the best that works"
-                    ),
-                });
-            }
-        },
+        }
     };
-    facts.translator = Some(Fact::new(chosen, source));
+    facts.translator = Some(Fact::new(chosen, Source::Judged(why)));
     Ok(())
 }
 

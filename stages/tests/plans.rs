@@ -222,7 +222,7 @@ async fn a_plan_shares_its_head_with_a_changed_one() {
     let cases = cases::all();
     let find = |name: &str| cases.iter().find(|case| case.name == name).unwrap();
     let plan = |name: &'static str| async move { document(find(name)).await.unwrap().instances.remove(0) };
-    let (default, bare) = (plan("default").await, plan("defaultroute-bare").await);
+    let (default, bare) = (plan("no-fast-path").await, plan("defaultroute-bare").await);
     assert_eq!(default.common_head(&default.steps), default.steps.len());
     let head = default.common_head(&bare.steps);
     assert!(

@@ -90,9 +90,8 @@ impl Lab {
         let lab = Self { name, files };
         lab.script(&["up"], &uplink.0);
         std::fs::create_dir_all(lab.file("instances.d")).unwrap();
-        // The suite can be run with each translator: what a test says itself has more weight. Many tests look at what only
-        // the userspace translator needs, such as forwarding.
-        let translator = std::env::var("CLATD_LAB_TRANSLATOR").unwrap_or_else(|_| "userspace".to_owned());
+        // The suite can be run with each translator: what a test says itself has more weight.
+        let translator = std::env::var("CLATD_LAB_TRANSLATOR").unwrap_or_else(|_| "auto".to_owned());
         let conf = format!("v4-conncheck-delay=0\ntranslator={translator}\n");
         std::fs::write(lab.file("clatd.conf"), conf).unwrap();
         lab

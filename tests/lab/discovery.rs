@@ -51,6 +51,13 @@ fn facts(lab: &Lab, words: &[&str]) -> Value {
     instances[0]["facts"].clone()
 }
 
+/// The CLAT's address, by the status of the one instance.
+fn clat_v6(lab: &Lab) -> String {
+    let status: Value = serde_json::from_str(&clatd(lab, &["status", "--json"]).ok("status")).unwrap();
+    let address = status.pointer("/instances/0/facts/clat_v6_addr/value");
+    address.and_then(Value::as_str).expect("an address").to_owned()
+}
+
 /// DNS64 tells the prefix, the plan shows it, and traffic flows through it.
 fn prefix(translator: &str, prefix: &str) {
     let lab = Lab::raise(&Uplink::new().plat(prefix));
@@ -131,8 +138,7 @@ fn stable_privacy_addresses_give_a_random_identifier() {
     let own = lab.host("ip -6 -o address show dev up0 scope global");
     around(&lab, &[], |_| {
         traffic::works(&lab);
-        let proxy = lab.host("ip -6 neigh show proxy");
-        let address = proxy.split_whitespace().next().expect("a proxy-ND entry").to_owned();
+        let address = clat_v6(&lab);
         assert!(
             address.starts_with("3fff:1:0:1:"),
             "{address} is in the uplink's prefix"
@@ -156,7 +162,7 @@ fn configured_addresses_and_device_are_used() {
         ],
         |_| {
             traffic::works(&lab);
-            assert!(lab.host("ip -6 neigh show proxy").contains("3fff:1:0:1::c1a7 dev up0"));
+            assert_eq!(clat_v6(&lab), "3fff:1:0:1::c1a7");
             assert!(lab.host("ip -4 -o address show dev v4-up0").contains("192.0.0.4/32"));
         },
     );

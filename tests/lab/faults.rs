@@ -166,7 +166,7 @@ fn already_gone_is_fine() {
     let lab = Lab::raise(&Uplink::new());
     let before = lab.state();
     lab.host("ip6tables -P FORWARD DROP");
-    let mut daemon = Daemon::up(&lab, &[]);
+    let mut daemon = Daemon::up(&lab, &["translator=userspace"]);
     lab.host("nft flush ruleset; ip -4 route flush default; ip -6 neigh del proxy $(ip -6 neigh show proxy | cut -d' ' -f1) dev up0");
     daemon.stop(Signal::SIGTERM);
     lab.assert_state_is(&before, "after others had taken things away");

@@ -159,7 +159,8 @@ fn strip(rules: &str) -> Vec<&str> {
 fn ip6tables_rules_as_documented() {
     let lab = Lab::raise(&Uplink::new());
     lab.host("ip6tables -P FORWARD DROP");
-    around(&lab, &["firewall=ip6tables", "ip6tables-enable=yes"], |_| {
+    let words = ["translator=userspace", "firewall=ip6tables", "ip6tables-enable=yes"];
+    around(&lab, &words, |_| {
         traffic::works(&lab);
         let rules = lab.host("ip6tables -S FORWARD");
         assert!(

@@ -36,6 +36,23 @@ fn what_others_take_away_comes_back() {
     daemon.wait_for("default route", || {
         lab.host("ip -4 route show default").contains("clat")
     });
+    lab.host("ip -4 rule del from 192.0.0.1 lookup 49575");
+    daemon.wait_for("rule", || {
+        lab.host("ip -4 rule").contains("from 192.0.0.1 lookup 49575")
+    });
+    lab.host("ip link delete clat");
+    daemon.wait_for("device", || lab.run("host", "ip link show clat").code == Some(0));
+    daemon.wait_until_running(&lab);
+    traffic::works(&lab);
+    daemon.stop(Signal::SIGTERM);
+    lab.assert_state_is(&before, "after the stop");
+}
+
+#[test]
+fn what_others_take_away_from_the_userspace_translator_comes_back() {
+    let lab = Lab::raise(&Uplink::new());
+    let before = lab.state();
+    let mut daemon = Daemon::up(&lab, &["translator=userspace"]);
     lab.host("nft flush ruleset; ip -6 neigh del proxy $(ip -6 neigh show proxy | cut -d' ' -f1) dev up0");
     daemon.wait_for("proxy neighbour entry", || {
         !lab.host("ip -6 neigh show proxy").is_empty()
@@ -124,7 +141,8 @@ fn each_step_is_said_once_and_more_debugging_says_more() {
         assert_eq!(ran.err.matches(step).count(), 1, "{step}: {ran}");
     }
     assert!(!ran.err.contains("<trace>"), "{ran}");
-    let mut daemon = Daemon::up(&lab, &["-d", "-d"]);
+    // It starts programs, too: nft asks about the packet filter.
+    let mut daemon = Daemon::up(&lab, &["-d", "-d", "translator=userspace"]);
     let ran = daemon.stop(Signal::SIGTERM);
     for told in [
         "observed: {",

@@ -66,7 +66,8 @@ fn forwarding_may_be_left_out() {
 #[test]
 fn proxy_nd_claims_the_address() {
     let lab = Lab::raise(&Uplink::new());
-    around(&lab, &["proxynd-enable=yes"], |_| {
+    let words = ["proxynd-enable=yes", "translator=userspace"];
+    around(&lab, &words, |_| {
         traffic::works(&lab);
         assert!(
             lab.host("ip -6 neigh show proxy")
@@ -76,7 +77,7 @@ fn proxy_nd_claims_the_address() {
     });
     // Another's entry and the sysctl as another set it stay.
     lab.host("sysctl -qw net.ipv6.conf.up0.proxy_ndp=1 && ip -6 neigh add proxy 3fff:1:0:1::77 dev up0");
-    around(&lab, &["proxynd-enable=yes"], |_| traffic::ping(&lab));
+    around(&lab, &words, |_| traffic::ping(&lab));
 }
 
 /// Without it nobody answers for the address, unless the ISP routes it here.

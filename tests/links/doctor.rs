@@ -165,7 +165,8 @@ fn plat_dead() {
 fn forward_chain_drops() {
     let lab = Lab::raise(&Uplink::new());
     lab.host("nft 'table ip6 fence { chain between { type filter hook forward priority filter; policy drop; }; }'");
-    let mut daemon = Daemon::start(&lab, &["when-idle=wait", "firewall=none"]);
+    const ENGINE: &str = "translator=userspace";
+    let mut daemon = Daemon::start(&lab, &["when-idle=wait", "firewall=none", ENGINE]);
     daemon.wait_until_running(&lab);
     plant(
         &lab,
@@ -180,11 +181,16 @@ fn forward_chain_drops() {
     );
     daemon.stop(Signal::SIGTERM);
     // With the default nothing is wrong, and it is said why.
-    let mut daemon = Daemon::up(&lab, &["when-idle=wait"]);
-    let (code, _, text) = examine(&lab, &[]);
-    assert_eq!(code, Some(0), "{text}");
-    assert!(text.contains("clatd's rules in it let them pass"), "{text}");
-    daemon.stop(Signal::SIGTERM);
+    for (words, why) in [
+        (&["when-idle=wait", ENGINE][..], "clatd's rules in it let them pass"),
+        (&["when-idle=wait"], "those of the fast path are not forwarded"),
+    ] {
+        let mut daemon = Daemon::up(&lab, words);
+        let (code, _, text) = examine(&lab, &[]);
+        assert_eq!(code, Some(0), "{text}");
+        assert!(text.contains(why), "{text}");
+        daemon.stop(Signal::SIGTERM);
+    }
 }
 
 #[test]

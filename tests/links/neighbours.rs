@@ -15,6 +15,9 @@ in_both_modes!(
     an_anycast_address_outlives_its_uplinks_pause
 );
 
+/// The fast path has no proxy entries, and forwards nothing.
+const ENGINE: &str = "translator=userspace";
+
 const FORWARDING: &str =
     "sysctl -n net.ipv6.conf.up0.forwarding net.ipv6.conf.up0.proxy_ndp net.ipv6.conf.up0.accept_ra";
 
@@ -67,7 +70,7 @@ fn an_anycast_address_needs_no_sysctl(mode: &str) {
 /// A proxy entry answers them, too.
 fn a_proxied_address_is_defended(mode: &str) {
     let lab = Lab::raise(&Uplink::new());
-    around(&lab, &[mode], |_| {
+    around(&lab, &[ENGINE, mode], |_| {
         found_anew(&lab);
         assert!(!may_have_it(&lab));
         assert_eq!(status(&lab)["facts"]["anycast"], Value::Null);
@@ -81,7 +84,7 @@ fn a_default_route_that_cannot_be_learned_again_is_kept(mode: &str) {
     let look = "ip -6 route show default | sed 's/ expires.*//'";
     let before = lab.host(look);
     assert!(before.contains("proto ra"), "{before}");
-    around(&lab, &[mode], |_| {
+    around(&lab, &[ENGINE, mode], |_| {
         assert_eq!(lab.host(look), before);
         let why = status(&lab)["facts"]["anycast"].to_string();
         assert!(why.contains("accept_ra=0"), "{why}");
@@ -107,7 +110,7 @@ fn forwarding_by_hand_needs_none_on_the_uplink() {
 /// Network managers switch forwarding of their devices off when they (re)configure them.
 fn what_others_switch_off_is_switched_on_again(mode: &str) {
     let lab = Lab::raise(&Uplink::new());
-    around(&lab, &[mode], |_| {
+    around(&lab, &[ENGINE, mode], |_| {
         let meant = lab.host(FORWARDING);
         assert!(meant.starts_with("1\n1\n"), "{meant}");
         lab.host(

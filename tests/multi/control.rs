@@ -237,7 +237,7 @@ fn status_answers_in_a_crowd() {
 fn the_plan_of_several_is_one_document() {
     let lab = three();
     let before = lab.state();
-    let text = tool(&lab, &["plan", "--json", EVERY_UPLINK]).ok("plan --json");
+    let text = tool(&lab, &["plan", "--json", EVERY_UPLINK, "translator=userspace"]).ok("plan --json");
     let plan: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     assert_eq!(plan["version"], 1);
     let instances = plan["instances"].as_array().unwrap();

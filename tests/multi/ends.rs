@@ -17,7 +17,7 @@ fn killed_with_three_instances() {
     let before = lab.state();
     start(&lab, &[EVERY_UPLINK], 3).kill();
     assert_ne!(
-        lab.host("ip -6 rule").matches("proto 46").count(),
+        lab.host("ip -4 rule").matches("proto 46").count(),
         0,
         "kill -9 leaves something"
     );

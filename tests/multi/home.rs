@@ -83,6 +83,13 @@ pub fn status_of(lab: &Lab, name: &str) -> Value {
         .unwrap_or_default()
 }
 
+/// By which gateway the packets of an instance leave; empty while that is not known.
+pub fn gateway_of(lab: &Lab, name: &str) -> String {
+    let status = status_of(lab, name);
+    let gateway = status.pointer("/facts/plat_gateway/value").and_then(Value::as_str);
+    gateway.unwrap_or_default().to_owned()
+}
+
 /// The names of the instances in this state.
 pub fn in_state(lab: &Lab, state: &str) -> Vec<String> {
     let status = status(lab);

@@ -7,13 +7,16 @@ use crate::home::{
     EVERY_UPLINK, PATIENCE, device, in_state, leaves_by, running, says, sorted_state, start, stop, three, tool,
 };
 
+/// Without the fast path more of ours can be meddled with.
+const ENGINE: &str = "translator=userspace";
+
 /// Our route, rule, nft rule, proxy entry, address: whatever is deleted comes back, exactly as it was.
 #[test]
 fn what_is_deleted_is_put_back() {
     let lab = three();
     lab.host("nft 'table inet filter { chain forward { type filter hook forward priority filter; policy drop; }; }'");
     let before = sorted_state(&lab);
-    let mut daemon = start(&lab, &[EVERY_UPLINK], 3);
+    let mut daemon = start(&lab, &[ENGINE, EVERY_UPLINK], 3);
     leaves_by(&lab, Some(&device(1)), 1);
     let up = sorted_state(&lab);
     for line in [
@@ -50,7 +53,7 @@ fn what_is_deleted_is_put_back() {
 fn what_nobody_tells_of_is_put_back_too() {
     let lab = three();
     let before = sorted_state(&lab);
-    let mut daemon = start(&lab, &[EVERY_UPLINK], 3);
+    let mut daemon = start(&lab, &[ENGINE, EVERY_UPLINK], 3);
     leaves_by(&lab, Some(&device(1)), 1);
     let up = sorted_state(&lab);
     let entry = lab.host("ip -6 neigh show proxy dev up1");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::bed::{Lab, SERVER, Uplink, poll};
-use crate::home::{EVERY_UPLINK, PATIENCE, device, leaves_by, raise, start};
+use crate::home::{EVERY_UPLINK, PATIENCE, device, gateway_of, leaves_by, raise, start};
 
 /// The link-local address of the second router; the first has one that its device came with.
 const SECOND: &str = "fe80::2";
@@ -40,11 +40,8 @@ fn second_router(lab: &Lab) {
     lab.host("sysctl -qw net.ipv6.neigh.up0.base_reachable_time_ms=3000 net.ipv6.neigh.up0.delay_first_probe_time=1");
 }
 
-/// The gateway in the table of the instance; empty while there is none.
 fn gateway(lab: &Lab) -> String {
-    let route = lab.host("ip -6 route show default table 49575 2>/dev/null || true");
-    let gateway = route.split_whitespace().skip_while(|word| *word != "via").nth(1);
-    gateway.unwrap_or_default().to_owned()
+    gateway_of(lab, "clat@up0")
 }
 
 /// With constant traffic the neighbour entry of a silent router goes from FAILED to INCOMPLETE at once, again and again.

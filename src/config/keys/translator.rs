@@ -23,7 +23,7 @@ pub(super) const KEYS: &[Key] = &[
                This is as fast as native IPv6.\n\
                It needs no forwarding, no IPv6 rules and routes, no proxy neighbour entry and no rule in a packet filter.\n\
                The CLAT's packets do not pass the IPv6 hooks of this host's packet filter; the IPv4 filter sees all of them on the CLAT's device.\n\
-               With `auto` it is the best that works here, for now `userspace`.",
+               With `auto` it is `ebpf` where that works here, else `userspace`; plan, status and log say which, and why.",
         ..OURS
     },
     Key {

@@ -7,6 +7,9 @@ use clatd_stages::fast_path::Attachment;
 use super::super::netlink::{Hook, Netlink, NetlinkError};
 use super::programs::{Program, Programs};
 
+/// A device that each network namespace has, so that an error is about the kernel.
+const EVERYWHERE: &str = "lo";
+
 /// It could not be read what is attached.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachedError {
@@ -19,8 +22,8 @@ pub enum AttachedError {
 }
 
 /// How programs are attached in this kernel: those before Linux 6.6 do not know how to list what is attached by TCX.
-pub(super) fn how(device: &str) -> Attachment {
-    match SchedClassifier::query_tcx(device, TcAttachType::Ingress) {
+pub(super) fn how() -> Attachment {
+    match SchedClassifier::query_tcx(EVERYWHERE, TcAttachType::Ingress) {
         Ok(_) => Attachment::Tcx,
         Err(_) => Attachment::Clsact,
     }

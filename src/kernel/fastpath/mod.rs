@@ -57,7 +57,7 @@ impl FastPath {
         match state.programs() {
             Err(why) => Offer::Refused(why),
             Ok(_) => Offer::Loads(Way {
-                attachment: attached::how(&uplink.name),
+                attachment: attached::how(),
                 header,
             }),
         }

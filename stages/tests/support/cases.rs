@@ -272,7 +272,13 @@ pub fn all() -> Vec<Case> {
 fn translators_and_routes() -> Vec<Case> {
     let replaced = || vec![native("192.0.2.1", "wan0", 100), native("192.0.2.2", "wan0", 200)];
     vec![
-        case("default", &[], world()),
+        case("default", &[], with_fast_path(Attachment::Tcx)),
+        case("no-fast-path", &[], world()),
+        case(
+            "no-fast-path-wanted",
+            &[("translator", json!("userspace"))],
+            with_fast_path(Attachment::Tcx),
+        ),
         case("tayga", &[("translator", json!("tayga"))], world()),
         case(
             "tayga-debug",
