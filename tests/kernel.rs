@@ -21,6 +21,8 @@ mod firewalls;
 mod journals;
 #[path = "kernel/mirror.rs"]
 mod mirror;
+#[path = "kernel/renamed.rs"]
+mod renamed;
 #[path = "kernel/routing.rs"]
 mod routing;
 #[path = "kernel/shared.rs"]

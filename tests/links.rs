@@ -50,6 +50,8 @@ mod neighbours;
 mod pd;
 #[path = "links/plat.rs"]
 mod plat;
+#[path = "links/renaming.rs"]
+mod renaming;
 #[path = "links/renumbering.rs"]
 mod renumbering;
 
