@@ -1,6 +1,8 @@
 //! Plans as snapshots, and what becomes of them when something fails: for every case and every place of failure the
 //! state of the system afterwards is the state before.
 
+#[path = "plans/accepted.rs"]
+mod accepted;
 #[path = "plans/believed.rs"]
 mod believed;
 mod support;
