@@ -19,6 +19,8 @@ mod fast_path;
 mod firewalls;
 #[path = "kernel/journals.rs"]
 mod journals;
+#[path = "kernel/listening.rs"]
+mod listening;
 #[path = "kernel/mirror.rs"]
 mod mirror;
 #[path = "kernel/renamed.rs"]
