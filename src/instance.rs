@@ -478,11 +478,20 @@ fn keep_what_we_changed(new: &mut Plan, old: &Plan, instance: &Instance) {
     if uplink(new) != uplink(old) {
         return;
     }
+    let name = |plan: &Plan| plan.facts.uplink.as_ref().map(|uplink| uplink.value.name.clone());
+    let (before, now) = (name(old), name(new));
     let mut facts = new.facts.clone();
     facts.replaced_routes.clone_from(&old.facts.replaced_routes);
+    let replaced = facts.replaced_routes.iter_mut().flat_map(|routes| &mut routes.value);
+    for route in replaced.filter(|route| route.device == before) {
+        route.device.clone_from(&now);
+    }
     // With the fast path other sysctls are read, and other things speak for anycast.
     if facts.fast_path.is_some() == old.facts.fast_path.is_some() {
-        facts.sysctls.clone_from(&old.facts.sysctls);
+        // Their keys have the names of devices. Those of a renamed one are read anew, as they were before us.
+        if before == now {
+            facts.sysctls.clone_from(&old.facts.sysctls);
+        }
         let address = |facts: &Facts| facts.clat_v6_addr.as_ref().map(|address| address.value);
         if address(&facts) == address(&old.facts) {
             // What spoke for or against it may have gone since, which is no reason to change it under traffic.

@@ -33,6 +33,8 @@ use crate::world::{SilentRouters, SystemWorld};
 mod allotments;
 mod leftovers;
 mod reload;
+#[cfg(test)]
+mod tests;
 mod told;
 
 /// Why the daemon could not begin.

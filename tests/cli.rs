@@ -440,3 +440,36 @@ fn check_warns_of_a_route_that_few_uplinks_carry() {
     );
     assert_eq!(check("v4-defaultroute-mtu=1480").2, "");
 }
+
+/// A capture is read from a regular file: a fifo that nobody writes holds nobody up.
+#[test]
+fn translate_waits_for_no_writer() {
+    let bed = tempfile::tempdir().unwrap();
+    let (config, fifo) = (bed.path().join("clatd.conf"), bed.path().join("in.pcap"));
+    std::fs::write(&config, "plat-prefix=64:ff9b::/96\nclat-v6-addr=2001:db8::1\n").unwrap();
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_clatd"))
+        .arg("translate")
+        .arg("-c")
+        .arg(&config)
+        .arg(&fifo)
+        .arg(bed.path().join("out.pcap"))
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let ended = (0..200).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        child.try_wait().unwrap().is_some()
+    });
+    if !ended {
+        child.kill().unwrap();
+    }
+    let said = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
+    assert!(ended, "it waits for somebody to write");
+    let file = fifo.display().to_string();
+    assert!(
+        said.contains(&file) && said.contains("it is a fifo, expected a regular file"),
+        "{said}"
+    );
+    assert!(!bed.path().join("out.pcap").exists());
+}

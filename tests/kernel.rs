@@ -19,8 +19,12 @@ mod fast_path;
 mod firewalls;
 #[path = "kernel/journals.rs"]
 mod journals;
+#[path = "kernel/listening.rs"]
+mod listening;
 #[path = "kernel/mirror.rs"]
 mod mirror;
+#[path = "kernel/renamed.rs"]
+mod renamed;
 #[path = "kernel/routing.rs"]
 mod routing;
 #[path = "kernel/shared.rs"]

@@ -50,6 +50,8 @@ mod plan;
 mod recipes;
 #[path = "lab/rest.rs"]
 mod rest;
+#[path = "lab/room.rs"]
+mod room;
 #[path = "lab/routes.rs"]
 mod routes;
 #[path = "lab/scripts.rs"]

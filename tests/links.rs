@@ -15,23 +15,9 @@ mod daemon;
 #[path = "lab/traffic.rs"]
 mod traffic;
 
-/// Makes two tests of each, which gets the setting: what runs follows the network in every mode. Tests that begin with
-/// nothing to do, and end so, are about `when-idle=wait` alone: with `exit` there would be no daemon.
-macro_rules! in_both_modes {
-    ($($name:ident),+ $(,)?) => {$(
-        mod $name {
-            #[test]
-            fn when_idle_wait() {
-                super::$name("when-idle=wait");
-            }
-            #[test]
-            fn when_idle_exit() {
-                super::$name("when-idle=exit");
-            }
-        }
-    )+};
-}
-
+#[macro_use]
+#[path = "support/both_modes.rs"]
+mod both_modes;
 #[path = "links/addresses.rs"]
 mod addresses;
 #[path = "links/advertisements.rs"]
@@ -50,6 +36,8 @@ mod neighbours;
 mod pd;
 #[path = "links/plat.rs"]
 mod plat;
+#[path = "links/renaming.rs"]
+mod renaming;
 #[path = "links/renumbering.rs"]
 mod renumbering;
 

@@ -24,6 +24,9 @@ mod bed;
 )]
 mod daemon;
 
+#[macro_use]
+#[path = "support/both_modes.rs"]
+mod both_modes;
 #[path = "multi/home.rs"]
 mod home;
 #[path = "support/other_kernel.rs"]

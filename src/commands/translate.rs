@@ -10,6 +10,7 @@ use clatd_translator::{Config, Translator, offline};
 use super::{Failure, print};
 use crate::cli::Options;
 use crate::config;
+use crate::trusted;
 
 /// MTU in bytes of either side where nothing else is said.
 const MTU: u32 = 1500;
@@ -38,7 +39,8 @@ pub fn run(options: &Options, mtus: Mtus, input: &Path, output: &Path) -> Result
         .instance
         .settings;
     let translator = Translator::new(translator_config(settings, &mtus)?)?;
-    let packets = std::fs::read(input).map_err(|error| format!("cannot read {}: {error}", input.display()))?;
+    let packets =
+        trusted::read_foreign_bytes(input).map_err(|error| format!("cannot read {}: {error}", input.display()))?;
     let (mut translated, mut drops) = (Vec::new(), String::new());
     let run = offline::run(&translator, &packets, &mut translated, &mut |line| {
         drops.push_str(&line);

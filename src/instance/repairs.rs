@@ -54,6 +54,9 @@ pub(super) fn is_untold(op: &Op) -> bool {
 impl Runner {
     /// Does again what somebody undid. Not for ever: two managers that fight help nobody.
     pub(super) async fn put_back(&mut self, plan: &Plan, which: fn(&Op) -> bool) -> Result<(), Why> {
+        if self.uplink_was_renamed(plan).await {
+            return Ok(());
+        }
         let done = plan.steps.iter().map(|step| &step.apply).enumerate();
         let (places, done): (Vec<usize>, Vec<&Op>) = done.filter(|(_, op)| which(op)).unzip();
         let undone = match self.world.undone(&done).await {
@@ -108,6 +111,14 @@ impl Runner {
             }
         }
         Ok(())
+    }
+
+    /// Whether another device has the name of the plan's uplink now, which is not to be touched. The next plan has the
+    /// uplink's new name.
+    async fn uplink_was_renamed(&mut self, plan: &Plan) -> bool {
+        let Some(uplink) = &plan.facts.uplink else { return false };
+        let found = self.world.link(&uplink.value.name).await;
+        matches!(found, Ok(Some(link)) if link.index != uplink.value.index)
     }
 }
 

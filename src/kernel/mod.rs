@@ -33,6 +33,7 @@ pub(crate) mod local_rule;
 pub mod lock;
 mod neighbours;
 pub(crate) mod nft;
+mod present;
 mod routes;
 pub(crate) mod rules;
 mod scripts;
@@ -115,6 +116,27 @@ impl Kernel {
     /// The counters of the userspace translator; the handle stays good for as long as the daemon runs.
     pub fn statistics(&self) -> Statistics {
         self.statistics.clone()
+    }
+
+    /// Carries out an operation. What it does to a device is recorded with the device's index, by which its undo finds it.
+    async fn carry_out_by_index(&mut self, op: &Op, outcome: Option<&Outcome>) -> Done {
+        if let Some(outcome) = outcome {
+            if let Some(op) = present::renamed(&self.netlink, op, outcome).await? {
+                return self.carry_out(&op, Some(outcome)).await;
+            }
+            match (op, present::index(Some(outcome))) {
+                (Op::ReleaseSysctl { key, .. }, Some(device)) => self.holds.forget(&self.instance, key, device),
+                (Op::DetachFastPath { .. }, _) => return self.carry_out(op, Some(outcome)).await,
+                _ => {}
+            }
+            return Ok(NOTHING);
+        }
+        let done = self.carry_out(op, None).await?;
+        let link = match present::device(op) {
+            Some(device) => self.netlink.link(device).await?,
+            None => None,
+        };
+        Ok(present::with_index(done, link.map(|link| link.index)))
     }
 
     async fn carry_out(&mut self, op: &Op, outcome: Option<&Outcome>) -> Done {
@@ -229,7 +251,7 @@ impl System for Kernel {
     async fn apply(&mut self, op: &Op, outcome: Option<&Outcome>) -> Result<Outcome, OpError> {
         tracing::debug!("{op}");
         let stop = self.stop.clone().unwrap_or_default();
-        let done = command::stopped_by(stop, self.carry_out(op, outcome)).await;
+        let done = command::stopped_by(stop, self.carry_out_by_index(op, outcome)).await;
         done.map_err(|failure| failure.of(op))
     }
 }

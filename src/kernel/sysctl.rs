@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clatd_stages::journal::Outcome;
+use nix::net::if_::if_nametoindex;
 use serde_json::json;
 
 use super::failure::{Done, Failure, NOTHING};
 use super::fastpath::FastPath;
+use super::present;
 
 const ROOT: &str = "/proc/sys";
 
@@ -78,12 +80,39 @@ fn vanished(error: &io::Error) -> bool {
 /// Who holds sysctls, which belong to no single instance. One table for all instances of the daemon: clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Holds {
-    table: Arc<Mutex<BTreeMap<String, Hold>>>,
+    table: Arc<Mutex<BTreeMap<Place, Hold>>>,
     pub(crate) fast_path: FastPath,
 }
 
 /// Writing it sets every device's `forwarding`.
 const ALL_FORWARDING: &str = "net/ipv6/conf/all/forwarding";
+
+/// A sysctl, whatever its device is called now.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    /// The index of its device, if it is of one.
+    device: Option<u32>,
+    /// The key, where it is of a device without the name.
+    key: String,
+}
+
+impl Place {
+    /// The sysctl that has this key now; `None` = it is of a device, which is not there.
+    fn now(key: &str) -> Option<Self> {
+        match device_of(key) {
+            None => Some(Self::of(key, None)),
+            Some(device) => Some(Self::of(key, Some(if_nametoindex(device).ok()?))),
+        }
+    }
+
+    fn of(key: &str, device: Option<u32>) -> Self {
+        let key = match device {
+            None => key.to_owned(),
+            Some(_) => of_device(key, ""),
+        };
+        Self { device, key }
+    }
+}
 
 /// Every device's `forwarding`, and that of devices to come.
 fn forwarding_of_devices() -> BTreeMap<String, String> {
@@ -111,7 +140,9 @@ struct Hold {
     value: String,
     before: String,
     /// What else writing it changed, with the values from before.
-    reset: BTreeMap<String, String>,
+    reset: BTreeMap<Place, String>,
+    /// What its undo knows it by.
+    outcome: Outcome,
     holders: BTreeSet<String>,
 }
 
@@ -119,14 +150,21 @@ impl Holds {
     /// The value that a held sysctl had before its first holder; `None` = nobody holds it.
     pub fn before(&self, key: &str) -> Option<String> {
         let table = self.lock();
-        let reset = || table.values().find_map(|hold| hold.reset.get(key).cloned());
-        table.get(key).map(|hold| hold.before.clone()).or_else(reset)
+        if table.is_empty() {
+            return None;
+        }
+        let place = Place::now(key)?;
+        let reset = || table.values().find_map(|hold| hold.reset.get(&place).cloned());
+        table.get(&place).map(|hold| hold.before.clone()).or_else(reset)
     }
 
     /// Adds a holder; the first writes the value.
     pub(crate) fn acquire(&self, holder: &str, key: &str, value: &str, before: &str) -> Done {
         let mut table = self.lock();
-        if let Some(hold) = table.get_mut(key) {
+        let Some(place) = Place::now(key) else {
+            return Err(Failure::new(io::Error::from_raw_os_error(libc::ENODEV)).hint("the device is gone"));
+        };
+        if let Some(hold) = table.get_mut(&place) {
             if hold.value != value {
                 let holders = hold.holders.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
                 return Err(Failure::new(format!("instance {holders} holds it at {}", hold.value))
@@ -137,7 +175,7 @@ impl Holds {
                 write(key, value)?;
             }
             hold.holders.insert(holder.to_owned());
-            return Ok(json!({ "before": hold.before }));
+            return Ok(hold.outcome.clone());
         }
         // What counts is the value found now; the one in the plan is from a moment ago.
         let before = read(key)?.unwrap_or_else(|| before.to_owned());
@@ -149,22 +187,24 @@ impl Holds {
         if before != value {
             write(key, value)?;
         }
-        let outcome = json!({ "before": before });
-        let holders = BTreeSet::from([holder.to_owned()]);
-        table.insert(
-            key.to_owned(),
-            Hold {
-                value: value.to_owned(),
-                before,
-                reset,
-                holders,
-            },
-        );
+        let outcome = present::with_index(json!({ "before": before }), place.device);
+        let outcome = present::with_indexes(outcome, forwarding(&reset));
+        let reset = reset
+            .into_iter()
+            .filter_map(|(key, value)| Some((Place::now(&key)?, value)));
+        let hold = Hold {
+            value: value.to_owned(),
+            before,
+            reset: reset.collect(),
+            outcome: outcome.clone(),
+            holders: BTreeSet::from([holder.to_owned()]),
+        };
+        table.insert(place, hold);
         Ok(outcome)
     }
 
     /// Takes a holder away; the last restores the value from before, if the sysctl still has ours. A hold that is not
-    /// in the table is one of a killed daemon, or one that failed.
+    /// in the table is one of a killed daemon, or one that failed. `release` has the present names of devices.
     pub(crate) fn release(&self, holder: &str, release: &Release<'_>, outcome: Option<&Outcome>) -> Done {
         let Release {
             key,
@@ -173,7 +213,10 @@ impl Holds {
             give_back,
         } = *release;
         let mut table = self.lock();
-        let before = match table.get_mut(key) {
+        let Some(place) = Place::now(key) else {
+            return Ok(NOTHING);
+        };
+        let before = match table.get_mut(&place) {
             Some(hold) => {
                 if !hold.holders.contains(holder) || hold.holders.len() > 1 {
                     hold.holders.remove(holder);
@@ -192,13 +235,52 @@ impl Holds {
                 restore(key, value)?;
             }
         }
-        table.remove(key);
+        table.remove(&place);
         Ok(NOTHING)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Hold>> {
+    /// Takes a holder away from a sysctl that went with its device.
+    pub(crate) fn forget(&self, holder: &str, key: &str, device: u32) {
+        let place = Place::of(key, Some(device));
+        let mut table = self.lock();
+        if let Some(hold) = table.get_mut(&place) {
+            hold.holders.remove(holder);
+            if hold.holders.is_empty() {
+                table.remove(&place);
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Place, Hold>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The devices that forward, with their indexes.
+fn forwarding(reset: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, u32)> {
+    let on = reset.iter().filter(|(_, value)| *value == "1");
+    on.filter_map(|(key, _)| {
+        let device = device_of(key)?;
+        Some((device, if_nametoindex(device).ok()?))
+    })
+}
+
+/// The device whose sysctl it is; `None` = it is of all devices, of those to come, or of none.
+pub(crate) fn device_of(key: &str) -> Option<&str> {
+    let parts: Vec<&str> = key.split('/').collect();
+    match parts[..] {
+        ["net", "ipv4" | "ipv6", "conf" | "neigh", device, _] if !matches!(device, "all" | "default") => Some(device),
+        _ => None,
+    }
+}
+
+/// The same sysctl of another device.
+pub(crate) fn of_device(key: &str, device: &str) -> String {
+    let mut parts: Vec<&str> = key.split('/').collect();
+    if let (Some(part), Some(_)) = (parts.get_mut(3), device_of(key)) {
+        *part = device;
+    }
+    parts.join("/")
 }
 
 #[cfg(test)]
@@ -211,5 +293,21 @@ mod tests {
         for bad in ["kernel/panic", "net/../kernel/panic", "/net/ipv6", "net//x", ""] {
             assert!(path(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn sysctls_of_devices_are_known() {
+        for (key, device) in [
+            ("net/ipv6/conf/up0/accept_ra", Some("up0")),
+            ("net/ipv6/neigh/eth0.7/proxy_delay", Some("eth0.7")),
+            ("net/ipv6/conf/all/forwarding", None),
+            ("net/ipv6/conf/default/accept_ra", None),
+            ("net/ipv4/ip_forward", None),
+        ] {
+            assert_eq!(device_of(key), device, "{key}");
+        }
+        let key = "net/ipv6/conf/up0/accept_ra";
+        assert_eq!(of_device(key, "enp1s0"), "net/ipv6/conf/enp1s0/accept_ra");
+        assert_eq!(of_device("net/ipv4/ip_forward", "enp1s0"), "net/ipv4/ip_forward");
     }
 }

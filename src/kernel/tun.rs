@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clatd_stages::journal::Outcome;
+use clatd_stages::net::Link;
 use serde_json::json;
 use tun_rs::{DeviceBuilder, SyncDevice};
 
@@ -84,19 +85,22 @@ const POLL: Duration = Duration::from_millis(20);
 /// Deletes the device if it is ours. The caller has dropped its queues. The record of the step tells ours by its index;
 /// without one, killed before it was written, a device that bears our alias is ours unless a running program has it open.
 pub(crate) async fn delete(netlink: &Netlink, device: &str, alias: &str, outcome: Option<&Outcome>) -> Done {
-    let Some(link) = netlink
-        .link(device)
-        .await?
+    let made = outcome.and_then(|outcome| outcome["index"].as_u64());
+    let links = netlink.links().await?;
+    // Somebody may have renamed it, or another clatd made one of its name.
+    let is_it = |link: &&Link| match made {
+        Some(index) => u64::from(link.index) == index,
+        None => link.name == device,
+    };
+    let ours = links
+        .iter()
         .filter(|link| link.alias.as_deref() == Some(alias))
-    else {
+        .find(is_it);
+    let Some(link) = ours else {
         return Ok(NOTHING);
     };
-    match outcome.and_then(|outcome| outcome["index"].as_u64()) {
-        // Ours went, and another clatd made one.
-        Some(index) if index != u64::from(link.index) => return Ok(NOTHING),
-        Some(_) => {}
-        None if in_use(netlink, link.index).await? => return Err(Failure::new(IN_USE)),
-        None => {}
+    if made.is_none() && in_use(netlink, link.index).await? {
+        return Err(Failure::new(IN_USE));
     }
     match netlink.delete_link(link.index).await {
         Err(error) if error.errno() == libc::ENODEV => Ok(NOTHING),

@@ -27,6 +27,11 @@ impl Netlink {
         self.hub.read(&[Need::Links], move |mirror, _| mirror.link(&name)).await
     }
 
+    /// The name that a device has now; `None` = it is gone.
+    pub(crate) async fn name(&self, index: u32) -> Result<Option<String>, NetlinkError> {
+        self.hub.read(&[Need::Links], move |mirror, _| mirror.name(index)).await
+    }
+
     /// The kind of a device's link layer (`ARPHRD_*`); `None` = there is no such device.
     pub async fn link_layer(&self, index: u32) -> Result<Option<u16>, NetlinkError> {
         let mut message = LinkMessage::default();

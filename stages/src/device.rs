@@ -23,6 +23,9 @@ pub(crate) fn mtu(uplink_mtu: u32) -> u32 {
     uplink_mtu.clamp(IPV6_MIN_MTU, 65535)
 }
 
+/// Where it is 1, a new device has no IPv6.
+const NEW_DEVICES_LACK_IPV6: &str = "net/ipv6/conf/default/disable_ipv6";
+
 /// Warns of an MTU of the IPv4 default route that is too large for the uplink once the packets are IPv6. Each large
 /// packet is lost once, until path MTU discovery has told its sender.
 fn too_large_for_the_uplink(settings: &Settings, facts: &Facts) -> Option<String> {
@@ -55,6 +58,11 @@ impl Stage for Device {
         // The translator is chosen here, since this is the first stage that depends on it.
         fast_path::choose(self.name(), instance, world, facts).await?;
         facts.notes.extend(too_large_for_the_uplink(&instance.settings, facts));
+        let born_without_ipv6 = world.sysctl(NEW_DEVICES_LACK_IPV6).await;
+        let born_without_ipv6 = born_without_ipv6.map_err(world_error(self.name()))?;
+        if let Some(value) = born_without_ipv6.filter(|value| value != "0") {
+            facts.sysctls.insert(NEW_DEVICES_LACK_IPV6.to_owned(), value);
+        }
         let name = &instance.settings.clat_dev;
         match world.link(name).await.map_err(world_error(self.name()))? {
             Some(link) if link.alias.as_deref() != Some(instance.alias().as_str()) => Err(ObserveError::Unusable {
@@ -104,16 +112,27 @@ impl Stage for Device {
                 },
                 &device,
             ),
-            Step::on_device(
+        ];
+        if facts.sysctls.contains_key(NEW_DEVICES_LACK_IPV6) {
+            steps.push(Step::on_device(
                 self.name(),
-                "packets that fit the uplink must fit the CLAT",
-                Op::SetLinkUp {
-                    device: device.clone(),
-                    mtu: mtu(uplink.value.mtu),
+                "the CLAT needs IPv6, which new devices of this host are made without",
+                Op::SetDeviceSysctl {
+                    key: format!("net/ipv6/conf/{device}/disable_ipv6"),
+                    value: "0".into(),
                 },
                 &device,
-            ),
-        ];
+            ));
+        }
+        steps.push(Step::on_device(
+            self.name(),
+            "packets that fit the uplink must fit the CLAT",
+            Op::SetLinkUp {
+                device: device.clone(),
+                mtu: mtu(uplink.value.mtu),
+            },
+            &device,
+        ));
         steps.extend(own_addresses(settings).map(|address| {
             let (device, address) = (device.clone(), IpNet::from(IpAddr::from(address)));
             Step::new(

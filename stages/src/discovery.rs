@@ -46,6 +46,9 @@ impl Stage for Discovery {
             Ok(on) => on,
             Err(idle) => return Ok(idle),
         };
+        if let Some(reason) = on.lacks_ipv6(world).await.map_err(world_error(self.name()))? {
+            return Ok(Verdict::idle(reason));
+        }
         let mut found = find_prefixes(instance, &on, world)
             .await
             .map_err(world_error(self.name()))?;
@@ -137,6 +140,20 @@ impl On {
         [&self.named, &self.running, &self.first]
             .into_iter()
             .find_map(|device| device.as_deref())
+    }
+
+    /// Why nothing can be found: IPv6 is switched off on the device, or on all where there is none to ask.
+    async fn lacks_ipv6(&self, world: &dyn World) -> Result<Option<String>, WorldError> {
+        let device = self.device().unwrap_or("all");
+        let key = format!("net/ipv6/conf/{device}/disable_ipv6");
+        let is_off = world.sysctl(&key).await?.is_some_and(|value| value != "0");
+        let set = key.replace('/', ".");
+        Ok(is_off.then(|| {
+            let on = self
+                .device()
+                .map_or_else(|| "on this host".to_owned(), |device| format!("on {device}"));
+            format!("IPv6 is switched off {on}: {set}=1; a CLAT needs it on its uplink, set that to 0")
+        }))
     }
 
     /// The uplink for this prefix. Without `plat-dev` the uplink of the running CLAT comes first, then the device on

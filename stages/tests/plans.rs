@@ -2,6 +2,8 @@
 //! state of the system afterwards is the state before.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
 
+#[path = "plans/accepted.rs"]
+mod accepted;
 #[path = "plans/believed.rs"]
 mod believed;
 #[path = "plans/shown.rs"]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::bed::{Lab, Uplink, poll};
+use crate::bed::{DERIVED_V6, Lab, Uplink, poll};
 use crate::daemon::{Daemon, clatd};
 use crate::traffic;
 
@@ -153,4 +153,22 @@ fn each_step_is_said_once_and_more_debugging_says_more() {
     ] {
         assert!(ran.err.contains(told), "{told}: {ran}");
     }
+}
+
+/// What an idle instance shows is there: no device, no address and no route of when it ran.
+#[test]
+fn an_idle_status_tells_of_nothing_that_is_gone() {
+    let lab = Lab::raise(&Uplink::new());
+    let mut daemon = Daemon::up(&lab, &["when-idle=wait"]);
+    let status = |words: &[&str]| clatd(&lab, &[&["status"], words].concat()).ok("clatd status");
+    assert!(status(&[]).contains(DERIVED_V6));
+    lab.host("ip link set up0 down");
+    daemon.wait_for("idle instance", || status(&[]).contains("idle"));
+    lab.host("! ip link show clat");
+    let document = status(&["--json"]);
+    for ghost in [DERIVED_V6, "3fff:1:0:1:0:5eff"] {
+        assert!(!status(&[]).contains(ghost), "{ghost}:\n{}", status(&[]));
+        assert!(!document.contains(ghost), "{ghost}:\n{document}");
+    }
+    daemon.stop(Signal::SIGTERM);
 }

@@ -65,7 +65,7 @@ fn nothing_is_wrong_where_nothing_is() {
         "{text}"
     );
 
-    let mut daemon = Daemon::up(&lab, &["when-idle=wait"]);
+    let mut daemon = Daemon::up(&lab, &[]);
     let (code, document, text) = examine(&lab, &[]);
     assert_eq!(code, Some(0), "{text}");
     for check in [
@@ -166,7 +166,7 @@ fn forward_chain_drops() {
     let lab = Lab::raise(&Uplink::new());
     lab.host("nft 'table ip6 fence { chain between { type filter hook forward priority filter; policy drop; }; }'");
     const ENGINE: &str = "translator=userspace";
-    let mut daemon = Daemon::start(&lab, &["when-idle=wait", "firewall=none", ENGINE]);
+    let mut daemon = Daemon::start(&lab, &["firewall=none", ENGINE]);
     daemon.wait_until_running(&lab);
     plant(
         &lab,
@@ -182,8 +182,8 @@ fn forward_chain_drops() {
     daemon.stop(Signal::SIGTERM);
     // With the default nothing is wrong, and it is said why.
     for (words, why) in [
-        (&["when-idle=wait", ENGINE][..], "clatd's rules in it let them pass"),
-        (&["when-idle=wait"], "those of the fast path are not forwarded"),
+        (&[ENGINE][..], "clatd's rules in it let them pass"),
+        (&[], "those of the fast path are not forwarded"),
     ] {
         let mut daemon = Daemon::up(&lab, words);
         let (code, _, text) = examine(&lab, &[]);
@@ -196,7 +196,7 @@ fn forward_chain_drops() {
 #[test]
 fn foreign_default_route_wins() {
     let lab = Lab::raise(&Uplink::new());
-    let mut daemon = Daemon::up(&lab, &["when-idle=wait", "v4-conncheck-enable=no"]);
+    let mut daemon = Daemon::up(&lab, &["v4-conncheck-enable=no"]);
     lab.host("ip link add stray type veth peer name stray2 && ip link set stray up && ip link set stray2 up");
     lab.host("ip address add 10.9.0.1/24 dev stray && ip route add default via 10.9.0.2 metric 50");
     plant(
@@ -217,7 +217,7 @@ fn foreign_default_route_wins() {
 #[test]
 fn large_packets_vanish() {
     let lab = Lab::raise(&Uplink::new());
-    let mut daemon = Daemon::up(&lab, &["when-idle=wait", "v4-defaultroute-mtu=auto"]);
+    let mut daemon = Daemon::up(&lab, &["v4-defaultroute-mtu=auto"]);
     lab.run(
         "isp0",
         "nft 'table netdev hole { chain in { type filter hook ingress device cust priority 0; meta length > 1450 drop; }; }'",
@@ -236,7 +236,7 @@ fn large_packets_vanish() {
     );
     daemon.stop(Signal::SIGTERM);
     // What stays below it is not harmed.
-    let mut daemon = Daemon::up(&lab, &["when-idle=wait", "v4-defaultroute-mtu=1260"]);
+    let mut daemon = Daemon::up(&lab, &["v4-defaultroute-mtu=1260"]);
     let (code, _, text) = examine(&lab, &[]);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("so IPv4 passes"), "{text}");
@@ -247,7 +247,7 @@ fn large_packets_vanish() {
 #[test]
 fn replies_are_dropped_in_this_host() {
     let lab = Lab::raise(&Uplink::new());
-    let mut daemon = Daemon::up(&lab, &["when-idle=wait"]);
+    let mut daemon = Daemon::up(&lab, &[]);
     lab.host("nft 'table inet wall { chain in { type filter hook input priority filter; iifname clat drop; }; }'");
     plant(
         &lab,

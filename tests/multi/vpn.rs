@@ -10,7 +10,10 @@ use crate::daemon::{Daemon, clatd};
 use crate::home::{PATIENCE, status};
 use crate::traffic;
 
-const WAIT: &str = "when-idle=wait";
+/// What runs does the same in both: tests that go through several cases take turns.
+const WHEN_IDLE: [&str; 2] = ["when-idle=wait", "when-idle=exit"];
+
+in_both_modes!(default_routes_of_a_vpn_leave_the_clat_under_it_alone);
 
 /// What wg-quick does, and most scripts: rules without a priority.
 const VPN_UP: &str = "ip link add vpn0 type veth peer name vpn1 && ip link set vpn1 up && ip link set vpn0 up && \
@@ -140,8 +143,8 @@ fn uplink(lab: &Lab) -> String {
 fn rules_of_vpns_stay_behind_ours() {
     let lab = Lab::raise(&Uplink::new());
     let before = lab.state();
-    for words in MODES {
-        let mut daemon = Daemon::up(&lab, &[words, &[WAIT]].concat());
+    for (words, when_idle) in MODES.into_iter().zip(WHEN_IDLE.into_iter().cycle()) {
+        let mut daemon = Daemon::up(&lab, &[words, &[when_idle]].concat());
         for round in 0..6 {
             lab.host(VPN_UP);
             daemon.wait_for("place before the VPN's rules", || ours_come_first(&lab));
@@ -167,7 +170,7 @@ fn rules_of_vpns_stay_behind_ours() {
 fn a_rule_can_be_put_before_ours_on_purpose() {
     let lab = Lab::raise(&Uplink::new());
     let before = lab.state();
-    let mut daemon = Daemon::up(&lab, &[WAIT, "rule-priority=1000"]);
+    let mut daemon = Daemon::up(&lab, &["rule-priority=1000"]);
     lab.host("ip -6 rule add pref 900 table 51820; ip -4 rule add pref 900 table 51820");
     std::thread::sleep(Duration::from_secs(1));
     for v in ["-4", "-6"] {
@@ -185,10 +188,9 @@ fn a_rule_can_be_put_before_ours_on_purpose() {
 }
 
 /// A VPN over the CLAT: its default routes, in table main, stop nothing, also when the uplink comes back beside them.
-#[test]
-fn default_routes_of_a_vpn_leave_the_clat_under_it_alone() {
+fn default_routes_of_a_vpn_leave_the_clat_under_it_alone(when_idle: &str) {
     let lab = Lab::raise(&Uplink::new());
-    let mut daemon = Daemon::up(&lab, &[WAIT]);
+    let mut daemon = Daemon::up(&lab, &[when_idle]);
     lab.host(
         "ip link add vpn0 type veth peer name vpn1 && ip link set vpn1 up && ip link set vpn0 up && ip addr add 10.8.0.2/24 dev vpn0 && \
          ip route add default dev vpn0 metric 50 && \
@@ -211,6 +213,11 @@ fn default_routes_of_a_vpn_leave_the_clat_under_it_alone() {
     stays();
     // Native IPv4 of the uplink itself does stop it.
     lab.host("ip addr add 192.0.2.2/24 dev up0; ip route add default via 192.0.2.1 dev up0 metric 100");
+    if when_idle == "when-idle=exit" {
+        let ran = daemon.wait_exit(PATIENCE);
+        assert_eq!(ran.code, Some(0), "{ran}");
+        return;
+    }
     daemon.wait_for("end beside native IPv4", || state(&lab) == "idle");
     lab.host("ip route del default dev up0 metric 100; ip addr del 192.0.2.2/24 dev up0");
     daemon.wait_until_running(&lab);
@@ -236,13 +243,14 @@ fn at_the_start_a_default_route_elsewhere_counts() {
 fn link_local_ipv4_is_no_native_ipv4() {
     let lab = Lab::raise(&Uplink::new());
     lab.host("ip addr add 169.254.7.7/16 dev up0 scope link");
-    for route in [
+    let routes = [
         "default dev up0 scope link src 169.254.7.7 metric 202",
         "default dev up0 scope link metric 1002",
-    ] {
+    ];
+    for (route, when_idle) in routes.into_iter().zip(WHEN_IDLE) {
         // There at the start, and coming later.
         lab.host(&format!("ip route add {route}"));
-        let mut daemon = Daemon::up(&lab, &[WAIT]);
+        let mut daemon = Daemon::up(&lab, &[when_idle]);
         traffic::whoami(&lab);
         lab.host(&format!("ip route del {route}"));
         std::thread::sleep(Duration::from_millis(500));
@@ -267,9 +275,10 @@ fn source_specific_default_routes_lead_to_the_plat() {
          ip -6 route add default from $prefix via $gateway dev up0; \
          ip -6 route add default from fd00:9::/64 via fe80::dead dev up0 metric 1",
     );
-    for words in [&[][..], &["plat-dev=up0"], &["clat-v6-addr=shared"]] {
+    let cases: [&[&str]; 3] = [&[], &["plat-dev=up0"], &["clat-v6-addr=shared"]];
+    for (words, when_idle) in cases.into_iter().zip(WHEN_IDLE.into_iter().cycle()) {
         let before = lab.state();
-        let mut daemon = Daemon::up(&lab, &[words, &[WAIT]].concat());
+        let mut daemon = Daemon::up(&lab, &[words, &[when_idle]].concat());
         traffic::whoami(&lab);
         lab.host(VPN_UP);
         daemon.wait_for("way through the CLAT", || reaches(&lab));
