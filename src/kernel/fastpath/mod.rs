@@ -12,6 +12,7 @@ mod attached;
 mod counted;
 mod layout;
 mod programs;
+mod query;
 mod state;
 
 pub use attached::AttachedError;
@@ -57,7 +58,7 @@ impl FastPath {
         match state.programs() {
             Err(why) => Offer::Refused(why),
             Ok(_) => Offer::Loads(Way {
-                attachment: attached::how(&uplink.name),
+                attachment: attached::how(uplink.index),
                 header,
             }),
         }
