@@ -50,6 +50,8 @@ mod plan;
 mod recipes;
 #[path = "lab/rest.rs"]
 mod rest;
+#[path = "lab/rights.rs"]
+mod rights;
 #[path = "lab/routes.rs"]
 mod routes;
 #[path = "lab/scripts.rs"]
