@@ -2,7 +2,7 @@
 _clatd_devices() { command ls /sys/class/net 2>/dev/null; }
 _clatd_instances() { clatd status --json 2>/dev/null | sed -n 's/^      "name": "\(.*\)",*$/\1/p'; command ls /etc/clatd/instances.d 2>/dev/null | sed -n 's/\.\(conf\|toml\)$//p'; }
 _clatd_commands=(run plan check discover status doctor events metrics reload cleanup translate help version)
-_clatd_keys=(quiet= debug= script-up= script-down= script-timeout= metrics-listen= control-group= when-idle= clat-dev= clat-v4-addr= clat-v4-pool= clat-v6-addr= ctmark= route-table= rule-priority= forwarding-enable= proxynd-enable= nd= firewall= ip6tables-enable= plat-dev= plat-prefix= plat-fallback-prefix= discovery= plat-check= dns64-servers= v4-conncheck-enable= v4-conncheck-delay= v4-conncheck-scope= v4-defaultroute-enable= v4-defaultroute-replace= v4-defaultroute-metric= v4-defaultroute-mtu= v4-defaultroute-advmss= translator= translator-queues= map= translator-v6-addr= lowest-ipv6-mtu= udp-zero-checksum= traffic-class= tos= icmp-error-rate= wkp-strict= unmapped-source= tayga-v4-addr= tayga-conffile= cmd-ip6tables= cmd-nft= cmd-tayga= cmd-ip= cmd-networkctl= cmd-ufw=)
+_clatd_keys=(quiet= debug= script-up= script-down= script-timeout= script-user= metrics-listen= control-group= hardening= when-idle= clat-dev= clat-v4-addr= clat-v4-pool= clat-v6-addr= ctmark= route-table= rule-priority= forwarding-enable= proxynd-enable= nd= firewall= ip6tables-enable= plat-dev= plat-prefix= plat-fallback-prefix= discovery= plat-check= dns64-servers= v4-conncheck-enable= v4-conncheck-delay= v4-conncheck-scope= v4-defaultroute-enable= v4-defaultroute-replace= v4-defaultroute-metric= v4-defaultroute-mtu= v4-defaultroute-advmss= translator= translator-queues= map= translator-v6-addr= lowest-ipv6-mtu= udp-zero-checksum= traffic-class= tos= icmp-error-rate= wkp-strict= unmapped-source= tayga-v4-addr= tayga-conffile= cmd-ip6tables= cmd-nft= cmd-tayga= cmd-ip= cmd-networkctl= cmd-ufw=)
 
 # _clatd_match BEGINNING WORD... -> what fits. Not compgen -W, which would run what stands in a device's name.
 _clatd_match()
@@ -90,7 +90,7 @@ _clatd_value()
         when-idle) _clatd_match "$cur" exit wait; ;;
         v4-conncheck-scope) _clatd_match "$cur" host uplink; ;;
         icmp-error-rate) _clatd_match "$cur" unlimited; ;;
-        forwarding-enable | proxynd-enable | ip6tables-enable | plat-check | v4-conncheck-enable | v4-defaultroute-enable | v4-defaultroute-replace | wkp-strict) _clatd_match "$cur" yes no; ;;
+        hardening | forwarding-enable | proxynd-enable | ip6tables-enable | plat-check | v4-conncheck-enable | v4-defaultroute-enable | v4-defaultroute-replace | wkp-strict) _clatd_match "$cur" yes no; ;;
         discovery) [[ $cur != *,* ]] || head=${cur%,*},; cur=${cur##*,}; _clatd_match "$cur" ra dns; ;;
         plat-dev) mapfile -t listed < <(_clatd_devices); _clatd_match "$cur" "${listed[@]}"; ;;
         tayga-conffile) mapfile -t listed < <(compgen -f -- "$cur"); _clatd_match "$cur" "${listed[@]}"; ;;

@@ -18,8 +18,10 @@ function __clatd_settings
             'script-up=' 'shell command run as the last step before the translator starts' \
             'script-down=' 'shell command run right after the translator has stopped' \
             'script-timeout=' 'seconds that a script or a helper program may take' \
+            'script-user=' 'user who runs script-up and script-down' \
             'metrics-listen=' 'address:port on which the daemon serves Prometheus metrics' \
             'control-group=' 'group whose members may ask the daemon how it is' \
+            'hardening=' 'whether the daemon gives up the rights that it does not need' \
             'when-idle=' 'what to do while there is no use for the CLAT: exit or wait' \
             'clat-dev=' 'name of the CLAT'\''s network device' \
             'clat-v4-addr=' 'IPv4 address of the CLAT' \
@@ -91,7 +93,7 @@ function __clatd_settings
             printf '%s\n' $key={host,uplink}
         case icmp-error-rate
             printf '%s\n' $key={unlimited}
-        case forwarding-enable proxynd-enable ip6tables-enable plat-check v4-conncheck-enable v4-defaultroute-enable v4-defaultroute-replace wkp-strict
+        case hardening forwarding-enable proxynd-enable ip6tables-enable plat-check v4-conncheck-enable v4-defaultroute-enable v4-defaultroute-replace wkp-strict
             printf '%s\n' $key={yes,no}
         case discovery
             printf '%s\n' (string replace -r '[^=,]*$' '' -- $token){ra,dns}

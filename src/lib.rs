@@ -7,6 +7,7 @@ pub mod config;
 pub mod control;
 pub mod dhcp6;
 pub mod doctor;
+pub mod hardening;
 pub mod instance;
 pub mod kernel;
 pub mod logging;

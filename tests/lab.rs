@@ -50,6 +50,8 @@ mod plan;
 mod recipes;
 #[path = "lab/rest.rs"]
 mod rest;
+#[path = "lab/rights.rs"]
+mod rights;
 #[path = "lab/room.rs"]
 mod room;
 #[path = "lab/routes.rs"]

@@ -20,6 +20,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::cli::{self, Command, Options};
 use crate::config::{self, ConfigError, ConfigErrors, Loaded};
+use crate::hardening;
 use crate::kernel::{Netlink, cleanup as leftovers};
 use crate::logging::{self, Verbosity};
 use crate::report::chain;
@@ -116,6 +117,8 @@ fn run(options: Options) -> Result<bool, Failure> {
         return Ok(false);
     };
     info!("starting clatd {}", env!("CARGO_PKG_VERSION"));
+    // Before the runtime: its threads have what this one has.
+    hardening::enter(&loaded);
     Ok(runtime()?.block_on(supervisor::run(options, loaded))?)
 }
 

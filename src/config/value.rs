@@ -90,7 +90,8 @@ fn parse_set(key: &Key, text: &str) -> Result<Value, Invalid> {
         Kind::WordList(words) => word_list(text, words).map(Value::from),
         Kind::PlatCheck => plat_check(text).map(Value::from),
         Kind::Socket => socket(text).map(Value::from),
-        Kind::Group => group(text).map(Value::from),
+        Kind::Group => name_of(text, "the name of a group of users, such as adm").map(Value::from),
+        Kind::User => name_of(text, "the name of a user, such as nobody").map(Value::from),
         Kind::Pool => pool(text).map(|pool| Value::from(pool.to_string())),
         Kind::Maps => map(text).map(|entry| Value::from(vec![entry.to_string()])),
     }
@@ -398,13 +399,13 @@ fn socket(text: &str) -> Result<String, Invalid> {
         .ok_or_else(|| Invalid::new("expected an IP address and a port, such as 127.0.0.1:9464 or [::1]:9464"))
 }
 
-fn group(text: &str) -> Result<String, Invalid> {
-    // The names that groupadd(8) accepts, and upper case, which directory services use.
+fn name_of(text: &str, what: &str) -> Result<String, Invalid> {
+    // The names that useradd(8) and groupadd(8) accept, and upper case, which directory services use.
     let usable = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '$');
     if !text.is_empty() && text.len() <= 32 && text.chars().all(usable) {
         return Ok(text.to_owned());
     }
-    Err(Invalid::new("expected the name of a group of users, such as adm"))
+    Err(Invalid::new(format!("expected {what}")))
 }
 
 fn word(text: &str, words: &'static [&'static str]) -> Result<&'static str, Invalid> {

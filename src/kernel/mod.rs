@@ -54,6 +54,7 @@ pub use translators::TranslatorExit;
 
 use crate::netlink;
 use failure::{Done, NOTHING};
+use scripts::Script;
 use translators::Running;
 use tun::Tun;
 
@@ -210,11 +211,18 @@ impl Kernel {
                 command,
                 environment,
                 timeout_s,
+                user,
             } => {
                 // A script-down is part of stopping.
                 let stop = self.stop.as_ref().filter(|_| self.hurried || event == "script-up");
                 let limit = Duration::from_secs((*timeout_s).into());
-                scripts::run(event, command, environment, limit, stop).await
+                let script = Script {
+                    event,
+                    command,
+                    environment,
+                    user: user.as_deref(),
+                };
+                script.run(limit, stop).await
             }
             // Only journals of older versions have it, and nothing is done from a journal but undone.
             Op::HoldLocalRule {} => Ok(NOTHING),

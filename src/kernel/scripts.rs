@@ -1,10 +1,12 @@
 //! script-up and script-down.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::time::Duration;
 
+use nix::unistd::{User, geteuid};
 use tokio::process::Command;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -12,48 +14,86 @@ use tokio_util::sync::CancellationToken;
 use super::failure::{Done, Failure, NOTHING};
 use super::group::Group;
 
-/// Runs a script of the user's to its end, with its output where ours goes. After `limit`, or when `stop` is asked for,
-/// all its processes are asked to end (SIGTERM, later SIGKILL): the step then fails as a whole, rather than the service
-/// manager losing its patience.
-pub(crate) async fn run(
-    event: &str,
-    command: &str,
-    environment: &BTreeMap<String, String>,
-    limit: Duration,
-    stop: Option<&CancellationToken>,
-) -> Done {
-    tracing::info!(event, command, "running the script");
-    let mut script = Group::spawn(
-        Command::new("sh")
-            .args(["-c", command])
-            .envs(environment)
-            .stdin(Stdio::null()),
-    )
-    .map_err(|error| Failure::new(error).hint("`sh` must be in PATH"))?;
-    let status = tokio::select! {
-        biased;
-        status = script.wait() => status?,
-        () = sleep(limit) => {
-            script.end().await?;
-            let failure = Failure::new(format!(
-                "the {event} command did not end within {} s and was ended",
-                limit.as_secs()
-            ));
-            return Err(failure.hint("script-timeout sets how long it may take"));
+/// A command of the administrator's.
+pub(crate) struct Script<'a> {
+    /// `script-up` or `script-down`.
+    pub(crate) event: &'a str,
+    pub(crate) command: &'a str,
+    pub(crate) environment: &'a BTreeMap<String, String>,
+    /// Who runs it, unless we do.
+    pub(crate) user: Option<&'a str>,
+}
+
+impl Script<'_> {
+    /// Runs it to its end, with its output where ours goes. After `limit`, or when `stop` is asked for, all its processes
+    /// are asked to end (SIGTERM, later SIGKILL): the step then fails as a whole, rather than the service manager losing
+    /// its patience.
+    pub(crate) async fn run(&self, limit: Duration, stop: Option<&CancellationToken>) -> Done {
+        let (event, command) = (self.event, self.command);
+        tracing::info!(event, command, "running the script");
+        let mut script = self.start()?;
+        let status = tokio::select! {
+            biased;
+            status = script.wait() => status?,
+            () = sleep(limit) => {
+                script.end().await?;
+                let failure = Failure::new(format!(
+                    "the {event} command did not end within {} s and was ended",
+                    limit.as_secs()
+                ));
+                return Err(failure.hint("script-timeout sets how long it may take"));
+            }
+            () = asked(stop) => {
+                script.end().await?;
+                return Err(Failure::new(format!("the {event} command was ended, since clatd is to stop")));
+            }
+        };
+        if status.success() {
+            return Ok(NOTHING);
         }
-        () = asked(stop) => {
-            script.end().await?;
-            return Err(Failure::new(format!("the {event} command was ended, since clatd is to stop")));
-        }
-    };
-    if status.success() {
-        return Ok(NOTHING);
+        Err(Failure::new(match (status.code(), status.signal()) {
+            (Some(code), _) => format!("the {event} command exited with status {code}"),
+            (None, Some(signal)) => format!("the {event} command was killed by signal {signal}"),
+            (None, None) => format!("the {event} command failed"),
+        }))
     }
-    Err(Failure::new(match (status.code(), status.signal()) {
-        (Some(code), _) => format!("the {event} command exited with status {code}"),
-        (None, Some(signal)) => format!("the {event} command was killed by signal {signal}"),
-        (None, None) => format!("the {event} command failed"),
-    }))
+
+    fn start(&self) -> Result<Group, Failure> {
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", self.command])
+            .envs(self.environment)
+            .stdin(Stdio::null());
+        if let Some(name) = self.user {
+            become_user(&mut shell, name)?;
+        }
+        Group::spawn(&mut shell).map_err(|error| {
+            let hint = match (self.user, error.kind()) {
+                (Some(name), io::ErrorKind::PermissionDenied) => {
+                    format!("clatd may not become {name} (script-user): only root with CAP_SETUID and CAP_SETGID may")
+                }
+                (Some(_) | None, _) => "`sh` must be in PATH".to_owned(),
+            };
+            Failure::new(error).hint(hint)
+        })
+    }
+}
+
+/// Has a program run as another user, in that user's own group. It has no others, and none of our capabilities.
+fn become_user(command: &mut Command, name: &str) -> Result<(), Failure> {
+    let user = User::from_name(name)
+        .map_err(io::Error::from)?
+        .ok_or_else(|| Failure::new(format!("there is no user {name} (script-user)")))?;
+    if user.uid == geteuid() {
+        return Ok(());
+    }
+    command
+        .uid(user.uid.as_raw())
+        .gid(user.gid.as_raw())
+        .env("USER", &user.name)
+        .env("LOGNAME", &user.name)
+        .env("HOME", &user.dir);
+    Ok(())
 }
 
 async fn asked(stop: Option<&CancellationToken>) {

@@ -7,6 +7,7 @@ use tracing::{error, info, warn};
 
 use super::{Supervisor, allotments, same_uplink};
 use crate::config::{self, Configured};
+use crate::hardening;
 use crate::kernel::command;
 
 impl Supervisor {
@@ -24,6 +25,13 @@ impl Supervisor {
         command::set_limit(loaded.base.script_timeout);
         for warning in &loaded.warnings {
             warn!("{warning}");
+        }
+        let lacking = hardening::lacking(&loaded);
+        if !lacking.is_empty() {
+            warn!(
+                "the new configuration needs rights that were given up at the start ({}): restart clatd, or set hardening=no",
+                lacking.join(", ")
+            );
         }
         let (of_templates, of_files): (Vec<_>, Vec<_>) =
             self.started.values().partition(|started| started.template.is_some());

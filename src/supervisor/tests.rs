@@ -15,6 +15,7 @@ use crate::config::{Paths, load_from};
 fn step() -> Step {
     let script = Op::RunScript {
         event: "script-down".into(),
+        user: None,
         command: "sleep 1000".into(),
         environment: BTreeMap::new(),
         timeout_s: 60,

@@ -216,6 +216,9 @@ pub enum Op {
         /// Seconds after which it is ended.
         #[serde(default = "default_script_timeout")]
         timeout_s: u32,
+        /// Who runs it; none = the user that the daemon runs as.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user: Option<String>,
     },
     /// Changes nothing. It carries an undo without a counterpart on the way up.
     Nothing {

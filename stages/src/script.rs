@@ -28,6 +28,7 @@ impl Stage for Script {
             command: command.clone(),
             environment: environment(instance, facts),
             timeout_s: settings.script_timeout,
+            user: settings.script_user.clone(),
         };
         if settings.script_up.is_none() && settings.script_down.is_none() {
             return Ok(Vec::new());

@@ -23,6 +23,8 @@ pub struct Settings {
     pub script_down: Option<String>,
     /// Seconds that a script or a helper program may take.
     pub script_timeout: u32,
+    /// Who runs the scripts; none = the user that the daemon runs as.
+    pub script_user: Option<String>,
     /// Name of the CLAT's TUN device.
     pub clat_dev: String,
     /// IPv4 address of the CLAT.
@@ -97,6 +99,8 @@ pub struct Settings {
     pub metrics_listen: Option<std::net::SocketAddr>,
     /// The group whose members may ask the daemon for its status.
     pub control_group: Option<String>,
+    /// Whether the daemon gives up the rights that it does not need.
+    pub hardening: bool,
     /// What an instance does when there is nothing to do; none = wait under a service manager and with instance
     /// files, else exit.
     pub when_idle: Option<WhenIdle>,
@@ -133,6 +137,7 @@ impl Default for Settings {
             script_up: None,
             script_down: None,
             script_timeout: SCRIPT_TIMEOUT,
+            script_user: None,
             clat_dev: "clat".into(),
             clat_v4_addr: Ipv4Addr::new(192, 0, 0, 1),
             clat_v6_addr: ClatV6Addr::Derived,
@@ -170,6 +175,7 @@ impl Default for Settings {
             firewall: FirewallChoice::Auto,
             metrics_listen: None,
             control_group: None,
+            hardening: true,
             when_idle: None,
             translator_queues: 0,
             map: Vec::new(),

@@ -168,6 +168,7 @@ fn scripts_have_their_environment_and_their_failures_are_named() {
                 ("quiet".to_owned(), String::new()),
             ]),
             timeout_s: 60,
+            user: None,
         };
         assert_eq!(
             bed.apply(script(&format!(

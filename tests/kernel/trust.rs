@@ -29,6 +29,7 @@ fn planted(trace: &Path) -> Step {
             command: format!("touch {}", trace.display()),
             environment: Default::default(),
             timeout_s: 60,
+            user: None,
         }),
     }
 }

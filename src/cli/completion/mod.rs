@@ -67,6 +67,7 @@ impl Values {
             | Kind::DnsServers
             | Kind::Socket
             | Kind::Group
+            | Kind::User
             | Kind::Maps => Self::Anything,
         }
     }

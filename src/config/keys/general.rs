@@ -73,6 +73,18 @@ pub(super) const KEYS: &[Key] = &[
         ..PLAIN
     },
     Key {
+        name: "script-user",
+        kind: Kind::User,
+        optional: true,
+        unset: "the user that clatd runs as",
+        brief: "user who runs script-up and script-down",
+        full: "The user who runs `script-up` and `script-down`, in its own group and no other.\n\
+               They may then read and write what that user may, and have no capabilities, so they cannot change the network.\n\
+               Only a clatd that runs as root can run scripts as somebody else.",
+        origin: Origin::Ours,
+        ..PLAIN
+    },
+    Key {
         name: "metrics-listen",
         kind: Kind::Socket,
         optional: true,
@@ -93,6 +105,22 @@ pub(super) const KEYS: &[Key] = &[
         full: "Members of this group may use `status`, `metrics`, `doctor` and `events`; only root may change anything.\n\
                clatd looks the group up at start.\n\
                One daemon has one socket: in an instance file, only the scripts of that instance see this key.",
+        origin: Origin::Ours,
+        ..PLAIN
+    },
+    Key {
+        name: "hardening",
+        kind: Kind::Bool,
+        default: "yes",
+        brief: "whether the daemon gives up the rights that it does not need",
+        full: "Whether the daemon gives up, before it does anything, what its configuration does not need: capabilities, new \
+               privileges, writing to files, and system calls.\n\
+               All programs that it runs are held to the same, `script-up` and `script-down` included: those may write to files, \
+               but have no capabilities except CAP_NET_ADMIN, CAP_NET_RAW, CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_SETUID and \
+               CAP_SETGID.\n\
+               Set it to no where a script needs more than that, or where it is in the way of something that nobody foresaw.\n\
+               What was given up comes back by a restart only: a reload whose configuration needs more says so.\n\
+               One daemon has one such setting: in an instance file the key reaches only that instance's scripts.",
         origin: Origin::Ours,
         ..PLAIN
     },

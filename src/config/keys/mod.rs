@@ -101,6 +101,8 @@ pub enum Kind {
     Socket,
     /// The name of a group of users.
     Group,
+    /// The name of a user.
+    User,
     /// One of these words.
     Words(&'static [&'static str]),
     /// An IPv4 prefix and an IPv6 prefix; the key may be repeated.
@@ -124,6 +126,7 @@ impl Kind {
             Self::DnsServers => "addresses".into(),
             Self::Socket => "address:port".into(),
             Self::Group => "group".into(),
+            Self::User => "user".into(),
             Self::Words(words) => words.join("|"),
             Self::Mtu => "auto|number".into(),
             Self::WordOr { word, .. } => format!("{word}|number"),

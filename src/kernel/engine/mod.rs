@@ -19,6 +19,7 @@ mod queue;
 mod statistics;
 
 use events::Events;
+pub(crate) use priority::STEPS;
 use queue::{Port, Queue};
 pub use statistics::{Snapshot, Statistics};
 

@@ -7,9 +7,10 @@ use std::io;
 /// How many steps of niceness a packet thread is ahead of the daemon and, by default, of every program. A thread that
 /// waits for its turn behind those whose packets it carries holds up all of them: they run out of window and sleep while
 /// their data waits here. More than this takes the processor away from them in turn (both were measured).
-const STEPS: libc::c_int = 5;
+pub(crate) const STEPS: libc::c_int = 5;
 
-/// Puts the calling thread ahead of the others. Needs CAP_SYS_NICE.
+/// Puts the calling thread ahead of the others. Needs CAP_SYS_NICE, or a limit
+/// (RLIMIT_NICE) that allows it.
 pub(super) fn raise() -> io::Result<()> {
     // SAFETY: these two take numbers only; on Linux, 0 names the calling thread. -1 is a niceness as well as an error,
     // and stands for the former here: reading that of a thread by itself does not fail.

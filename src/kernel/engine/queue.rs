@@ -22,6 +22,7 @@ use tun_rs::SyncDevice;
 use super::events::Teller;
 use super::join::{self, MOST, Waiting};
 use super::priority;
+use crate::hardening;
 
 /// The largest packet: an IPv6 header and the largest payload.
 const LARGEST: usize = 40 + 0xffff;
@@ -74,6 +75,7 @@ impl Queue {
         if let Err(error) = priority::raise() {
             tracing::debug!(%error, "the translator runs at normal priority; large transfers may be slower");
         }
+        hardening::packet_thread();
         let begin = Instant::now();
         let (mut now, mut last_packet, mut last_bulk) = (begin, begin, None);
         while !self.stopping.load(Ordering::Relaxed) {

@@ -1,21 +1,27 @@
 //! What is attached to a device, by either way.
 
-use aya::programs::tc::{NlOptions, SchedClassifier, SchedClassifierLink, TcAttachOptions};
+use std::io;
+
+use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions};
 use aya::programs::{LinkOrder, ProgramError, TcAttachType};
 use clatd_stages::fast_path::Attachment;
 
 use super::super::netlink::{Hook, Netlink, NetlinkError};
 use super::programs::{Program, Programs};
+use super::query::{self, Tcx};
 
-/// A device that each network namespace has, so that an error is about the kernel.
-const EVERYWHERE: &str = "lo";
+/// The index of lo, which each network namespace has, so that an error is about the kernel.
+const LOOPBACK: u32 = 1;
 
 /// It could not be read what is attached.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachedError {
     /// By TCX.
     #[error("listing the programs of a device")]
-    Tcx(#[from] ProgramError),
+    Tcx(#[from] io::Error),
+    /// Of our own.
+    #[error("asking for the numbers of the programs")]
+    Numbers(#[from] ProgramError),
     /// As filters.
     #[error("listing the filters of a device")]
     Filters(#[from] NetlinkError),
@@ -23,7 +29,7 @@ pub enum AttachedError {
 
 /// How programs are attached in this kernel: those before Linux 6.6 do not know how to list what is attached by TCX.
 pub(super) fn how() -> Attachment {
-    match SchedClassifier::query_tcx(EVERYWHERE, TcAttachType::Ingress) {
+    match query::programs(LOOPBACK, Tcx::Ingress) {
         Ok(_) => Attachment::Tcx,
         Err(_) => Attachment::Clsact,
     }
@@ -38,8 +44,11 @@ pub(super) async fn to(
 ) -> Result<Vec<u32>, AttachedError> {
     Ok(match attachment {
         Attachment::Tcx => {
-            let (_, programs) = SchedClassifier::query_tcx(device.0, hook(program))?;
-            programs.iter().map(|program| program.id()).collect()
+            let at = match hook(program) {
+                TcAttachType::Egress => Tcx::Egress,
+                TcAttachType::Ingress | TcAttachType::Custom(_) => Tcx::Ingress,
+            };
+            query::programs(device.1, at)?
         }
         Attachment::Clsact => {
             let hook = match hook(program) {

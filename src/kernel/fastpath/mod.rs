@@ -12,6 +12,7 @@ mod attached;
 mod counted;
 mod layout;
 mod programs;
+mod query;
 mod state;
 
 pub use attached::AttachedError;

@@ -1,7 +1,8 @@
 //! A bus can be reached from every network namespace that shares its folder. A service in another namespace has other
 //! links with the same indexes and names.
 
-use std::fs::read_link;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 
 use zbus::Connection;
 
@@ -12,9 +13,26 @@ use super::call::call;
 pub(super) async fn same_as_ours(connection: &Connection, service: &str) -> zbus::Result<()> {
     const BUS: (&str, &str, &str) = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus");
     let pid: u32 = call(connection, BUS, "GetConnectionUnixProcessID", &service).await?;
-    let (ours, its) = (read_link("/proc/self/ns/net"), read_link(format!("/proc/{pid}/ns/net")));
-    match (ours, its) {
+    match (mark("self"), mark(&pid.to_string())) {
         (Ok(ours), Ok(its)) if ours != its => Err(zbus::Error::Failure("it lives in another network namespace".into())),
         _ => Ok(()),
+    }
+}
+
+/// What tells the network namespace of a process. Its ns/net does, too, but only to whoever may trace the process; this
+/// file, of which each namespace has its own, is there for everybody.
+fn mark(process: &str) -> io::Result<(u64, u64)> {
+    let file = std::fs::metadata(format!("/proc/{process}/net/dev"))?;
+    Ok((file.dev(), file.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_process_here_has_the_same_mark() {
+        let parent = nix::unistd::getppid().to_string();
+        assert_eq!(mark("self").unwrap(), mark(&parent).unwrap());
     }
 }

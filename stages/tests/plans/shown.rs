@@ -18,6 +18,7 @@ fn other_values(key: &str) -> Vec<Value> {
         "debug" | "translator-queues" => vec![json!(1)],
         "script-up" | "script-down" => vec![json!("echo")],
         "script-timeout" => vec![json!(7)],
+        "script-user" => vec![json!("nobody")],
         "clat-dev" => vec![json!("clat7")],
         "clat-v4-addr" | "tayga-v4-addr" => vec![json!("192.0.0.5")],
         "clat-v6-addr" => vec![json!("stable"), json!("2001:db8:1::77")],
@@ -58,7 +59,7 @@ fn other_values(key: &str) -> Vec<Value> {
 }
 
 /// What is for the daemon as a whole, for a time before the plan, or for nothing any more.
-const FOR_NO_PLAN: [(&str, &str); 9] = [
+const FOR_NO_PLAN: [(&str, &str); 10] = [
     ("quiet", "what is logged"),
     (
         "clat-v4-pool",
@@ -70,6 +71,7 @@ const FOR_NO_PLAN: [(&str, &str); 9] = [
     ("v4-conncheck-delay", "a wait before the first observation"),
     ("metrics-listen", "of the daemon"),
     ("control-group", "of the daemon"),
+    ("hardening", "of the daemon"),
     ("when-idle", "what happens where there is no plan"),
 ];
 
@@ -118,19 +120,21 @@ async fn every_setting_changes_some_plan() {
                 break;
             }
         }
-        // Only scripts see it, below.
-        let expected = !exempt && key != "script-timeout";
+        // Only plans with scripts show these, below.
+        let expected = !exempt && !matches!(key.as_str(), "script-timeout" | "script-user");
         assert_eq!(changes, expected, "{key}");
     }
-    let with_script = |timeout: u32| {
-        let pairs = [("script-up", json!("echo")), ("script-timeout", json!(timeout))];
+    let with_script = |key: &str, value: Value| {
+        let pairs = [("script-up", json!("echo")), (key, value)];
         Case {
             name: "script",
             settings: settings(&pairs),
             world: cases::world(),
         }
     };
-    assert_ne!(shown(&with_script(5)).await, shown(&with_script(6)).await);
+    let plain = shown(&with_script("debug", json!(0))).await;
+    assert_ne!(plain, shown(&with_script("script-timeout", json!(6))).await);
+    assert_ne!(plain, shown(&with_script("script-user", json!("nobody"))).await);
 }
 
 /// Each fact changed by itself. A new one has no place here until somebody gives it one.

@@ -1,0 +1,280 @@
+//! What the daemon, its threads and its programs may still do once it runs.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+
+use crate::bed::{Lab, Uplink, poll};
+use crate::daemon::{Daemon, around, clatd, program};
+use crate::traffic;
+
+// capabilities(7), by their numbers.
+const CHOWN: u32 = 0;
+const DAC_OVERRIDE: u32 = 1;
+const FOWNER: u32 = 3;
+const KILL: u32 = 5;
+const SETGID: u32 = 6;
+const SETUID: u32 = 7;
+const NET_BIND_SERVICE: u32 = 10;
+const NET_ADMIN: u32 = 12;
+const NET_RAW: u32 = 13;
+const PERFMON: u32 = 38;
+const BPF: u32 = 39;
+
+const NFT_DROPS: &str =
+    "nft 'table inet closed { chain forward { type filter hook forward priority 0; policy drop; }; }'";
+
+/// A set of capabilities as /proc shows it.
+fn mask(capabilities: &[u32]) -> String {
+    let bits: u64 = capabilities.iter().map(|capability| 1 << capability).sum();
+    format!("{bits:016x}")
+}
+
+/// These, and what puts threads ahead of others where that cannot be allowed by a limit: setting RLIMIT_NICE takes
+/// CAP_SYS_RESOURCE.
+fn kept(capabilities: &[u32]) -> String {
+    const SYS_NICE: u32 = 23;
+    const SYS_RESOURCE: u32 = 24;
+    let own = std::fs::read_to_string("/proc/self/status").unwrap();
+    let effective = own.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+    let bits = u64::from_str_radix(effective.trim(), 16).unwrap();
+    let nice: &[u32] = if bits >> SYS_RESOURCE & 1 == 1 {
+        &[]
+    } else {
+        &[SYS_NICE]
+    };
+    mask(&[capabilities, nice].concat())
+}
+
+/// The fields of the status of each thread of a process, by the thread's name and number.
+fn threads(pid: u32) -> BTreeMap<String, BTreeMap<String, String>> {
+    let folders = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    folders
+        .filter_map(|folder| {
+            let folder = folder.unwrap();
+            let text = std::fs::read_to_string(folder.path().join("status")).ok()?;
+            let fields: BTreeMap<_, _> = text
+                .lines()
+                .filter_map(|line| line.split_once(':'))
+                .map(|(field, value)| (field.to_owned(), value.trim().to_owned()))
+                .collect();
+            Some((format!("{} {}", fields["Name"], folder.file_name().display()), fields))
+        })
+        .collect()
+}
+
+/// All threads are behind the walls, and those that move packets have no capability left.
+fn assert_walled(pid: u32, capabilities: &[u32]) {
+    assert_has(pid, &kept(capabilities));
+}
+
+fn assert_has(pid: u32, kept: &str) {
+    let mut movers = 0;
+    for (name, fields) in threads(pid) {
+        assert_eq!(fields["NoNewPrivs"], "1", "{name}");
+        assert_eq!(fields["Seccomp"], "2", "{name}");
+        assert_eq!(fields["CapBnd"], kept, "{name}");
+        let moves_packets = name.starts_with("clat-");
+        movers += usize::from(moves_packets);
+        let has = if moves_packets { mask(&[]) } else { kept.to_owned() };
+        assert_eq!([&fields["CapEff"], &fields["CapPrm"]], [&has, &has], "{name}");
+        let filters: u32 = fields["Seccomp_filters"].parse().unwrap();
+        assert_eq!(filters, 1 + u32::from(moves_packets), "{name}");
+    }
+    assert!(movers > 0, "no thread moves packets: {:?}", threads(pid).keys());
+}
+
+/// A program of this name comes first in PATH, which tries to write into the lab's folder, and then is the real one.
+fn with_tattling(lab: &Lab, name: &str) -> String {
+    let real = lab.host(&format!("command -v {name}"));
+    std::fs::create_dir_all(lab.file("bin")).unwrap();
+    let proof = lab.file("proof");
+    let text = format!(
+        "#!/bin/sh\necho ran >{}/$(basename $0).$$ 2>/dev/null\nexec {} \"$@\"\n",
+        proof.display(),
+        real.trim()
+    );
+    lab.program(&format!("bin/{name}"), &text);
+    std::fs::create_dir_all(&proof).unwrap();
+    format!("PATH={}:{}", lab.file("bin").display(), std::env::var("PATH").unwrap())
+}
+
+fn proofs(lab: &Lab) -> usize {
+    std::fs::read_dir(lab.file("proof")).unwrap().count()
+}
+
+#[test]
+fn a_running_daemon_has_only_what_it_needs() {
+    let lab = Lab::raise(&Uplink::new());
+    lab.host(NFT_DROPS);
+    let path = with_tattling(&lab, "nft");
+    let before = lab.state();
+    let mut daemon = Daemon::up_in(&lab, &[path], &[]);
+    assert_walled(daemon.pid(), &[NET_ADMIN, NET_RAW]);
+    traffic::works(&lab);
+    assert_eq!(proofs(&lab), 0, "a program of the daemon's wrote a file");
+    clatd(&lab, &["reload"]).ok("clatd reload");
+    daemon.stop(Signal::SIGTERM);
+    lab.assert_state_is(&before, "after the stop");
+}
+
+#[test]
+fn the_fast_path_keeps_what_loads_it() {
+    let lab = Lab::raise(&Uplink::new());
+    around(&lab, &["translator=ebpf"], |daemon| {
+        assert_walled(daemon.pid(), &[NET_ADMIN, NET_RAW, PERFMON, BPF]);
+        traffic::works(&lab);
+    });
+}
+
+#[test]
+fn each_setting_keeps_what_it_needs() {
+    let lab = Lab::raise(&Uplink::new());
+    around(&lab, &["metrics-listen=[::1]:546", "control-group=daemon"], |daemon| {
+        assert_walled(daemon.pid(), &[CHOWN, NET_BIND_SERVICE, NET_ADMIN, NET_RAW]);
+        lab.host("ss -Hltn 'sport = 546' | grep -q .");
+    });
+}
+
+#[test]
+fn without_hardening_nothing_is_given_up() {
+    let lab = Lab::raise(&Uplink::new());
+    lab.host(NFT_DROPS);
+    let path = with_tattling(&lab, "nft");
+    let before = lab.state();
+    let mut daemon = Daemon::up_in(&lab, &[path], &["hardening=no"]);
+    let own = std::fs::read_to_string("/proc/self/status").unwrap();
+    for (name, fields) in threads(daemon.pid()) {
+        for field in ["CapEff", "CapBnd", "NoNewPrivs", "Seccomp"] {
+            let line = format!("{field}:\t{}", fields[field]);
+            assert!(own.contains(&line), "{name}: {line}");
+        }
+    }
+    assert!(proofs(&lab) > 0, "the wrapper works");
+    daemon.stop(Signal::SIGTERM);
+    lab.assert_state_is(&before, "after the stop");
+}
+
+#[test]
+fn scripts_write_files_and_have_few_capabilities() {
+    let lab = Lab::raise(&Uplink::new());
+    let found = lab.file("found");
+    let script = format!("script-up=grep -h ^Cap /proc/self/status >{}", found.display());
+    around(&lab, &[&script], |_| {
+        let text = lab.read("found");
+        let kept = kept(&[CHOWN, DAC_OVERRIDE, FOWNER, SETGID, SETUID, NET_ADMIN, NET_RAW]);
+        assert!(text.contains(&format!("CapEff:\t{kept}")), "{kept}: {text}");
+        assert!(text.contains(&format!("CapBnd:\t{kept}")), "{kept}: {text}");
+    });
+}
+
+#[test]
+fn scripts_run_as_somebody_else() {
+    let lab = Lab::raise(&Uplink::new());
+    open_folder(&lab, 0o755);
+    let common = lab.file("common");
+    std::fs::create_dir(&common).unwrap();
+    std::fs::set_permissions(&common, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let (up, down) = (common.join("up"), common.join("down"));
+    let words = [
+        "script-user=nobody".to_owned(),
+        format!(
+            "script-up=id -u >{0}; id -G >>{0}; grep ^CapEff /proc/self/status >>{0}",
+            up.display()
+        ),
+        // Ending it takes a right of its own.
+        format!("script-down=id -un >{}; sleep 100", down.display()),
+        "script-timeout=1".to_owned(),
+    ];
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let mut daemon = Daemon::up(&lab, &words);
+    let text = lab.read("common/up");
+    let (uid, rest) = text.split_once('\n').unwrap();
+    assert_eq!(uid, "65534", "{text}");
+    assert_eq!(rest.lines().next().unwrap().split(' ').count(), 1, "one group: {text}");
+    assert!(text.contains(&mask(&[])), "{text}");
+    assert_walled(
+        daemon.pid(),
+        &[CHOWN, DAC_OVERRIDE, FOWNER, KILL, SETGID, SETUID, NET_ADMIN, NET_RAW],
+    );
+    daemon.signal(Signal::SIGTERM);
+    let ran = daemon.wait_exit(std::time::Duration::from_secs(20));
+    assert_eq!(lab.read("common/down"), "nobody\n", "{ran}");
+    assert!(ran.err.contains("did not end within 1 s"), "{ran}");
+    lab.assert_no_process_left("after the stop");
+
+    let ran = clatd(&lab, &["script-user=no-such-user", "script-up=true"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.err.contains("there is no user no-such-user (script-user)"), "{ran}");
+}
+
+/// Rights come back by a restart only, and a reload that needs more says so.
+#[test]
+fn a_reload_that_needs_more_says_so() {
+    let lab = Lab::raise(&Uplink::new());
+    let mut daemon = Daemon::up(&lab, &[]);
+    let text = lab.read("clatd.conf");
+    std::fs::write(lab.file("clatd.conf"), format!("{text}script-up=true\n")).unwrap();
+    clatd(&lab, &["reload"]).ok("clatd reload");
+    let said = poll(std::time::Duration::from_secs(5), || {
+        daemon
+            .output()
+            .contains("needs rights that were given up at the start (scripts")
+    });
+    assert!(said, "{}", daemon.output());
+    daemon.wait_until_running(&lab);
+    daemon.stop(Signal::SIGTERM);
+}
+
+/// As `User=` and `AmbientCapabilities=` of a systemd unit do.
+#[test]
+fn a_user_with_two_capabilities_can_run_it() {
+    let lab = Lab::raise(&Uplink::new());
+    lab.host(NFT_DROPS);
+    let before = lab.state();
+    open_folder(&lab, 0o755);
+    std::fs::create_dir(lab.file("run")).unwrap();
+    lab.host(&format!("chown 65534:65534 {}", lab.file("run").display()));
+    // Device nodes that everybody may open, as udev makes them, in the mounts of this process alone.
+    let line = format!(
+        "mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200 && \
+         exec env CLATD_RUNTIME_DIR={} setpriv --reuid=65534 --regid=65534 --clear-groups \
+         --inh-caps=-all,+net_admin,+net_raw --ambient-caps=+net_admin,+net_raw --bounding-set=-all,+net_admin,+net_raw \
+         {} -c {} translator=userspace",
+        lab.file("run").display(),
+        program(),
+        lab.file("clatd.conf").display()
+    );
+    let log = std::fs::File::create(lab.file("nobody.log")).unwrap();
+    let mut child = lab
+        .command("host")
+        .args(["sh", "-c", &line])
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let works = poll(std::time::Duration::from_secs(30), || {
+        lab.run("host", &format!("ping -n -c 1 -W 1 {}", crate::bed::SERVER))
+            .code
+            == Some(0)
+    });
+    assert!(works, "{}", lab.read("nobody.log"));
+    traffic::works(&lab);
+    assert_has(child.id(), &mask(&[NET_ADMIN, NET_RAW]));
+    stop(child.id());
+    let status = child.wait().unwrap();
+    assert!(status.success(), "{status}: {}", lab.read("nobody.log"));
+    lab.assert_state_is(&before, "after the stop");
+}
+
+fn open_folder(lab: &Lab, mode: u32) {
+    let folder = lab.file("");
+    std::fs::set_permissions(Path::new(&folder), std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn stop(pid: u32) {
+    let status = Command::new("kill").arg(pid.to_string()).status().unwrap();
+    assert!(status.success());
+}
