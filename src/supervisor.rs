@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clatd_stages::facts::Facts;
+use clatd_stages::fast_path;
 use clatd_stages::settings::{Settings, WhenIdle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
@@ -211,6 +212,11 @@ impl Supervisor {
 
     async fn start_all(&mut self, loaded: Loaded) {
         self.refuse(&loaded);
+        let templates = loaded.templates.iter().map(|template| &template.configured);
+        let mut configured = loaded.instances.iter().chain(templates);
+        if configured.any(|configured| fast_path::is_wanted(&configured.instance.settings)) {
+            self.holds.fast_path.load_ahead();
+        }
         self.serve_metrics(loaded.base.metrics_listen);
         for configured in loaded.instances {
             self.start(configured, None);

@@ -36,6 +36,9 @@ impl Counted {
 }
 
 impl FastPath {
+    /// There is nothing to load.
+    pub(crate) fn load_ahead(&self) {}
+
     pub(crate) fn offer(&self, _: &Link, _: Option<u16>) -> Offer {
         Offer::Refused(ABSENT.into())
     }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::facts::{Fact, Facts, Source};
 use crate::op::Op;
 use crate::plan::{NotNeeded, StageName, Step};
-use crate::settings::TranslatorChoice;
+use crate::settings::{Settings, TranslatorChoice};
 use crate::stage::{Instance, ObserveError, world_error};
 use crate::translator::UserspaceSpec;
 use crate::world::World;
@@ -108,6 +108,11 @@ impl fmt::Display for FastPathSpec {
     }
 }
 
+/// Whether it is taken where it can be.
+pub fn is_wanted(settings: &Settings) -> bool {
+    matches!(settings.translator, TranslatorChoice::Auto | TranslatorChoice::Ebpf)
+}
+
 /// Decides who translates, once uplink and address are known.
 pub(crate) async fn choose(
     stage: StageName,
@@ -151,7 +156,7 @@ async fn offer(world: &dyn World, facts: &Facts) -> Result<Offer, crate::world::
     };
     if facts.shared {
         return Ok(Offer::Refused(
-            "the CLAT shares the host's address, so that its flows must be told by marks".into(),
+            "the CLAT shares the host's address, and the programs cannot tell its flows from the host's own".into(),
         ));
     }
     world.fast_path(&uplink.value).await

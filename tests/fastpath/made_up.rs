@@ -1,10 +1,10 @@
 //! Packets made up by chance, near what is plain: most of them are, and the others differ from it in one or two places.
 
-use clatd_translator::{Config, IcmpErrors, UnmappedSource, internet_checksum};
+use clatd_translator::{Config, IcmpErrors, Tos, UnmappedSource, internet_checksum};
 
 use crate::compare::{Pair, Took};
 
-/// The lengths of RFC 6052, a CLAT and a relay with explicit mappings, all rules for sizes.
+/// The lengths of RFC 6052, a CLAT and a relay with explicit mappings, all rules for sizes and classes of traffic.
 pub fn configs() -> Vec<Config> {
     let base = || Config {
         icmp_errors: IcmpErrors::Unlimited,
@@ -43,6 +43,15 @@ pub fn configs() -> Vec<Config> {
         mtu4: 1400,
         ..base()
     });
+    for (traffic_class, tos) in [(Tos::Fixed(0), Tos::Fixed(0xb8)), (Tos::Fixed(0x2e), Tos::Copy)] {
+        configs.push(Config {
+            pref64: Some("64:ff9b::/96".parse().unwrap()),
+            maps: vec![clat()],
+            traffic_class,
+            tos,
+            ..base()
+        });
+    }
     configs.push(Config {
         pref64: Some("64:ff9b::/96".parse().unwrap()),
         maps: vec![clat()],

@@ -1,6 +1,10 @@
 //! The fast path in the kernel: traffic of all sorts at once, and a host to which nothing is done.
 
+use std::process::{Child, Command};
 use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
 
 use crate::bed::{Lab, SERVER, Uplink, poll};
 use crate::daemon::{Daemon, around, clatd};
@@ -110,10 +114,10 @@ fn it_goes_on_while_the_daemon_is_stopped() {
     let lab = Lab::raise(&Uplink::new());
     around(&lab, &[FAST], |daemon| {
         traffic::ping(&lab);
-        daemon.signal(nix::sys::signal::Signal::SIGSTOP);
+        daemon.signal(Signal::SIGSTOP);
         traffic::ping(&lab);
         traffic::download(&lab, 10_000_000);
-        daemon.signal(nix::sys::signal::Signal::SIGCONT);
+        daemon.signal(Signal::SIGCONT);
     });
 }
 
@@ -127,7 +131,7 @@ fn a_neighbour_that_asks_is_answered_at_once() {
                 .ok("flush");
             // The kernel waits up to 0.8 s for others to answer first, 0.4 s on average.
             assert!(
-                poll(std::time::Duration::from_millis(1), || lab
+                poll(Duration::from_millis(1), || lab
                     .run("host", &format!("ping -n -c 1 -W 0.3 {SERVER}"))
                     .code
                     == Some(0)),
@@ -179,7 +183,7 @@ fn the_next_hop_follows_the_gateway() {
         status["instances"][0]["facts"]["plat_gateway"]["value"].clone()
     };
     assert!(
-        poll(std::time::Duration::from_secs(20), || gateway() == "fe80::77"),
+        poll(Duration::from_secs(20), || gateway() == "fe80::77"),
         "{}\n{}\n{}",
         gateway(),
         lab.host("ip -6 route; ip -6 neigh"),
@@ -187,30 +191,163 @@ fn the_next_hop_follows_the_gateway() {
     );
     traffic::works(&lab);
     assert_eq!(lab.host("cat /sys/class/net/clat/ifindex"), index, "the device stayed");
-    daemon.stop(nix::sys::signal::Signal::SIGTERM);
+    daemon.stop(Signal::SIGTERM);
 }
 
-#[test]
-fn the_uplink_may_be_a_bridge() {
+/// Works on this device, which `make` puts on up0 and which has its address and routes from the same router.
+fn works_above(device: &str, make: &str) {
     let lab = Lab::raise(&Uplink::new());
-    lab.host(
-        "ip link add br0 address $(cat /sys/class/net/up0/address) type bridge && ip link set up0 master br0 &&
-         ip -6 address flush dev up0 && ip link set br0 up",
-    );
+    lab.host(&format!(
+        "{make} && sysctl -qw net.ipv6.conf.up0.accept_ra=0 && ip -6 address flush dev up0 && ip link set {device} up"
+    ));
     let on_line = || {
-        let routes = lab.host("ip -6 route show default dev br0; ip -6 address show dev br0 scope global");
+        let routes = lab.host(&format!(
+            "ip -6 route show default dev {device}; ip -6 address show dev {device} scope global"
+        ));
         routes.contains("via") && routes.contains("inet6") && !routes.contains("tentative")
     };
     lab.advertise();
     assert!(
-        poll(std::time::Duration::from_secs(20), on_line),
+        poll(Duration::from_secs(20), on_line),
         "{}",
         lab.host("ip -6 address; ip -6 route")
     );
     lab.host("ip -6 route del default dev up0 || true");
-    // The timers of the bridge, which run on, are no part of what clatd must leave as it was.
-    let mut daemon = Daemon::up(&lab, &[FAST, "plat-dev=br0"]);
+    // The timers of a bridge, which run on, are no part of what clatd must leave as it was.
+    let mut daemon = Daemon::up(&lab, &[&format!("plat-dev={device}")]);
     traffic::works(&lab);
     assert!(counted(&lab, "/6to4/packets/tcp") > 0);
-    daemon.stop(nix::sys::signal::Signal::SIGTERM);
+    daemon.stop(Signal::SIGTERM);
+}
+
+#[test]
+fn the_uplink_may_be_a_bridge() {
+    works_above(
+        "br0",
+        "ip link add br0 address $(cat /sys/class/net/up0/address) type bridge && ip link set up0 master br0",
+    );
+}
+
+#[test]
+fn the_uplink_may_be_a_macvlan() {
+    works_above("mv0", "ip link add mv0 link up0 type macvlan mode bridge");
+}
+
+/// A TUN device at either end, and packets carried from one to the other: RAWIP, as modems have it, or any other kind.
+const TUNNEL: &str = r#"
+import ctypes, fcntl, os, select, struct, sys
+host, isp, device, kind = sys.argv[1:5]
+def tun(netns):
+    with open(f"/run/netns/{netns}") as file:
+        assert ctypes.CDLL(None).setns(file.fileno(), 0x40000000) == 0  # CLONE_NEWNET
+    end = os.open("/dev/net/tun", os.O_RDWR)
+    fcntl.ioctl(end, 0x400454ca, struct.pack("16sH22x", device.encode(), 0x1001))  # TUNSETIFF: IFF_TUN, IFF_NO_PI
+    fcntl.ioctl(end, 0x400454cd, int(kind))  # TUNSETLINK
+    return end
+ends = [tun(host), tun(isp)]
+print("made", flush=True)
+while True:
+    for end in select.select(ends, [], [])[0]:
+        packet = os.read(end, 1 << 16)
+        try: os.write(ends[1 - ends.index(end)], packet)
+        except OSError: pass
+"#;
+
+/// The ends of it; they go when this is dropped.
+struct Tunnel(Child);
+
+impl Tunnel {
+    /// From the host to its ISP, with an address and a default route of this metric.
+    fn raise(lab: &Lab, device: &str, kind: u16, metric: u32) -> Self {
+        let script = lab.file("tunnel.py");
+        std::fs::write(&script, TUNNEL).unwrap();
+        let [host, isp] = ["host", "isp0"].map(|node| {
+            let command = lab.command(node);
+            let words: Vec<_> = command
+                .get_args()
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect();
+            words[2].clone()
+        });
+        let child = Command::new("python3")
+            .arg(&script)
+            .args([&host, &isp, device, &kind.to_string()])
+            .spawn()
+            .unwrap();
+        let tunnel = Self(child);
+        let made = || lab.run("isp0", &format!("ip link show {device}")).code == Some(0);
+        assert!(poll(Duration::from_secs(10), made), "no {device}");
+        lab.run(
+            "isp0",
+            &format!("ip link set {device} up && ip -6 route add 3fff:1:0:9::/64 dev {device}"),
+        )
+        .ok("the end of the ISP");
+        lab.host(&format!(
+            "ip link set {device} up && ip -6 address add 3fff:1:0:9::2/64 dev {device} nodad &&
+             ip -6 route add default dev {device} metric {metric}"
+        ));
+        tunnel
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+const RAWIP: u16 = 519;
+/// A kind of devices that the programs do not know: SLIP.
+const STRANGE: u16 = 256;
+
+#[test]
+fn the_uplink_may_have_no_link_layer() {
+    let lab = Lab::raise(&Uplink::new());
+    let _tunnel = Tunnel::raise(&lab, "raw0", RAWIP, 2000);
+    let words = ["plat-dev=raw0", "plat-prefix=64:ff9b::/96"];
+    around(&lab, &words, |_| {
+        traffic::works(&lab);
+        traffic::udp_without_checksum(&lab, 100);
+        traffic::traceroute(&lab, "192.0.0.2");
+        for way in ["/4to6/packets/tcp", "/6to4/packets/tcp", "/4to6/left/no-checksum"] {
+            assert!(counted(&lab, way) > 0, "{way}");
+        }
+        assert!(lab.host("ip -s -j link show dev raw0").contains("raw0"));
+    });
+}
+
+/// Who translates, and why.
+fn translator(lab: &Lab) -> (String, String) {
+    let status = clatd(lab, &["status", "--json"]).out;
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap_or_default();
+    let translator = &status["instances"][0]["translator"];
+    let text = |field: &str| translator[field].as_str().unwrap_or_default().to_owned();
+    (text("kind"), text("why"))
+}
+
+/// The uplink moves to a device that the programs do not know, and back.
+#[test]
+fn the_userspace_translator_takes_over_where_the_programs_cannot() {
+    let lab = Lab::raise(&Uplink::new());
+    let mut daemon = Daemon::up(&lab, &["when-idle=wait", "plat-prefix=64:ff9b::/96"]);
+    assert_eq!(translator(&lab).0, "ebpf");
+    let tunnel = Tunnel::raise(&lab, "odd0", STRANGE, 1);
+    daemon.wait_for("the userspace translator", || translator(&lab).0 == "userspace");
+    let why = translator(&lab).1;
+    assert!(
+        why.contains("no fast path: odd0 is a device of an unknown kind"),
+        "{why}"
+    );
+    daemon.wait_for("IPv4 by it", || {
+        lab.run("host", &format!("ping -n -c 1 -W 1 {SERVER}")).code == Some(0)
+    });
+    traffic::works(&lab);
+    drop(tunnel);
+    daemon.wait_for("the fast path", || translator(&lab).0 == "ebpf");
+    daemon.wait_for("IPv4 by it", || {
+        lab.run("host", &format!("ping -n -c 1 -W 1 {SERVER}")).code == Some(0)
+    });
+    traffic::works(&lab);
+    daemon.stop(Signal::SIGTERM);
 }

@@ -10,13 +10,24 @@ pub fn ping(lab: &Lab) {
 
 /// A file from the internet, compared by hash.
 pub fn download(lab: &Lab, bytes: u64) {
-    let headers = lab.file("headers");
+    download_by(lab, None, bytes);
+}
+
+/// The words by which curl is bound to a device.
+fn bound(device: Option<&str>) -> String {
+    device.map(|device| format!("--interface {device}")).unwrap_or_default()
+}
+
+/// The same by one of several CLAT devices.
+pub fn download_by(lab: &Lab, device: Option<&str>, bytes: u64) {
+    let headers = format!("headers{}", device.unwrap_or_default());
     let line = format!(
-        "curl -sSf -m 240 -D {} 'http://{SERVER}/blob?size={bytes}' | sha256sum",
-        headers.display()
+        "curl -sSf -m 240 {} -D {} 'http://{SERVER}/blob?size={bytes}' | sha256sum",
+        bound(device),
+        lab.file(&headers).display()
     );
     let got = lab.host(&line);
-    let headers = lab.read("headers");
+    let headers = lab.read(&headers);
     let want = headers
         .lines()
         .find_map(|line| line.strip_prefix("X-SHA256: "))
@@ -30,10 +41,15 @@ pub fn download(lab: &Lab, bytes: u64) {
 
 /// A file to the internet, compared by hash.
 pub fn upload(lab: &Lab, bytes: u64) {
-    let file = lab.file("upload");
-    let file = file.display();
+    upload_by(lab, None, bytes);
+}
+
+/// The same by one of several CLAT devices.
+pub fn upload_by(lab: &Lab, device: Option<&str>, bytes: u64) {
+    let file = lab.file(&format!("upload{}", device.unwrap_or_default()));
+    let (file, bound) = (file.display(), bound(device));
     let line = format!(
-        "head -c {bytes} /dev/urandom >{file}; sha256sum <{file}; curl -sSf -m 240 -T {file} http://{SERVER}/upload; rm {file}"
+        "head -c {bytes} /dev/urandom >{file}; sha256sum <{file}; curl -sSf -m 240 {bound} -T {file} http://{SERVER}/upload; rm {file}"
     );
     let hashes = lab.host(&line);
     let hashes: Vec<_> = hashes.lines().map(|line| line.trim_end_matches([' ', '-'])).collect();
@@ -45,6 +61,16 @@ pub fn upload(lab: &Lab, bytes: u64) {
 pub fn udp(lab: &Lab, sizes: &[u32]) {
     let sizes: Vec<_> = sizes.iter().map(ToString::to_string).collect();
     lab.host(&format!("{NET_CLIENT} udp {SERVER} {}", sizes.join(" ")));
+}
+
+/// The same by one of several CLAT devices, with these further words to the client.
+#[allow(dead_code, reason = "of tests/multi.rs")]
+pub fn udp_by(lab: &Lab, device: &str, words: &str, sizes: &[u32]) {
+    let sizes: Vec<_> = sizes.iter().map(ToString::to_string).collect();
+    lab.host(&format!(
+        "{NET_CLIENT} udp --device {device} {words} {SERVER} {}",
+        sizes.join(" ")
+    ));
 }
 
 /// The same, each at the first attempt.

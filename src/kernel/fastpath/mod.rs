@@ -43,7 +43,17 @@ impl std::fmt::Debug for FastPath {
 }
 
 impl FastPath {
-    /// Whether the programs can be used on an uplink; loads them.
+    /// Loads the programs while nobody waits for them, so that the first packet does not.
+    pub(crate) fn load_ahead(&self) {
+        let shared = self.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(why) = shared.lock().programs() {
+                tracing::debug!("no fast path: {why}");
+            }
+        });
+    }
+
+    /// Whether the programs can be used on an uplink; loads them if that was not done yet.
     pub(crate) fn offer(&self, uplink: &Link, kind: Option<u16>) -> Offer {
         let header = match kind {
             Some(ETHERNET) => LinkHeader::Ethernet,
