@@ -332,7 +332,8 @@ fn the_userspace_translator_takes_over_where_the_programs_cannot() {
     let lab = Lab::raise(&Uplink::new());
     let mut daemon = Daemon::up(&lab, &["when-idle=wait", "plat-prefix=64:ff9b::/96"]);
     assert_eq!(translator(&lab).0, "ebpf");
-    let tunnel = Tunnel::raise(&lab, "odd0", STRANGE, 1);
+    let tunnel = Tunnel::raise(&lab, "odd0", STRANGE, 2000);
+    lab.host("ip link set up0 down");
     daemon.wait_for("the userspace translator", || translator(&lab).0 == "userspace");
     let why = translator(&lab).1;
     assert!(
@@ -344,6 +345,8 @@ fn the_userspace_translator_takes_over_where_the_programs_cannot() {
     });
     traffic::works(&lab);
     drop(tunnel);
+    lab.host("ip link set up0 up");
+    lab.advertise();
     daemon.wait_for("the fast path", || translator(&lab).0 == "ebpf");
     daemon.wait_for("IPv4 by it", || {
         lab.run("host", &format!("ping -n -c 1 -W 1 {SERVER}")).code == Some(0)

@@ -1,6 +1,7 @@
 //! Several instances that take the fast path.
 
 use std::thread;
+use std::time::Duration;
 
 use crate::bed::{Lab, SERVER};
 use crate::home::{EVERY_UPLINK, device, leaves_by, sorted_state, start, status_of, stop, three};
@@ -43,7 +44,7 @@ fn mixed(lab: &Lab, k: usize) {
         scope.spawn(|| {
             traffic::udp_by(lab, device, "--no-checksum", &[100, 1200]);
             // Options; a port without a listener, by TCP and by UDP.
-            lab.host(&format!("ping -n -c 2 -i 0.2 -R -W 2 -I {device} {SERVER}"));
+            lab.host(&format!("ping -n -c 10 -i 0.2 -R -W 2 -I {device} {SERVER}"));
             let ran = lab.run(
                 "host",
                 &format!("curl -sS -m 5 --interface {device} http://{SERVER}:81/"),
@@ -51,7 +52,7 @@ fn mixed(lab: &Lab, k: usize) {
             assert_eq!(ran.code, Some(7), "refused, not timed out: {ran}");
             let ran = lab.run(
                 "host",
-                &format!("traceroute -n -U -p 99 -f 6 -m 6 -q 1 -w 2 -i {device} {SERVER}"),
+                &format!("traceroute -n -U -p 99 -f 6 -m 6 -q 3 -w 2 -i {device} {SERVER}"),
             );
             assert!(ran.out.contains(&format!("{SERVER}  ")), "port unreachable: {ran}");
         });
@@ -78,8 +79,9 @@ fn mixed_traffic_by_three_uplinks_at_once() {
             scope.spawn(move || mixed(lab, k));
         }
         scope.spawn(|| {
-            lab.run("isp1", "sleep 0.5; ip link set wan mtu 1300")
-                .ok("a narrower path")
+            thread::sleep(Duration::from_millis(500));
+            lab.run("net", "ip link set isp1 mtu 1300").ok("a narrower path");
+            lab.run("isp1", "ip link set wan mtu 1300").ok("its other end");
         });
     });
     only_ours_is_new(&before, &sorted_state(&lab));
