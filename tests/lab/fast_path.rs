@@ -102,10 +102,13 @@ fn nothing_is_attached_once_it_was_killed() {
     let before = lab.state();
     let mut daemon = Daemon::up(&lab, &[FAST]);
     traffic::ping(&lab);
+    // Filters of clsact, by which it is done before Linux 6.6, stay until the clean-up.
+    let by_links = daemon.output().contains("attached by TCX");
     daemon.kill();
     let attached = || lab.host("tc filter show dev up0 ingress; ip -d link show dev up0");
-    assert!(!attached().contains("clatd_"), "{}", attached());
+    assert!(attached().contains("clatd_") != by_links, "{}", attached());
     clatd(&lab, &["cleanup"]).ok("cleanup");
+    assert!(!attached().contains("clatd_"), "{}", attached());
     lab.assert_state_is(&before, "after a kill and cleanup");
 }
 
