@@ -24,6 +24,9 @@ const NET_RAW: u32 = 13;
 const PERFMON: u32 = 38;
 const BPF: u32 = 39;
 
+/// It runs nft, and needs no right to load programs.
+const ENGINE: &str = "translator=userspace";
+
 const NFT_DROPS: &str =
     "nft 'table inet closed { chain forward { type filter hook forward priority 0; policy drop; }; }'";
 
@@ -112,7 +115,7 @@ fn a_running_daemon_has_only_what_it_needs() {
     lab.host(NFT_DROPS);
     let path = with_tattling(&lab, "nft");
     let before = lab.state();
-    let mut daemon = Daemon::up_in(&lab, &[path], &[]);
+    let mut daemon = Daemon::up_in(&lab, &[path], &[ENGINE]);
     assert_walled(daemon.pid(), &[NET_ADMIN, NET_RAW]);
     traffic::works(&lab);
     assert_eq!(proofs(&lab), 0, "a program of the daemon's wrote a file");
@@ -124,7 +127,7 @@ fn a_running_daemon_has_only_what_it_needs() {
 #[test]
 fn the_fast_path_keeps_what_loads_it() {
     let lab = Lab::raise(&Uplink::new());
-    around(&lab, &["translator=ebpf"], |daemon| {
+    around(&lab, &[], |daemon| {
         assert_walled(daemon.pid(), &[NET_ADMIN, NET_RAW, PERFMON, BPF]);
         traffic::works(&lab);
     });
@@ -133,7 +136,8 @@ fn the_fast_path_keeps_what_loads_it() {
 #[test]
 fn each_setting_keeps_what_it_needs() {
     let lab = Lab::raise(&Uplink::new());
-    around(&lab, &["metrics-listen=[::1]:546", "control-group=daemon"], |daemon| {
+    let words = [ENGINE, "metrics-listen=[::1]:546", "control-group=daemon"];
+    around(&lab, &words, |daemon| {
         assert_walled(daemon.pid(), &[CHOWN, NET_BIND_SERVICE, NET_ADMIN, NET_RAW]);
         lab.host("ss -Hltn 'sport = 546' | grep -q .");
     });
@@ -145,7 +149,7 @@ fn without_hardening_nothing_is_given_up() {
     lab.host(NFT_DROPS);
     let path = with_tattling(&lab, "nft");
     let before = lab.state();
-    let mut daemon = Daemon::up_in(&lab, &[path], &["hardening=no"]);
+    let mut daemon = Daemon::up_in(&lab, &[path], &[ENGINE, "hardening=no"]);
     let own = std::fs::read_to_string("/proc/self/status").unwrap();
     for (name, fields) in threads(daemon.pid()) {
         for field in ["CapEff", "CapBnd", "NoNewPrivs", "Seccomp"] {
@@ -163,7 +167,7 @@ fn scripts_write_files_and_have_few_capabilities() {
     let lab = Lab::raise(&Uplink::new());
     let found = lab.file("found");
     let script = format!("script-up=grep -h ^Cap /proc/self/status >{}", found.display());
-    around(&lab, &[&script], |_| {
+    around(&lab, &[ENGINE, &script], |_| {
         let text = lab.read("found");
         let kept = kept(&[CHOWN, DAC_OVERRIDE, FOWNER, SETGID, SETUID, NET_ADMIN, NET_RAW]);
         assert!(text.contains(&format!("CapEff:\t{kept}")), "{kept}: {text}");
@@ -180,6 +184,7 @@ fn scripts_run_as_somebody_else() {
     std::fs::set_permissions(&common, std::fs::Permissions::from_mode(0o777)).unwrap();
     let (up, down) = (common.join("up"), common.join("down"));
     let words = [
+        ENGINE.to_owned(),
         "script-user=nobody".to_owned(),
         format!(
             "script-up=id -u >{0}; id -G >>{0}; grep ^CapEff /proc/self/status >>{0}",
