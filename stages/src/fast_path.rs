@@ -156,7 +156,7 @@ async fn offer(world: &dyn World, facts: &Facts) -> Result<Offer, crate::world::
     };
     if facts.shared {
         return Ok(Offer::Refused(
-            "the CLAT shares the host's address, and the programs cannot tell its flows from the host's own".into(),
+            "the CLAT shares the host's address, so that its flows must be told by marks".into(),
         ));
     }
     world.fast_path(&uplink.value).await
