@@ -63,9 +63,6 @@ const IDLE_POLL: Duration = Duration::from_secs(20);
 /// With `when-idle=exit`: how long what an instance lost while it ran may take to come back. A link that flaps, a router
 /// that starts anew and an uplink that is renumbered take seconds.
 const GRACE: Duration = Duration::from_secs(30);
-
-/// How often it is looked whether that still stands of which the kernel tells nobody when it is undone.
-const LOOK_AFTER_UNTOLD: Duration = Duration::from_secs(10);
 /// How long before its end a fact is looked at again.
 const REFRESH_MARGIN: Duration = Duration::from_secs(10);
 /// Bounds of the time between two looks at facts that have an end.
@@ -303,7 +300,7 @@ impl Runner {
                     trace!("the network has changed");
                 }
                 () = sleep_until(refresh) => trace!("a fact is about to end, or is to be checked"),
-                () = sleep(LOOK_AFTER_UNTOLD) => {
+                () = sleep_until(repairs::next_look()) => {
                     let which = if self.repairs.was_behind() { |_: &Op| true } else { repairs::is_untold };
                     if let Err(why) = self.put_back(&plan, which).await {
                         return why;
@@ -491,6 +488,7 @@ fn keep_what_we_changed(new: &mut Plan, old: &Plan, instance: &Instance) {
         // Their keys have the names of devices. Those of a renamed one are read anew, as they were before us.
         if before == now {
             facts.sysctls.clone_from(&old.facts.sysctls);
+            facts.endangered.clone_from(&old.facts.endangered);
         }
         let address = |facts: &Facts| facts.clat_v6_addr.as_ref().map(|address| address.value);
         if address(&facts) == address(&old.facts) {

@@ -20,6 +20,7 @@ use tokio::task::AbortHandle;
 use crate::doctor::Patient;
 use crate::instance::{State, Status};
 use crate::kernel::Statistics;
+use crate::kernel::engine::Bell;
 
 pub use events::FOLLOWERS;
 pub use sampler::{SilentPlats, watch_plats};
@@ -46,6 +47,7 @@ pub struct Board {
     stand_in: Arc<Mutex<Option<Instance>>>,
     events: Events,
     samples: Samples,
+    bell: Arc<Bell>,
 }
 
 /// An instance's place on the board.
@@ -81,12 +83,14 @@ impl Entry {
 impl Board {
     /// Puts an instance on the board, or replaces it. Needs a runtime.
     pub fn put(&self, name: &str, entry: Entry) {
+        entry.statistics.ring(&self.bell);
         let follow = self.events.clone().follow(name.to_owned(), entry.status.clone());
         let place = Place {
             entry,
             _follower: Follower(tokio::spawn(follow).abort_handle()),
         };
         lock(&self.entries).insert(name.to_owned(), place);
+        self.bell.ring();
     }
 
     /// Takes an instance from the board.
@@ -213,19 +217,16 @@ fn left<T>(fact: Option<&Fact<T>>, age: u64) -> Option<u64> {
     Some(u64::from(lifetime).saturating_sub(age))
 }
 
-/// The facts without the sysctls of other devices, which on a host with many would be most of the document.
+/// The facts without what is of other devices, which on a host with many would be most of the document.
 fn facts_shown(facts: &Facts) -> serde_json::Value {
-    let mut shown = serde_json::to_value(facts).unwrap_or_default();
-    let uplink = facts.uplink.as_ref().map(|uplink| uplink.value.name.as_str());
-    if let Some(sysctls) = shown["sysctls"].as_object_mut() {
-        sysctls.retain(
-            |key, _| match key.strip_prefix("net/ipv6/conf/").and_then(|rest| rest.split_once('/')) {
-                Some((device, _)) => matches!(device, "all" | "default") || Some(device) == uplink,
-                None => true,
-            },
-        );
-    }
-    shown
+    let mut facts = facts.clone();
+    facts.endangered = None;
+    let uplink = facts.uplink.as_ref().map(|uplink| uplink.value.name.clone());
+    facts.sysctls.retain(|key, _| {
+        let rest = key.strip_prefix("net/ipv6/conf/").and_then(|rest| rest.split_once('/'));
+        rest.is_none_or(|(device, _)| matches!(device, "all" | "default") || Some(device) == uplink.as_deref())
+    });
+    serde_json::to_value(&facts).unwrap_or_else(|error| serde_json::json!({ "error": error.to_string() }))
 }
 
 fn seconds(time: SystemTime) -> u64 {

@@ -27,7 +27,9 @@ class Daemon:
         none = host.work / "none"
         none.mkdir()
         config = host.work / "clatd.conf"
-        config.write_text("plat-dev=up*\nv4-conncheck-delay=0\nwhen-idle=wait\n")
+        # Eight CLATs have the addresses of RFC 7335; the others get some that are for benchmarks (RFC 2544).
+        pool = "clat-v4-pool=198.18.0.0/23\n" if host.uplinks > 8 else ""
+        config.write_text(f"plat-dev=up*\nv4-conncheck-delay=0\nwhen-idle=wait\n{pool}")
         environment = {**os.environ, "CLATD_RUNTIME_DIR": str(self.run), "PATH": f"{programs}:{os.environ['PATH']}"}
         self.log = (host.work / "log").open("w")
         self.began = time.monotonic()

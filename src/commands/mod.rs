@@ -198,7 +198,12 @@ async fn observe_all(loaded: &Loaded, wanted: Option<&str>) -> Result<(PlanDocum
 /// Whether the kernel would take the sysctls of the plan; else why not is reported. In containers /proc/sys is often
 /// mounted read-only.
 fn can_write_sysctls(plan: &Plan) -> bool {
-    let sets = |step: &&Step| matches!(step.apply, Op::SetDeviceSysctl { .. } | Op::HoldSysctl { .. });
+    let sets = |step: &&Step| {
+        matches!(
+            step.apply,
+            Op::SetDeviceSysctl { .. } | Op::HoldSysctl { .. } | Op::HoldOnDevices { .. }
+        )
+    };
     let Some(first) = plan.steps.iter().find(sets) else {
         return true;
     };

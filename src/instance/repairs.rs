@@ -1,6 +1,7 @@
 //! What an instance puts back when others undo it, and how often.
 
 use std::collections::VecDeque;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use clatd_stages::op::Op;
@@ -17,6 +18,7 @@ pub(super) fn is_untold(op: &Op) -> bool {
     match op {
         Op::AddProxyNeighbour { .. }
         | Op::HoldSysctl { .. }
+        | Op::HoldOnDevices { .. }
         | Op::SetDeviceSysctl { .. }
         | Op::WriteFile { .. }
         | Op::AttachFastPath { .. } => true,
@@ -26,6 +28,7 @@ pub(super) fn is_untold(op: &Op) -> bool {
         | Op::AddAddress { .. }
         | Op::RemoveAddress { .. }
         | Op::ReleaseSysctl { .. }
+        | Op::ReleaseOnDevices { .. }
         | Op::RemoveProxyNeighbour { .. }
         | Op::JoinAnycast { .. }
         | Op::LeaveAnycast { .. }
@@ -49,6 +52,16 @@ pub(super) fn is_untold(op: &Op) -> bool {
         | Op::DetachFastPath { .. }
         | Op::SetNextHop { .. } => false,
     }
+}
+
+/// How often it is looked whether that still stands of which the kernel tells nobody when it is undone.
+const LOOK_AFTER_UNTOLD: Duration = Duration::from_secs(10);
+
+/// When that is looked at next: by all instances at once, so that hundreds wake the processor no more often than one.
+pub(super) fn next_look() -> Instant {
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let steps = BEGAN.elapsed().as_millis() / LOOK_AFTER_UNTOLD.as_millis() + 1;
+    *BEGAN + LOOK_AFTER_UNTOLD * u32::try_from(steps).unwrap_or(u32::MAX)
 }
 
 impl Runner {

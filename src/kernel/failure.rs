@@ -78,6 +78,7 @@ fn fails_untouched(op: &Op) -> bool {
         Op::CreateTun { .. }
         | Op::AddAddress { .. }
         | Op::RemoveAddress { .. }
+        | Op::HoldOnDevices { .. }
         | Op::AddProxyNeighbour { .. }
         | Op::RemoveProxyNeighbour { .. }
         | Op::JoinAnycast { .. }
@@ -101,6 +102,7 @@ fn fails_untouched(op: &Op) -> bool {
         | Op::SetDeviceSysctl { .. }
         | Op::HoldSysctl { .. }
         | Op::ReleaseSysctl { .. }
+        | Op::ReleaseOnDevices { .. }
         | Op::HoldLocalRule {}
         | Op::ReleaseLocalRule {}
         | Op::RunScript { .. }

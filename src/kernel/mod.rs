@@ -33,6 +33,7 @@ pub(crate) mod local_rule;
 pub mod lock;
 mod neighbours;
 pub(crate) mod nft;
+mod on_devices;
 mod present;
 mod routes;
 pub(crate) mod rules;
@@ -48,6 +49,7 @@ pub use lock::{NamespaceLock, RuntimeLock};
 pub(crate) use netlink::same as netlink_same;
 pub(crate) use netlink::{FoundRule, Reachability, gateways, source_prefix};
 pub use netlink::{Netlink, NetlinkError};
+pub(crate) use on_devices::OnDevices;
 pub use sysctl::Holds;
 use sysctl::Release;
 pub use translators::TranslatorExit;
@@ -177,6 +179,34 @@ impl Kernel {
                     give_back,
                 };
                 self.holds.release(&self.instance, &release, outcome)
+            }
+            Op::HoldOnDevices {
+                devices,
+                name,
+                value,
+                before,
+            } => {
+                let on = OnDevices {
+                    devices,
+                    name,
+                    value,
+                    before,
+                };
+                self.holds.acquire_on(&self.instance, &on)
+            }
+            Op::ReleaseOnDevices {
+                devices,
+                name,
+                value,
+                before,
+            } => {
+                let on = OnDevices {
+                    devices,
+                    name,
+                    value,
+                    before,
+                };
+                self.holds.release_on(&self.instance, &on, outcome)
             }
             Op::AddProxyNeighbour { device, address } => neighbours::add(netlink, device, *address).await,
             Op::RemoveProxyNeighbour { device, address } => {

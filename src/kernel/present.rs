@@ -32,6 +32,8 @@ pub(super) fn device(op: &Op) -> Option<&str> {
         | Op::SetDeviceSysctl { .. }
         | Op::HoldSysctl { .. }
         | Op::ReleaseSysctl { .. }
+        | Op::HoldOnDevices { .. }
+        | Op::ReleaseOnDevices { .. }
         // The socket that joined the address is found by the name that the device had.
         | Op::JoinAnycast { .. }
         | Op::LeaveAnycast { .. }

@@ -158,6 +158,11 @@ impl Holds {
         table.get(&place).map(|hold| hold.before.clone()).or_else(reset)
     }
 
+    /// The first of those who hold a sysctl.
+    pub(crate) fn first_holder(&self, key: &str) -> Option<String> {
+        self.lock().get(&Place::now(key)?)?.holders.first().cloned()
+    }
+
     /// Adds a holder; the first writes the value.
     pub(crate) fn acquire(&self, holder: &str, key: &str, value: &str, before: &str) -> Done {
         let mut table = self.lock();

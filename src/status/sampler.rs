@@ -1,5 +1,5 @@
 //! Looks at the counters of all instances now and then: for rates, and for what comes back. Asks a PLAT only where nothing
-//! does.
+//! does. Where nothing was sent for minutes it sleeps until a packet comes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -28,6 +28,8 @@ pub(super) const STEP: Duration = Duration::from_secs(5);
 const STEP_WHILE_ASKING: Duration = Duration::from_millis(500);
 /// Samples that are kept: five minutes.
 const KEPT: usize = 60;
+/// Between two looks where nothing was sent for long and packets may pass without a thread of ours that could tell.
+const SELDOM: Duration = Duration::from_secs(30);
 /// How long a PLAT may take to answer.
 const ANSWER: Duration = Duration::from_secs(15);
 
@@ -145,6 +147,9 @@ pub async fn watch_plats(board: Board, world: Arc<dyn World>, silent: SilentPlat
     let mut watched: BTreeMap<String, Watched> = BTreeMap::new();
     let mut next = Instant::now();
     loop {
+        if is_quiet(&board, &watched) {
+            sleep_until_packets_come(&board).await;
+        }
         let asking = watched.values().any(|watched| watched.asking.is_some());
         sleep(if asking { STEP_WHILE_ASKING } else { STEP }).await;
         let now = begun.elapsed().as_secs();
@@ -174,6 +179,32 @@ pub async fn watch_plats(board: Board, world: Arc<dyn World>, silent: SilentPlat
             tell(&board, name, watched, now);
         }
     }
+}
+
+/// Whether there is nothing to be learned: no packet in all the samples that are kept, and no PLAT in doubt.
+fn is_quiet(board: &Board, watched: &BTreeMap<String, Watched>) -> bool {
+    let samples = lock(&board.samples.0);
+    let quiet = |sampled: &Sampled| {
+        let silent = sampled.history.len() == KEPT && sampled.history.iter().all(|bits| *bits == 0);
+        silent && matches!(sampled.health.state, Health::Unknown | Health::Idle | Health::Good)
+    };
+    samples.values().all(quiet)
+        && watched.values().all(|watched| watched.asking.is_none())
+        && board.entries().keys().all(|name| samples.contains_key(name))
+}
+
+async fn sleep_until_packets_come(board: &Board) {
+    let unheard = |entry: &Entry| entry.statistics.passes_in_silence();
+    if board.entries().values().any(unheard) {
+        // A packet that was not heard of is found in the counters, which the next look compares.
+        let _ = timeout(SELDOM, board.bell.wait()).await;
+    } else {
+        board.bell.wait().await;
+    }
+    let now = Instant::now();
+    let mut samples = lock(&board.samples.0);
+    let counts = samples.values_mut().filter_map(|sampled| sampled.counts.as_mut());
+    counts.for_each(|counts| counts.at = now);
 }
 
 /// Takes all counters down; true = this host sent IPv4 by some instance since the last time.

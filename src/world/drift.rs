@@ -9,7 +9,7 @@ use clatd_stages::op::Op;
 use clatd_stages::world::{World, WorldError};
 
 use super::SystemWorld;
-use crate::kernel::{FoundRule, anycast, files, ip6tables, netlink_same, nft, rules, sysctl};
+use crate::kernel::{FoundRule, OnDevices, anycast, files, ip6tables, netlink_same, nft, rules, sysctl};
 use crate::netlink::ProxyNeighbour;
 
 /// What was read from the system so far, each thing once.
@@ -99,6 +99,21 @@ async fn stands(world: &SystemWorld, op: &Op, seen: &mut Seen) -> Result<bool, W
             let now = sysctl::read(key).map_err(|error| WorldError::new(doing(key), error))?;
             now.is_none_or(|now| now == *value)
         }
+        Op::HoldOnDevices {
+            devices,
+            name,
+            value,
+            before,
+        } => {
+            let on = OnDevices {
+                devices,
+                name,
+                value,
+                before,
+            };
+            let stands = world.holds.stand_on(world.user.as_deref(), &on);
+            stands.map_err(|error| WorldError::new(doing(name), error))?
+        }
         Op::InsertNftRule { command, rule } => {
             let ruleset = World::nft_ruleset(world, command).await?;
             let is = |object: &serde_json::Value, key: &str, name: &str| {
@@ -148,6 +163,7 @@ async fn stands(world: &SystemWorld, op: &Op, seen: &mut Seen) -> Result<bool, W
         Op::DeleteTun { .. }
         | Op::RemoveAddress { .. }
         | Op::ReleaseSysctl { .. }
+        | Op::ReleaseOnDevices { .. }
         | Op::RemoveProxyNeighbour { .. }
         | Op::LeaveAnycast { .. }
         | Op::RemoveRule { .. }

@@ -144,6 +144,9 @@ pub struct Facts {
     /// Sysctls on which the plan depends, by key (`net/ipv6/...`). A key that this kernel lacks is absent.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub sysctls: BTreeMap<String, String>,
+    /// Other devices that would lose what router advertisements gave them where forwarding is switched on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endangered: Option<Fact<Vec<String>>>,
     /// Packet filters between the CLAT and the uplink that would stop packets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub firewall: Option<FirewallFacts>,

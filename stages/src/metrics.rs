@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use clatd_translator::DropReason;
 use serde_json::Value;
 
 use crate::health::Health;
@@ -198,6 +199,13 @@ fn by_direction(text: &mut String, family: &str, named: (&str, &str), counters: 
                     sample(text, family, &[named, way], count);
                 }
             }
+            // The document has those that occurred.
+            Some(label) if key == "dropped" && of[key].is_object() => {
+                for word in DropReason::ALL.iter().map(|reason| reason.name()) {
+                    let count = of[key][word].as_u64().unwrap_or(0);
+                    sample(text, family, &[named, way, (label, word)], count);
+                }
+            }
             Some(label) => {
                 for (word, count) in of[key].as_object().into_iter().flatten() {
                     sample(text, family, &[named, way, (label, word)], count.as_u64().unwrap_or(0));
@@ -245,6 +253,10 @@ mod tests {
         for (name, kind, _) in FAMILIES {
             assert!(text.contains(&format!("# TYPE {name} {kind}\n")), "{name}");
             assert!(text.contains(&format!("\n{name}{{")), "{name} has a sample:\n{text}");
+        }
+        for (reason, count) in [("igmp", 1), ("hop-limit", 0)] {
+            let dropped = format!(r#"direction="4to6",reason="{reason}"}} {count}"#);
+            assert!(text.contains(&dropped), "{text}");
         }
         let packets = r#"clatd_packets_total{clat="a\"b\\c",direction="4to6",protocol="tcp"} 5"#;
         assert!(text.contains(packets), "{text}");

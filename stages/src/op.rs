@@ -85,6 +85,29 @@ pub enum Op {
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         give_back: BTreeMap<String, String>,
     },
+    /// Takes counted holds on one IPv6 sysctl of several devices, where it has `before`. One step for all of them: a host
+    /// may have hundreds.
+    HoldOnDevices {
+        /// The devices.
+        devices: Vec<String>,
+        /// The last part of the key, such as `accept_ra`.
+        name: String,
+        /// Value while held.
+        value: String,
+        /// Value found before the first hold.
+        before: String,
+    },
+    /// Gives those holds back.
+    ReleaseOnDevices {
+        /// The devices.
+        devices: Vec<String>,
+        /// The last part of the key, such as `accept_ra`.
+        name: String,
+        /// Value while held.
+        value: String,
+        /// Value to restore.
+        before: String,
+    },
     /// Answers neighbour solicitations for an address on a device (proxy-ND).
     AddProxyNeighbour {
         /// Device name.
@@ -355,6 +378,22 @@ impl fmt::Display for Op {
                     .iter()
                     .try_for_each(|(key, value)| write!(f, ", then {key}={value}"))
             }
+            Self::HoldOnDevices {
+                devices,
+                name,
+                value,
+                before,
+            } => write!(f, "hold sysctl {name}={value} (was {before}) on {}", devices.join(", ")),
+            Self::ReleaseOnDevices {
+                devices,
+                name,
+                value,
+                before,
+            } => write!(
+                f,
+                "release sysctl {name} on {}: back to {before} where it is still {value} and nobody else holds it",
+                devices.join(", ")
+            ),
             Self::AddProxyNeighbour { device, address } => {
                 write!(f, "answer neighbour solicitations for {address} on {device}")
             }

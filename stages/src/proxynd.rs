@@ -9,6 +9,7 @@
 //!
 //! So the proxy entry comes first, and where it cannot work or would do harm, the other takes its place.
 
+use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
 
 use async_trait::async_trait;
@@ -56,10 +57,10 @@ pub(crate) async fn choose(settings: &Settings, world: &dyn World, facts: &mut F
     let (Some(uplink), Some(clat)) = (&facts.uplink, &facts.clat_v6_addr) else {
         return Ok(());
     };
-    let uplink = &uplink.value.name;
+    let (uplink, clat) = (&uplink.value.name.clone(), clat.value);
     (facts.anycast, facts.on_link) = (None, None);
     if facts.fast_path.is_some() && settings.nd != NdChoice::Proxy && settings.nd != NdChoice::None {
-        let hosts = hosts(settings, clat.value);
+        let hosts = hosts(settings, clat);
         let on_link = fast_path::on_link(&world.addresses6(uplink).await?, hosts.into_iter());
         if settings.proxynd_enable && !on_link.is_empty() && facts.delegated_prefix.is_none() {
             facts.anycast = Some("the fast path forwards nothing, and proxied neighbours need forwarding");
@@ -73,7 +74,7 @@ pub(crate) async fn choose(settings: &Settings, world: &dyn World, facts: &mut F
         NdChoice::Anycast => Some("nd=anycast"),
         NdChoice::Auto => match against_forwarding(settings, uplink, world, facts).await? {
             // An address outside of the uplink's prefixes is routed to this host, so nobody looks for it on the link.
-            Some(why) if is_on_link(&world.addresses6(uplink).await?, clat.value) => Some(why),
+            Some(why) if is_on_link(&world.addresses6(uplink).await?, clat) => Some(why),
             _ => None,
         },
     };
@@ -85,10 +86,10 @@ async fn against_forwarding(
     settings: &Settings,
     uplink: &str,
     world: &dyn World,
-    facts: &Facts,
+    facts: &mut Facts,
 ) -> Result<Option<&'static str>, WorldError> {
-    let is_off = |key: &str| facts.sysctls.get(key).is_some_and(|value| value == "0");
-    if !is_off(&key(uplink, "forwarding")) {
+    let is_off = |facts: &Facts, key: &str| facts.sysctls.get(key).is_some_and(|value| value == "0");
+    if !is_off(facts, &key(uplink, "forwarding")) {
         return Ok(None);
     }
     if !settings.forwarding_enable {
@@ -97,28 +98,34 @@ async fn against_forwarding(
         ));
     }
     // Before Linux 6.17 either all devices forward or none, so anycast would save nothing.
-    if is_off(ALL_FORWARDING) && !facts.sysctls.contains_key(&key(uplink, "force_forwarding")) {
+    if is_off(facts, ALL_FORWARDING) && !facts.sysctls.contains_key(&key(uplink, "force_forwarding")) {
         return Ok(None);
     }
-    let mut lost = false;
-    for table in vrf::tables(&world.links().await?) {
-        lost |= world
-            .routes6(table)
-            .await?
-            .iter()
-            .any(|route| would_be_lost(route, facts));
+    for device in advertised_uplinks(world).await? {
+        let key = key(&device, "accept_ra");
+        if world.sysctl(&key).await?.as_deref() == Some("0") {
+            facts.sysctls.insert(key, "0".into());
+            return Ok(Some(
+                "forwarding=1 would take away the default route of a router advertisement on a device with accept_ra=0",
+            ));
+        }
     }
-    Ok(lost.then_some(
-        "forwarding=1 would take away the default route of a router advertisement on a device with accept_ra=0",
-    ))
+    Ok(None)
 }
 
-/// The kernel removes such routes when any `forwarding` is switched on, on devices whose `accept_ra` is not 2 and
-/// does not become 2.
-fn would_be_lost(route: &Route, facts: &Facts) -> bool {
-    let Some(device) = &route.device else { return false };
-    let accept_ra = facts.sysctls.get(&key(device, "accept_ra"));
-    route.is_default() && route.protocol == FROM_ADVERTISEMENT && accept_ra.is_some_and(|value| value == "0")
+/// The devices with a default route of a router advertisement. Switching any `forwarding` on purges these routes on
+/// devices whose `accept_ra` is not 2.
+pub(crate) async fn advertised_uplinks(world: &dyn World) -> Result<BTreeSet<String>, WorldError> {
+    let mut devices = BTreeSet::new();
+    for table in vrf::tables(&world.links().await?) {
+        let routes = world.routes6(table).await?.into_iter();
+        devices.extend(routes.filter(is_advertised).filter_map(|route| route.device));
+    }
+    Ok(devices)
+}
+
+fn is_advertised(route: &Route) -> bool {
+    route.is_default() && route.protocol == FROM_ADVERTISEMENT
 }
 
 fn is_on_link(addresses: &[Address6], clat: std::net::Ipv6Addr) -> bool {
@@ -181,20 +188,15 @@ mod tests {
 
     #[test]
     fn only_default_routes_of_advertisements_are_lost() {
-        let mut facts = Facts::default();
-        facts.sysctls.insert(key("up0", "accept_ra"), "0".into());
-        facts.sysctls.insert(key("up1", "accept_ra"), "2".into());
-        let lost = |destination: &str, device: &str, protocol| {
-            let mut route = Route::ours(destination.parse().unwrap(), device);
+        let lost = |destination: &str, protocol| {
+            let mut route = Route::ours(destination.parse().unwrap(), "up0");
             route.protocol = protocol;
-            would_be_lost(&route, &facts)
+            is_advertised(&route)
         };
-        assert!(lost("::/0", "up0", FROM_ADVERTISEMENT));
-        // A route that somebody set (`ip route add`: protocol 3, `boot`; a DHCP client: 16).
-        assert!(!lost("::/0", "up0", 3));
-        assert!(!lost("::/0", "up0", 16));
-        assert!(!lost("2001:db8::/64", "up0", FROM_ADVERTISEMENT));
-        assert!(!lost("::/0", "up1", FROM_ADVERTISEMENT));
-        assert!(!lost("::/0", "unknown", FROM_ADVERTISEMENT));
+        assert!(lost("::/0", FROM_ADVERTISEMENT));
+        // One that somebody set (`ip route add`: 3, `boot`; a DHCP client: 16).
+        assert!(!lost("::/0", 3));
+        assert!(!lost("::/0", 16));
+        assert!(!lost("2001:db8::/64", FROM_ADVERTISEMENT));
     }
 }

@@ -3,17 +3,18 @@
 //! Linux 6.17 brought `force_forwarding` per device, which forwards without making the host a router elsewhere;
 //! before, `all/forwarding` is the only way. Proxy neighbour discovery answers only where the uplink's own
 //! `forwarding` is on; an address that is joined as an anycast address needs no sysctl. Switching any `forwarding` on purges the routes that the kernel learned from router
-//! advertisements on every device whose `accept_ra` is not 2, so `accept_ra=2` comes first.
+//! advertisements on every device whose `accept_ra` is not 2, so `accept_ra=2` comes first, but only where something would
+//! be lost: one step for all such devices, since a host may have hundreds.
 
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 
-use crate::facts::Facts;
+use crate::facts::{Fact, Facts, Source};
 use crate::op::Op;
 use crate::plan::{StageName, Step};
 use crate::proxynd::{self, Way, way};
-use crate::settings::NdChoice;
+use crate::settings::{NdChoice, Settings};
 use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
 use crate::world::{World, WorldError};
 
@@ -22,7 +23,8 @@ pub struct Sysctl;
 
 pub(crate) const ALL_FORWARDING: &str = "net/ipv6/conf/all/forwarding";
 
-pub(crate) fn key(device: &str, name: &str) -> String {
+/// The key of an IPv6 sysctl of a device.
+pub fn key(device: &str, name: &str) -> String {
     format!("net/ipv6/conf/{device}/{name}")
 }
 
@@ -61,18 +63,14 @@ impl Stage for Sysctl {
                 ALL_FORWARDING.to_owned(),
                 key(&uplink, "force_forwarding"),
                 key(&uplink, "forwarding"),
+                key(&uplink, "accept_ra"),
             ]);
-            let links = world.links().await.map_err(world_error(self.name()))?;
-            let others = links
-                .iter()
-                .filter(|link| !link.is_clat())
-                .map(|link| link.name.as_str());
-            for device in others.chain(["default"]) {
-                keys.extend([key(device, "accept_ra"), key(device, "forwarding")]);
-            }
         }
         read(world, keys, facts).await.map_err(world_error(self.name()))?;
         proxynd::choose(settings, world, facts)
+            .await
+            .map_err(world_error(self.name()))?;
+        look_at_others(&uplink, switched(settings, facts), world, facts)
             .await
             .map_err(world_error(self.name()))?;
         Ok(Verdict::Ready)
@@ -92,10 +90,16 @@ impl Stage for Sysctl {
             forwards_in: !facts.shared || !settings.map.is_empty(),
         };
         let mut steps = vec![planner.loose_rp_filter()];
-        if facts.fast_path.is_some() {
-            steps.extend(planner.for_proxied_neighbours());
-        } else if settings.forwarding_enable {
-            steps.extend(planner.forwarding());
+        let switched = switched(settings, facts);
+        if let Some(switched) = switched {
+            steps.extend(planner.keep_accepting_advertisements(switched));
+        }
+        if settings.forwarding_enable && facts.fast_path.is_none() {
+            steps.extend(planner.forwarding(switched));
+        }
+        if switched == Some(Switched::Uplink) {
+            let why = "the kernel answers for proxied neighbours only where forwarding is on";
+            steps.extend(planner.hold(&key(planner.uplink, "forwarding"), "1", why));
         }
         if planner.proxynd {
             let why = "the uplink answers neighbour solicitations for the CLAT's address";
@@ -116,6 +120,77 @@ async fn read(world: &dyn World, keys: Vec<String>, facts: &mut Facts) -> Result
         if let Some(value) = world.sysctl(&key).await? {
             facts.sysctls.insert(key, value);
         }
+    }
+    Ok(())
+}
+
+/// Which `forwarding` is switched on. Both purge default routes that router advertisements brought, of all devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Switched {
+    /// That of the uplink.
+    Uplink,
+    /// That of all devices, which take in no router advertisements from then on.
+    All,
+}
+
+fn switched(settings: &Settings, facts: &Facts) -> Option<Switched> {
+    let uplink = &facts.uplink.as_ref()?.value.name;
+    let value = |key: &str| facts.sysctls.get(key).map(String::as_str);
+    let forwards = settings.forwarding_enable && facts.fast_path.is_none();
+    let per_device = value(&key(uplink, "force_forwarding")).is_some();
+    if forwards && value(ALL_FORWARDING) == Some("0") && !per_device {
+        return Some(Switched::All);
+    }
+    let proxied = way(settings, facts) == Some(Way::Proxy) && value(&key(uplink, "forwarding")) == Some("0");
+    (proxied && (forwards || facts.fast_path.is_some())).then_some(Switched::Uplink)
+}
+
+/// Finds what switching forwarding on would do to other devices than the uplink. Where nothing is switched on, none is
+/// looked at.
+async fn look_at_others(
+    uplink: &str,
+    switched: Option<Switched>,
+    world: &dyn World,
+    facts: &mut Facts,
+) -> Result<(), WorldError> {
+    facts.endangered = None;
+    let (devices, source) = match switched {
+        None => return Ok(()),
+        Some(Switched::Uplink) => (
+            proxynd::advertised_uplinks(world).await?,
+            Source::Kernel("default routes of router advertisements, accept_ra=1"),
+        ),
+        Some(Switched::All) => {
+            let links = world.links().await?.into_iter().filter(|link| !link.is_clat());
+            read(
+                world,
+                vec![key("default", "accept_ra"), key("default", "forwarding")],
+                facts,
+            )
+            .await?;
+            (
+                links.map(|link| link.name).collect(),
+                Source::Kernel("accept_ra=1 and forwarding=0"),
+            )
+        }
+    };
+    let mut endangered = Vec::new();
+    for device in devices.into_iter().filter(|device| device != "lo" && device != uplink) {
+        let forwarding = key(&device, "forwarding");
+        match world.sysctl(&forwarding).await? {
+            // Switching `all/forwarding` off again resets it, so it is to be given back.
+            Some(on) if on == "1" && switched == Some(Switched::All) => {
+                facts.sysctls.insert(forwarding, on);
+            }
+            Some(off) if off == "0" => {
+                let accepts = world.sysctl(&key(&device, "accept_ra")).await?;
+                endangered.extend((accepts.as_deref() == Some("1")).then_some(device));
+            }
+            Some(_) | None => {}
+        }
+    }
+    if !endangered.is_empty() {
+        facts.endangered = Some(Fact::new(endangered, source));
     }
     Ok(())
 }
@@ -170,41 +245,16 @@ impl Planner<'_> {
         )
     }
 
-    /// Where nothing is forwarded, only `nd=proxy` asks for it.
-    fn for_proxied_neighbours(&self) -> Vec<Step> {
-        let own = key(self.uplink, "forwarding");
-        if !self.proxynd || self.value(&own) != Some("0") {
-            return Vec::new();
+    fn forwarding(&self, switched: Option<Switched>) -> Vec<Step> {
+        if switched == Some(Switched::All) {
+            let why = "packets are forwarded between the CLAT and the uplink";
+            return self.hold(ALL_FORWARDING, "1", why).into_iter().collect();
         }
-        let mut steps = self.keep_accepting_advertisements(false);
-        let why = "the kernel answers for proxied neighbours only where forwarding is on";
-        steps.extend(self.hold(&own, "1", why));
-        steps
-    }
-
-    fn forwarding(&self) -> Vec<Step> {
-        let force = key(self.uplink, "force_forwarding");
-        let own = key(self.uplink, "forwarding");
-        let all_on = self.value(ALL_FORWARDING) != Some("0");
-        let per_device = self.value(&force).is_some();
-        let router_uplink = self.proxynd && self.value(&own) == Some("0");
         let mut steps = Vec::new();
-        let by_all = !all_on && !per_device;
-        if by_all || router_uplink {
-            steps.extend(self.keep_accepting_advertisements(by_all));
-        }
-        if by_all {
-            steps.extend(self.hold(
-                ALL_FORWARDING,
-                "1",
-                "packets are forwarded between the CLAT and the uplink",
-            ));
-            return steps;
-        }
-        if !all_on {
+        if self.value(ALL_FORWARDING) == Some("0") {
             let why = "packets from the PLAT are forwarded to the CLAT; other devices stay as they are";
             if self.forwards_in {
-                steps.extend(self.hold(&force, "1", why));
+                steps.extend(self.hold(&key(self.uplink, "force_forwarding"), "1", why));
             }
             let op = Op::SetDeviceSysctl {
                 key: key(self.clat, "force_forwarding"),
@@ -217,37 +267,42 @@ impl Planner<'_> {
                 self.clat,
             ));
         }
-        if router_uplink {
-            steps.extend(self.hold(
-                &own,
-                "1",
-                "the kernel answers for proxied neighbours only where forwarding is on",
-            ));
+        steps
+    }
+
+    /// accept_ra=2 where router advertisements are accepted now, as their routes would be lost.
+    fn keep_accepting_advertisements(&self, switched: Switched) -> Vec<Step> {
+        let why = "router advertisements are accepted although forwarding is on";
+        let mut steps = Vec::new();
+        if switched == Switched::All {
+            steps.extend(self.hold_if_accepting("default", why));
+        }
+        steps.extend(self.hold_if_accepting(self.uplink, why));
+        if let Some(endangered) = &self.facts.endangered {
+            let (devices, name) = (endangered.value.clone(), "accept_ra".to_owned());
+            let (value, before) = ("2".to_owned(), "1".to_owned());
+            let undo = Op::ReleaseOnDevices {
+                devices: devices.clone(),
+                name: name.clone(),
+                value: value.clone(),
+                before: before.clone(),
+            };
+            let apply = Op::HoldOnDevices {
+                devices,
+                name,
+                value,
+                before,
+            };
+            let why = "forwarding would take away what router advertisements gave these devices";
+            steps.push(Step::new(StageName::Sysctl, why, apply, undo));
         }
         steps
     }
 
-    /// accept_ra=2 on every device that accepts router advertisements now, as they would lose their routes.
-    fn keep_accepting_advertisements(&self, with_default: bool) -> Vec<Step> {
-        let devices = self
-            .facts
-            .sysctls
-            .keys()
-            .filter_map(|key| key.strip_prefix("net/ipv6/conf/")?.strip_suffix("/accept_ra"));
-        devices
-            .filter(|device| *device != "lo" && (with_default || *device != "default"))
-            .filter(|device| {
-                self.value(&key(device, "accept_ra")) == Some("1")
-                    && self.value(&key(device, "forwarding")) == Some("0")
-            })
-            .filter_map(|device| {
-                self.hold(
-                    &key(device, "accept_ra"),
-                    "2",
-                    "router advertisements are accepted although forwarding is on",
-                )
-            })
-            .collect()
+    fn hold_if_accepting(&self, device: &str, why: &str) -> Option<Step> {
+        let accepts = key(device, "accept_ra");
+        let does = self.value(&accepts) == Some("1") && self.value(&key(device, "forwarding")) == Some("0");
+        does.then(|| self.hold(&accepts, "2", why))?
     }
 
     /// Switching `all/forwarding` off again resets every device, also these, which forwarded before.

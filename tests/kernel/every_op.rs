@@ -49,9 +49,11 @@ fn number(op: &Op) -> usize {
         Op::AttachFastPath { .. } => 30,
         Op::DetachFastPath { .. } => 31,
         Op::SetNextHop { .. } => 32,
+        Op::HoldOnDevices { .. } => 33,
+        Op::ReleaseOnDevices { .. } => 34,
     }
 }
-const VARIANTS: usize = 33;
+const VARIANTS: usize = 35;
 
 /// An operation, its undo, and how somebody undoes it.
 struct Row {
@@ -119,6 +121,7 @@ fn rows(file: &str) -> Vec<Row> {
         value["op"] = json!(word);
         value
     };
+    let on_devices = |word: &str| json!({ "op": word, "devices": ["gone0", "isp0", "up0"], "name": "accept_ra", "value": "2", "before": "1" });
     let anycast = |word: &str| json!({ "op": word, "device": "up0", "address": "2001:db8:1::c1a7" });
     let proxy = |word: &str| json!({ "op": word, "device": "up0", "address": "2001:db8:1::7" });
     let address = |word: &str| json!({ "op": word, "device": "clat", "address": "192.0.0.1/32" });
@@ -153,6 +156,12 @@ fn rows(file: &str) -> Vec<Row> {
             sysctl("hold-sysctl"),
             sysctl("release-sysctl"),
             "echo 0 >/proc/sys/net/ipv6/conf/up0/proxy_ndp",
+            false,
+        ),
+        row(
+            on_devices("hold-on-devices"),
+            on_devices("release-on-devices"),
+            "echo 1 >/proc/sys/net/ipv6/conf/isp0/accept_ra",
             false,
         ),
         row(

@@ -3,6 +3,7 @@
 use clatd::cli::Options;
 use clatd::config::{Paths, instance_for, load_from};
 use clatd_stages::fixed_world::FixedWorld;
+use clatd_stages::op::Op;
 use clatd_stages::plan::{Idle, PlanDocument};
 use clatd_stages::stage::{self, Instance, Verdict};
 
@@ -127,8 +128,21 @@ async fn what_instances_share() {
         let mut holders = std::collections::BTreeMap::<String, Vec<String>>::new();
         for plan in &document.instances {
             for step in &plan.steps {
-                if let clatd_stages::op::Op::HoldSysctl { key, value, before } = &step.apply {
-                    let hold = format!("{key}: {before} -> {value}");
+                let held = match &step.apply {
+                    Op::HoldSysctl { key, value, before } => vec![format!("{key}: {before} -> {value}")],
+                    Op::HoldOnDevices {
+                        devices,
+                        name,
+                        value,
+                        before,
+                    } => {
+                        let on = devices.iter();
+                        on.map(|device| format!("net/ipv6/conf/{device}/{name}: {before} -> {value}"))
+                            .collect()
+                    }
+                    _ => Vec::new(),
+                };
+                for hold in held {
                     holders.entry(hold).or_default().push(plan.instance.clone());
                 }
             }

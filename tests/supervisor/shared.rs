@@ -201,7 +201,57 @@ impl Inside {
                 };
                 Ok((Some(release), Outcome::Null))
             }
+            Op::HoldOnDevices {
+                devices,
+                name: of,
+                value,
+                before,
+            } => {
+                for device in devices {
+                    self.hold_on(name, &format!("net/ipv6/conf/{device}/{of}"), value, before);
+                }
+                Ok((None, Outcome::Null))
+            }
+            Op::ReleaseOnDevices {
+                devices,
+                name: of,
+                value,
+                before,
+            } => {
+                for device in devices {
+                    self.release_on(name, &format!("net/ipv6/conf/{device}/{of}"), value, before);
+                }
+                Ok((None, Outcome::Null))
+            }
             other => Ok((Some(other.clone()), Outcome::Null)),
+        }
+    }
+
+    fn hold_on(&mut self, name: &str, key: &str, value: &str, before: &str) {
+        if let Some(hold) = self.holds.get_mut(key) {
+            hold.holders.insert(name.to_owned());
+            return;
+        }
+        let Some(found) = self.model.state.sysctls.get_mut(key).filter(|found| *found == before) else {
+            return;
+        };
+        value.clone_into(found);
+        let hold = Hold {
+            value: value.to_owned(),
+            before: before.to_owned(),
+            reset: Default::default(),
+            holders: [name.to_owned()].into(),
+        };
+        self.holds.insert(key.to_owned(), hold);
+    }
+
+    fn release_on(&mut self, name: &str, key: &str, value: &str, before: &str) {
+        let Some(hold) = self.holds.get_mut(key) else { return };
+        hold.holders.remove(name);
+        if hold.holders.is_empty() {
+            self.holds.remove(key);
+            let found = self.model.state.sysctls.get_mut(key).filter(|found| *found == value);
+            found.into_iter().for_each(|found| before.clone_into(found));
         }
     }
 

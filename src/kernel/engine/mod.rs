@@ -12,12 +12,14 @@ use clatd_translator::{IcmpErrors, Translator};
 use super::failure::Failure;
 use super::tun::Tun;
 
+mod bell;
 mod events;
 mod join;
 mod priority;
 mod queue;
 mod statistics;
 
+pub use bell::Bell;
 use events::Events;
 pub(crate) use priority::STEPS;
 use queue::{Port, Queue};
@@ -64,6 +66,7 @@ impl Engine {
                 teller: engine.events.teller(),
                 woken: woken.try_clone()?,
                 stopping: Arc::clone(&engine.stopping),
+                bell: statistics.bell(),
             };
             statistics.add(
                 Arc::clone(queue.worker.counters()),

@@ -19,6 +19,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tun_rs::SyncDevice;
 
+use super::bell::Bell;
 use super::events::Teller;
 use super::join::{self, MOST, Waiting};
 use super::priority;
@@ -55,6 +56,7 @@ pub(super) struct Queue {
     pub(super) teller: Teller,
     pub(super) woken: PipeReader,
     pub(super) stopping: Arc<AtomicBool>,
+    pub(super) bell: Arc<Bell>,
 }
 
 impl Queue {
@@ -94,6 +96,7 @@ impl Queue {
             if !in_bulk && now - last_packet < PATIENCE {
                 thread::yield_now();
             } else if self.wait()? {
+                self.bell.ring();
                 now = Instant::now();
                 last_packet = now;
             } else {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use clatd_translator::{Counters, CountersSnapshot, Direction, DropReason, Protocol};
 use serde_json::{Value, json};
 
+use super::bell::Bell;
 use crate::kernel::fastpath::{Counted, FastPath};
 
 /// Counters over the life of an instance, whoever is translating at the moment. The threads write their own counters
@@ -23,6 +24,7 @@ struct Inner {
     fast_past: Option<Counted>,
     /// The fast path, and the CLAT device for which it counts.
     fast: Option<(FastPath, String)>,
+    bell: Arc<Bell>,
 }
 
 /// What the counters stood at.
@@ -62,7 +64,9 @@ impl Statistics {
             let by_reason = DropReason::ALL
                 .iter()
                 .map(|&reason| (reason, translation.drops(direction, reason)));
+            // There are dozens of reasons, most of which nobody ever sees.
             let dropped: serde_json::Map<_, _> = by_reason
+                .filter(|(_, count)| *count > 0)
                 .map(|(reason, count)| (reason.name().to_owned(), json!(count)))
                 .collect();
             let counters = json!({
@@ -97,6 +101,20 @@ impl Statistics {
             }
             (past, live) => past.or(live),
         }
+    }
+
+    /// Rings this bell when packets come after a pause, from the next start of a translator on.
+    pub fn ring(&self, bell: &Arc<Bell>) {
+        self.lock().bell = Arc::clone(bell);
+    }
+
+    pub(super) fn bell(&self) -> Arc<Bell> {
+        Arc::clone(&self.lock().bell)
+    }
+
+    /// Whether packets may pass without a thread of ours, so that nobody rings.
+    pub fn passes_in_silence(&self) -> bool {
+        self.lock().fast.is_some()
     }
 
     /// Counts what the fast path does for this device.

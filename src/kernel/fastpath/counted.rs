@@ -87,6 +87,7 @@ impl Counted {
         let by_reason = |counts: &[u64]| -> Map<String, Value> {
             let named = REASONS.iter().zip(counts).skip(1);
             named
+                .filter(|(_, count)| **count > 0)
                 .map(|(reason, count)| ((*reason).to_owned(), json!(count)))
                 .collect()
         };

@@ -164,6 +164,7 @@ fn changed(facts: &Facts) -> Vec<(&'static str, Facts)> {
         fast_path: _,
         notes: _,
         sysctls: _,
+        endangered: _,
         firewall: _,
         replaced_routes: _,
     } = facts;
@@ -238,6 +239,10 @@ fn changed(facts: &Facts) -> Vec<(&'static str, Facts)> {
             with(&|facts| facts.replaced_routes = Some(Fact::new(vec![native("192.0.2.77", "wan0", 77)], kernel()))),
         ),
     ];
+    all.push((
+        "endangered",
+        with(&|facts| facts.endangered = Some(Fact::new(vec!["up7".into()], kernel()))),
+    ));
     for key in facts.sysctls.keys() {
         all.push((
             "sysctls",

@@ -224,6 +224,24 @@ fn advertised_once(mut world: FixedWorld) -> FixedWorld {
     world
 }
 
+/// Routers advertise themselves on two other devices; on a third one their advertisements are taken in, too.
+fn with_other_uplinks(mut world: FixedWorld) -> FixedWorld {
+    let mut routes = Vec::new();
+    for (index, name) in [(11, "wan1"), (12, "wan2"), (13, "lan0")] {
+        world.links.push(link(index, name, 1500));
+        let takes_in = [("UP/accept_ra", "1"), ("UP/forwarding", "0")];
+        world.sysctls.extend(conf(name, &takes_in));
+        if name != "lan0" {
+            routes.push(Route {
+                protocol: 9,
+                ..Route::ours("::/0".parse().unwrap(), name)
+            });
+        }
+    }
+    world.routes6.insert(MAIN_TABLE, routes);
+    world
+}
+
 fn with_source(mut world: FixedWorld) -> FixedWorld {
     for route in world.route_to.values_mut() {
         route.source = Some("2001:db8:1::5".parse().unwrap());
@@ -574,6 +592,12 @@ fn sysctls() -> Vec<Case> {
             "advertised-route-that-forwarding-takes-on-old-kernels",
             &[],
             advertised_once(old_kernel()),
+        ),
+        case("other-uplinks-with-advertised-routes", &[], with_other_uplinks(world())),
+        case(
+            "other-uplinks-with-advertised-routes-on-old-kernels",
+            &[],
+            with_other_uplinks(old_kernel()),
         ),
         case("forwarding-on-already", &[], forwarding_on),
         case("advertisements-in-user-space", &[], networkd),

@@ -91,6 +91,17 @@ impl Model {
         }
     }
 
+    /// Writes a sysctl of those devices where it has the value `from`.
+    fn exchange(&mut self, devices: &[String], name: &str, from: &str, to: &str) {
+        for device in devices {
+            if let Some(value) = self.state.sysctls.get_mut(&format!("net/ipv6/conf/{device}/{name}"))
+                && value == from
+            {
+                to.clone_into(value);
+            }
+        }
+    }
+
     fn have_effect(&mut self, op: &Op) -> Result<(), String> {
         match op {
             Op::CreateTun { device, .. } => {
@@ -130,6 +141,18 @@ impl Model {
                     self.state.sysctls.extend(give_back.clone());
                 }
             }
+            Op::HoldOnDevices {
+                devices,
+                name,
+                value,
+                before,
+            } => self.exchange(devices, name, before, value),
+            Op::ReleaseOnDevices {
+                devices,
+                name,
+                value,
+                before,
+            } => self.exchange(devices, name, value, before),
             Op::AddProxyNeighbour { device, address } => self.add(device, format!("proxy {address}")),
             Op::RemoveProxyNeighbour { device, address } => self.remove(device, format!("proxy {address}")),
             Op::JoinAnycast { device, address } => self.add(device, format!("anycast {address}")),
