@@ -47,7 +47,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, trace};
 
-use crate::kernel::TranslatorExit;
+use crate::kernel::{TranslatorExit, nature};
 use crate::report::chain;
 use crate::watch::Changes;
 use observing::{Nothing, Seen};
@@ -301,7 +301,7 @@ impl Runner {
                 }
                 () = sleep_until(refresh) => trace!("a fact is about to end, or is to be checked"),
                 () = sleep_until(repairs::next_look()) => {
-                    let which = if self.repairs.was_behind() { |_: &Op| true } else { repairs::is_untold };
+                    let which = if self.repairs.was_behind() { |_: &Op| true } else { |op: &Op| nature(op).untold };
                     if let Err(why) = self.put_back(&plan, which).await {
                         return why;
                     }

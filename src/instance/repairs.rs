@@ -12,48 +12,6 @@ use tracing::{error, warn};
 use super::{Runner, Why};
 use crate::report::chain;
 
-/// Whether the kernel tells nobody when this is undone: there are no events of proxy neighbour entries, of most sysctls,
-/// of files and of the fast path's programs.
-pub(super) fn is_untold(op: &Op) -> bool {
-    match op {
-        Op::AddProxyNeighbour { .. }
-        | Op::HoldSysctl { .. }
-        | Op::HoldOnDevices { .. }
-        | Op::SetDeviceSysctl { .. }
-        | Op::WriteFile { .. }
-        | Op::AttachFastPath { .. } => true,
-        Op::CreateTun { .. }
-        | Op::DeleteTun { .. }
-        | Op::SetLinkUp { .. }
-        | Op::AddAddress { .. }
-        | Op::RemoveAddress { .. }
-        | Op::ReleaseSysctl { .. }
-        | Op::ReleaseOnDevices { .. }
-        | Op::RemoveProxyNeighbour { .. }
-        | Op::JoinAnycast { .. }
-        | Op::LeaveAnycast { .. }
-        | Op::AddRoute { .. }
-        | Op::RemoveRoute { .. }
-        | Op::AddRule { .. }
-        | Op::RemoveRule { .. }
-        | Op::HoldLocalRule {}
-        | Op::ReleaseLocalRule {}
-        | Op::InsertNftRule { .. }
-        | Op::RemoveNftRule { .. }
-        | Op::CreateNftTable { .. }
-        | Op::DeleteNftTable { .. }
-        | Op::InsertIp6tables { .. }
-        | Op::DeleteIp6tables { .. }
-        | Op::RemoveFile { .. }
-        | Op::RunScript { .. }
-        | Op::Nothing { .. }
-        | Op::StartTranslator { .. }
-        | Op::StopTranslator { .. }
-        | Op::DetachFastPath { .. }
-        | Op::SetNextHop { .. } => false,
-    }
-}
-
 /// How often it is looked whether that still stands of which the kernel tells nobody when it is undone.
 const LOOK_AFTER_UNTOLD: Duration = Duration::from_secs(10);
 

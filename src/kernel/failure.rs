@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::command::CommandError;
 use super::nft::NftError;
+use super::ops::nature;
 
 /// The cause, and what the user can do about it.
 #[derive(Debug)]
@@ -54,7 +55,7 @@ impl Failure {
     }
 
     pub(crate) fn of(self, op: &Op) -> OpError {
-        let untouched = fails_untouched(op) && !self.may_have_worked();
+        let untouched = nature(op).atomic && !self.may_have_worked();
         let error = OpError {
             untouched,
             ..OpError::new(op, self.source)
@@ -69,48 +70,6 @@ impl Failure {
 impl<E: Error + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::new(error)
-    }
-}
-
-/// Whether the operation changes all or, where it fails, nothing.
-fn fails_untouched(op: &Op) -> bool {
-    match op {
-        Op::CreateTun { .. }
-        | Op::AddAddress { .. }
-        | Op::RemoveAddress { .. }
-        | Op::HoldOnDevices { .. }
-        | Op::AddProxyNeighbour { .. }
-        | Op::RemoveProxyNeighbour { .. }
-        | Op::JoinAnycast { .. }
-        | Op::LeaveAnycast { .. }
-        | Op::AddRoute { .. }
-        | Op::RemoveRoute { .. }
-        | Op::AddRule { .. }
-        | Op::RemoveRule { .. }
-        | Op::InsertNftRule { .. }
-        | Op::RemoveNftRule { .. }
-        | Op::CreateNftTable { .. }
-        | Op::DeleteNftTable { .. }
-        | Op::InsertIp6tables { .. }
-        | Op::DeleteIp6tables { .. }
-        | Op::WriteFile { .. }
-        | Op::RemoveFile { .. }
-        | Op::Nothing { .. } => true,
-        // Several changes, something running, or a count of holders.
-        Op::DeleteTun { .. }
-        | Op::SetLinkUp { .. }
-        | Op::SetDeviceSysctl { .. }
-        | Op::HoldSysctl { .. }
-        | Op::ReleaseSysctl { .. }
-        | Op::ReleaseOnDevices { .. }
-        | Op::HoldLocalRule {}
-        | Op::ReleaseLocalRule {}
-        | Op::RunScript { .. }
-        | Op::StartTranslator { .. }
-        | Op::StopTranslator { .. }
-        | Op::AttachFastPath { .. }
-        | Op::DetachFastPath { .. }
-        | Op::SetNextHop { .. } => false,
     }
 }
 

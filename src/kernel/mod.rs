@@ -34,6 +34,7 @@ pub mod lock;
 mod neighbours;
 pub(crate) mod nft;
 mod on_devices;
+mod ops;
 mod present;
 mod routes;
 pub(crate) mod rules;
@@ -50,6 +51,7 @@ pub(crate) use netlink::same as netlink_same;
 pub(crate) use netlink::{FoundRule, Reachability, gateways, source_prefix};
 pub use netlink::{Netlink, NetlinkError};
 pub(crate) use on_devices::OnDevices;
+pub(crate) use ops::nature;
 pub use sysctl::Holds;
 use sysctl::Release;
 pub use translators::TranslatorExit;
@@ -135,7 +137,7 @@ impl Kernel {
             return Ok(NOTHING);
         }
         let done = self.carry_out(op, None).await?;
-        let link = match present::device(op) {
+        let link = match nature(op).device {
             Some(device) => self.netlink.link(device).await?,
             None => None,
         };

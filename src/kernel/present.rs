@@ -9,53 +9,12 @@ use clatd_stages::op::Op;
 use serde_json::{Value, json};
 
 use super::netlink::{Netlink, NetlinkError};
+use super::ops::nature;
 use super::sysctl::{device_of, of_device};
 
 const INDEX: &str = "ifindex";
 /// Of several devices, by the names that they had.
 const INDEXES: &str = "ifindexes";
-
-/// The device whose index is recorded with what an operation did to it. Holds on sysctls record it by themselves.
-/// Rules, packet filters and our own devices know devices by name only, or go with them.
-pub(super) fn device(op: &Op) -> Option<&str> {
-    match op {
-        Op::AddAddress { device, .. }
-        | Op::RemoveAddress { device, .. }
-        | Op::AddProxyNeighbour { device, .. }
-        | Op::RemoveProxyNeighbour { device, .. } => Some(device),
-        Op::AddRoute { route } | Op::RemoveRoute { route } => route.device.as_deref(),
-        Op::AttachFastPath { fast_path } => Some(&fast_path.uplink),
-        Op::DetachFastPath { uplink, .. } => Some(uplink),
-        Op::CreateTun { .. }
-        | Op::DeleteTun { .. }
-        | Op::SetLinkUp { .. }
-        | Op::SetDeviceSysctl { .. }
-        | Op::HoldSysctl { .. }
-        | Op::ReleaseSysctl { .. }
-        | Op::HoldOnDevices { .. }
-        | Op::ReleaseOnDevices { .. }
-        // The socket that joined the address is found by the name that the device had.
-        | Op::JoinAnycast { .. }
-        | Op::LeaveAnycast { .. }
-        | Op::AddRule { .. }
-        | Op::RemoveRule { .. }
-        | Op::HoldLocalRule {}
-        | Op::ReleaseLocalRule {}
-        | Op::InsertNftRule { .. }
-        | Op::RemoveNftRule { .. }
-        | Op::CreateNftTable { .. }
-        | Op::DeleteNftTable { .. }
-        | Op::InsertIp6tables { .. }
-        | Op::DeleteIp6tables { .. }
-        | Op::WriteFile { .. }
-        | Op::RemoveFile { .. }
-        | Op::RunScript { .. }
-        | Op::Nothing { .. }
-        | Op::StartTranslator { .. }
-        | Op::StopTranslator { .. }
-        | Op::SetNextHop { .. } => None,
-    }
-}
 
 /// What an operation left, with the index of its device.
 pub(super) fn with_index(mut outcome: Outcome, index: Option<u32>) -> Outcome {
@@ -100,7 +59,7 @@ pub(super) async fn renamed<'a>(
     }
     let before = match op {
         Op::ReleaseSysctl { key, .. } => device_of(key),
-        op => device(op),
+        op => nature(op).device,
     };
     let (Some(before), Some(index)) = (before, index(Some(outcome))) else {
         return Ok(Some(Cow::Borrowed(op)));
