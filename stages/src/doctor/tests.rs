@@ -387,6 +387,6 @@ fn a_black_hole_matters_where_packets_are_larger() {
     instance.settings.v4_defaultroute_mtu = RouteMtu::Auto;
     let found = wrong(&judge(&instance, &seen));
     assert_eq!(found.len(), 1, "{found:#?}");
-    assert!(found[0].1.contains("packets of 1500 bytes vanish"), "{found:#?}");
+    assert!(found[0].1.contains("packets of 1500 bytes are lost"), "{found:#?}");
     assert!(found[0].1.contains("v4-defaultroute-mtu=1380"), "{found:#?}");
 }
