@@ -75,7 +75,7 @@ fn begin(lab: &Lab, words: &[&str], said: &str) -> daemon::Daemon {
     let words: Vec<&str> = words.iter().chain(delay).copied().collect();
     let mut daemon = daemon::Daemon::start(lab, &words);
     let waits = bed::poll(std::time::Duration::from_secs(20), || {
-        daemon.output().contains("waiting 3 s") || daemon::clatd(lab, &["status"]).out.contains("idle")
+        daemon.output().contains("waiting 3 s") || daemon::is_in_state(lab, "idle")
     });
     assert!(waits, "{}", daemon.output());
     advertise(lab, said);

@@ -39,6 +39,15 @@ pub fn clatd(lab: &Lab, words: &[&str]) -> Ran {
     tool.wait_exit(Duration::from_secs(60))
 }
 
+/// Whether the one instance is in this state.
+pub fn is_in_state(lab: &Lab, state: &str) -> bool {
+    let status = command(lab, &[], &["status", "--json"])
+        .output()
+        .expect("clatd status starts");
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap_or_default();
+    status["instances"][0]["state"] == state
+}
+
 /// A running clatd.
 pub struct Daemon {
     child: Child,
@@ -89,13 +98,12 @@ impl Daemon {
 
     /// Waits until its status says that the one instance runs.
     pub fn wait_until_running(&mut self, lab: &Lab) {
-        self.wait_for("running instance", || {
-            let status = command(lab, &[], &["status", "--json"])
-                .output()
-                .expect("clatd status starts");
-            let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap_or_default();
-            status["instances"][0]["state"] == "running"
-        });
+        self.wait_until(lab, "running");
+    }
+
+    /// Waits until the one instance is in this state. The table of `clatd status` has the same words for its health.
+    pub fn wait_until(&mut self, lab: &Lab, state: &str) {
+        self.wait_for(&format!("{state} instance"), || is_in_state(lab, state));
     }
 
     pub fn pid(&self) -> u32 {

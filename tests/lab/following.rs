@@ -100,7 +100,7 @@ fn an_uplink_that_is_lost_for_good_is_the_end() {
     let lab = Lab::raise(&Uplink::new());
     let mut daemon = start(&lab);
     lab.host("ip link set up0 down");
-    daemon.wait_for("grace", || clatd(&lab, &["status"]).out.contains("idle"));
+    daemon.wait_until(&lab, "idle");
     let before = lab.state();
     let ran = daemon.wait_exit(Duration::from_secs(60));
     assert_eq!(ran.code, Some(0), "{ran}");
@@ -119,7 +119,7 @@ fn an_uplink_that_is_lost_for_good_is_the_end() {
 fn the_same_is_said_once() {
     let lab = Lab::raise(&Uplink::new().without_dns64());
     let mut daemon = Daemon::start(&lab, &["when-idle=wait"]);
-    daemon.wait_for("idleness", || clatd(&lab, &["status"]).out.contains("idle"));
+    daemon.wait_until(&lab, "idle");
     let reason = "no PLAT prefix";
     for round in 0..5 {
         lab.host(&format!("ip address add 2001:db8::{}/128 dev lo", round + 1));
@@ -163,7 +163,7 @@ fn an_idle_status_tells_of_nothing_that_is_gone() {
     let status = |words: &[&str]| clatd(&lab, &[&["status"], words].concat()).ok("clatd status");
     assert!(status(&[]).contains(DERIVED_V6));
     lab.host("ip link set up0 down");
-    daemon.wait_for("idle instance", || status(&[]).contains("idle"));
+    daemon.wait_until(&lab, "idle");
     lab.host("! ip link show clat");
     let document = status(&["--json"]);
     for ghost in [DERIVED_V6, "3fff:1:0:1:0:5eff"] {

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::bed::{Lab, Uplink, poll};
-use crate::daemon::{Daemon, clatd};
+use crate::daemon::{Daemon, is_in_state};
 use crate::meter::Meter;
 use crate::{advertise, fact};
 use nix::sys::signal::Signal;
@@ -66,7 +66,7 @@ fn first_packet(uplink: Uplink, said: &str) -> f64 {
 }
 
 fn idle(lab: &Lab) -> bool {
-    clatd(lab, &["status"]).out.contains("idle")
+    is_in_state(lab, "idle")
 }
 
 fn median(uplink: &Uplink, said: &str) -> f64 {
