@@ -34,18 +34,15 @@ async fn present(world: &dyn World, facts: &Facts) -> Result<Option<Link>, World
     }
 }
 
-/// The device that `plat-dev` names. A CLAT that runs stays on the device that had the name, whatever that or another one
-/// is called now; one that ran finds it where no device has the name.
+/// The device that `plat-dev` names. A CLAT that ran on it stays there while it is usable, whatever that device or another
+/// one is called now.
 pub(crate) async fn named(settings: &Settings, world: &dyn World, facts: &Facts) -> Result<Option<Link>, WorldError> {
     let Some(name) = &settings.plat_dev else {
         return Ok(None);
     };
-    if let Some(link) = running(world, facts).await? {
-        return Ok(Some(link));
-    }
-    match world.link(name).await? {
-        None => present(world, facts).await,
-        found => Ok(found),
+    match present(world, facts).await? {
+        Some(link) if link.up && link.carrier => Ok(Some(link)),
+        had => Ok(world.link(name).await?.or(had)),
     }
 }
 

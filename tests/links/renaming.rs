@@ -8,6 +8,9 @@ use crate::{fact, traffic};
 
 in_both_modes!(an_uplink_that_is_renamed_stays_the_uplink);
 
+/// The translator that needs forwarding and a proxy neighbour entry.
+const USERSPACE: &str = "translator=userspace";
+
 /// What clatd may change of a device.
 fn sysctls(lab: &Lab, device: &str) -> String {
     lab.host(&format!(
@@ -28,18 +31,21 @@ fn somebody_takes_the_name(lab: &Lab) -> String {
 
 /// The uplink is renamed while the CLAT runs on it: it goes on, and leaves the device as it was.
 fn an_uplink_that_is_renamed_stays_the_uplink(when_idle: &str) {
-    for named in [None, Some("plat-dev=up0")] {
+    for (named, translator) in [("plat-dev=up0", "translator=auto"), ("discovery=dns", USERSPACE)] {
         let lab = Lab::raise(&Uplink::new());
         let before = sysctls(&lab, "up0");
-        let words: Vec<&str> = [when_idle].into_iter().chain(named).collect();
+        let words = [when_idle, named, translator];
         let mut daemon = Daemon::up(&lab, &words);
-        assert_ne!(sysctls(&lab, "up0"), before);
+        assert_eq!(sysctls(&lab, "up0") != before, translator == USERSPACE);
         lab.host("ip link set up0 name enp1s0");
         let of_another = somebody_takes_the_name(&lab);
+        // Where any device begins to forward the kernel drops the default routes of router advertisements.
+        lab.advertise();
         daemon.wait_for("uplink of the new name", || fact(&lab, "uplink").contains("\"enp1s0\""));
         daemon.wait_until_running(&lab);
         traffic::works(&lab);
-        assert!(lab.host("ip -6 neigh show proxy").contains("dev enp1s0"));
+        let proxied = lab.host("ip -6 neigh show proxy");
+        assert_eq!(proxied.contains("dev enp1s0"), translator == USERSPACE, "{proxied}");
         daemon.stop(Signal::SIGTERM);
         assert_eq!(sysctls(&lab, "enp1s0"), before, "{words:?}");
         assert_eq!(sysctls(&lab, "up0"), of_another, "{words:?}");
@@ -57,7 +63,8 @@ fn an_uplink_that_is_renamed_after_a_kill_is_cleaned_up() {
     let lab = Lab::raise(&Uplink::new());
     let before = sysctls(&lab, "up0");
     let rules = lab.host("ip -4 rule; ip -6 rule");
-    Daemon::up(&lab, &[]).kill();
+    Daemon::up(&lab, &[USERSPACE]).kill();
+    assert_ne!(sysctls(&lab, "up0"), before);
     lab.host("ip link set up0 name enp1s0");
     let of_another = somebody_takes_the_name(&lab);
     clatd(&lab, &["cleanup"]).ok("clatd cleanup");
