@@ -163,7 +163,7 @@ fn a_neighbour_that_answers_late_keeps_its_address() {
     });
     let address = fact(&lab, "clat_v6_addr");
     says(&daemon, &format!("no neighbour has {address} on up0"));
-    let in_haste = |address: &str| format!("{address} on up0 is used while duplicate address detection goes on");
+    let in_haste = |address: &str| format!("the CLAT uses {address} on up0 while duplicate address detection goes on");
     assert!(daemon.output().contains(&in_haste(DERIVED_V6)), "{}", daemon.output());
     assert!(!daemon.output().contains(&in_haste(&address)), "{}", daemon.output());
     traffic::ping(&lab);
