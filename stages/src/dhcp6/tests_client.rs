@@ -221,6 +221,18 @@ fn advertisements_are_collected_and_the_preferred_server_is_asked() {
     assert_eq!(talk.client.problem(), None);
 }
 
+/// A prefix that holds no /64 is no use to a CLAT, whatever its server's preference.
+#[test]
+fn a_prefix_that_holds_a_64_comes_first() {
+    let mut talk = Talk::begun();
+    let [small, whole] = [Duid::from_machine(b"small"), Duid::from_machine(b"whole")];
+    let offered = of(vec![prefix(5, 65, 3000, 4000)], 0, 0);
+    talk.say(MessageType::Advertise, &small, offered, Some(200));
+    talk.say(MessageType::Advertise, &whole, given(0, 0), Some(7));
+    talk.tick();
+    assert!(talk.last().options.contains(&DhcpOption::ServerId(whole)));
+}
+
 #[test]
 fn a_late_advertisement_is_taken_at_once() {
     let mut talk = Talk::begun();

@@ -390,3 +390,15 @@ fn a_black_hole_matters_where_packets_are_larger() {
     assert!(found[0].1.contains("packets of 1500 bytes are lost"), "{found:#?}");
     assert!(found[0].1.contains("v4-defaultroute-mtu=1380"), "{found:#?}");
 }
+
+/// Packet filters are examined, whether or not a CLAT runs.
+#[tokio::test]
+async fn packet_filters_are_examined() {
+    let world = crate::fixed_world::FixedWorld {
+        ip6tables: Some("*filter\n:FORWARD DROP [0:0]\nCOMMIT\n".into()),
+        ..Default::default()
+    };
+    let seen = super::examine(&instance(), None, &world).await;
+    let found = seen.firewall.expect("what is in the way of packets");
+    assert_eq!(found.ip6tables, Ip6tablesChain::Drops);
+}
