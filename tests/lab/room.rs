@@ -46,7 +46,7 @@ fn a_full_directory_leaves_what_runs_alone() {
     lab.host("ip link set up0 mtu 1400");
     daemon.wait_for("word of that", || {
         let said = lab.read("clatd.err") + &lab.read("clatd.out");
-        said.contains("all stays as it is until that can be recorded") && said.contains("No space left")
+        said.contains("changes nothing until it can record it") && said.contains("No space left")
     });
     traffic::works(&lab);
     assert!(lab.host("ip link show clat").contains("mtu 1500"));
