@@ -1,10 +1,10 @@
-//! The clock by which lifetimes end: it also runs while the computer sleeps, which tokio's does not.
+//! The clock for lifetimes. It also runs while the computer sleeps; tokio's clock does not.
 
 #![allow(unsafe_code)]
 
 use std::time::Duration;
 
-/// Time since the computer was started, also while it slept.
+/// Time since the computer was started, including sleep.
 pub(crate) fn since_boot() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the pointer is to a `timespec` of ours. Linux has had this clock since 2.6.39, so it cannot fail.

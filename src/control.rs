@@ -41,7 +41,7 @@ use crate::trusted;
 pub const SOCKET: &str = "control.sock";
 /// Longest request in bytes.
 const LONGEST_REQUEST: u64 = 4096;
-/// How long a client may take for a request, or to read an answer.
+/// How long a client may take to send a request, or to read an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Clients served at once.
 const CLIENTS: usize = 64;
@@ -65,7 +65,7 @@ pub struct Sources {
     pub world: Arc<dyn World>,
     /// Where reloads are asked for.
     pub reloads: mpsc::Sender<Reload>,
-    /// One examination at a time, for each of them sends probes.
+    /// One examination at a time, since each sends probes.
     examining: Arc<Semaphore>,
 }
 
@@ -81,7 +81,7 @@ impl Sources {
     }
 }
 
-/// A reload asked for by a client; the answer is an error text or nothing.
+/// A client's request to reload. The answer is an error text or nothing.
 pub type Reload = oneshot::Sender<Result<(), String>>;
 
 /// The socket; removed when dropped.
@@ -97,7 +97,7 @@ impl Drop for Control {
     }
 }
 
-/// Opens the socket. A leftover of a killed daemon is replaced: the caller holds the lock of the directory.
+/// Opens the socket. Replaces the leftover of a killed daemon: the caller holds the lock of the directory.
 pub fn open(runtime_dir: &Path, sources: Sources, group: Option<&str>) -> io::Result<Control> {
     let path = runtime_dir.join(SOCKET);
     match std::fs::remove_file(&path) {
@@ -113,7 +113,7 @@ pub fn open(runtime_dir: &Path, sources: Sources, group: Option<&str>) -> io::Re
     Ok(Control { path, task })
 }
 
-/// Lets the members of a group reach the socket, and nothing else in its directory.
+/// Lets the members of a group use the socket, and nothing else in its directory.
 fn admit(group: &str, runtime_dir: &Path, socket: &Path) -> io::Result<()> {
     let found = Group::from_name(group)?;
     let found = found.ok_or_else(|| io::Error::other(format!("there is no group {group} (control-group)")))?;
@@ -154,7 +154,7 @@ async fn accept(listener: UnixListener, sources: Sources) {
     }
 }
 
-/// The clients that we wait for, to ask or to read their answers, in the order of their arrival.
+/// The clients for which the daemon waits, to send a request or to read an answer, in the order of their arrival.
 #[derive(Debug, Clone, Default)]
 struct Waiting(Arc<Mutex<BTreeMap<u64, CancellationToken>>>);
 
@@ -165,7 +165,7 @@ impl Waiting {
         }
     }
 
-    /// Waits for a client, for as long as anybody may keep us waiting.
+    /// Waits for a client, but no longer than any client may take.
     async fn for_client<T>(&self, number: u64, what: impl Future<Output = io::Result<T>>) -> io::Result<T> {
         let away = CancellationToken::new();
         self.lock().insert(number, away.clone());
@@ -217,9 +217,9 @@ async fn serve(client: UnixStream, number: u64, waiting: &Waiting, sources: &Sou
     }
 }
 
-/// The word that a line asks for, or what is wrong with it.
+/// The request in a line, or what is wrong with it.
 fn request(line: &[u8]) -> Result<String, String> {
-    // Serde would take a list of values for an object, too.
+    // Serde would also accept a list of values for an object.
     if !line.trim_ascii_start().starts_with(b"{") {
         return Err("not a request: expected an object as in {\"request\":\"status\"}".into());
     }
@@ -249,7 +249,7 @@ async fn answer(word: &str, may_change: bool, sources: &Sources) -> Value {
     }
 }
 
-/// Sends events until the client goes away. It may lag behind for so long as events are kept for it.
+/// Sends events until the client goes away. It may lag behind by the events that are kept for it.
 async fn follow(
     read: &mut (impl AsyncRead + Unpin),
     write: &mut (impl AsyncWrite + Unpin),
@@ -262,7 +262,7 @@ async fn follow(
     let mut byte = [0; 1];
     loop {
         let line = tokio::select! {
-            // Whatever it says now, it says that it has heard enough.
+            // Whatever the client sends now, it wants no more events.
             _ = read.read(&mut byte) => return Ok(()),
             event = events.recv() => match event {
                 Ok(event) => serde_json::to_value(event).map_err(io::Error::other)?,
@@ -290,7 +290,7 @@ async fn doctor(sources: &Sources) -> Value {
     }
 }
 
-/// Asks the daemon of this runtime directory; the request is a word of the protocol. Nobody else's socket is believed.
+/// Sends a request to the daemon of this runtime directory. A socket of another user is not trusted.
 pub fn ask(runtime_dir: &Path, request: &str) -> io::Result<Value> {
     let patience = if request == "doctor" {
         EXAMINATION

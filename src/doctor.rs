@@ -1,4 +1,4 @@
-//! The doctor of a daemon, and of a host without one: examines instances side by side.
+//! The doctor, in a daemon and without one: it examines instances side by side.
 
 use clatd_stages::doctor::{Diagnosis, DoctorDocument, Running, examine, judge};
 use clatd_stages::stage::Instance;
@@ -9,12 +9,12 @@ use futures_util::stream;
 /// Instances that are examined at once.
 const AT_ONCE: usize = 8;
 
-/// An instance, and what the daemon says of it.
+/// An instance, and the daemon's status of it.
 #[derive(Debug, Clone)]
 pub struct Patient {
     /// The instance.
     pub instance: Instance,
-    /// What the daemon says; `None` = there is none.
+    /// The daemon's status; `None` = no daemon runs.
     pub running: Option<Running>,
 }
 

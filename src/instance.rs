@@ -58,18 +58,18 @@ pub use status::{State, Status};
 
 /// First and longest pause after a failure.
 const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// An idle instance looks again at least this often: a DNS64 may appear without any event of the kernel's.
+/// An idle instance observes again at least this often, since a DNS64 may appear without any event of the kernel.
 const IDLE_POLL: Duration = Duration::from_secs(20);
-/// With `when-idle=exit`: how long what an instance lost while it ran may take to come back. A link that flaps, a router
-/// that starts anew and an uplink that is renumbered take seconds.
+/// With `when-idle=exit`: for so long a lost uplink or prefix may come back. A link that flaps, a router that
+/// restarts and an uplink that is renumbered take seconds.
 const GRACE: Duration = Duration::from_secs(30);
 /// How long before its end a fact is looked at again.
 const REFRESH_MARGIN: Duration = Duration::from_secs(10);
-/// Bounds of the time between two looks at facts that have an end.
+/// Bounds of the time between two observations of facts that expire.
 const SHORTEST_REFRESH: Duration = Duration::from_secs(5);
 /// When a change that could not be recorded is tried again.
 const RECORD_AGAIN: Duration = Duration::from_secs(30);
-/// How often a PLAT that is to be checked is.
+/// How often a PLAT is checked, if it is to be checked.
 const CHECK_AGAIN: Duration = Duration::from_secs(30);
 const LONGEST_REFRESH: Duration = Duration::from_secs(24 * 3600);
 
@@ -86,7 +86,7 @@ pub enum End {
 pub struct Runner {
     /// The instance.
     pub instance: Instance,
-    /// Whether it waits while it has nothing to do, instead of ending.
+    /// Whether it waits when there is nothing to do, or ends.
     pub waits: bool,
     /// What it reads.
     pub world: Arc<dyn World>,
@@ -102,7 +102,7 @@ pub struct Runner {
     pub stop: CancellationToken,
     /// Where it says how it is.
     pub status: watch::Sender<Status>,
-    /// How often it may still put back what others undo.
+    /// How often it may still do again what others undo.
     pub repairs: Repairs,
     /// How often it may change its mind.
     pub pace: Pace,
@@ -110,11 +110,11 @@ pub struct Runner {
     pub said: Said,
     /// What it has lived through.
     pub past: Past,
-    /// The uplink and the address on it that it has for itself.
+    /// Its own address, and the uplink of that.
     pub claimed: Option<(String, Ipv6Addr)>,
 }
 
-/// What an instance has lived through, which decides when `when-idle=exit` ends it, and what it knows from there.
+/// The past of an instance. It decides when `when-idle=exit` ends it, and feeds the next observation.
 #[derive(Debug, Default)]
 pub struct Past {
     /// Whether it ever ran.
@@ -147,7 +147,7 @@ impl Left {
 }
 
 impl Runner {
-    /// Lives until it is stopped or `when-idle=exit` ends it.
+    /// Lives until it is stopped, or until `when-idle=exit` ends it.
     pub async fn run(mut self) -> End {
         let mut back_off = BACK_OFF.0;
         let mut first = true;
@@ -179,7 +179,7 @@ impl Runner {
                     let pause = jittered(back_off, self.instance.seed);
                     back_off = (back_off * 2).min(BACK_OFF.1);
                     self.tell_back_off(pause);
-                    // The events that its own unwinding made must not start it again at once.
+                    // The events of its own unwinding must not start it again at once.
                     if self.pause(BACK_OFF.0).await {
                         return self.end(end);
                     }
@@ -196,7 +196,7 @@ impl Runner {
         }
     }
 
-    /// How long it waits now that there is nothing to do; `None` = that is the end.
+    /// How long it waits if there is nothing to do; `None` = it ends.
     fn patience(&mut self, nothing: &Nothing) -> Option<Duration> {
         self.tell_nothing_to_do(&nothing.reason);
         if self.waits {
@@ -257,7 +257,7 @@ impl Runner {
     async fn apply(&mut self, plan: &Plan, from: usize) -> Result<(), Why> {
         self.enter(State::Applying, "");
         let steps = &plan.steps[from..];
-        // Each step is said at debug level when it is done; here is why.
+        // The kernel side logs each step at debug level. This adds the reasons.
         for step in steps {
             trace!("plan: {}: {}: {}", step.stage, step.apply, step.why);
         }
@@ -272,7 +272,7 @@ impl Runner {
                 Ok(())
             }
             Err(ApplyError::Stopped) => Err(Why::Stopped),
-            // A script-up that was ended because of the stop.
+            // The stop ended a running script-up.
             Err(failure) if self.stop.is_cancelled() => {
                 debug!("{}", chain(&failure));
                 Err(Why::Stopped)
@@ -319,7 +319,7 @@ impl Runner {
         }
     }
 
-    /// Observes again and takes the running plan over into the new one.
+    /// Observes again, and replaces the running plan by the new one.
     async fn follow(&mut self, old: &Plan) -> Result<Plan, Why> {
         let mut new = match self.observe(false, Some(old)).await {
             Seen::Ready(plan) => *plan,
@@ -347,8 +347,8 @@ impl Runner {
         Ok(new)
     }
 
-    /// Whether the running plan may give way to the new one, of which `head` steps stay. What keeps it is said once, and
-    /// looked at again later.
+    /// Whether the new plan may replace the running one, of which `head` steps stay. A reason against it is logged
+    /// once, and the plan is looked at again later.
     async fn may_change(&mut self, old: &Plan, new: &Plan, head: usize) -> bool {
         let steps = new.steps.get(head..).unwrap_or_default();
         let kept_because = if head == old.steps.len() && steps.is_empty() {
@@ -370,7 +370,7 @@ impl Runner {
             return true;
         };
         self.warn_once(&why);
-        // The observation may have made sure of another address.
+        // The observation may have reserved another address.
         let seen = claimed_by(&new.facts);
         if let Some((uplink, address)) = seen.filter(|seen| self.claimed.as_ref() != Some(seen)) {
             self.world.give_back(&uplink, address).await;
@@ -378,7 +378,7 @@ impl Runner {
         false
     }
 
-    /// Has the address of these facts for itself from now on; gives back the one that it had.
+    /// Takes the address of these facts for itself, and gives back its earlier one.
     async fn claim(&mut self, facts: Option<&Facts>) {
         let claimed = facts.and_then(claimed_by);
         if self.claimed != claimed
@@ -388,14 +388,14 @@ impl Runner {
         }
     }
 
-    /// Whether the uplink has lost all its addresses: nothing can leave by it any more.
+    /// Whether the uplink has lost all its addresses, so that nothing can leave by it.
     async fn uplink_is_bare(&mut self, plan: &Plan) -> bool {
         let Some(uplink) = &plan.facts.uplink else { return false };
         let addresses = self.world.addresses6(&uplink.value.name).await;
         addresses.is_ok_and(|addresses| !addresses.iter().any(|address| address.global))
     }
 
-    /// Takes back all steps but the first `keep`; false = not all of them could be.
+    /// Undoes all steps but the first `keep`. Returns false if not all of them could be undone.
     async fn unwind(&mut self, keep: usize) -> bool {
         self.enter(State::Unwinding, "");
         self.repairs.numbers.truncate(keep);
@@ -412,7 +412,7 @@ impl Runner {
         failures.is_empty()
     }
 
-    /// It runs: what it lost is back, and what is lost from now on is news.
+    /// It runs. Later losses and failures are news again.
     fn is_up(&mut self) {
         self.past.ran = true;
         self.past.idle_since = None;
@@ -425,7 +425,7 @@ impl Runner {
         end
     }
 
-    /// Sleeps; true = a stop was asked for meanwhile.
+    /// Sleeps. Returns true if a stop was asked for meanwhile.
     async fn pause(&mut self, duration: Duration) -> bool {
         tokio::select! {
             () = self.stop.cancelled() => true,
@@ -433,7 +433,7 @@ impl Runner {
         }
     }
 
-    /// Waits for a change of the network, `longest` at most; true = a stop was asked for meanwhile.
+    /// Waits for a change of the network, `longest` at most. Returns true if a stop was asked for meanwhile.
     async fn wait_for_change(&mut self, longest: Duration) -> bool {
         tokio::select! {
             () = self.stop.cancelled() => true,
@@ -443,13 +443,13 @@ impl Runner {
     }
 }
 
-/// The uplink and the address on it that these facts are about.
+/// The uplink and the address on it in these facts.
 fn claimed_by(facts: &Facts) -> Option<(String, Ipv6Addr)> {
     let uplink = facts.uplink.as_ref()?.value.name.clone();
     Some((uplink, facts.clat_v6_addr.as_ref()?.value))
 }
 
-/// When the facts with an end are looked at again: ten seconds before the first one ends (RFC 7050 section 3).
+/// When facts that expire are observed again: ten seconds before the first one ends (RFC 7050 section 3).
 fn refresh_after(plan: &Plan, settings: &Settings) -> Duration {
     if !matches!(settings.plat_check, PlatCheck::No | PlatCheck::Auto) {
         return CHECK_AGAIN;
@@ -469,7 +469,7 @@ fn refresh_after(plan: &Plan, settings: &Settings) -> Duration {
         .clamp(SHORTEST_REFRESH, LONGEST_REFRESH)
 }
 
-/// Facts that show our own changes are taken over from the plan that made them: what was before those is what counts.
+/// Facts that show our own changes are taken from the plan that made them: the values before these changes count.
 fn keep_what_we_changed(new: &mut Plan, old: &Plan, instance: &Instance) {
     let uplink = |plan: &Plan| plan.facts.uplink.as_ref().map(|uplink| uplink.value.index);
     if uplink(new) != uplink(old) {
@@ -502,7 +502,7 @@ fn keep_what_we_changed(new: &mut Plan, old: &Plan, instance: &Instance) {
     }
 }
 
-/// Between half of `pause` and all of it, so that instances that failed together do not return together.
+/// Between half of `pause` and all of it, so that instances that failed together do not retry together.
 fn jittered(pause: Duration, seed: u128) -> Duration {
     let share = u32::try_from(seed % 1000).unwrap_or(0) as f32 / 1000.0;
     pause.mul_f32(0.5 + share / 2.0)

@@ -1,4 +1,4 @@
-//! clatd: one daemon that gives an IPv6-only host working IPv4 over every uplink it has.
+//! clatd: one daemon that gives working IPv4 to an IPv6-only host, over every uplink.
 
 pub mod cli;
 mod clock;

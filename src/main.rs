@@ -11,7 +11,7 @@ fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os().skip(1)) {
         Ok(command) => command,
         Err(error) => {
-            // Logging is not set up: its level is part of what could not be parsed.
+            // Logging is not set up yet, since its level is a part of the command line that could not be parsed.
             let _ = writeln!(io::stderr(), "clatd: {error}");
             return ExitCode::FAILURE;
         }

@@ -24,7 +24,7 @@ use crate::status::Board;
 
 /// The path that is served.
 const PATH: &str = "/metrics";
-/// Connections at once; more than that wait for a place.
+/// Connections at the same time. Further ones wait for a place.
 const CONNECTIONS: usize = 16;
 /// How long a connection may take for everything.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -94,7 +94,8 @@ async fn converse(client: TcpStream, board: Board) {
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST)
         .max_buf_size(LONGEST_HEAD)
-        // One request a connection: a scrape every fifteen seconds gains nothing by more, and no place is held.
+        // One request per connection: a scrape every fifteen seconds gains nothing from more, and no place is kept
+        // busy.
         .keep_alive(false)
         .serve_connection(TokioIo::new(client), service)
         .await;

@@ -1,4 +1,4 @@
-//! What the service manager is told, and hears of us (sd_notify(3)): readiness, state, reloads, and that we live.
+//! The messages to the service manager (sd_notify(3)): readiness, status, reloads, and signs of life.
 
 use std::ffi::OsStr;
 use std::io;
@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 
 /// Where the service manager listens.
 const SOCKET: &str = "NOTIFY_SOCKET";
-/// How long a service manager that does not read may hold us up.
+/// For how long a service manager that does not read may delay us.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the service manager was told.
@@ -30,12 +30,12 @@ impl ServiceManager {
         std::env::var_os(SOCKET).is_some_and(|path| !path.is_empty())
     }
 
-    /// How often it must be told that we live: twice in the time after which it takes us for dead.
+    /// How often a sign of life is sent: twice in the time after which the service manager takes us for dead.
     pub fn watchdog() -> Option<Duration> {
         sd_notify::watchdog_enabled().map(|limit| limit / 2)
     }
 
-    /// Tells how the instances are, where that has changed, and once that they are ready.
+    /// Sends the status if it has changed, and once that the instances are ready.
     pub fn update(&mut self, ready: bool, status: &str) {
         let status = status.replace(char::is_control, " ");
         let becomes_ready = ready && !self.ready && !self.stopping;
@@ -52,7 +52,7 @@ impl ServiceManager {
         }
     }
 
-    /// The configuration is being read again; [`Self::update`] says when that is over.
+    /// The configuration is being read again. [`Self::update`] reports the end of that.
     pub fn reloading(&mut self) {
         if !self.ready {
             return;
@@ -97,7 +97,7 @@ impl ServiceManager {
     }
 }
 
-/// As `sd_notify::notify`, but it waits for the other side with a limit, and knows abstract addresses.
+/// Like `sd_notify::notify`, but it limits the wait for the other side, and knows abstract addresses.
 fn send(path: &OsStr, text: &[u8]) -> io::Result<()> {
     let address = match path.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,

@@ -1,4 +1,4 @@
-//! What the daemon says of its instances: a board on which each has a place, what happened, and samples of its counters.
+//! What the daemon says about its instances: a board with a place for each, events, and samples of its counters.
 
 mod events;
 mod sampler;
@@ -40,7 +40,7 @@ pub struct Entry {
     pub statistics: Statistics,
 }
 
-/// All instances by name; readers never wait for the instances themselves.
+/// All instances by name. Readers never wait for the instances themselves.
 #[derive(Clone, Default)]
 pub struct Board {
     entries: Arc<Mutex<BTreeMap<String, Place>>>,
@@ -101,7 +101,7 @@ impl Board {
         self.samples.forget(name);
     }
 
-    /// What stands for the instances while there are none: of a template, without an uplink.
+    /// An entry that stands for the instances of a template while there is no uplink.
     pub fn stand_in(&self, instance: Option<Instance>) {
         *lock(&self.stand_in) = instance;
     }
@@ -119,7 +119,7 @@ impl Board {
         patients
     }
 
-    /// What happens from now on; `None` = too many listen already.
+    /// The events from now on; `None` = too many clients follow already.
     pub fn events(&self) -> Option<broadcast::Receiver<Event>> {
         self.events.subscribe()
     }

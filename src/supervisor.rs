@@ -1,4 +1,4 @@
-//! One daemon, many instances: starts, stops and reloads them, and keeps them from harming each other.
+//! One daemon, many instances. It starts, stops and reloads them, and prevents that they harm each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -53,7 +53,7 @@ pub enum StartError {
     /// Another clatd runs in this network namespace.
     #[error(transparent)]
     Other(#[from] LockError),
-    /// Something that the whole daemon needs could not be had.
+    /// Something that the whole daemon needs is missing.
     #[error("cannot {doing}")]
     System {
         /// What was being done.
@@ -68,9 +68,9 @@ fn system(doing: &'static str) -> impl FnOnce(std::io::Error) -> StartError {
     move |source| StartError::System { doing, source }
 }
 
-/// How long instances may take to stop; service managers lose their patience after 90 s.
+/// How long instances may take to stop. Service managers wait for 90 s.
 const STOP_DEADLINE: Duration = Duration::from_secs(75);
-/// How much of that is for all but a script-down.
+/// How much of that time is for everything but a script-down.
 const BESIDE_SCRIPTS: Duration = Duration::from_secs(15);
 
 /// An instance that was started.
@@ -80,10 +80,10 @@ struct Started {
     template: Option<String>,
     stop: CancellationToken,
     status: watch::Receiver<Status>,
-    /// How it is, as the service manager was told.
+    /// The status as the service manager has it.
     told: String,
     task: Id,
-    /// It panicked: the task only undoes what it did.
+    /// It panicked. The task only undoes what it did.
     panicked: bool,
 }
 
@@ -98,10 +98,10 @@ pub struct Supervisor {
     stop: CancellationToken,
     started: BTreeMap<String, Started>,
     tasks: JoinSet<End>,
-    /// Instances to be started when those that are in their way have ended.
+    /// Instances that wait until those with the same resources have ended.
     waiting: Vec<Configured>,
     templates: Vec<Template>,
-    /// Template instances that could not be made, so that this is said once.
+    /// Instances of templates that could not be made, so that this is reported once.
     refused: BTreeSet<String>,
     failed: bool,
     manager: ServiceManager,
@@ -115,9 +115,9 @@ pub struct Supervisor {
     _alone: NamespaceLock,
 }
 
-/// Runs all instances until they have ended or SIGINT or SIGTERM comes; true = nothing failed.
+/// Runs all instances until they have ended, or until SIGINT or SIGTERM comes. Returns true if nothing failed.
 pub async fn run(options: Options, loaded: Loaded) -> Result<bool, StartError> {
-    // Before anything is changed: a signal during set-up must undo, not kill.
+    // Before anything is changed, since a signal during set-up must undo, not kill.
     let mut signals = Signals::new().map_err(system("catch signals"))?;
     let mut supervisor = Supervisor::new(options, &loaded).await?;
     if !supervisor.undo_leftovers(&mut signals).await {
@@ -145,7 +145,7 @@ impl Signals {
         })
     }
 
-    /// Waits until a stop is asked for; by which signal.
+    /// Waits until a stop is asked for. Returns the signal.
     async fn stop(&mut self) -> &'static str {
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",
@@ -225,7 +225,7 @@ impl Supervisor {
         self.follow_uplinks().await;
     }
 
-    /// Serves metrics where that is wanted; one that is served already where it is wanted stays.
+    /// Serves metrics where the settings say so. A server that is right already stays.
     fn serve_metrics(&mut self, wanted: Option<SocketAddr>) {
         if self.metrics.as_ref().map(metrics::Server::address) == wanted {
             return;
@@ -357,7 +357,7 @@ impl Supervisor {
         !self.failed
     }
 
-    /// How long instances may take to stop: a script-down that is allowed longer gets it.
+    /// How long instances may take to stop. A script-down with a longer limit gets that time.
     fn stop_deadline(&self) -> Duration {
         let scripts = self.started.values().map(|started| {
             let settings = &started.configured.instance.settings;
@@ -378,7 +378,7 @@ impl Supervisor {
         self.stop.cancel();
     }
 
-    /// Says what is left behind, or that nothing is.
+    /// Logs what is not undone, or that everything is.
     fn tell_the_end(&self) {
         let how = if self.stop.is_cancelled() { "stopped" } else { "ended" };
         match FileJournal::list(&self.runtime_dir) {
@@ -391,7 +391,7 @@ impl Supervisor {
         }
     }
 
-    /// A task ended. One that panicked could not undo what it did, so that is done here, for it alone.
+    /// A task has ended. If it panicked, it could not undo what it did, so that is done here.
     async fn ended(&mut self, ended: Result<(Id, End), JoinError>) {
         let (task, end) = match ended {
             Ok((task, end)) => (task, Some(end)),
@@ -409,7 +409,7 @@ impl Supervisor {
             self.failed = true;
         }
         let Some(name) = name else { return };
-        // In a task of its own, so that signals are heard meanwhile.
+        // In a task of its own, so that signals are handled meanwhile.
         if end.is_none()
             && let Some(started) = self.started.get(&name).filter(|started| !started.panicked)
         {
@@ -433,15 +433,15 @@ impl Supervisor {
         }
     }
 
-    /// Starts what waited for something that has ended now.
+    /// Starts the instances that waited for one that has ended now.
     fn start_waiting(&mut self) {
         for configured in std::mem::take(&mut self.waiting) {
             self.start_when_free(configured);
         }
     }
 
-    /// Starts an instance, at once or when whatever has its name, device, address or table, or serves its uplink for a
-    /// template, has ended.
+    /// Starts an instance: at once, or when those have ended that have its name, device, address, table or, for a
+    /// template, its uplink.
     fn start_when_free(&mut self, configured: Configured) {
         let wanted = &configured.instance;
         let mut free = true;
@@ -487,7 +487,7 @@ impl Supervisor {
         }
     }
 
-    /// Makes an instance for the uplink unless it has one or no template matches.
+    /// Makes an instance for the uplink, unless it has one or no template matches.
     fn serve(&mut self, uplink: &str) {
         let there = self
             .started

@@ -1,9 +1,9 @@
-//! Files and directories of our own, believed only where nobody else can write; and files of others, read without ever
-//! waiting for them.
+//! clatd's own files and directories, which are trusted only if nobody else can write them; and files of others,
+//! which are read without ever waiting.
 //!
-//! The daemon carries out as root what stands in its journals. So each directory on the way to them, and they
-//! themselves, must belong to root or to ourselves and be writable for nobody else, and none may be a symbolic link.
-//! Where that holds for all of them nobody else can change it afterwards, so that it is enough to look once.
+//! As root the daemon executes what its journals say. So the journals, and each directory on the way to them, must
+//! belong to root or to the daemon's user, must be writable for nobody else, and must not be a symbolic link. If that
+//! holds for all of them, nobody else can change it later, so one check is enough.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
@@ -15,7 +15,7 @@ use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::geteuid;
 
-/// The most that is read of a file of somebody else's.
+/// The largest size that is read from another user's file.
 const MOST: u64 = 16 << 20;
 /// Writable for the group or for all.
 const OTHERS_WRITE: u32 = 0o022;
@@ -44,34 +44,33 @@ impl From<Distrust> for io::Error {
     }
 }
 
-/// Whether this error is about what cannot be believed, rather than about what could not be read.
+/// Whether this error is about a file that is not trusted, and not about one that could not be read.
 pub fn is_distrust(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<Distrust>())
 }
 
-/// What the last directory of a path is for.
+/// The purpose of the last directory of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Last {
     /// It has our files alone.
     Ours,
-    /// Others may have files there too, such as in `/tmp`.
+    /// Others may have files there, too, as in `/tmp`.
     Shared,
 }
 
-/// Checks that an absolute path leads through directories that only root and we can change, the last included.
+/// Checks that only root and the daemon's user can change the directories of an absolute path, including the last.
 pub fn directory(path: &Path) -> io::Result<()> {
     walk(path, Last::Ours)
 }
 
-/// The same for a directory in which others may have their own files: what makes one such as `/tmp` safe is its sticky
-/// bit.
+/// The same for a directory in which others may have files. Its sticky bit makes a directory such as `/tmp` safe.
 pub fn shared_directory(path: &Path) -> io::Result<()> {
     walk(path, Last::Shared)
 }
 
-/// Makes a directory for us alone, with those that lead to it, and checks it.
+/// Makes a directory for this user alone, with its parents, and checks it.
 pub fn create_directory(path: &Path) -> io::Result<()> {
-    // What is there already is looked at before anything is made in it.
+    // The existing part is checked before anything is made in it.
     let there = path.ancestors().find(|ancestor| fs::symlink_metadata(ancestor).is_ok());
     if let Some(there) = there {
         walk(there, if there == path { Last::Ours } else { Last::Shared })?;
@@ -104,7 +103,7 @@ fn walk(path: &Path, last: Last) -> io::Result<()> {
     Ok(())
 }
 
-/// Why a part of a path is no directory that can be opened.
+/// Why a part of a path is not a directory that can be opened.
 fn explained(at: &OwnedFd, part: &Component<'_>, path: &Path, error: io::Error) -> io::Error {
     match fstatat(at.as_fd(), part.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
         Ok(stat) if stat.st_mode & libc::S_IFMT == libc::S_IFLNK => is_link(path).into(),
@@ -140,7 +139,7 @@ fn judge(path: &Path, found: &Metadata, sticky_will_do: bool) -> Result<(), Dist
     Ok(())
 }
 
-/// Opens a file of our own without waiting and without following a link, and checks it. Its directory was checked.
+/// Opens an own file without waiting and without following a link, and checks it. Its directory was checked.
 pub fn open_file(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let opened = options
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
@@ -161,7 +160,7 @@ pub fn open_file(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     Ok(file)
 }
 
-/// Reads a file of our own; `None` = it is not there, or its directory is not.
+/// Reads an own file; `None` = it or its directory does not exist.
 pub fn read(path: &Path) -> io::Result<Option<String>> {
     let opened = directory(path.parent().unwrap_or(path)).and_then(|()| open_file(path, OpenOptions::new().read(true)));
     match opened {
@@ -170,7 +169,7 @@ pub fn read(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
-/// Reads a file of somebody else's: never waits for a writer, and takes regular files and /dev/null only. Links are followed.
+/// Reads another user's file. Never waits for a writer: it accepts regular files and /dev/null only. Follows links.
 pub fn read_foreign(path: &Path) -> io::Result<String> {
     text(open_foreign(path)?, path)
 }
@@ -186,7 +185,7 @@ fn open_foreign(path: &Path) -> io::Result<File> {
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(path)?;
     let found = file.metadata()?;
-    // `-c /dev/null` is how people ask for no file at all.
+    // People write `-c /dev/null` for no file at all.
     if !found.is_file() && !is_null(&found) {
         return Err(io::Error::other(format!(
             "it is {}, expected a regular file",
@@ -196,7 +195,7 @@ fn open_foreign(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Whether it is the device /dev/null: always at hand, and always empty.
+/// Whether it is the device /dev/null, which is always ready and always empty.
 fn is_null(found: &Metadata) -> bool {
     found.file_type().is_char_device() && found.rdev() == libc::makedev(1, 3)
 }
@@ -233,15 +232,15 @@ fn kind(found: &Metadata) -> &'static str {
     }
 }
 
-/// Writes a file for nobody else to read, replacing what is there in one go: whole or not at all. A symbolic link in
-/// its place is replaced, not followed.
+/// Writes a file that nobody else can read, and replaces an earlier one as a whole. A symbolic link in its place is
+/// replaced, not followed.
 pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     let name = path
         .file_name()
         .ok_or_else(|| io::Error::other("it has no file name"))?
         .to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
-    // Left over by a process that had our number.
+    // A leftover of a process that had the same process number.
     remove(&temporary)?;
     let written = OpenOptions::new()
         .write(true)
@@ -260,7 +259,7 @@ pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     written
 }
 
-/// Removes a file; one that is gone already is no error.
+/// Removes a file. It is no error if the file is gone already.
 pub fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

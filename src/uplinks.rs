@@ -1,4 +1,4 @@
-//! Which devices are uplinks: those that an IPv6 default route leads to, in the main table or in a VRF's.
+//! Which devices are uplinks: those with an IPv6 default route, in the main table or in a VRF's table.
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
-//! Tells instances what changed for them: changes of the network that the kernel tells, routers that fall silent, and what
-//! the rest of the daemon hears. A change that does not concern an instance does not wake it.
-//! Events come in bursts (an uplink that appears makes dozens), so a burst counts once, when it has calmed down.
+//! Tells instances about changes that concern them: changes of the network, routers that fall silent, and news from
+//! the rest of the daemon. A change does not wake an instance that it does not concern. Events come in bursts (a new
+//! uplink makes dozens), so a burst counts once, when it is over.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,9 +16,9 @@ use crate::kernel::{Netlink, Reachability};
 use crate::netlink::{Change, LinkChange};
 use crate::world::SilentRouters;
 
-/// A burst is over after this much silence, in which packets of an uplink that has failed are lost ...
+/// A burst is over after this much silence. It is short, since packets are lost meanwhile if an uplink has failed.
 const CALM: Duration = Duration::from_millis(40);
-/// ... and is reported after this long in any case.
+/// A burst is reported after this time even if it goes on.
 const LONGEST: Duration = Duration::from_millis(600);
 
 /// Which changes concern somebody.
@@ -26,7 +26,7 @@ const LONGEST: Duration = Duration::from_millis(600);
 pub enum Interest {
     /// All.
     Everything,
-    /// Devices and IPv6 default routes: which uplinks there are.
+    /// Devices and IPv6 default routes, which show what uplinks there are.
     Uplinks,
     /// What an instance depends on.
     Instance(Dependence),
@@ -35,7 +35,7 @@ pub enum Interest {
 /// What an instance depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dependence {
-    /// Its uplink, and the VRF that this is in.
+    /// Its uplink, and the VRF of that.
     uplinks: BTreeSet<String>,
     /// Any device may become its uplink.
     any_uplink: bool,
@@ -48,7 +48,7 @@ pub struct Dependence {
 }
 
 impl Interest {
-    /// That of an instance which found out this much.
+    /// The interest of an instance that has found out this much.
     pub fn of(instance: &Instance, facts: &Facts) -> Self {
         let settings = &instance.settings;
         let found = [&facts.uplink, &facts.uplink_vrf].into_iter().flatten();
@@ -130,7 +130,7 @@ impl Dependence {
     }
 }
 
-/// Hears of changes, and tells those whom they concern. Clones share everything.
+/// Receives changes, and tells those whom they concern. Clones share everything.
 #[derive(Clone, Default)]
 pub struct Watch {
     subscribers: Arc<Mutex<Vec<Subscriber>>>,
@@ -140,11 +140,11 @@ pub struct Watch {
 struct Subscriber {
     interest: Arc<Mutex<Interest>>,
     count: watch::Sender<u64>,
-    /// When the burst that it is to be told of began, and when it was added to last.
+    /// When the burst for this listener began, and when its last event came.
     burst: Option<(Instant, Instant)>,
 }
 
-/// What somebody is told: a count that goes up.
+/// A count that goes up with each report.
 #[derive(Debug)]
 pub struct Changes {
     count: watch::Receiver<u64>,
@@ -154,7 +154,7 @@ pub struct Changes {
 impl Watch {
     /// Begins to watch. Needs a runtime.
     ///
-    /// Where events were lost, all are told: whoever is told reads the state again.
+    /// If events were lost, all listeners are told: each reads the state again.
     pub fn start(netlink: &Netlink, silent: SilentRouters) -> Self {
         let watch = Self::default();
         let told = watch.clone();
@@ -169,7 +169,7 @@ impl Watch {
         watch
     }
 
-    /// Something has changed that the kernel does not tell; on this device, where it is known.
+    /// Something has changed that the kernel does not report; on this device, if it is known.
     pub fn tell(&self, device: Option<&str>) {
         self.note(|interest| device.is_none_or(|device| interest.covers_device(device)));
     }
@@ -204,7 +204,7 @@ impl Watch {
         }
     }
 
-    /// Tells of each burst when it is over. Ends with the runtime.
+    /// Reports each burst when it is over. Ends with the runtime.
     async fn tell_bursts(self) {
         loop {
             let next = self.tell_of_those_over(Instant::now());
@@ -264,8 +264,8 @@ impl From<watch::Receiver<u64>> for Changes {
     }
 }
 
-/// Neighbours come and go all the time, and matter when a router stops to answer or begins again: the kernel turns to
-/// another one then, without any event of a route.
+/// Neighbours come and go all the time. They matter when a router stops to answer or begins again: then the kernel
+/// turns to another router without any event of a route.
 fn tells_something(change: &Change, silent: &SilentRouters) -> bool {
     let Change::Neighbour {
         index,
@@ -278,7 +278,7 @@ fn tells_something(change: &Change, silent: &SilentRouters) -> bool {
         return true;
     };
     match says {
-        // The kernel throws entries that failed away after a while, which is no news of the router.
+        // After a while the kernel removes failed entries, which says nothing new about the router.
         Reachability::Failed => silent.learn(*index, *address, Reachability::Failed),
         _ if *gone => silent.forget(*index, *address),
         says => silent.learn(*index, *address, *says),

@@ -59,7 +59,7 @@ fn document(wanted: Option<&str>) -> Result<StatusDocument, Failure> {
     Ok(document)
 }
 
-/// How much fits the terminal, if standard output is one.
+/// The size of the terminal, if standard output is one.
 fn view(graphs: bool) -> View {
     match terminal_size::terminal_size_of(io::stdout()) {
         Some((Width(width), Height(height))) => View {
@@ -72,7 +72,7 @@ fn view(graphs: bool) -> View {
     }
 }
 
-/// Prints something at once; false = nobody reads it any more.
+/// Prints something at once. Returns false if nobody reads it any more.
 fn show(text: &str) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

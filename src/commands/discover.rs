@@ -1,4 +1,4 @@
-//! `clatd discover`: the PLAT prefixes of each uplink, by every way.
+//! `clatd discover`: the PLAT prefixes of each uplink, in every way.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ use crate::world::SystemWorld;
 /// Version of the JSON document; fields are only ever added.
 const VERSION: u32 = 1;
 
-/// Surveys one device or all uplinks; false = there is no uplink.
+/// Examines one device or all uplinks. Returns false if there is no uplink.
 pub fn run(options: &Options, json: bool, device: Option<&str>) -> Result<bool, Failure> {
     let Some(loaded) = load(options)? else { return Ok(false) };
     let configured = loaded

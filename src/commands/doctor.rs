@@ -1,4 +1,4 @@
-//! `clatd doctor`: the daemon examines what it runs; where there is none, this process examines what it would run.
+//! `clatd doctor`: the daemon examines what it runs. If no daemon runs, this process examines what it would run.
 
 use clatd_stages::doctor::DoctorDocument;
 use clatd_stages::stage::Instance;
@@ -10,9 +10,9 @@ use crate::doctor::{Patient, diagnose};
 use crate::kernel::Netlink;
 use crate::world::SystemWorld;
 
-/// Examines one instance or all; false = something is wrong.
+/// Examines one instance or all. Returns false if something is wrong.
 pub fn run(options: &Options, json: bool, wanted: Option<&str>) -> Result<bool, Failure> {
-    // Settings on the command line are about what could be run, not about what the daemon runs.
+    // Settings on the command line are about what could run, not about what the daemon runs.
     let by_daemon = match options.settings.is_empty() {
         true => daemon::diagnosis()?,
         false => None,
@@ -57,7 +57,7 @@ fn examine_here(options: &Options) -> Result<Option<DoctorDocument>, Failure> {
     Ok(Some(document))
 }
 
-/// What stands for the instances of templates while there is no uplink to make one for.
+/// The name for the instances of templates while there is no uplink for one.
 fn without_uplink(loaded: &Loaded) -> Option<Instance> {
     let mut instance = loaded.templates.first()?.configured.instance.clone();
     instance.settings.plat_dev = None;

@@ -71,14 +71,14 @@ pub fn execute(command: Command) -> Result<bool, Failure> {
 
 fn print(text: &str) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
-    // A reader that has seen enough (`clatd --help | head`) is no failure.
+    // A reader that stops early (`clatd --help | head`) is no failure.
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(true),
     }
 }
 
-/// The configuration, or its errors on stderr. Sets logging up as it says.
+/// The configuration, or its errors on stderr. Sets logging up by it.
 fn load(options: &Options) -> Result<Option<Loaded>, Failure> {
     match config::load(options) {
         Ok(loaded) => {
@@ -108,7 +108,7 @@ fn show(errors: &ConfigErrors, options: &Options) -> Result<(), Failure> {
 }
 
 fn runtime() -> io::Result<Runtime> {
-    // Packets are moved by threads of their own; two are plenty for the rest.
+    // Packets have threads of their own; two threads are enough for the rest.
     Builder::new_multi_thread().worker_threads(2).enable_all().build()
 }
 
@@ -146,7 +146,7 @@ fn plan(options: &Options, json: bool, wanted: Option<&str>) -> Result<bool, Fai
     Ok(print(&text)? && clean)
 }
 
-/// The plans of all instances; false = some could not be made, which was reported.
+/// The plans of all instances. Returns false if some could not be made, which was reported.
 async fn observe_all(loaded: &Loaded, wanted: Option<&str>) -> Result<(PlanDocument, bool), Failure> {
     let world = SystemWorld::for_dry_run(Netlink::open()?).keeping_leases_in(&loaded.runtime_dir);
     let mut document = PlanDocument {
@@ -161,7 +161,7 @@ async fn observe_all(loaded: &Loaded, wanted: Option<&str>) -> Result<(PlanDocum
     let (instances, refused) = with_templates(loaded, &world).await?;
     clean &= refused.is_empty();
     refused.iter().for_each(|problem| error!("{problem}"));
-    // A template's own name stands for all that it makes.
+    // A template's own name stands for all its instances.
     let is_wanted = |instance: &&Instance| match wanted {
         Some(name) => instance.name == name || instance.name.starts_with(&format!("{name}@")),
         None => true,
@@ -195,7 +195,7 @@ async fn observe_all(loaded: &Loaded, wanted: Option<&str>) -> Result<(PlanDocum
     Ok((document, clean))
 }
 
-/// Whether the kernel would take the sysctls of the plan; else why not is reported. In containers /proc/sys is often
+/// Whether the kernel would accept the sysctls of the plan; if not, reports why. In containers /proc/sys is often
 /// mounted read-only.
 fn can_write_sysctls(plan: &Plan) -> bool {
     let sets = |step: &&Step| {
@@ -218,7 +218,7 @@ fn can_write_sysctls(plan: &Plan) -> bool {
     !is_read_only
 }
 
-/// The instances, and those that templates make for the uplinks that there are.
+/// The instances, with those that templates make for the present uplinks.
 async fn with_templates(
     loaded: &Loaded,
     world: &SystemWorld,
@@ -266,10 +266,10 @@ fn cleanup(options: &Options, dry_run: bool) -> Result<bool, Failure> {
     Ok(print(&text)? && report.errors.is_empty())
 }
 
-/// How long cleaning up may go on once a stop was asked for.
+/// How long the clean-up may go on after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// Cleans up until it is done. The first SIGINT or SIGTERM ends scripts that run, and leaves the rest its time.
+/// Cleans up until it is done. The first SIGINT or SIGTERM ends scripts that run; the rest keeps its time.
 async fn clean_up(loaded: &Loaded, dry_run: bool) -> Result<leftovers::Report, Failure> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let stop = CancellationToken::new();

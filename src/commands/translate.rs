@@ -1,4 +1,5 @@
-//! `clatd translate`: packets of a capture file through the translator. Needs no root: nothing but files is touched.
+//! `clatd translate`: packets of a capture file through the translator. It needs no root, since it touches only
+//! files.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -12,7 +13,7 @@ use crate::cli::Options;
 use crate::config;
 use crate::trusted;
 
-/// MTU in bytes of either side where nothing else is said.
+/// The default MTU of each side, in bytes.
 const MTU: u32 = 1500;
 
 /// MTUs from the command line, in bytes.

@@ -12,7 +12,7 @@ use super::{Runner, State, claimed_by};
 use crate::report::chain;
 use crate::watch::Interest;
 
-/// How long something that is on its way (duplicate address detection) is waited for.
+/// How long something that will come soon (the end of duplicate address detection) is waited for.
 const NOT_YET_LIMIT: Duration = Duration::from_secs(15);
 /// How often it is looked at meanwhile.
 const NOT_YET_POLL: Duration = Duration::from_millis(250);
@@ -39,7 +39,8 @@ fn shown(facts: &Facts) -> String {
 }
 
 impl Runner {
-    /// Observes and plans; `at_start` it makes the delays of the stages too. `running` is the plan that stands.
+    /// Observes and plans. With `at_start` it also waits for the delays of the stages. `running` is the plan that
+    /// stands.
     pub(super) async fn observe(&mut self, at_start: bool, running: Option<&Plan>) -> Seen {
         let memory = &mut self.past.memory;
         memory.running = running.is_some();
@@ -87,7 +88,7 @@ impl Runner {
         }
     }
 
-    /// Makes the delay of a stage; true = a stop was asked for meanwhile.
+    /// Waits for the delay of a stage. Returns true if a stop was asked for meanwhile.
     async fn delay(&mut self, stage: &dyn Stage) -> bool {
         let Some(delay) = stage.delay(&self.instance) else {
             return false;
@@ -102,11 +103,12 @@ impl Runner {
         false
     }
 
-    /// Observes one stage, again and again while what it needs is on its way; `None` = a stop was asked for.
+    /// Observes one stage, again and again while it needs something that will come soon; `None` = a stop was asked
+    /// for.
     async fn observe_stage(&mut self, stage: &dyn Stage, facts: &mut Facts) -> Option<Result<Verdict, ObserveError>> {
         let limit = Instant::now() + NOT_YET_LIMIT;
         loop {
-            // Observing changes nothing, so it can be left at any moment.
+            // An observation changes nothing, so it can be cancelled at any moment.
             let observed = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return None,
@@ -124,7 +126,7 @@ impl Runner {
         }
     }
 
-    /// What was found on the way there is what its status shows from now on.
+    /// The status shows from now on what was found so far.
     fn has_nothing_to_do(&self, facts: Facts, reason: String) -> Seen {
         trace!("observed: {}", shown(&facts));
         let native = facts.native_ipv4.as_ref();

@@ -1,5 +1,6 @@
-//! How often an instance may change its mind. What others say costs them nothing, and each change costs connections: so
-//! what works is kept while it holds, and beyond a few changes in short order they are spaced.
+//! How often an instance may change its plan. Others can send any number of changes at no cost, but each switch
+//! breaks connections. So what works is kept while it holds, and beyond a few switches in a short time they are
+//! spaced.
 
 use std::collections::VecDeque;
 use std::net::Ipv6Addr;
@@ -16,25 +17,25 @@ pub struct Pace {
     pub(super) held: Option<Pref64>,
     /// When prefix or address changed lately.
     switches: VecDeque<Instant>,
-    /// How often in a row it did not live long.
+    /// How many lives in a row were short.
     short_lives: u32,
-    /// When to look again at what was put off.
+    /// When to look again at a switch that was put off.
     pub(super) look_again: Option<Instant>,
 }
 
 impl Pace {
-    /// Switches of prefix or address in [`Pace::WINDOW`] that are made at once.
+    /// How many switches of prefix or address in [`Pace::WINDOW`] are made at once.
     const MOST: usize = 4;
     const WINDOW: Duration = Duration::from_secs(30);
-    /// An instance that was up for less did not live long.
+    /// An instance that was up for less had a short life.
     const SHORT: Duration = Duration::from_secs(10);
-    /// Short lives in a row after which nothing is waited for.
+    /// So many short lives in a row cost no wait.
     const FREE: u32 = 2;
     /// The longest pause between short lives.
     const LONGEST_REST: Duration = Duration::from_secs(8);
 
-    /// Whether a running instance may go from these facts to those; if not, `look_again` says when. To go to another
-    /// uplink is always allowed: the one before is lost, or worse.
+    /// Whether a running instance may switch from these facts to those. If not, `look_again` says when. A switch to
+    /// another uplink is always allowed, since the earlier uplink is lost or worse.
     pub(super) fn allows(&mut self, from: &Facts, to: &Facts) -> bool {
         if uplink(from) != uplink(to) || what_switches(from) == what_switches(to) {
             return true;
@@ -54,7 +55,7 @@ impl Pace {
         self.short_lives = if time < Self::SHORT { self.short_lives + 1 } else { 0 };
     }
 
-    /// How long it rests before it is set up anew, whatever the network says meanwhile.
+    /// How long it rests before it is set up again, whatever changes meanwhile.
     pub(super) fn rest(&self) -> Duration {
         match self.short_lives.checked_sub(Self::FREE) {
             None | Some(0) => Duration::ZERO,

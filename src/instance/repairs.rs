@@ -1,4 +1,4 @@
-//! What an instance puts back when others undo it, and how often.
+//! What an instance does again when others undo it, and how often.
 
 use std::collections::VecDeque;
 use std::sync::LazyLock;
@@ -23,7 +23,7 @@ pub(super) fn next_look() -> Instant {
 }
 
 impl Runner {
-    /// Does again what somebody undid. Not for ever: two managers that fight help nobody.
+    /// Does again what another program undid. There is a limit, since two managers that fight help nobody.
     pub(super) async fn put_back(&mut self, plan: &Plan, which: fn(&Op) -> bool) -> Result<(), Why> {
         if self.uplink_was_renamed(plan).await {
             return Ok(());
@@ -37,7 +37,7 @@ impl Runner {
                 return Ok(());
             }
         };
-        // One event makes several rules change their places, so they count as one repair.
+        // One event moves several rules, so they count as one repair.
         let mut rules_allowed = None;
         for place in undone {
             let (Some(step), Some(seq)) = (plan.steps.get(place), self.repairs.numbers.get(place).copied()) else {
@@ -48,7 +48,7 @@ impl Runner {
                     self.report(&format!("somebody deleted the CLAT device {device}")),
                 ));
             }
-            // It has the device open still, so that starting another one would not do.
+            // It still has the device open, so another translator could not start.
             if let Op::StartTranslator { translator } = &step.apply {
                 let what = format!("somebody took the carrier of the CLAT device {}", translator.device());
                 return Err(Why::Failed(self.report(&what)));
@@ -98,17 +98,17 @@ impl Runner {
 pub struct Repairs {
     recent: VecDeque<Instant>,
     silenced: bool,
-    /// The numbers that the journal has for the steps of the running plan.
+    /// The journal's numbers of the steps of the running plan.
     pub(super) numbers: Vec<u64>,
     behind: bool,
 }
 
 impl Repairs {
-    /// Repairs in [`Repairs::WINDOW`] after which it is somebody else's turn.
+    /// After so many repairs in [`Repairs::WINDOW`] clatd pauses.
     const MOST: usize = 32;
     const WINDOW: Duration = Duration::from_secs(60);
 
-    /// Whether something was left undone since this was asked last, so that all is to be looked at again.
+    /// Whether something was left undone since the last call, so that everything must be checked again.
     pub(super) fn was_behind(&mut self) -> bool {
         std::mem::take(&mut self.behind)
     }

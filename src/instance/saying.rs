@@ -9,14 +9,14 @@ use tracing::{debug, error, info, warn};
 
 use super::{Runner, State};
 
-/// What was said, so that it is said once until something changes.
+/// What was said, so that each thing is said once until something changes.
 #[derive(Debug, Default)]
 pub struct Said {
-    /// Why the last observation came to nothing, if it did.
+    /// Why the last observation led to no plan, if it did not.
     outcome: Option<String>,
     /// What the last observation warned of.
     notes: Vec<String>,
-    /// What failed, and what is done about it, since it last came up.
+    /// What failed since it last came up, and what was done about it.
     since_up: VecDeque<String>,
 }
 
@@ -34,7 +34,7 @@ impl Said {
         true
     }
 
-    /// It is up: what fails from now on is news.
+    /// It is up, so a later failure is news.
     pub(super) fn forget_failures(&mut self) {
         self.since_up.clear();
     }
@@ -96,7 +96,7 @@ impl Runner {
         }
     }
 
-    /// Warns of what the observation found odd, but not of what the one before it found already.
+    /// Warns of what the observation found odd, unless the last observation found it, too.
     pub(super) fn tell_notes(&mut self, facts: &Facts) {
         let notes: Vec<String> = facts.all_notes().cloned().collect();
         for note in notes.iter().filter(|note| !self.said.notes.contains(note)) {
@@ -105,7 +105,7 @@ impl Runner {
         self.said.notes = notes;
     }
 
-    /// Says when it tries again, once: the pauses become longer.
+    /// Says when it tries again, but only once, since the pauses grow.
     pub(super) fn tell_back_off(&mut self, pause: Duration) {
         let seconds = pause.as_secs_f32();
         if self.said.is_new("trying again") {
@@ -115,7 +115,7 @@ impl Runner {
         }
     }
 
-    /// Reports that an observation failed; the same failure once until one succeeds.
+    /// Reports that an observation failed. The same failure is reported once until an observation succeeds.
     pub(super) fn report_outcome(&mut self, failure: &str) -> String {
         if self.said.outcome.as_deref() == Some(failure) {
             debug!("{failure}");

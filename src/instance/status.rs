@@ -12,7 +12,7 @@ pub struct Status {
     pub state: State,
     /// Since when.
     pub since: SystemTime,
-    /// Why, for people; empty where there is nothing to say.
+    /// Why, in words; empty if there is nothing to say.
     pub reason: String,
     /// What it observed last.
     pub facts: Facts,

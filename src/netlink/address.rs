@@ -46,7 +46,8 @@ impl Netlink {
     pub async fn add_address(&self, index: u32, address: IpNet) -> Result<(), NetlinkError> {
         let mut message = message(index, address);
         if address.addr().is_ipv6() {
-            // Nobody else can have the address on a device of ours; without this it could not be used for a second.
+            // On a device of ours nobody else can have the address. Without this flag it could not be used for a
+            // second.
             message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
         }
         self.request(libc::RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, emit(&message))
@@ -73,7 +74,7 @@ pub(super) fn dump(connection: &mut Connection, index: u32, v6: bool) -> Result<
     payload[0] = wire::family(v6);
     payload[4..8].copy_from_slice(&index.to_ne_bytes());
     let mut messages = match connection.dump(libc::RTM_GETADDR, &payload) {
-        // The device went since its index was looked up.
+        // The device has gone since its index was looked up.
         Err(error) if error.errno() == libc::ENODEV => Vec::new(),
         other => other?,
     };
@@ -101,7 +102,7 @@ fn local(payload: &[u8]) -> Option<(IpAddr, u8)> {
     Some((address, *payload.get(1)?))
 }
 
-/// An IPv6 address out of `struct ifaddrmsg` and its attributes.
+/// An IPv6 address from `struct ifaddrmsg` and its attributes.
 pub(super) fn parse6(payload: &[u8]) -> Option<Address6> {
     let (IpAddr::V6(address), prefix_len) = local(payload)? else {
         return None;

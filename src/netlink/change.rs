@@ -1,4 +1,4 @@
-//! What changed in the network, as the kernel told it.
+//! Changes of the network, as the kernel reports them.
 
 use std::net::Ipv6Addr;
 
@@ -6,7 +6,7 @@ use clatd_stages::net::Link;
 
 use super::neighbour::Reachability;
 
-/// A change. Events that say nothing new are none: those of lifetimes that begin anew, and of counters.
+/// A change. Events that say nothing new are left out: those of renewed lifetimes, and of counters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
     /// Events were lost: anything may be another now.
@@ -23,10 +23,10 @@ pub(crate) enum Change {
         v6: bool,
         /// It is a link-local one.
         link_local: bool,
-        /// It is not only a life that begins anew.
+        /// More than a lifetime is new.
         news: bool,
     },
-    /// A default route, one of ours, or one that leads to a watched destination.
+    /// A default route, one of ours, or a route to a watched destination.
     Route {
         /// IPv6 or IPv4.
         v6: bool,
@@ -48,7 +48,7 @@ pub(crate) enum Change {
         /// It is not there any more.
         gone: bool,
     },
-    /// What is known of an IPv6 neighbour that may be a router.
+    /// The state of an IPv6 neighbour that may be a router.
     Neighbour {
         /// The device's index.
         index: u32,
@@ -63,7 +63,7 @@ pub(crate) enum Change {
     },
     /// `forwarding`, `proxy_ndp` or the like of a device.
     Settings {
-        /// The device's name; `None` = of all, or of those to come.
+        /// The device's name; `None` = all devices, or those to come.
         device: Option<String>,
     },
 }
@@ -71,13 +71,13 @@ pub(crate) enum Change {
 /// What became of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LinkChange {
-    /// The device, as it is now, or was last.
+    /// The device as it is now, or as it was last.
     pub(crate) link: Link,
     /// The name that it had before.
     pub(crate) former_name: Option<String>,
     /// It is not there any more.
     pub(crate) gone: bool,
-    /// It had no carrier, be it for an instant.
+    /// It had no carrier, if only for an instant.
     pub(crate) lost_carrier: bool,
     /// It differs from before by more than that.
     pub(crate) news: bool,

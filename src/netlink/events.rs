@@ -1,5 +1,6 @@
-//! The socket on which the kernel tells of changes. What nobody here wants to know is dropped by the kernel itself, by a
-//! filter on the socket: a full routing table that flaps tells of ten thousand routes a second, and none of them wakes us.
+//! The socket on which the kernel reports changes. A filter on the socket makes the kernel drop what nobody here
+//! needs: a full routing table that flaps makes ten thousand route events a second, and none of them wakes the
+//! daemon.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -26,11 +27,11 @@ const GROUPS: [u32; 10] = [
     libc::RTNLGRP_IPV6_NETCONF,
     libc::RTNLGRP_NEXTHOP,
 ];
-/// Room for what comes while a long dump is read, in bytes; the kernel may give less.
+/// Room in bytes for events that come while a long dump is read. The kernel may give less.
 const ROOM: usize = 1 << 20;
-/// Longest datagram; the kernel makes none that is longer.
+/// Longest datagram; the kernel makes no longer one.
 const LONGEST: usize = 64 * 1024;
-/// More destinations than these are not told apart by the filter: then every IPv6 route is heard.
+/// With more destinations than this, the filter does not distinguish them, and every IPv6 route is received.
 const MOST_WATCHED: usize = 512;
 
 /// Length of `struct nlmsghdr`.
@@ -47,7 +48,7 @@ pub(crate) struct Event<'a> {
     pub(crate) payload: &'a [u8],
 }
 
-/// The messages in a datagram; ends at the first malformed one.
+/// The messages in a datagram. Ends at the first malformed one.
 pub(crate) fn messages(datagram: &[u8]) -> impl Iterator<Item = Event<'_>> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
@@ -63,20 +64,20 @@ pub(crate) fn messages(datagram: &[u8]) -> impl Iterator<Item = Event<'_>> {
 pub(super) struct EventSocket {
     socket: TokioSocket,
     buffer: Vec<u8>,
-    /// What waiting for a datagram came to; that datagram is in the buffer.
+    /// The result of waiting for a datagram, which is in the buffer.
     waited: Option<io::Result<usize>>,
 }
 
 /// What was taken from the socket.
 pub(super) enum Taken {
-    /// This many datagrams, all that there were or as many as are taken at once.
+    /// So many datagrams: all that there were, or as many as are taken at once.
     Datagrams(usize),
-    /// Some were lost: there was no room for them.
+    /// Some were lost, since there was no room for them.
     Overrun,
 }
 
 impl EventSocket {
-    /// Datagrams that are taken at once before others get their turn.
+    /// How many datagrams are taken at once before others get their turn.
     pub(super) const BATCH: usize = 64;
 
     /// Subscribes in the network namespace of the calling thread. Needs a runtime.
@@ -89,7 +90,7 @@ impl EventSocket {
         attach(socket, &BTreeSet::new())?;
         for group in GROUPS {
             match socket.add_membership(group) {
-                // A kernel that does not know the group has nothing to tell of it.
+                // A kernel that does not know the group has no such events.
                 Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
                 other => other?,
             }
@@ -101,7 +102,7 @@ impl EventSocket {
         })
     }
 
-    /// Also tells of IPv6 routes that lead to these destinations.
+    /// Receives also IPv6 routes that lead to these destinations.
     pub(super) fn watch(&self, destinations: &BTreeSet<Ipv6Addr>) -> io::Result<()> {
         attach(self.socket.socket_ref(), destinations)
     }
@@ -119,7 +120,7 @@ impl EventSocket {
         for taken in 0..Self::BATCH {
             let received = self.waited.take().unwrap_or_else(|| {
                 self.buffer.clear();
-                // Not by way of the runtime, which may not have noticed yet what a read must see.
+                // Reads directly: the runtime may not have noticed yet what a read must see.
                 self.socket.socket_ref().recv(&mut self.buffer, libc::MSG_DONTWAIT)
             });
             match received {
@@ -165,13 +166,13 @@ mod op {
 const ACCEPT: u32 = u32::MAX;
 const NTF_ROUTER: u32 = 0x80;
 
-/// A type of message as the filter reads it: in network byte order.
+/// A type of message as the filter reads it, in network byte order.
 fn as_read(kind: u16) -> u32 {
     u32::from(u16::from_be_bytes(kind.to_ne_bytes()))
 }
 
-/// Of routes: default routes, ours, and IPv6 ones that may lead to a destination, as far as the first 32 bits tell. Of
-/// neighbours: IPv6 ones that may be routers. All of everything else.
+/// Of routes: default routes, our own, and IPv6 routes that may lead to a destination, as far as the first 32 bits
+/// show. Of neighbours: IPv6 ones that may be routers. Of everything else: all.
 fn program(destinations: &BTreeSet<Ipv6Addr>) -> Vec<SockFilter> {
     let neighbours = neighbours();
     // Behind the jump to the neighbours, and the `RETURN`.
@@ -240,7 +241,7 @@ fn routes(destinations: &BTreeSet<Ipv6Addr>) -> Vec<SockFilter> {
         step(op::TO_X, 0),
         step(op::LOAD_WORD_AT_X, 4),
         step(op::STORE, 0),
-        // X = how many of the first 32 bits do not count.
+        // X = how many of the first 32 bits are not part of the prefix.
         step(op::LOAD_BYTE, dst_len),
         SockFilter::new(op::IF_AT_LEAST, 0, 1, 32),
         step(op::LOAD_NUMBER, 32),

@@ -1,4 +1,4 @@
-//! Traffic control, as far as programs are attached by it: the queueing discipline clsact and its filters.
+//! Traffic control, as far as it attaches programs: the queueing discipline clsact and its filters.
 
 use super::wire::{self, Attributes};
 use super::{Message, NLM_F_CREATE, NLM_F_EXCL, Netlink, NetlinkError};
@@ -43,7 +43,7 @@ pub(crate) struct Filter {
 }
 
 impl Netlink {
-    /// Makes the queueing discipline clsact; false = it is there already.
+    /// Makes the queueing discipline clsact. Returns false if it exists already.
     pub(crate) async fn add_clsact(&self, index: u32) -> Result<bool, NetlinkError> {
         let mut payload = header(index, CLSACT_HANDLE, CLSACT, 0);
         wire::push(&mut payload, TCA_KIND, b"clsact\0");
@@ -81,7 +81,7 @@ impl Netlink {
             .collect())
     }
 
-    /// Takes a filter away; one that is gone is no error.
+    /// Removes a filter. It is no error if it is gone.
     pub(crate) async fn delete_filter(&self, index: u32, hook: Hook, filter: &Filter) -> Result<(), NetlinkError> {
         let payload = header(index, filter.handle, hook.parent(), filter.info);
         match self.request(libc::RTM_DELTFILTER, 0, payload).await {
@@ -111,7 +111,7 @@ fn header(index: u32, handle: u32, parent: u32, info: u32) -> Vec<u8> {
     payload
 }
 
-/// Each priority is told of once without a handle, and then each of its filters.
+/// The kernel reports each priority once without a handle, and then each of its filters.
 fn parse(message: &Message) -> Option<Filter> {
     if message.kind != libc::RTM_NEWTFILTER {
         return None;

@@ -1,4 +1,5 @@
-//! The task that owns the mirror: takes events in, dumps what a read needs and nobody asked for before, and answers.
+//! The task that owns the mirror. It applies events, dumps what a read needs and nobody asked for before, and
+//! answers.
 
 use std::io;
 use std::net::Ipv6Addr;
@@ -13,11 +14,11 @@ use super::mirror::{Mirror, Need};
 use super::socket::{Connection, Message, NetlinkError};
 use super::{address, link, route, rule, with};
 
-/// After an overrun others are told to look at everything again; the next time not before this has passed, and after each
-/// further one twice as long.
+/// After an overrun all listeners must read everything again. They are told again only after this time, which doubles
+/// with each further overrun.
 const SHORTEST_BACK_OFF: Duration = Duration::from_secs(1);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(32);
-/// Keeps a socket that only gives errors from becoming a busy loop.
+/// A pause, so that a socket that only gives errors makes no busy loop.
 const PAUSE: Duration = Duration::from_millis(150);
 
 pub(super) type Listener = Box<dyn FnMut(&Change) -> bool + Send + Sync>;
@@ -77,7 +78,7 @@ impl Hub {
         answer.await.map_err(|_| ended())?
     }
 
-    /// Keeps the routes to this destination, too, from now on: those to come, or `all` that there are.
+    /// From now on keeps the routes to this destination, too: those to come, or `all` routes.
     pub(super) async fn watch(&self, destination: Ipv6Addr, all: bool) -> Result<(), NetlinkError> {
         let (sender, done) = oneshot::channel();
         self.ask(Ask::Watch {
@@ -92,7 +93,7 @@ impl Hub {
         self.ask(Ask::Listen(listener));
     }
 
-    /// Takes something in of which there was no event.
+    /// Applies something of which there was no event.
     pub(super) fn take(&self, message: Message) {
         self.ask(Ask::Take(message));
     }
@@ -112,7 +113,7 @@ struct Task {
     mirror: Mirror,
     connection: Arc<Mutex<Connection>>,
     listeners: Vec<Listener>,
-    /// There may be more events, of which the socket does not tell again.
+    /// There may be more events, of which the socket does not notify again.
     more: bool,
     back_off: Duration,
     overran: Option<Instant>,
@@ -177,10 +178,10 @@ impl Task {
         }
     }
 
-    /// Takes in all events, and what is missing then.
+    /// Applies all events, then reads what is missing.
     async fn provide(&mut self, needs: &[Need]) -> Result<(), NetlinkError> {
         self.take_all_events()?;
-        // Events that come while something is dumped may make something else stale, but not for ever.
+        // Events that come during a dump may make other parts stale, but this must end.
         for _ in 0..8 {
             let Some(missing) = needs.iter().copied().find(|need| !self.mirror.has(*need)) else {
                 return Ok(());
@@ -227,7 +228,7 @@ impl Task {
         Ok(())
     }
 
-    /// Takes in the events that are there; true = there may be more.
+    /// Applies the events that are there. Returns true if there may be more.
     fn take_events(&mut self) -> io::Result<bool> {
         let (mirror, now) = (&mut self.mirror, Instant::now());
         let mut changes = Vec::new();
@@ -248,7 +249,7 @@ impl Task {
         }
     }
 
-    /// Reads begin anew. That everything may be another now is told at once, but not for ever and ever.
+    /// All is read again. Listeners are told at once that everything may have changed, but not again and again.
     fn lost_events(&mut self) {
         let now = Instant::now();
         self.mirror.forget();

@@ -63,7 +63,7 @@ impl Netlink {
         message.header.index = index;
         message.attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
         self.request(libc::RTM_SETLINK, 0, emit(&message)).await?;
-        // While a device is down, the kernel tells nobody of its alias.
+        // While a device is down, the kernel does not report changes of its alias.
         let mut payload = dump_of_all();
         payload[4..8].copy_from_slice(&index.to_ne_bytes());
         for link in self.request(libc::RTM_GETLINK, 0, payload).await? {
@@ -88,7 +88,7 @@ pub(super) fn dump_of_all() -> Vec<u8> {
     payload
 }
 
-/// A device out of `struct ifinfomsg` and its attributes. In a message that has but some of them, the MTU is 0.
+/// A device from `struct ifinfomsg` and its attributes. In a message that has only some of them, the MTU is 0.
 pub(super) fn parse(payload: &[u8]) -> Option<Link> {
     let flags = wire::u32_at(payload, 8)?;
     let mut link = Link {

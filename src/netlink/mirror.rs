@@ -1,8 +1,8 @@
-//! What is known of the network, and how events change it. No I/O: what is missing is said, dumped by the hub, and kept up
-//! to date from then on.
+//! What is known of the network, and how events change it. No I/O: the mirror says what is missing, the hub dumps it,
+//! and events keep it up to date.
 //!
-//! Only what somebody asks for is kept, and nothing that grows with what is not ours: devices; addresses of devices that
-//! were asked for; rules; default routes; IPv6 routes to destinations that were asked for.
+//! Only what somebody asks for is kept, and nothing that grows with what is not ours: devices; addresses of devices
+//! that were asked for; rules; default routes; IPv6 routes to destinations that were asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
@@ -17,11 +17,11 @@ use super::rule::{self, FoundRule};
 use super::socket::Message;
 use super::{address, link, neighbour, wire};
 
-/// Destinations whose routes are kept; the one that was asked for first makes room.
+/// For so many destinations routes are kept. A new one replaces the oldest.
 const MOST_WATCHED: usize = 512;
-/// Addresses of a device that are remembered though nobody asked for them.
+/// So many addresses of a device are remembered although nobody asked for them.
 const MOST_UNASKED: usize = 64;
-/// An end of a lifetime that moves ahead by less is no news.
+/// If the end of a lifetime moves by less, that is no news.
 const SLACK: Duration = Duration::from_secs(3);
 
 const RTM_NEWNEXTHOP: u16 = 104;
@@ -54,7 +54,7 @@ pub(crate) struct Mirror {
     addresses: BTreeMap<u32, Addresses>,
     rules: BTreeMap<bool, Vec<FoundRule>>,
     defaults4: BTreeMap<u32, Defaults4>,
-    /// In the kernel's order within a table and destination.
+    /// In the kernel's order within a table and a destination.
     routes6: Option<Vec<Seen>>,
     /// When each was first asked for, counted.
     watched: BTreeMap<Ipv6Addr, u64>,
@@ -65,7 +65,7 @@ pub(crate) struct Mirror {
 #[derive(Debug, Default)]
 struct Addresses {
     known: Vec<Address>,
-    /// Nobody asked for them yet: only those are known of which there were events, to tell what is news.
+    /// Nobody asked for them yet. Only those with events are known, to see what is news.
     partial: bool,
 }
 
@@ -73,7 +73,7 @@ struct Addresses {
 #[derive(Debug, Default)]
 struct Defaults4 {
     known: Vec<Seen>,
-    /// They must be read again when somebody asks. Until then `known` tells whom a change concerns.
+    /// They must be read again when somebody asks. Until then `known` shows whom a change concerns.
     stale: bool,
 }
 
@@ -138,7 +138,8 @@ impl Mirror {
         };
     }
 
-    /// Keeps the routes to this destination, too, from now on: those to come, or `all` that there are. True = that is new.
+    /// From now on keeps the routes to this destination, too: those to come, or `all` routes. Returns true if that is
+    /// new.
     pub(crate) fn watch(&mut self, destination: Ipv6Addr, all: bool) -> bool {
         if self.watched.contains_key(&destination) {
             return false;
@@ -202,7 +203,7 @@ impl Mirror {
         seen.into_iter().filter_map(|seen| self.route(seen)).collect()
     }
 
-    /// The IPv6 routes of a table that lead to a destination, which is watched.
+    /// The IPv6 routes of a table to a destination, which is watched.
     pub(crate) fn leading_to(&self, table: u32, destination: Ipv6Addr) -> Vec<Route> {
         let all = self.routes6.iter().flatten();
         all.filter(|seen| seen.table == table && seen.destination.contains(&IpAddr::V6(destination)))
@@ -212,7 +213,7 @@ impl Mirror {
 
     fn route(&self, seen: &Seen) -> Option<Route> {
         let mut route = route::parse(&seen.payload, &|index| self.name(index))?;
-        // The kernel tells nobody of a route whose device lost its carrier, or got it back.
+        // The kernel reports no change of a route whose device lost its carrier, or got it back.
         if let Some(link) = seen.only_device().and_then(|index| self.links.as_ref()?.get(&index)) {
             route.dead = !link.up || !link.carrier;
         }
@@ -244,7 +245,7 @@ impl Mirror {
     }
 
     fn take_link(&mut self, payload: &[u8], gone: bool) -> Option<Vec<Change>> {
-        // Bridges tell of their ports by messages of a family of their own.
+        // Bridges report their ports by messages of their own family.
         if i32::from(*payload.first()?) != libc::AF_UNSPEC {
             return None;
         }
@@ -252,7 +253,7 @@ impl Mirror {
         let index = link.index;
         let lost_carrier = !gone && wire::u32_at(payload, 8)? & libc::IFF_RUNNING.cast_unsigned() == 0;
         let known = self.links.as_ref().and_then(|links| links.get(&index)).cloned();
-        // Wireless events have the flags, the name and nothing else.
+        // Wireless events have only the flags and the name.
         if link.mtu == 0
             && let Some(known) = known.clone().filter(|_| !gone)
         {
@@ -265,7 +266,7 @@ impl Mirror {
             if gone || known.as_ref().is_some_and(|known| known.up) && !link.up {
                 self.lose_routes6(index);
             }
-            // Routes of IPv4 go with devices, and come back to life, without any event.
+            // IPv4 routes go with their device, and come back, without any event.
             changes.extend(self.doubt_defaults4(index));
         }
         if let Some(links) = &mut self.links {
@@ -287,7 +288,7 @@ impl Mirror {
         Some(changes)
     }
 
-    /// The device is down or gone, and its routes with it.
+    /// The device is down or gone, and so are its routes.
     fn lose_routes6(&mut self, index: u32) {
         if let Some(routes) = &mut self.routes6 {
             if routes.iter().any(Seen::is_complex) {
@@ -298,7 +299,7 @@ impl Mirror {
         }
     }
 
-    /// What is known of IPv4 default routes must be read again; tells of those of a device, which may be others now.
+    /// IPv4 default routes must be read again. Reports those of a device, which may have changed.
     fn doubt_defaults4(&mut self, index: u32) -> Vec<Change> {
         let known = self.defaults4.values().flat_map(|routes| &routes.known);
         let doubted = known.filter(|seen| seen.only_device() == Some(index) || seen.is_complex());
@@ -324,7 +325,7 @@ impl Mirror {
             let held = self.addresses.entry(index).or_insert_with(unknown);
             news = update(held, address, gone, now);
         } else if gone {
-            // Routes go with the address that they prefer, without any event.
+            // Routes go without any event when their preferred source address goes.
             changes = self.doubt_defaults4(index);
         }
         changes.push(Change::Address {
@@ -381,8 +382,8 @@ impl Mirror {
         }
     }
 
-    /// Takes an IPv6 route in as the kernel does; where that is not simple, all are read again when they are needed.
-    /// True = it is news.
+    /// Applies an IPv6 route as the kernel does. If that is not simple, all are read again when they are needed.
+    /// Returns true if it is news.
     fn keep6(&mut self, seen: Seen, flags: u16, gone: bool) -> bool {
         let Some(routes) = &mut self.routes6 else { return true };
         let rivals = || routes.iter().filter(|other| other.is_rival(&seen));
@@ -421,7 +422,7 @@ impl Mirror {
 
     fn take_rule(&mut self, payload: &[u8], gone: bool) -> Option<Vec<Change>> {
         let found = rule::parse(payload)?;
-        // Their order counts, and they are few: they are read again when somebody asks.
+        // Their order matters, and they are few, so they are read again when somebody asks.
         self.rules.remove(&found.rule.v6);
         Some(vec![Change::Rule {
             table: found.rule.table,
@@ -433,7 +434,7 @@ impl Mirror {
     fn take_neighbour(&self, payload: &[u8], gone: bool) -> Option<Vec<Change>> {
         let found = neighbour::parse_neighbour(payload)?;
         let index = wire::u32_at(payload, 4)?;
-        // An entry made anew does not know yet whether it is a router, but those are link-local.
+        // A new entry does not know yet whether its neighbour is a router, but routers have link-local addresses.
         let may_be_router = found.address.is_unicast_link_local() || found.router;
         may_be_router.then(|| {
             vec![Change::Neighbour {
@@ -453,12 +454,12 @@ impl Mirror {
         let mut attributes = wire::Attributes(payload.get(NETCONF_HEADER..)?);
         let index = attributes.find(|attribute| attribute.kind == NETCONFA_IFINDEX)?.u32()?;
         let device = self.name(index);
-        // Those of devices that are just being made are no news; negative numbers stand for all devices, and for those
-        // to come.
+        // Devices that are just being made are no news. Negative numbers stand for all devices, and for those to
+        // come.
         (device.is_some() || index.cast_signed() < 0).then(|| vec![Change::Settings { device }])
     }
 
-    /// A nexthop object changed. Routes that are made of objects are not told of.
+    /// A nexthop object changed. The kernel does not report the routes that use objects.
     fn take_nexthop(&mut self) -> Vec<Change> {
         let of_objects = |routes: &[Seen]| {
             routes
@@ -501,7 +502,7 @@ impl Address {
         }
     }
 
-    /// Whether it is the same but for a life that is no shorter.
+    /// Whether it is the same, except for a lifetime that is no shorter.
     fn says_nothing_new(&self, before: &Self) -> bool {
         let plain = |address: &Address6| Address6 {
             valid_s: None,
@@ -516,7 +517,7 @@ impl Address {
     }
 }
 
-/// Takes an address in, where the kernel does; true = it is news.
+/// Inserts an address where the kernel does. Returns true if it is news.
 fn update(held: &mut Addresses, address: Address6, gone: bool, now: Instant) -> bool {
     let Addresses { known: held, partial } = held;
     let place = held.iter().position(|other| other.address.address == address.address);
@@ -533,7 +534,7 @@ fn update(held: &mut Addresses, address: Address6, gone: bool, now: Instant) -> 
         None if gone => *partial,
         None if *partial && held.len() >= MOST_UNASKED => true,
         None => {
-            // `ipv6_link_dev_addr` of the kernel: those of wide scope first, and within a scope the newest.
+            // `ipv6_link_dev_addr` of the kernel: addresses of wide scope first, and within a scope the newest first.
             let scope = |address: &Address| match address.address.address {
                 address if address.is_loopback() => 1,
                 address if address.is_unicast_link_local() => 2,

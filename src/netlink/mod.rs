@@ -50,8 +50,8 @@ use socket::{Connection, Message, NLM_F_CREATE, NLM_F_EXCL};
 
 /// The network of one namespace. Clones share everything.
 ///
-/// The kernel runs one dump at a time on a socket, so requests take turns; they run on tokio's blocking threads, since the
-/// kernel may make any of them wait for its lock.
+/// The kernel runs one dump at a time on a socket, so requests take turns. They run on tokio's blocking threads,
+/// since each may have to wait for a lock of the kernel.
 #[derive(Debug, Clone)]
 pub struct Netlink {
     connection: Arc<Mutex<Connection>>,
@@ -67,7 +67,7 @@ impl Netlink {
         Ok(Self { connection, hub })
     }
 
-    /// Tells `listener` of every change from now on, until it says `false`. It is called by the hub, which waits for it.
+    /// Reports every change to `listener` from now on, until it returns `false`. The hub calls it, and waits for it.
     pub(crate) fn listen(&self, listener: impl FnMut(&Change) -> bool + Send + Sync + 'static) {
         self.hub.listen(Box::new(listener));
     }

@@ -1,4 +1,4 @@
-//! Neighbours, and the proxy entries of those that are answered for.
+//! Neighbours, and the proxy entries for which the kernel answers.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -26,7 +26,7 @@ pub(crate) struct ProxyNeighbour {
     pub(crate) index: u32,
     /// The address.
     pub(crate) address: Ipv6Addr,
-    /// Who made it, as with routes; 0 = nobody said.
+    /// Which program made it, as with routes; 0 = unknown.
     pub(crate) protocol: u8,
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct ProxyNeighbour {
 pub(crate) enum Reachability {
     /// It answers.
     Answers,
-    /// It was heard, or did answer some time ago.
+    /// It sent something, or answered some time ago.
     Heard,
     /// It is being asked.
     Asked,
@@ -54,7 +54,7 @@ pub(crate) struct Neighbour {
     pub(crate) router: bool,
 }
 
-/// What a state of a neighbour entry (`NUD_...`) says.
+/// The meaning of a state of a neighbour entry (`NUD_...`).
 pub(crate) fn reachability(state: NeighbourState) -> Reachability {
     match state {
         NeighbourState::Reachable | NeighbourState::Permanent | NeighbourState::Noarp => Reachability::Answers,
@@ -65,7 +65,7 @@ pub(crate) fn reachability(state: NeighbourState) -> Reachability {
 }
 
 impl Netlink {
-    /// What is known of one IPv6 neighbour of a device.
+    /// The state of one IPv6 neighbour of a device.
     pub(crate) async fn neighbour(&self, index: u32, address: Ipv6Addr) -> Result<Option<Neighbour>, NetlinkError> {
         let mut payload = vec![0; HEADER];
         payload[0] = wire::family(true);
@@ -78,7 +78,7 @@ impl Netlink {
         }
     }
 
-    /// Makes the kernel ask a neighbour whether it is there, as if something were sent to it.
+    /// Makes the kernel probe a neighbour, as if something were sent to it.
     pub(crate) async fn ask_neighbour(&self, index: u32, address: Ipv6Addr) -> Result<(), NetlinkError> {
         let mut message = message(index, address);
         message.header.flags = NeighbourFlags::Use;
@@ -126,7 +126,7 @@ fn message(index: u32, address: Ipv6Addr) -> NeighbourMessage {
     message
 }
 
-/// An IPv6 neighbour out of `struct ndmsg` and its attributes; proxy entries are none.
+/// An IPv6 neighbour from `struct ndmsg` and its attributes. Proxy entries are left out.
 pub(super) fn parse_neighbour(payload: &[u8]) -> Option<Neighbour> {
     let flags = *payload.get(10)?;
     if flags & NTF_PROXY != 0 {

@@ -1,4 +1,4 @@
-//! The one question to nf_tables that no program answers without side effects, and what it tells of its changes.
+//! The one question to nf_tables that no program answers without side effects, and the events of its changes.
 
 use std::io;
 
@@ -12,8 +12,8 @@ use super::wire::{self, Attributes};
 const GET_TABLE: u16 = 10 << 8 | 1;
 const NFTA_TABLE_NAME: u16 = 1;
 
-/// Whether an nf_tables table exists. `ip6tables-save` prints a filter table whether there is one or not, and some
-/// versions of `ip6tables` make one when asked to list it.
+/// Whether an nf_tables table exists. `ip6tables-save` prints a filter table even if there is none, and some versions
+/// of `ip6tables` create one when they list it.
 pub(crate) async fn table_exists(v6: bool, name: &str) -> Result<bool, NetlinkError> {
     // struct nfgenmsg: family, version 0, resource id 0.
     let mut payload = vec![wire::family(v6), 0, 0, 0];
@@ -55,7 +55,7 @@ pub(crate) enum NftChange {
     RuleGone,
     /// Tables, chains, sets or maps came or went.
     Structure,
-    /// Elements of a set or map came or went.
+    /// Elements of a set or map were added or removed.
     Elements,
     /// Nothing that filters: the end of a transaction, counters, flow tables.
     Nothing,
@@ -122,7 +122,7 @@ fn parse(event: Event<'_>) -> Option<NftEvent> {
             NFPROTO_IPV6 => "ip6",
             _ => "",
         },
-        // NFTA_..._TABLE and the chain's, or set's, name are the first two attributes of all of them.
+        // In all of these messages the first two attributes are NFTA_..._TABLE and the name of the chain or set.
         table: text(1),
         name: text(2),
         comment: comment.and_then(|data| comment_in(data.value)).unwrap_or_default(),

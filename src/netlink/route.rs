@@ -1,4 +1,5 @@
-//! Routes. A foreign route is kept as the kernel's own message, so that it comes back with every attribute.
+//! Routes. Another program's route is kept as the kernel's own message, so that it can be restored with every
+//! attribute.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -22,7 +23,7 @@ use super::{Message, NLM_F_CREATE, NLM_F_EXCL, Netlink, NetlinkError, emit};
 const HEADER: usize = 12;
 /// Length of `struct rtnexthop`.
 const NEXT_HOP: usize = 8;
-/// The metric that the kernel gives an IPv6 route without one.
+/// The kernel's metric of an IPv6 route without one.
 const IPV6_DEFAULT_METRIC: u32 = 1024;
 /// The table of the host's own addresses.
 const LOCAL_TABLE: u8 = libc::RT_TABLE_LOCAL;
@@ -40,9 +41,9 @@ const RTNH_F_DEAD: u32 = 1;
 const RTNH_F_PERVASIVE: u32 = 2;
 const RTNH_F_ONLINK: u32 = 4;
 const RTNH_F_LINKDOWN: u32 = 16;
-/// The answer is the route of the table itself, not one made for the packet.
+/// The answer is the route of the table itself, not a copy for the packet.
 const RTM_F_FIB_MATCH: u32 = 0x2000;
-/// What a user may set; the rest is the kernel's own account of the route's state.
+/// The flags that a user may set. The others are the kernel's state of the route.
 const SETTABLE_FLAGS: u32 = RTNH_F_PERVASIVE | RTNH_F_ONLINK;
 
 /// The names of devices by their indices.
@@ -57,15 +58,15 @@ impl Netlink {
             .await
     }
 
-    /// The IPv6 routes of a table that lead to a destination, by a device of that table.
+    /// The IPv6 routes of a table to a destination, by a device of that table.
     pub(crate) async fn leading_to(
         &self,
         table: u32,
         device: u32,
         destination: Ipv6Addr,
     ) -> Result<Vec<Route>, NetlinkError> {
-        // Where the kernel finds nothing but a default route, as nearly everywhere, no others need be looked for now; of
-        // those that come later there are events.
+        // If the kernel finds only a default route, as nearly everywhere, there are no others now; later ones cause
+        // events.
         let among_all = !self.is_by_default(destination, device).await?;
         self.hub.watch(destination, among_all).await?;
         self.hub
@@ -88,7 +89,7 @@ impl Netlink {
         Ok(routes)
     }
 
-    /// The unicast routes of a table with this destination, whoever made them. Goes through the whole table.
+    /// The unicast routes of a table with this destination, whoever made them. Reads the whole table.
     pub(crate) async fn routes_to(&self, route: &Route) -> Result<Vec<Route>, NetlinkError> {
         let v6 = matches!(route.destination, IpNet::V6(_));
         if route.is_default() {
@@ -133,7 +134,7 @@ impl Netlink {
                     libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL
                 ) =>
             {
-                // EACCES and EINVAL are how prohibit and blackhole routes answer.
+                // Prohibit routes answer EACCES, blackhole routes EINVAL.
                 return Ok(None);
             }
             other => other?,
@@ -155,7 +156,7 @@ impl Netlink {
         }))
     }
 
-    /// Adds a route of which only the fields are known; fails with `EEXIST` if there is one with the same destination
+    /// Adds a route of which only the fields are known. Fails with `EEXIST` if there is one with the same destination
     /// and metric.
     pub async fn add_route(&self, route: &Route, device: Option<u32>) -> Result<(), NetlinkError> {
         self.request(
@@ -167,22 +168,22 @@ impl Netlink {
         .map(drop)
     }
 
-    /// Puts a route back from the kernel's own message, before those with the same destination and metric, where it
-    /// stood if routes are put back in the reverse order of their removal.
+    /// Restores a route from the kernel's own message, in front of those with the same destination and metric. It
+    /// stands where it stood if routes are restored in the reverse order of their removal.
     pub async fn restore_route(&self, raw: &[u8], device: Option<u32>) -> Result<(), NetlinkError> {
         self.request(libc::RTM_NEWROUTE, NLM_F_CREATE, replay(raw, device, Expiry::Keep)?)
             .await
             .map(drop)
     }
 
-    /// Deletes exactly the route that the kernel described by this message.
+    /// Deletes exactly the route of this message from the kernel.
     pub async fn delete_route(&self, raw: &[u8]) -> Result<(), NetlinkError> {
         self.request(libc::RTM_DELROUTE, 0, replay(raw, None, Expiry::Drop)?)
             .await
             .map(drop)
     }
 
-    /// Takes the kernel's route of an anycast address away; it is no error if there is none.
+    /// Removes the kernel's route of an anycast address. It is no error if there is none.
     pub(crate) async fn delete_anycast_route(&self, device: u32, address: Ipv6Addr) -> Result<(), NetlinkError> {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet6;
@@ -269,7 +270,7 @@ fn is_unicast(payload: &[u8]) -> bool {
     payload.get(7) == Some(&libc::RTN_UNICAST)
 }
 
-/// The routes of a table or of all, of a protocol or of all, that are wanted. The kernel leaves those of others out.
+/// The wanted routes of one table or all, and of one protocol or all. The kernel leaves the others out.
 fn dump(
     connection: &mut Connection,
     v6: bool,
@@ -290,8 +291,8 @@ fn dump(
     }
 }
 
-/// The IPv6 default routes of all tables, and the routes to these destinations. The kernel cannot pick them out; all its
-/// routes pass by once, and none is kept.
+/// The IPv6 default routes of all tables, and the routes to these destinations. The kernel cannot select them: all
+/// its routes are read once, and the others are dropped.
 pub(super) fn dump6(
     connection: &mut Connection,
     destinations: &BTreeSet<Ipv6Addr>,
@@ -309,8 +310,8 @@ pub(super) fn dump6(
     dump(connection, true, None, 0, &wanted)
 }
 
-/// The IPv4 default routes of a table, with which the kernel begins. The connection is not to be used any more: it is left
-/// in the middle.
+/// The IPv4 default routes of a table, which the kernel sends first. The connection must not be used again, since the
+/// dump is not read to its end.
 pub(super) fn dump_defaults4(mut connection: Connection, table: u32) -> Result<Vec<Message>, NetlinkError> {
     let mut payload = vec![0; HEADER];
     payload[0] = wire::family(false);
@@ -320,7 +321,7 @@ pub(super) fn dump_defaults4(mut connection: Connection, table: u32) -> Result<V
         let Some(destination) = Seen::destination_of(payload) else {
             return ControlFlow::Continue(());
         };
-        // In the order of addresses; 0.0.0.0/8 and the like stand among them.
+        // In the order of addresses. 0.0.0.0/8 and the like stand among them.
         if !destination.addr().is_unspecified() {
             return ControlFlow::Break(());
         }
@@ -338,7 +339,7 @@ pub(super) fn dump_defaults4(mut connection: Connection, table: u32) -> Result<V
     Ok(messages)
 }
 
-/// A route as the kernel told it, with what tells it from others.
+/// A route as the kernel reports it, with what distinguishes it from others.
 #[derive(Debug, Clone)]
 pub(super) struct Seen {
     pub(super) payload: Vec<u8>,
@@ -405,13 +406,13 @@ impl Seen {
         self.several || self.object
     }
 
-    /// Whether one can take the place of the other, or join it.
+    /// Whether one can replace the other, or become a next hop of it.
     pub(super) fn is_rival(&self, other: &Self) -> bool {
         let key = |seen: &Self| (seen.table, seen.destination, seen.metric);
         key(self) == key(other)
     }
 
-    /// Whether it is the same route, whatever its metrics and lifetime are.
+    /// Whether it is the same route, with any metrics and lifetime.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         let key = |seen: &Self| (seen.protocol, seen.device, seen.gateway);
         self.is_rival(other) && key(self) == key(other)
@@ -423,7 +424,7 @@ impl Seen {
     }
 }
 
-/// Whether both are the same route: byte by byte where both have the kernel's message, else by their fields.
+/// Whether both are the same route: byte by byte if both have the kernel's message, else by their fields.
 pub(crate) fn same(wanted: &Route, found: &Route) -> bool {
     if let (Some(wanted), Some(found)) = (raw_of(wanted), raw_of(found))
         && let (Ok(wanted), Ok(found)) = (replay(&wanted, None, Expiry::Drop), replay(&found, None, Expiry::Drop))
@@ -448,7 +449,7 @@ pub(crate) fn same(wanted: &Route, found: &Route) -> bool {
     key(wanted) == key(found) && value(wanted) == value(found)
 }
 
-/// The kernel's message of a route that was read from the kernel.
+/// The kernel's message of a route that was read from it.
 pub(crate) fn raw_of(route: &Route) -> Option<Vec<u8>> {
     let text = route.raw.as_ref()?.as_bytes();
     let digit = |digit: u8| {
@@ -469,7 +470,7 @@ fn message(route: &Route, device: Option<u32>) -> RouteMessage {
         destination_prefix_length: route.destination.prefix_len(),
         table: u8::try_from(route.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC),
         protocol: RouteProtocol::from(route.protocol),
-        // As `ip` chooses it: what has no next hop is on the link.
+        // The choice of `ip`: a route without a next hop is on the link.
         scope: if v6 || route.gateway.is_some() {
             RouteScope::Universe
         } else {
@@ -516,7 +517,7 @@ fn address(address: IpAddr) -> RouteAddress {
     }
 }
 
-/// A route out of `struct rtmsg` and its attributes; `names` are those of devices.
+/// A route from `struct rtmsg` and its attributes; `names` are those of devices.
 pub(super) fn parse(payload: &[u8], names: &Names<'_>) -> Option<Route> {
     let v6 = match i32::from(*payload.first()?) {
         libc::AF_INET => false,
@@ -577,7 +578,7 @@ fn next_hop(route: &mut Route, attribute: &Attribute<'_>, names: &Names<'_>) {
     }
 }
 
-/// The sources that a route that was read from the kernel is for; `None` = all.
+/// The sources that may use a route that was read from the kernel; `None` = all.
 pub(crate) fn source_prefix(route: &Route) -> Option<IpNet> {
     let raw = raw_of(route)?;
     let length = *raw.get(2)?;
@@ -642,14 +643,14 @@ enum Expiry {
     Drop,
 }
 
-/// The kernel's account of a route, turned into a request for it: without what the kernel reports and nobody may ask
-/// for. `device` replaces the output device, whose index may have changed.
+/// A request for a route, made from the kernel's message: without those attributes that the kernel reports and does
+/// not accept. `device` replaces the output device, whose index may have changed.
 fn replay(raw: &[u8], device: Option<u32>, expiry: Expiry) -> Result<Vec<u8>, NetlinkError> {
     let (header, attributes) = raw.split_at_checked(HEADER).ok_or(NetlinkError::Malformed)?;
     let flags = wire::u32_at(header, 8).ok_or(NetlinkError::Malformed)? & SETTABLE_FLAGS;
     let mut payload = header[..8].to_vec();
     payload.extend_from_slice(&flags.to_ne_bytes());
-    // A nexthop object stands for all of these, and the kernel refuses them beside it.
+    // A nexthop object replaces all of these, and the kernel refuses them beside it.
     let by_object = Attributes(attributes).any(|attribute| attribute.kind == RTA_NH_ID);
     for attribute in Attributes(attributes) {
         match attribute.kind {

@@ -37,9 +37,9 @@ const FRA_PROTOCOL: u16 = 21;
 pub(crate) struct FoundRule {
     /// As far as [`Rule`] can say.
     pub(crate) rule: Rule,
-    /// It selects by nothing else, and does nothing but look a table up.
+    /// It has no other selector, and its only action is to look up a table.
     pub(crate) plain: bool,
-    /// It takes the packets that its selectors do not describe.
+    /// It takes packets that its known selectors do not describe.
     pub(crate) inverted: bool,
     /// It does nothing at all.
     pub(crate) idle: bool,
@@ -75,22 +75,22 @@ impl Netlink {
             .map(drop)
     }
 
-    /// Deletes exactly this rule: the first one that is the same.
+    /// Deletes exactly this rule: the first one that is equal.
     pub(crate) async fn delete_rule(&self, found: &FoundRule) -> Result<(), NetlinkError> {
         self.request(libc::RTM_DELRULE, 0, replay(&found.raw)?).await.map(drop)
     }
 
-    /// Adds the same rule once more, behind all of its priority.
+    /// Adds the same rule once more, behind all others of its priority.
     pub(crate) async fn repeat_rule(&self, found: &FoundRule) -> Result<(), NetlinkError> {
         let payload = replay(&found.raw)?;
         self.request(libc::RTM_NEWRULE, NLM_F_CREATE, payload).await.map(drop)
     }
 }
 
-/// The kernel's account of a rule, turned into a request for it.
+/// A request for a rule, made from the kernel's message.
 fn replay(raw: &[u8]) -> Result<Vec<u8>, NetlinkError> {
     let mut payload = raw.to_vec();
-    // The other flags are the kernel's account of devices that are not there.
+    // The other flags say that a device is missing.
     let flags = wire::u32_at(raw, 8).ok_or(NetlinkError::Malformed)? & (FIB_RULE_PERMANENT | FIB_RULE_INVERT);
     payload[8..12].copy_from_slice(&flags.to_ne_bytes());
     Ok(payload)
@@ -131,7 +131,7 @@ pub(super) fn dump_of_all(v6: bool) -> Vec<u8> {
     payload
 }
 
-/// A rule out of `struct fib_rule_hdr` and its attributes.
+/// A rule from `struct fib_rule_hdr` and its attributes.
 pub(super) fn parse(payload: &[u8]) -> Option<FoundRule> {
     let v6 = i32::from(*payload.first()?) == libc::AF_INET6;
     let (dst_len, src_len) = (*payload.get(1)?, *payload.get(2)?);
@@ -172,7 +172,7 @@ pub(super) fn parse(payload: &[u8]) -> Option<FoundRule> {
             _ => plain = false,
         }
     }
-    // A mark of 0 under a mask is something that `Rule` cannot say, as is any mask but the whole one.
+    // `Rule` cannot express a mark of 0 under a mask, nor any mask but the whole one.
     plain &= mask == if rule.fwmark.is_some() { u32::MAX } else { 0 };
     Some(FoundRule {
         rule,

@@ -9,11 +9,11 @@ use super::wire::{self, Attributes};
 
 /// Size of a netlink message's header.
 const HEADER: usize = 16;
-/// A dump that the kernel could not finish in one go is asked for again this many times.
+/// So many times a dump that the kernel could not finish consistently is repeated.
 const DUMP_TRIES: u32 = 8;
-/// The same of one of which only some objects are wanted, and events tell of those.
+/// The same for a dump of which only some objects are wanted; their changes also cause events.
 const TRIES_OF_SOME: u32 = 3;
-/// Longest datagram: the kernel fills 32 KiB of a dump, and one object can be no longer than this.
+/// Longest datagram: the kernel fills 32 KiB of a dump, and no object is longer.
 const LONGEST: usize = 64 * 1024;
 
 const NLMSG_NOOP: u16 = 1;
@@ -64,7 +64,7 @@ impl NetlinkError {
     }
 }
 
-/// A message of the kernel's: its type and what follows the netlink header.
+/// A message of the kernel: its type and the bytes behind the netlink header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Message {
     pub(crate) kind: u16,
@@ -85,8 +85,8 @@ impl Connection {
         let mut socket = Socket::new(protocol)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
-        // Both only make answers better: the kernel's reason in words, and dumps filtered by the kernel. A kernel
-        // without them is served as well, since the filters are applied again by the reader.
+        // Both only improve answers: the kernel's reason in words, and dumps that the kernel filters. A kernel
+        // without them works as well, since the reader filters again.
         let _ = socket.set_ext_ack(true);
         let _ = socket.set_netlink_get_strict_chk(true);
         Ok(Self {
@@ -96,13 +96,13 @@ impl Connection {
         })
     }
 
-    /// A request with an acknowledgement; returns what came before it.
+    /// A request with an acknowledgement. Returns the messages before that.
     pub(crate) fn request(&mut self, kind: u16, flags: u16, payload: &[u8]) -> Result<Vec<Message>, NetlinkError> {
         self.send(kind, NLM_F_REQUEST | NLM_F_ACK | flags, payload)?;
         self.receive().map(|(messages, _)| messages)
     }
 
-    /// All objects of a kind, read again if they changed meanwhile.
+    /// All objects of a kind. Reads again if they changed meanwhile.
     pub(crate) fn dump(&mut self, kind: u16, payload: &[u8]) -> Result<Vec<Message>, NetlinkError> {
         for _ in 0..DUMP_TRIES {
             self.send(kind, NLM_F_REQUEST | NLM_F_DUMP, payload)?;
@@ -114,8 +114,8 @@ impl Connection {
         Err(NetlinkError::Interrupted)
     }
 
-    /// Those objects of a kind that are wanted; the others are not kept. A table that never stands still is read some
-    /// times, and what was seen in any of them counts.
+    /// The wanted objects of a kind; others are dropped. A table that changes all the time is read a few times, and
+    /// the objects of all reads count.
     pub(crate) fn dump_some(
         &mut self,
         kind: u16,
@@ -144,7 +144,8 @@ impl Connection {
         Ok(seen)
     }
 
-    /// The objects of a kind, until `take` has enough. Then the rest is still to come: nothing else may be asked for.
+    /// The objects of a kind, until `take` has enough. The rest is still to come then, so the socket must not be used
+    /// again.
     pub(crate) fn dump_until(
         &mut self,
         kind: u16,
@@ -179,7 +180,8 @@ impl Connection {
         Ok((messages, interrupted))
     }
 
-    /// Gives each message of the answer to `take`, until that has enough; true = what was read changed meanwhile.
+    /// Gives each message of the answer to `take` until that has enough. Returns true if the objects changed
+    /// meanwhile.
     fn receive_each(&mut self, take: &mut dyn FnMut(u16, &[u8]) -> ControlFlow<()>) -> Result<bool, NetlinkError> {
         let mut interrupted = false;
         loop {
@@ -204,7 +206,7 @@ impl Connection {
                     NLMSG_NOOP => {}
                     NLMSG_DONE => return status(payload, 4, flags).map(|()| interrupted),
                     NLMSG_ERROR => {
-                        // The refused request follows the errno, whole or only its header.
+                        // Behind the errno is the refused request, whole or only its header.
                         let echoed = match flags & NLM_F_CAPPED {
                             0 => wire::u32_at(payload, 4).map_or(HEADER, |length| length as usize),
                             _ => HEADER,

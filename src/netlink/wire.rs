@@ -1,5 +1,5 @@
-//! Netlink attributes as bytes. What others wrote is read attribute by attribute, so that one that nobody has heard of
-//! neither fails a dump nor gets lost.
+//! Netlink attributes as bytes. Messages of others are read attribute by attribute, so that an unknown one neither
+//! fails a dump nor gets lost.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -47,7 +47,7 @@ impl<'a> Attribute<'a> {
     }
 }
 
-/// Goes through the attributes of a message; stops at the first malformed one.
+/// Iterates over the attributes of a message. Stops at the first malformed one.
 #[derive(Debug, Clone)]
 pub(crate) struct Attributes<'a>(pub(crate) &'a [u8]);
 

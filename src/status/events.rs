@@ -1,4 +1,4 @@
-//! What happens to instances: the last ten events of each, and all of them for those who follow.
+//! What happens to instances: the last ten events of each, and all events for those who follow.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use crate::instance::Status;
 
 /// Events of an instance that are remembered.
 const REMEMBERED: usize = 10;
-/// Events that one who reads slowly may lag behind.
+/// By so many events a slow reader may lag behind.
 const BACKLOG: usize = 256;
 /// Who may follow at once.
 pub const FOLLOWERS: usize = 16;
@@ -34,7 +34,7 @@ impl Default for Events {
 }
 
 impl Events {
-    /// Tells of an instance for as long as it lives.
+    /// Reports events of an instance as long as it exists.
     pub(super) async fn follow(self, name: String, mut status: watch::Receiver<Status>) {
         self.tell(&name, EventKind::Instance, "started".into());
         let mut before = Moment::default();

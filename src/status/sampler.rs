@@ -95,7 +95,7 @@ struct Counts {
     out_bytes: u64,
     in_packets: u64,
     in_bytes: u64,
-    /// Packets that came from a PLAT, errors of routers on the way left out.
+    /// Packets that came from a PLAT, without errors of routers on the way.
     back: u64,
 }
 
@@ -141,7 +141,7 @@ struct Watched {
     asking: Option<JoinHandle<bool>>,
 }
 
-/// Samples the instances of the board for ever; `notify` is called when a PLAT falls silent or answers again.
+/// Samples the instances of the board for ever. `notify` is called when a PLAT falls silent or answers again.
 pub async fn watch_plats(board: Board, world: Arc<dyn World>, silent: SilentPlats, notify: impl Fn() + Send) {
     let begun = Instant::now();
     let mut watched: BTreeMap<String, Watched> = BTreeMap::new();
@@ -227,7 +227,7 @@ fn sample(board: &Board, entries: &BTreeMap<String, Entry>) -> bool {
     wanted
 }
 
-/// Judges one instance by its counters, and begins to ask its PLAT where nothing comes back.
+/// Judges one instance by its counters, and begins to probe its PLAT if nothing comes back.
 fn look(entry: &Entry, watched: &mut Watched, board: &Board, now: u64, wanted: bool, world: &Arc<dyn World>) {
     let status = entry.status.borrow().clone();
     let facts = &status.facts;
@@ -239,7 +239,8 @@ fn look(entry: &Entry, watched: &mut Watched, board: &Board, now: u64, wanted: b
         )),
         _ => None,
     };
-    // Another network, or another PLAT: nothing is known of it. What is being looked for again is not forgotten.
+    // Another network or another PLAT begins without a history. A prefix that is only being looked for again keeps
+    // it.
     if plat != watched.plat && status.state != State::Observing {
         *watched = Watched {
             plat,
@@ -271,7 +272,7 @@ fn look(entry: &Entry, watched: &mut Watched, board: &Board, now: u64, wanted: b
         );
         match timeout(ANSWER, plat_translates(&instance, &prefix, &device, &*world)).await {
             Ok(Ok(answers)) => answers,
-            // What cannot be asked is not to be blamed.
+            // If the probe cannot be sent, the PLAT is not to blame.
             Ok(Err(failure)) => {
                 debug!("{}", chain(&failure));
                 true
@@ -289,7 +290,7 @@ async fn hear(watched: &mut Watched, now: u64) {
     }
 }
 
-/// Puts the health on the board, and tells when it becomes worse or better.
+/// Writes the health to the board, and reports when it becomes worse or better.
 fn tell(board: &Board, name: &str, watched: &Watched, now: u64) {
     let health = HealthStatus {
         state: watched.watch.health(now),

@@ -1,4 +1,4 @@
-//! The status as a person reads it: a line for each instance first, details below.
+//! The status for people: first a line for each instance, then the details.
 
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,11 +12,11 @@ use serde_json::Value;
 pub struct View {
     /// Width of the terminal in characters.
     pub width: usize,
-    /// Its height in lines; none = no terminal, so that all is shown.
+    /// The height of the terminal in lines; none = no terminal, so everything is shown.
     pub height: Option<usize>,
     /// Whether colours are wanted.
     pub colour: bool,
-    /// Graphs of the last minutes in place of details.
+    /// Graphs of the last minutes instead of details.
     pub graphs: bool,
 }
 
@@ -30,7 +30,7 @@ impl View {
     };
 }
 
-/// Instances whose details are shown unasked on a terminal.
+/// Up to so many instances have details on a terminal without being named.
 const FEW: usize = 4;
 /// Lines that the heading and the summary need.
 const FRAME: usize = 4;
@@ -63,7 +63,7 @@ pub fn table(document: &StatusDocument, view: &View) -> String {
     text
 }
 
-/// How many are how, where they do not fit one by one.
+/// The number of instances in each state, if they do not fit one by one.
 fn summary(text: &mut String, all: &[&InstanceStatus]) {
     let mut parts = vec![format!("{} instances", all.len())];
     for state in State::ALL {
@@ -81,7 +81,7 @@ fn summary(text: &mut String, all: &[&InstanceStatus]) {
     let _ = writeln!(text, "{}; the worst and the busiest:", parts.join(", "));
 }
 
-/// Those that are not well come first, then the preferred one, then those that carry most.
+/// Instances with a problem come first, then the preferred one, then those that carry most.
 fn worst_first(mut all: Vec<&InstanceStatus>) -> Vec<&InstanceStatus> {
     all.sort_by_key(|instance| {
         let well =
@@ -133,7 +133,7 @@ fn lines(text: &mut String, shown: &[&InstanceStatus], view: &View) {
     }
 }
 
-/// Green where all is well, red where packets are lost; 32 and 31 of ISO 6429.
+/// Green if all is well, red if packets are lost; 32 and 31 of ISO 6429.
 fn colour(instance: &InstanceStatus) -> Option<u8> {
     match (instance.state, instance.health.state) {
         (State::Stuck, _) | (State::Running, Health::Silent) => Some(31),
@@ -223,7 +223,7 @@ fn time(time_ms: u64) -> String {
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
     let (days, second) = (seconds / 86400, seconds % 86400);
-    // The civil calendar out of a count of days, for years after 1970: eras of 400 years that begin in March.
+    // The civil date from a number of days, for years after 1970. Eras of 400 years begin in March.
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -263,7 +263,7 @@ fn fact(fact: &Value) -> String {
     }
 }
 
-/// Counters that counted something, nested ones joined by dots.
+/// Counters that are not zero; nested ones are joined by dots.
 fn counters(value: &Value) -> Vec<(String, u64)> {
     let mut rows = Vec::new();
     for (key, value) in value.as_object().into_iter().flatten() {

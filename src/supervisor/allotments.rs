@@ -1,5 +1,5 @@
-//! What instances were allotted stays theirs when the configuration is read again: a file that is added in front of
-//! others shifts what each would get, and must not restart those that run.
+//! An instance keeps what it was allotted when the configuration is read again. A new file in front of others shifts
+//! what each would get, and must not restart those that run.
 
 use clatd_stages::settings::Settings;
 use clatd_stages::stage::Instance;
@@ -7,11 +7,12 @@ use clatd_stages::stage::Instance;
 use super::collide;
 use crate::config::{self, ConfigError, Configured, Place, Template, Unable};
 
-/// The keys whose values are allotted where nobody sets them.
+/// The keys whose values are allotted if nobody sets them.
 const ALLOTTED: [&str; 4] = ["clat-v4-addr", "clat-dev", "route-table", "ctmark"];
 
-/// Gives each instance of a new reading what its namesake of `running` was allotted, and those that are new something
-/// else where these have it. `others` run too, made by templates. Instances for which nothing is left come apart.
+/// Gives each instance of the new configuration what its namesake in `running` was allotted. A new instance that
+/// would get the same as one of these, or of `others`, which templates made, gets something else. Returns the
+/// instances for which nothing is left separately.
 pub(super) fn keep(
     loaded: Vec<Configured>,
     running: &[&Configured],
@@ -23,7 +24,7 @@ pub(super) fn keep(
         let namesake = running.iter().find(|one| one.instance.name == instance.instance.name);
         let candidate = namesake.map(|namesake| taking_over(instance, namesake));
         let mut elsewhere = loaded.iter().enumerate().filter(|(other, _)| *other != index);
-        // What the user sets for one instance counts for more than what another was allotted.
+        // What the user sets for one instance wins over what another was allotted.
         let is_free = |candidate: &Configured| !elsewhere.any(|(_, other)| sets_allotted_value_of(other, candidate));
         let kept = candidate.filter(is_free);
         taken_over.push(kept.is_some());
@@ -115,7 +116,7 @@ fn meet(there: &Instance, new: &Instance) -> bool {
     collide(&there.settings, &new.settings) || same_mark || there.ordinal == new.ordinal
 }
 
-/// The instance with something else for all that it was allotted.
+/// The instance with other values for all that it was allotted.
 fn allotted_anew<'a>(
     instance: &Configured,
     others: impl IntoIterator<Item = &'a Instance>,

@@ -1,4 +1,4 @@
-//! Undoing what is in a journal that no instance works with: a killed daemon's, or that of an instance that panicked.
+//! Undoes journals with which no instance works: those of a killed daemon, or of an instance that panicked.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::instance::End;
 use crate::kernel::{FileJournal, Holds, Kernel, Netlink};
 use crate::report::chain;
 
-/// How long undoing may go on once a stop was asked for.
+/// How long the undoing may go on after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(20);
 
 /// What undoing takes.
@@ -28,7 +28,7 @@ pub(super) struct Undoing {
 }
 
 impl Undoing {
-    /// Undoes what these journals hold; false = not all of it could be.
+    /// Undoes what these journals have. Returns false if not all could be undone.
     async fn all(self, names: Vec<String>) -> bool {
         let mut clean = true;
         for name in names {
@@ -68,8 +68,8 @@ impl Supervisor {
         }
     }
 
-    /// Undoes what a killed daemon recorded in this runtime directory. A stop is heard meanwhile; false = it was asked
-    /// for, so that nothing is to be begun.
+    /// Undoes what a killed daemon recorded in this runtime directory. Returns false if a stop was asked for
+    /// meanwhile, so that nothing may start.
     pub(super) async fn undo_leftovers(&mut self, signals: &mut Signals) -> bool {
         let Some(names) = self.leftovers() else { return true };
         let undoing = self.undoing().all(names);

@@ -11,7 +11,7 @@ use crate::hardening;
 use crate::kernel::command;
 
 impl Supervisor {
-    /// Takes up added, changed and removed instances; untouched ones keep running. An error in the configuration
+    /// Applies added, changed and removed instances; unchanged ones keep running. An error in the configuration
     /// leaves everything as it is.
     pub(super) async fn reload(&mut self) -> Result<(), String> {
         let mut loaded = match config::load(&self.options) {
@@ -41,7 +41,7 @@ impl Supervisor {
                 .map(|started| &started.configured)
                 .collect::<Vec<_>>()
         });
-        // A template leaves an uplink to the instance that a file makes for it, and all that was allotted there.
+        // A template leaves an uplink to the instance that a file makes for it, with all that was allotted there.
         let leaves = |template: &Configured| {
             let new = loaded.instances.iter().map(|new| &new.instance.settings);
             new.into_iter().any(|new| same_uplink(new, &template.instance.settings))
@@ -108,7 +108,7 @@ impl Supervisor {
     }
 }
 
-/// Whether two readings of the configuration mean the same instance; the seed is drawn anew at each.
+/// Whether two readings of the configuration mean the same instance. The seed is drawn anew each time.
 fn same(a: &Instance, b: &Instance) -> bool {
     a.name == b.name && a.settings == b.settings
 }

@@ -1,4 +1,4 @@
-//! What the service manager is told of all instances: whether they are ready, and one line of how they are.
+//! What the service manager is told about all instances: whether they are ready, and one line of status.
 
 use std::sync::Arc;
 
@@ -11,13 +11,13 @@ use super::{Started, Supervisor};
 use crate::instance::{State, Status};
 use crate::service::ServiceManager;
 
-/// Instances that are named one by one; of more their number is told.
+/// So many instances are named one by one. Of more, only the number is told.
 const NAMED: usize = 6;
 
-/// A clock that ticks as often as the service manager wants to hear of us; `None` = it does not.
+/// A clock that ticks as often as the service manager expects a sign of life; `None` = it expects none.
 pub(super) fn watchdog() -> Option<Interval> {
     let mut interval = interval(ServiceManager::watchdog()?);
-    // A tick that comes late is no reason for another one at once.
+    // A late tick is not followed by another one at once.
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     Some(interval)
 }
@@ -50,7 +50,7 @@ impl Supervisor {
         }
         for started in self.started.values_mut() {
             let status = started.status.borrow();
-            // One that is idle looks again and again, which is no news.
+            // An idle instance observes again and again, which is no news.
             if !(status.state == State::Observing && status.reason.is_empty()) || started.told.is_empty() {
                 started.told = line(&status);
             }
@@ -59,8 +59,8 @@ impl Supervisor {
         self.manager.update(self.is_ready(), &text);
     }
 
-    /// Whether every instance waits, or has found out whether it has something to do. One that failed and ended is not
-    /// ready, which tells when it was the last.
+    /// Whether every instance waits, or knows whether there is something to do. One that failed and ended is not
+    /// ready; this matters when it was the last.
     fn is_ready(&self) -> bool {
         if self.started.is_empty() && self.templates.is_empty() {
             return !self.failed;

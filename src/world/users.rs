@@ -1,4 +1,4 @@
-//! Which instance uses which uplink: what listens or asks on an uplink ends when nobody does any more.
+//! Which instance uses which uplink. What listens or asks on an uplink ends when no instance uses it any more.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(super) struct Users(Arc<Mutex<BTreeMap<String, String>>>);
 
 impl Users {
-    /// The instance looks at this uplink from now on; the one that it looked at before, if nobody else does.
+    /// The instance uses this uplink from now on. Returns its earlier uplink if nobody else uses that.
     pub(super) fn uses(&self, instance: &str, uplink: &str) -> Option<String> {
         let mut users = self.lock();
         if users.get(instance).is_some_and(|used| used == uplink) {
@@ -18,7 +18,7 @@ impl Users {
         (!is_used(&users, &left)).then_some(left)
     }
 
-    /// The instance has ended; the uplink that it looked at, if nobody else does.
+    /// The instance has ended. Returns its uplink if nobody else uses that.
     pub(super) fn ended(&self, instance: &str) -> Option<String> {
         let mut users = self.lock();
         let left = users.remove(instance)?;
