@@ -50,7 +50,7 @@ use tracing::{debug, info, trace};
 use crate::kernel::{TranslatorExit, nature};
 use crate::report::chain;
 use crate::watch::Changes;
-use observing::{Nothing, Seen};
+use observing::{Nothing, Observation};
 pub use pace::Pace;
 pub use repairs::Repairs;
 pub use saying::Said;
@@ -126,22 +126,22 @@ pub struct Past {
 }
 
 /// Why a plan was left.
-enum Why {
+enum Cause {
     Stopped,
     Idle(Nothing),
     Failed(String),
 }
 
 /// What became of a plan.
-struct Left {
-    why: Why,
+struct Ended {
+    why: Cause,
     /// Whether all of it was undone without an error.
     undone: bool,
 }
 
-impl Left {
+impl Ended {
     /// Left before anything was done.
-    fn untouched(why: Why) -> Self {
+    fn untouched(why: Cause) -> Self {
         Self { why, undone: true }
     }
 }
@@ -159,8 +159,8 @@ impl Runner {
             let undone = self.journal.pending().is_empty() && left.undone;
             let end = if undone { End::Clean } else { End::Failed };
             let pause = match left.why {
-                Why::Stopped => return self.end(end),
-                Why::Idle(nothing) if undone => {
+                Cause::Stopped => return self.end(end),
+                Cause::Idle(nothing) if undone => {
                     let Some(patience) = self.patience(&nothing) else {
                         return self.end(End::Clean);
                     };
@@ -174,8 +174,8 @@ impl Runner {
                     }
                     patience
                 }
-                Why::Failed(_) | Why::Idle(_) if !self.waits && !self.past.ran => return self.end(End::Failed),
-                Why::Failed(reason) | Why::Idle(Nothing { reason, .. }) => {
+                Cause::Failed(_) | Cause::Idle(_) if !self.waits && !self.past.ran => return self.end(End::Failed),
+                Cause::Failed(reason) | Cause::Idle(Nothing { reason, .. }) => {
                     let pause = jittered(back_off, self.instance.seed);
                     back_off = (back_off * 2).min(BACK_OFF.1);
                     self.tell_back_off(pause);
@@ -216,19 +216,19 @@ impl Runner {
     }
 
     /// From observing to being unwound again.
-    async fn live_once(&mut self, first: bool, back_off: &mut Duration) -> Left {
+    async fn live_once(&mut self, first: bool, back_off: &mut Duration) -> Ended {
         if !self.journal.pending().is_empty() && !self.unwind(0).await {
-            return Left {
-                why: Why::Failed("not everything could be undone".into()),
+            return Ended {
+                why: Cause::Failed("not everything could be undone".into()),
                 undone: false,
             };
         }
         self.enter(State::Observing, "");
         let plan = match self.observe(first, None).await {
-            Seen::Ready(plan) => *plan,
-            Seen::Idle(nothing) => return Left::untouched(Why::Idle(nothing)),
-            Seen::Stopped => return Left::untouched(Why::Stopped),
-            Seen::Failed(reason) => return Left::untouched(Why::Failed(reason)),
+            Observation::Ready(plan) => *plan,
+            Observation::Idle(nothing) => return Ended::untouched(Cause::Idle(nothing)),
+            Observation::Stopped => return Ended::untouched(Cause::Stopped),
+            Observation::Failed(reason) => return Ended::untouched(Cause::Failed(reason)),
         };
         self.claim(Some(&plan.facts)).await;
         let mut was_up = false;
@@ -250,11 +250,11 @@ impl Runner {
         if was_up && undone {
             info!("{} is down", self.instance.settings.clat_dev);
         }
-        Left { why, undone }
+        Ended { why, undone }
     }
 
     /// Carries out the plan from step `from` on.
-    async fn apply(&mut self, plan: &Plan, from: usize) -> Result<(), Why> {
+    async fn apply(&mut self, plan: &Plan, from: usize) -> Result<(), Cause> {
         self.enter(State::Applying, "");
         let steps = &plan.steps[from..];
         // The kernel side logs each step at debug level. This adds the reasons.
@@ -271,31 +271,31 @@ impl Runner {
                 }
                 Ok(())
             }
-            Err(ApplyError::Stopped) => Err(Why::Stopped),
+            Err(ApplyError::Stopped) => Err(Cause::Stopped),
             // The stop ended a running script-up.
             Err(failure) if self.stop.is_cancelled() => {
                 debug!("{}", chain(&failure));
-                Err(Why::Stopped)
+                Err(Cause::Stopped)
             }
-            Err(failure) => Err(Why::Failed(self.report(&chain(&failure)))),
+            Err(failure) => Err(Cause::Failed(self.report(&chain(&failure)))),
         }
     }
 
     /// Runs until something ends it.
-    async fn live(&mut self, mut plan: Plan) -> Why {
+    async fn live(&mut self, mut plan: Plan) -> Cause {
         self.is_up();
         self.pace.held = plan.facts.plat_prefix.as_ref().map(|fact| fact.value);
         let mut refresh = Instant::now() + refresh_after(&plan, &self.instance.settings);
         loop {
             tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return Why::Stopped,
+                () = self.stop.cancelled() => return Cause::Stopped,
                 Some(exit) = self.exits.recv() => {
-                    return Why::Failed(self.report(&format!("the translator on {} died: {}", exit.device, exit.detail)));
+                    return Cause::Failed(self.report(&format!("the translator on {} died: {}", exit.device, exit.detail)));
                 }
                 changed = self.changes.changed() => {
                     if changed.is_err() {
-                        return Why::Stopped;
+                        return Cause::Stopped;
                     }
                     trace!("the network has changed");
                 }
@@ -320,13 +320,13 @@ impl Runner {
     }
 
     /// Observes again, and replaces the running plan by the new one.
-    async fn follow(&mut self, old: &Plan) -> Result<Plan, Why> {
+    async fn follow(&mut self, old: &Plan) -> Result<Plan, Cause> {
         let mut new = match self.observe(false, Some(old)).await {
-            Seen::Ready(plan) => *plan,
-            Seen::Idle(nothing) => return Err(Why::Idle(nothing)),
-            Seen::Stopped => return Err(Why::Stopped),
-            Seen::Failed(reason) if self.uplink_is_bare(old).await => return Err(Why::Failed(reason)),
-            Seen::Failed(_) => return Ok(old.clone()),
+            Observation::Ready(plan) => *plan,
+            Observation::Idle(nothing) => return Err(Cause::Idle(nothing)),
+            Observation::Stopped => return Err(Cause::Stopped),
+            Observation::Failed(reason) if self.uplink_is_bare(old).await => return Err(Cause::Failed(reason)),
+            Observation::Failed(_) => return Ok(old.clone()),
         };
         keep_what_we_changed(&mut new, old, &self.instance);
         let head = old.common_head(&new.steps);
@@ -338,7 +338,7 @@ impl Runner {
         if head < old.steps.len() || head < new.steps.len() {
             info!("the network changed; doing steps {} and later again", head + 1);
             if !self.unwind(head).await {
-                return Err(Why::Failed("not everything could be undone".into()));
+                return Err(Cause::Failed("not everything could be undone".into()));
             }
             self.apply(&new, head).await?;
             self.is_up();

@@ -41,7 +41,7 @@ const RELEASE_LIMIT: Duration = Duration::from_millis(1500);
 #[derive(Debug)]
 pub struct PdClient {
     device: String,
-    state: watch::Receiver<task::State>,
+    state: watch::Receiver<task::ClientState>,
     stop: CancellationToken,
     task: AbortHandle,
 }

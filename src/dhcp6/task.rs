@@ -7,7 +7,7 @@ use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clatd_stages::dhcp6::{CLIENT_PORT, Client, Config, Duid, Event, Lease, Output, Phase};
+use clatd_stages::dhcp6::{Actions, CLIENT_PORT, Client, Config, Duid, Input, Lease, Phase};
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use netlink_packet_core::NetlinkPayload;
@@ -37,13 +37,13 @@ pub(super) type Notify = Box<dyn Fn() + Send + Sync>;
 
 /// What the task tells.
 #[derive(Debug, Clone)]
-pub(super) struct State {
+pub(super) struct ClientState {
     pub(super) lease: Option<Lease>,
     pub(super) phase: Phase,
     error: Option<String>,
 }
 
-impl State {
+impl ClientState {
     pub(super) fn snapshot(&self, now: Duration) -> PdState {
         PdState {
             lease: self.lease.as_ref().and_then(|lease| PdLease::of(lease, now)),
@@ -76,7 +76,7 @@ pub(super) struct Task {
     /// Why the link cannot be asked on.
     obstacle: Option<String>,
     timer: Option<Duration>,
-    state: watch::Sender<State>,
+    state: watch::Sender<ClientState>,
     notify: Notify,
     stop: CancellationToken,
 }
@@ -95,7 +95,7 @@ impl Task {
         path: PathBuf,
         notify: Notify,
         stop: CancellationToken,
-    ) -> io::Result<(Self, watch::Receiver<State>)> {
+    ) -> io::Result<(Self, watch::Receiver<ClientState>)> {
         let groups = [MulticastGroup::Link, MulticastGroup::Ipv6Ifaddr];
         let (connection, links, messages) = rtnetlink::new_multicast_connection(&groups)?;
         tokio::spawn(connection);
@@ -106,7 +106,7 @@ impl Task {
             seed: RandomState::new().hash_one(device),
             first_delay: FIRST_DELAY,
         };
-        let (state, receiver) = watch::channel(State {
+        let (state, receiver) = watch::channel(ClientState {
             lease: None,
             phase: Phase::Idle,
             error: None,
@@ -140,7 +140,7 @@ impl Task {
                 biased;
                 () = self.stop.cancelled(), if !stopping => {
                     stopping = true;
-                    self.handle(Event::Stop);
+                    self.handle(Input::Stop);
                 }
                 Some(changed) = self.events.next() => {
                     self.note(&changed);
@@ -150,7 +150,7 @@ impl Task {
                     self.look().await;
                 }
                 received = receive(self.socket.as_ref()) => match received {
-                    Ok(payload) => self.handle(Event::Received(&payload)),
+                    Ok(payload) => self.handle(Input::Received(&payload)),
                     Err(error) => {
                         debug!("cannot receive DHCPv6 messages on {}: {error}", self.device);
                         tokio::time::sleep(PAUSE).await;
@@ -160,7 +160,7 @@ impl Task {
                     if self.socket.is_none() {
                         self.look().await;
                     }
-                    self.handle(Event::Timer);
+                    self.handle(Input::Timer);
                 }
             }
         }
@@ -214,10 +214,10 @@ impl Task {
         self.obstacle = None;
         if self.client.phase() == Phase::Idle {
             let kept = file::load(&self.path, &self.duid);
-            self.handle(Event::Start(kept));
+            self.handle(Input::Start(kept));
         } else if self.detached || !same {
             debug!("{} is back, or another device has its name", self.device);
-            self.handle(Event::Relinked);
+            self.handle(Input::Relinked);
         }
         self.detached = false;
     }
@@ -228,8 +228,8 @@ impl Task {
         self.tell(false);
     }
 
-    fn handle(&mut self, event: Event<'_>) {
-        let Output {
+    fn handle(&mut self, event: Input<'_>) {
+        let Actions {
             send,
             timer,
             lease_changed,
@@ -260,7 +260,7 @@ impl Task {
     }
 
     fn tell(&self, lease_changed: bool) {
-        let state = State {
+        let state = ClientState {
             lease: self.client.lease().cloned(),
             phase: self.client.phase(),
             error: self
@@ -269,7 +269,7 @@ impl Task {
                 .or_else(|| self.client.problem().map(str::to_owned)),
         };
         let before = self.state.send_replace(state.clone());
-        let prefix = |state: &State| state.lease.as_ref().and_then(Lease::in_use).map(|known| known.prefix);
+        let prefix = |state: &ClientState| state.lease.as_ref().and_then(Lease::in_use).map(|known| known.prefix);
         match (prefix(&before), prefix(&state)) {
             (old, Some(new)) if old != Some(new) => info!("DHCPv6 delegates {new} to this host on {}", self.device),
             (Some(old), None) => info!("DHCPv6 no longer delegates {old} to this host on {}", self.device),

@@ -18,7 +18,7 @@ const NOT_YET_LIMIT: Duration = Duration::from_secs(15);
 const NOT_YET_POLL: Duration = Duration::from_millis(250);
 
 /// What an observation came to.
-pub(super) enum Seen {
+pub(super) enum Observation {
     Ready(Box<Plan>),
     Idle(Nothing),
     Failed(String),
@@ -41,7 +41,7 @@ fn shown(facts: &Facts) -> String {
 impl Runner {
     /// Observes and plans. With `at_start` it also waits for the delays of the stages. `running` is the plan that
     /// stands.
-    pub(super) async fn observe(&mut self, at_start: bool, running: Option<&Plan>) -> Seen {
+    pub(super) async fn observe(&mut self, at_start: bool, running: Option<&Plan>) -> Observation {
         let memory = &mut self.past.memory;
         memory.running = running.is_some();
         if let Some(uplink) = running.and_then(|plan| plan.facts.uplink.as_ref()) {
@@ -54,10 +54,10 @@ impl Runner {
         };
         for stage in stage::pipeline() {
             if at_start && self.delay(&*stage).await {
-                return Seen::Stopped;
+                return Observation::Stopped;
             }
             let Some(verdict) = self.observe_stage(&*stage, &mut facts).await else {
-                return Seen::Stopped;
+                return Observation::Stopped;
             };
             self.changes.mind(Interest::of(&self.instance, &facts));
             self.past.memory.beside.clone_from(&facts.memory.beside);
@@ -72,7 +72,7 @@ impl Runner {
                 Err(ObserveError::NotYet { what, .. }) if self.waits || self.past.ran => {
                     return self.has_nothing_to_do(facts, what);
                 }
-                Err(failure) => return Seen::Failed(self.report_outcome(&chain(&failure))),
+                Err(failure) => return Observation::Failed(self.report_outcome(&chain(&failure))),
             }
         }
         trace!("observed: {}", shown(&facts));
@@ -83,8 +83,8 @@ impl Runner {
             status.observed = SystemTime::now();
         });
         match stage::plan(&self.instance, facts) {
-            Ok(plan) => Seen::Ready(Box::new(plan)),
-            Err(failure) => Seen::Failed(self.report_outcome(&chain(&failure))),
+            Ok(plan) => Observation::Ready(Box::new(plan)),
+            Err(failure) => Observation::Failed(self.report_outcome(&chain(&failure))),
         }
     }
 
@@ -127,7 +127,7 @@ impl Runner {
     }
 
     /// The status shows from now on what was found so far.
-    fn has_nothing_to_do(&self, facts: Facts, reason: String) -> Seen {
+    fn has_nothing_to_do(&self, facts: Facts, reason: String) -> Observation {
         trace!("observed: {}", shown(&facts));
         let native = facts.native_ipv4.as_ref();
         let has_native_ipv4 = native.is_some_and(|routes| !routes.value.is_empty());
@@ -135,7 +135,7 @@ impl Runner {
             status.facts = facts;
             status.observed = SystemTime::now();
         });
-        Seen::Idle(Nothing {
+        Observation::Idle(Nothing {
             reason,
             has_native_ipv4,
         })

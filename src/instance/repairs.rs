@@ -9,7 +9,7 @@ use clatd_stages::plan::Plan;
 use tokio::time::Instant;
 use tracing::{error, warn};
 
-use super::{Runner, Why};
+use super::{Cause, Runner};
 use crate::report::chain;
 
 /// How often it is looked whether that still stands of which the kernel tells nobody when it is undone.
@@ -44,14 +44,14 @@ impl Runner {
                 continue;
             };
             if let Op::CreateTun { device, .. } = &step.apply {
-                return Err(Why::Failed(
+                return Err(Cause::Failed(
                     self.report(&format!("somebody deleted the CLAT device {device}")),
                 ));
             }
             // It still has the device open, so another translator could not start.
             if let Op::StartTranslator { translator } = &step.apply {
                 let what = format!("somebody took the carrier of the CLAT device {}", translator.device());
-                return Err(Why::Failed(self.report(&what)));
+                return Err(Cause::Failed(self.report(&what)));
             }
             let is_rule = matches!(step.apply, Op::AddRule { .. });
             let allowed = match rules_allowed.filter(|_| is_rule) {

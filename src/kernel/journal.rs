@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use clatd_stages::journal::{Event, Journal, JournalError, Ledger, Outcome, Pending, encode};
+use clatd_stages::journal::{Entry, Journal, JournalError, Ledger, Outcome, Pending, encode};
 use clatd_stages::plan::Step;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -98,7 +98,7 @@ impl FileJournal {
         self.file.as_ref()?.metadata().ok()?.modified().ok()
     }
 
-    fn write(&mut self, event: Event) -> Result<(), JournalError> {
+    fn write(&mut self, event: Entry) -> Result<(), JournalError> {
         let line = self.line(&event)?;
         self.append(line.as_bytes())
             .map_err(|cause| error("writing", &self.path, cause))?;
@@ -109,7 +109,7 @@ impl FileJournal {
         Ok(())
     }
 
-    fn line(&self, event: &Event) -> Result<String, JournalError> {
+    fn line(&self, event: &Entry) -> Result<String, JournalError> {
         encode(event.clone()).map_err(|cause| error("encoding a line of", &self.path, cause.into()))
     }
 
@@ -174,7 +174,7 @@ impl FileJournal {
 impl Journal for FileJournal {
     async fn intend(&mut self, step: &Step) -> Result<u64, JournalError> {
         let seq = self.ledger.next_seq();
-        let event = Event::Intend {
+        let event = Entry::Intend {
             seq,
             step: Box::new(step.clone()),
         };
@@ -192,14 +192,14 @@ impl Journal for FileJournal {
     }
 
     async fn done(&mut self, seq: u64, outcome: &Outcome) -> Result<(), JournalError> {
-        self.write(Event::Done {
+        self.write(Entry::Done {
             seq,
             outcome: outcome.clone(),
         })
     }
 
     async fn undone(&mut self, seq: u64) -> Result<(), JournalError> {
-        self.write(Event::Undone { seq })
+        self.write(Entry::Undone { seq })
     }
 
     fn pending(&self) -> Vec<Pending> {
@@ -210,7 +210,7 @@ impl Journal for FileJournal {
         let mut room = (self.ledger.pending().len().saturating_sub(keep) as u64) * ROOM_PER_STEP;
         for step in steps {
             let step = Box::new(step.clone());
-            room += self.line(&Event::Intend { seq: u64::MAX, step })?.len() as u64 + ROOM_PER_STEP;
+            room += self.line(&Entry::Intend { seq: u64::MAX, step })?.len() as u64 + ROOM_PER_STEP;
         }
         // What is kept has a line to come, too.
         room += keep as u64 * ROOM_PER_STEP;

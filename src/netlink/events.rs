@@ -39,7 +39,7 @@ pub(super) const HEADER: usize = 16;
 
 /// One message of the kernel's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Event<'a> {
+pub(crate) struct NetlinkEvent<'a> {
     /// `RTM_...`
     pub(crate) kind: u16,
     /// `NLM_F_...`
@@ -49,14 +49,14 @@ pub(crate) struct Event<'a> {
 }
 
 /// The messages in a datagram. Ends at the first malformed one.
-pub(crate) fn messages(datagram: &[u8]) -> impl Iterator<Item = Event<'_>> {
+pub(crate) fn messages(datagram: &[u8]) -> impl Iterator<Item = NetlinkEvent<'_>> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
         let length = wire::u32_at(rest, 0)? as usize;
         let payload = rest.get(HEADER..length)?;
         let (kind, flags) = (wire::u16_at(rest, 4)?, wire::u16_at(rest, 6)?);
         rest = rest.get(wire::align(length)..).unwrap_or_default();
-        Some(Event { kind, flags, payload })
+        Some(NetlinkEvent { kind, flags, payload })
     })
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, Instant, sleep_until};
 
 use super::change::Change;
-use super::events::{self, Event, EventSocket, Taken};
+use super::events::{self, EventSocket, NetlinkEvent, Taken};
 use super::mirror::{Mirror, Need};
 use super::socket::{Connection, Message, NetlinkError};
 use super::{address, link, route, rule, with};
@@ -166,7 +166,7 @@ impl Task {
             }
             Ask::Listen(listener) => self.listeners.push(listener),
             Ask::Take(message) => {
-                let event = Event {
+                let event = NetlinkEvent {
                     kind: message.kind,
                     flags: 0,
                     payload: &message.payload,

@@ -11,8 +11,8 @@ use clatd_stages::net::{Address6, Link, ROUTE_PROTOCOL, Route};
 use tokio::time::{Duration, Instant};
 
 use super::change::{Change, LinkChange};
-use super::events::Event;
-use super::route::{self, Seen};
+use super::events::NetlinkEvent;
+use super::route::{self, ListedRoute};
 use super::rule::{self, FoundRule};
 use super::socket::Message;
 use super::{address, link, neighbour, wire};
@@ -55,7 +55,7 @@ pub(crate) struct Mirror {
     rules: BTreeMap<bool, Vec<FoundRule>>,
     defaults4: BTreeMap<u32, Defaults4>,
     /// In the kernel's order within a table and a destination.
-    routes6: Option<Vec<Seen>>,
+    routes6: Option<Vec<ListedRoute>>,
     /// When each was first asked for, counted.
     watched: BTreeMap<Ipv6Addr, u64>,
     asked: u64,
@@ -72,7 +72,7 @@ struct Addresses {
 /// The IPv4 default routes of a table.
 #[derive(Debug, Default)]
 struct Defaults4 {
-    known: Vec<Seen>,
+    known: Vec<ListedRoute>,
     /// They must be read again when somebody asks. Until then `known` shows whom a change concerns.
     stale: bool,
 }
@@ -116,13 +116,17 @@ impl Mirror {
                 self.rules.insert(v6, rules.collect());
             }
             Need::Defaults4(table) => {
-                let routes = messages.into_iter().filter_map(|message| Seen::new(message.payload));
+                let routes = messages
+                    .into_iter()
+                    .filter_map(|message| ListedRoute::new(message.payload));
                 let known = routes.collect();
                 let stale = false;
                 self.defaults4.insert(table, Defaults4 { known, stale });
             }
             Need::Routes6 => {
-                let routes = messages.into_iter().filter_map(|message| Seen::new(message.payload));
+                let routes = messages
+                    .into_iter()
+                    .filter_map(|message| ListedRoute::new(message.payload));
                 self.routes6 = Some(routes.collect());
             }
         }
@@ -192,7 +196,7 @@ impl Mirror {
 
     /// The default routes of a table, in the kernel's order.
     pub(crate) fn defaults(&self, v6: bool, table: u32) -> Vec<Route> {
-        let seen: Vec<&Seen> = if v6 {
+        let seen: Vec<&ListedRoute> = if v6 {
             let all = self.routes6.iter().flatten();
             all.filter(|seen| seen.table == table && seen.destination.prefix_len() == 0)
                 .collect()
@@ -211,7 +215,7 @@ impl Mirror {
             .collect()
     }
 
-    fn route(&self, seen: &Seen) -> Option<Route> {
+    fn route(&self, seen: &ListedRoute) -> Option<Route> {
         let mut route = route::parse(&seen.payload, &|index| self.name(index))?;
         // The kernel reports no change of a route whose device lost its carrier, or got it back.
         if let Some(link) = seen.only_device().and_then(|index| self.links.as_ref()?.get(&index)) {
@@ -225,7 +229,7 @@ impl Mirror {
     }
 
     /// Takes in an event.
-    pub(crate) fn take(&mut self, event: Event<'_>, now: Instant) -> Vec<Change> {
+    pub(crate) fn take(&mut self, event: NetlinkEvent<'_>, now: Instant) -> Vec<Change> {
         let changes = match event.kind {
             libc::RTM_NEWLINK => self.take_link(event.payload, false),
             libc::RTM_DELLINK => self.take_link(event.payload, true),
@@ -291,7 +295,7 @@ impl Mirror {
     /// The device is down or gone, and so are its routes.
     fn lose_routes6(&mut self, index: u32) {
         if let Some(routes) = &mut self.routes6 {
-            if routes.iter().any(Seen::is_complex) {
+            if routes.iter().any(ListedRoute::is_complex) {
                 self.routes6 = None;
             } else {
                 routes.retain(|seen| seen.only_device() != Some(index));
@@ -338,14 +342,14 @@ impl Mirror {
         Some(changes)
     }
 
-    fn take_route(&mut self, event: Event<'_>, gone: bool) -> Option<Vec<Change>> {
+    fn take_route(&mut self, event: NetlinkEvent<'_>, gone: bool) -> Option<Vec<Change>> {
         const RTM_F_CLONED: u32 = 0x200;
         let v6 = i32::from(*event.payload.first()?) == libc::AF_INET6;
         let unicast = event.payload.get(7) == Some(&libc::RTN_UNICAST);
         if !unicast || wire::u32_at(event.payload, 8)? & RTM_F_CLONED != 0 {
             return None;
         }
-        let seen = Seen::new(event.payload.to_vec())?;
+        let seen = ListedRoute::new(event.payload.to_vec())?;
         let is_default = seen.destination.prefix_len() == 0;
         let watched = || {
             self.watched
@@ -372,7 +376,7 @@ impl Mirror {
         news.then(|| vec![change])
     }
 
-    fn route_change(&self, seen: &Seen, gone: bool) -> Change {
+    fn route_change(&self, seen: &ListedRoute, gone: bool) -> Change {
         Change::Route {
             v6: seen.destination.addr().is_ipv6(),
             table: seen.table,
@@ -384,10 +388,10 @@ impl Mirror {
 
     /// Applies an IPv6 route as the kernel does. If that is not simple, all are read again when they are needed.
     /// Returns true if it is news.
-    fn keep6(&mut self, seen: Seen, flags: u16, gone: bool) -> bool {
+    fn keep6(&mut self, seen: ListedRoute, flags: u16, gone: bool) -> bool {
         let Some(routes) = &mut self.routes6 else { return true };
         let rivals = || routes.iter().filter(|other| other.is_rival(&seen));
-        let complex = seen.is_complex() || rivals().any(Seen::is_complex) || flags & NLM_F_APPEND != 0;
+        let complex = seen.is_complex() || rivals().any(ListedRoute::is_complex) || flags & NLM_F_APPEND != 0;
         let replaces = !gone && flags & NLM_F_REPLACE != 0;
         if complex || replaces && rivals().count() > 1 {
             self.routes6 = None;
@@ -408,10 +412,10 @@ impl Mirror {
             }
             None if gone => false,
             None => {
-                let behind = |other: &Seen| {
+                let behind = |other: &ListedRoute| {
                     other.table == seen.table && other.destination == seen.destination && other.metric <= seen.metric
                 };
-                let group = |other: &Seen| other.table == seen.table && other.destination == seen.destination;
+                let group = |other: &ListedRoute| other.table == seen.table && other.destination == seen.destination;
                 let last = routes.iter().rposition(behind).map(|last| last + 1);
                 let place = last.or_else(|| routes.iter().position(group)).unwrap_or(routes.len());
                 routes.insert(place, seen);
@@ -461,7 +465,7 @@ impl Mirror {
 
     /// A nexthop object changed. The kernel does not report the routes that use objects.
     fn take_nexthop(&mut self) -> Vec<Change> {
-        let of_objects = |routes: &[Seen]| {
+        let of_objects = |routes: &[ListedRoute]| {
             routes
                 .iter()
                 .find(|seen| seen.object)

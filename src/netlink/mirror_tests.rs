@@ -6,7 +6,7 @@ use clatd_stages::net::MAIN_TABLE;
 use tokio::time::{Duration, Instant};
 
 use super::change::Change;
-use super::events::Event;
+use super::events::NetlinkEvent;
 use super::mirror::{Mirror, Need};
 use super::socket::Message;
 use super::wire;
@@ -90,7 +90,7 @@ impl Bed {
     }
 
     fn event(&mut self, kind: u16, flags: u16, payload: &[u8]) -> Vec<Change> {
-        self.mirror.take(Event { kind, flags, payload }, self.now)
+        self.mirror.take(NetlinkEvent { kind, flags, payload }, self.now)
     }
 
     fn addresses(&self) -> Vec<String> {

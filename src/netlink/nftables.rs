@@ -4,7 +4,7 @@ use std::io;
 
 use clatd_stages::net::ALIAS_PREFIX;
 
-use super::events::{Event, messages};
+use super::events::{NetlinkEvent, messages};
 use super::socket::{Connection, NetlinkError};
 use super::wire::{self, Attributes};
 
@@ -92,7 +92,7 @@ pub(crate) fn nft_events(datagram: &[u8]) -> impl Iterator<Item = NftEvent> {
     messages(datagram).filter_map(parse)
 }
 
-fn parse(event: Event<'_>) -> Option<NftEvent> {
+fn parse(event: NetlinkEvent<'_>) -> Option<NftEvent> {
     let [subsystem, message] = [event.kind >> 8, event.kind & 0xff];
     // NFT_MSG_... of linux/netfilter/nf_tables.h; the odd ones are questions.
     let change = match message {

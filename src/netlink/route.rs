@@ -96,7 +96,7 @@ impl Netlink {
             return self.defaults(v6, route.table).await;
         }
         let (table, destination) = (route.table, route.destination.trunc());
-        let wanted = move |payload: &[u8]| Seen::destination_of(payload) == Some(destination);
+        let wanted = move |payload: &[u8]| ListedRoute::destination_of(payload) == Some(destination);
         self.dump_some(v6, Some(table), 0, wanted).await
     }
 
@@ -298,7 +298,7 @@ pub(super) fn dump6(
     destinations: &BTreeSet<Ipv6Addr>,
 ) -> Result<Vec<Message>, NetlinkError> {
     let leads_to = |payload: &[u8]| {
-        let Some(IpNet::V6(network)) = Seen::destination_of(payload) else {
+        let Some(IpNet::V6(network)) = ListedRoute::destination_of(payload) else {
             return false;
         };
         destinations.iter().any(|destination| network.contains(destination))
@@ -318,7 +318,7 @@ pub(super) fn dump_defaults4(mut connection: Connection, table: u32) -> Result<V
     wire::push(&mut payload, libc::RTA_TABLE, &table.to_ne_bytes());
     let mut messages = Vec::new();
     let take = |kind, payload: &[u8]| {
-        let Some(destination) = Seen::destination_of(payload) else {
+        let Some(destination) = ListedRoute::destination_of(payload) else {
             return ControlFlow::Continue(());
         };
         // In the order of addresses. 0.0.0.0/8 and the like stand among them.
@@ -326,7 +326,7 @@ pub(super) fn dump_defaults4(mut connection: Connection, table: u32) -> Result<V
             return ControlFlow::Break(());
         }
         // A kernel without strict checking gives all tables.
-        if destination.prefix_len() == 0 && is_unicast(payload) && Seen::table_of(payload) == Some(table) {
+        if destination.prefix_len() == 0 && is_unicast(payload) && ListedRoute::table_of(payload) == Some(table) {
             let payload = payload.to_vec();
             messages.push(Message { kind, payload });
         }
@@ -341,7 +341,7 @@ pub(super) fn dump_defaults4(mut connection: Connection, table: u32) -> Result<V
 
 /// A route as the kernel reports it, with what distinguishes it from others.
 #[derive(Debug, Clone)]
-pub(super) struct Seen {
+pub(super) struct ListedRoute {
     pub(super) payload: Vec<u8>,
     pub(super) table: u32,
     pub(super) destination: IpNet,
@@ -354,7 +354,7 @@ pub(super) struct Seen {
     several: bool,
 }
 
-impl Seen {
+impl ListedRoute {
     pub(super) fn new(payload: Vec<u8>) -> Option<Self> {
         let attributes = Attributes(payload.get(HEADER..)?);
         let number = |kind| attributes.clone().find(|attribute| attribute.kind == kind)?.u32();

@@ -6,7 +6,7 @@
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use clatd_stages::nd::{Conflict, Detector, Event, Message, Next, Nonce, Parameters, Verdict, solicited_node};
+use clatd_stages::nd::{Conflict, Detector, Input, Message, Next, Nonce, Parameters, Verdict, solicited_node};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
@@ -16,7 +16,7 @@ use super::{ProbeError, random};
 
 /// The outcome of duplicate address detection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum DadResult {
     /// Nobody else on the link has the address.
     Free,
     /// Another node has it, or wants it at the same time.
@@ -33,9 +33,9 @@ pub async fn is_duplicate(
     parameters: Parameters,
 ) -> Result<Option<Conflict>, ProbeError> {
     match detect(device, address, parameters).await? {
-        Outcome::Free => Ok(None),
-        Outcome::Duplicate(conflict) => Ok(Some(conflict)),
-        Outcome::Skipped(why) => {
+        DadResult::Free => Ok(None),
+        DadResult::Duplicate(conflict) => Ok(Some(conflict)),
+        DadResult::Skipped(why) => {
             debug!("no duplicate address detection on {device}: {why}");
             Ok(None)
         }
@@ -43,10 +43,10 @@ pub async fn is_duplicate(
 }
 
 /// Duplicate address detection of `address` on the link of `device`.
-pub async fn detect(device: &str, address: Ipv6Addr, parameters: Parameters) -> Result<Outcome, ProbeError> {
+pub async fn detect(device: &str, address: Ipv6Addr, parameters: Parameters) -> Result<DadResult, ProbeError> {
     let Listening { socket, _group, index } = match listen(device, address)? {
         Ok(listening) => listening,
-        Err(why) => return Ok(Outcome::Skipped(why)),
+        Err(why) => return Ok(DadResult::Skipped(why)),
     };
     let own = socket.device().map_err(ProbeError::on(device, "looking"))?;
     if let Some(problem) = own.problem() {
@@ -55,7 +55,7 @@ pub async fn detect(device: &str, address: Ipv6Addr, parameters: Parameters) -> 
     let [_, _, nonce @ ..] = random().to_be_bytes();
     let mut detector = Detector::new(address, Some(own.address), parameters, Nonce(nonce));
     let began = Instant::now();
-    let mut output = detector.handle(Duration::ZERO, Event::Start);
+    let mut output = detector.handle(Duration::ZERO, Input::Start);
     loop {
         if let Some(solicitation) = output.send.take() {
             let group = solicitation.destination;
@@ -64,19 +64,19 @@ pub async fn detect(device: &str, address: Ipv6Addr, parameters: Parameters) -> 
             sent.map_err(ProbeError::on(device, "sending a neighbour solicitation"))?;
         }
         let due = match output.next {
-            Next::Done(Verdict::Free) => return Ok(Outcome::Free),
-            Next::Done(Verdict::Duplicate(conflict)) => return Ok(Outcome::Duplicate(conflict)),
+            Next::Done(Verdict::Free) => return Ok(DadResult::Free),
+            Next::Done(Verdict::Duplicate(conflict)) => return Ok(DadResult::Duplicate(conflict)),
             Next::Wait(due) => began + due,
             Next::Idle => began,
         };
         output = match timeout_at(due, socket.receive()).await {
-            Err(_) => detector.handle(began.elapsed(), Event::Timer),
+            Err(_) => detector.handle(began.elapsed(), Input::Timer),
             Ok(received) => {
                 let (packet, from) = received.map_err(ProbeError::on(device, "receiving"))?;
                 match Message::parse(&packet) {
                     Ok(message) => {
                         let link_source = from.as_ref();
-                        let event = Event::Received {
+                        let event = Input::Received {
                             message: &message,
                             link_source,
                         };

@@ -12,7 +12,7 @@ mod reach;
 mod trace;
 
 pub use conflict::{ConflictWatch, advertise, announce, solicit};
-pub use dad::{Outcome, detect, is_duplicate};
+pub use dad::{DadResult, detect, is_duplicate};
 pub use reach::{How, answers, is_never_probed};
 pub use trace::{in_arp_table, trace};
 

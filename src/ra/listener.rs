@@ -42,7 +42,7 @@ const BATCH: usize = 32;
 
 /// What the listener knows.
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(super) struct ListenerState {
     link: LinkState,
     heard: bool,
     pub(super) solicited_since: Option<Instant>,
@@ -59,7 +59,7 @@ enum LinkState {
     Up,
 }
 
-impl State {
+impl ListenerState {
     /// Whether there is nothing to wait for.
     pub(super) fn is_settled(&self) -> bool {
         self.heard || self.problem.is_some() || matches!(self.link, LinkState::Absent | LinkState::NoCarrier)
@@ -85,7 +85,7 @@ pub(super) struct Listener {
     events: Arc<Events>,
     overheard: Arc<Overheard>,
     notify: Notify,
-    state: watch::Sender<State>,
+    state: watch::Sender<ListenerState>,
     socket: Option<AsyncFd<RaSocket>>,
     solicitor: Solicitor,
     /// How often the carrier had been lost when it was last looked at.
@@ -99,7 +99,7 @@ pub(super) struct Listener {
 /// A message that was received.
 type Message = Result<(Ipv6Addr, Result<Advertisement, RaError>), Dropped>;
 
-enum Event {
+enum Wake {
     Heard(io::Result<Vec<Message>>),
     LinkChanged,
     Time,
@@ -113,7 +113,7 @@ impl Listener {
         events: Arc<Events>,
         overheard: Arc<Overheard>,
         notify: Notify,
-        state: watch::Sender<State>,
+        state: watch::Sender<ListenerState>,
     ) -> Self {
         Self {
             device: device.to_owned(),
@@ -137,16 +137,16 @@ impl Listener {
         loop {
             let due = self.next_time();
             let event = tokio::select! {
-                heard = hear(self.socket.as_mut()) => Event::Heard(heard),
-                changed = changes.changed() => if changed.is_ok() { Event::LinkChanged } else { Event::End },
-                () = until(due) => Event::Time,
+                heard = hear(self.socket.as_mut()) => Wake::Heard(heard),
+                changed = changes.changed() => if changed.is_ok() { Wake::LinkChanged } else { Wake::End },
+                () = until(due) => Wake::Time,
             };
             match event {
-                Event::Heard(Ok(messages)) => self.take_in(messages),
-                Event::Heard(Err(error)) => self.lose_socket(error),
-                Event::LinkChanged => self.look().await,
-                Event::Time => self.act(clock::now()).await,
-                Event::End => return,
+                Wake::Heard(Ok(messages)) => self.take_in(messages),
+                Wake::Heard(Err(error)) => self.lose_socket(error),
+                Wake::LinkChanged => self.look().await,
+                Wake::Time => self.act(clock::now()).await,
+                Wake::End => return,
             }
         }
     }
@@ -248,10 +248,10 @@ impl Listener {
         self.change(|state| {
             let known = !state.snapshot(clock::now()).is_empty();
             let problem = state.problem.take();
-            *state = State {
+            *state = ListenerState {
                 link,
                 problem,
-                ..State::default()
+                ..ListenerState::default()
             };
             known
         });
@@ -391,7 +391,7 @@ impl Listener {
     }
 
     /// Changes the state, and notifies if `change` returns true.
-    fn change(&self, change: impl FnOnce(&mut State) -> bool) {
+    fn change(&self, change: impl FnOnce(&mut ListenerState) -> bool) {
         let mut changed = false;
         self.state.send_modify(|state| changed = change(state));
         if changed {

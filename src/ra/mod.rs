@@ -19,7 +19,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::kernel::Netlink;
-use listener::{Listener, State};
+use listener::{Listener, ListenerState};
 use overheard::Overheard;
 use socket::RaSocket;
 
@@ -50,7 +50,7 @@ struct Shared {
 }
 
 struct Device {
-    state: watch::Receiver<State>,
+    state: watch::Receiver<ListenerState>,
     _task: Task,
 }
 
@@ -136,7 +136,7 @@ impl RaWatch {
             return;
         }
         let shared = &self.shared;
-        let (sender, state) = watch::channel(State::default());
+        let (sender, state) = watch::channel(ListenerState::default());
         let (events, notify) = (Arc::clone(&shared.events), Arc::clone(&shared.notify));
         let overheard = Arc::clone(&shared.overheard);
         let listener = Listener::new(device, shared.netlink.clone(), events, overheard, notify, sender);

@@ -14,7 +14,7 @@ use crate::netlink::ProxyNeighbour;
 
 /// What was read from the system so far, each thing once.
 #[derive(Default)]
-struct Seen {
+struct Reads {
     links: Option<Vec<Link>>,
     proxies: Option<Vec<ProxyNeighbour>>,
     rules: BTreeMap<bool, Vec<FoundRule>>,
@@ -22,7 +22,7 @@ struct Seen {
 
 /// The places of the operations that somebody undid.
 pub(super) async fn undone(world: &SystemWorld, ops: &[&Op]) -> Result<Vec<usize>, WorldError> {
-    let mut seen = Seen::default();
+    let mut seen = Reads::default();
     let mut undone = Vec::new();
     for (place, op) in ops.iter().enumerate() {
         if !stands(world, op, &mut seen).await? {
@@ -32,7 +32,7 @@ pub(super) async fn undone(world: &SystemWorld, ops: &[&Op]) -> Result<Vec<usize
     Ok(undone)
 }
 
-async fn stands(world: &SystemWorld, op: &Op, seen: &mut Seen) -> Result<bool, WorldError> {
+async fn stands(world: &SystemWorld, op: &Op, seen: &mut Reads) -> Result<bool, WorldError> {
     let doing = |what: &str| format!("looking whether {what} still stands");
     Ok(match op {
         Op::CreateTun { device, alias, .. } => link(world, device, seen)
@@ -179,7 +179,7 @@ async fn stands(world: &SystemWorld, op: &Op, seen: &mut Seen) -> Result<bool, W
     })
 }
 
-async fn link(world: &SystemWorld, device: &str, seen: &mut Seen) -> Result<Option<Link>, WorldError> {
+async fn link(world: &SystemWorld, device: &str, seen: &mut Reads) -> Result<Option<Link>, WorldError> {
     if seen.links.is_none() {
         seen.links = Some(World::links(world).await?);
     }

@@ -32,7 +32,7 @@ const MATTERS: [&str; 8] = ["drop", "reject", "queue", "xt", "jump", "goto", "vm
 /// What is known of packet filters. Clones share it.
 #[derive(Clone)]
 pub(super) struct PacketFilters {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<FiltersState>>,
     maps: VerdictMaps,
     _listening: Arc<Listening>,
 }
@@ -68,7 +68,7 @@ impl VerdictMaps {
 }
 
 #[derive(Default)]
-struct State {
+struct FiltersState {
     /// Queue of changes since the last listing; `None` = changes cannot be received.
     events: Option<Socket>,
     /// What each program listed.
@@ -88,9 +88,9 @@ impl PacketFilters {
             let maps = maps.clone();
             tokio::spawn(listen(socket, maps, notify)).abort_handle()
         });
-        let state = State {
+        let state = FiltersState {
             events: subscribed().ok(),
-            ..State::default()
+            ..FiltersState::default()
         };
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -175,7 +175,7 @@ impl PacketFilters {
     }
 }
 
-impl State {
+impl FiltersState {
     /// Looks at what changed since.
     fn catch_up(&mut self, maps: &VerdictMaps) {
         let Some(socket) = self.events.take() else { return };
@@ -382,7 +382,7 @@ mod tests {
 
     #[test]
     fn rules_of_ours_come_and_go_without_a_listing() {
-        let mut state = State::default();
+        let mut state = FiltersState::default();
         let maps = VerdictMaps::default();
         state
             .rulesets
@@ -396,7 +396,7 @@ mod tests {
             comment: comment.into(),
             handle,
         };
-        let count = |state: &State| nft::objects(&state.rulesets["nft"], "rule").count();
+        let count = |state: &FiltersState| nft::objects(&state.rulesets["nft"], "rule").count();
         for _ in 0..2 {
             state.take(&event(NftChange::RuleAdded, "clatd:up0:in", 7), &maps);
         }

@@ -6,7 +6,7 @@
 pub fn dhcp6(mut script: &[u8]) {
     use std::time::Duration;
 
-    use super::{Client, Config, DhcpOption, Duid, Event, Message, Phase};
+    use super::{Client, Config, DhcpOption, Duid, Input, Message, Phase};
 
     let duid = Duid::from_machine(b"fuzz");
     let mut client = Client::new(Config {
@@ -17,7 +17,7 @@ pub fn dhcp6(mut script: &[u8]) {
     });
     let mut now = Duration::from_secs(1000);
     let (mut sent, mut transaction) = (0u64, 0);
-    let mut out = client.handle(now, Event::Start(None));
+    let mut out = client.handle(now, Input::Start(None));
     let begun = now;
     while let [what, time, length, rest @ ..] = script {
         let (octets, after) = rest.split_at(usize::from(*length).min(rest.len()));
@@ -37,15 +37,15 @@ pub fn dhcp6(mut script: &[u8]) {
         }
         let message = match (what % 8, decoded) {
             (0 | 1, _) => {
-                out = client.handle(now, Event::Timer);
+                out = client.handle(now, Input::Timer);
                 None
             }
             (2, _) => {
-                out = client.handle(now, Event::Relinked);
+                out = client.handle(now, Input::Relinked);
                 None
             }
             (3, _) if what >= &248 => {
-                out = client.handle(now, Event::Stop);
+                out = client.handle(now, Input::Stop);
                 None
             }
             // As it is, or as a server would say it that knows whom it talks to.
@@ -65,7 +65,7 @@ pub fn dhcp6(mut script: &[u8]) {
             }
         };
         if let Some(message) = message {
-            out = client.handle(now, Event::Received(&message));
+            out = client.handle(now, Input::Received(&message));
         }
         for message in &out.send {
             sent += 1;

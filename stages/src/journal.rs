@@ -31,7 +31,7 @@ pub struct Line {
     pub v: u32,
     /// What happened.
     #[serde(flatten)]
-    pub event: Event,
+    pub event: Entry,
 }
 
 /// The part of a line that every version has.
@@ -43,7 +43,7 @@ struct Versioned {
 /// What happened to a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
-pub enum Event {
+pub enum Entry {
     /// It is about to be done.
     Intend {
         /// Its number.
@@ -159,9 +159,9 @@ impl Ledger {
     }
 
     /// Takes one event into account.
-    pub fn record(&mut self, event: Event) {
+    pub fn record(&mut self, event: Entry) {
         match event {
-            Event::Intend { seq, step } => {
+            Entry::Intend { seq, step } => {
                 self.last = self.last.max(seq);
                 self.pending.push(Pending {
                     seq,
@@ -169,12 +169,12 @@ impl Ledger {
                     outcome: None,
                 });
             }
-            Event::Done { seq, outcome } => {
+            Entry::Done { seq, outcome } => {
                 if let Some(pending) = self.pending.iter_mut().find(|pending| pending.seq == seq) {
                     pending.outcome = Some(outcome);
                 }
             }
-            Event::Undone { seq } => self.pending.retain(|pending| pending.seq != seq),
+            Entry::Undone { seq } => self.pending.retain(|pending| pending.seq != seq),
         }
     }
 
@@ -190,7 +190,7 @@ impl Ledger {
 }
 
 /// The text of one line, with its line end.
-pub fn encode(event: Event) -> Result<String, serde_json::Error> {
+pub fn encode(event: Entry) -> Result<String, serde_json::Error> {
     let mut text = serde_json::to_string(&Line { v: VERSION, event })?;
     text.push('\n');
     Ok(text)
@@ -205,7 +205,7 @@ pub struct MemoryJournal {
 }
 
 impl MemoryJournal {
-    fn write(&mut self, event: Event) -> Result<(), JournalError> {
+    fn write(&mut self, event: Entry) -> Result<(), JournalError> {
         let text = encode(event.clone()).map_err(|source| JournalError::Io {
             doing: "encoding a line of",
             path: "in memory".into(),
@@ -221,20 +221,20 @@ impl MemoryJournal {
 impl Journal for MemoryJournal {
     async fn intend(&mut self, step: &Step) -> Result<u64, JournalError> {
         let seq = self.ledger.next_seq();
-        self.write(Event::Intend {
+        self.write(Entry::Intend {
             seq,
             step: Box::new(step.clone()),
         })?;
         Ok(seq)
     }
     async fn done(&mut self, seq: u64, outcome: &Outcome) -> Result<(), JournalError> {
-        self.write(Event::Done {
+        self.write(Entry::Done {
             seq,
             outcome: outcome.clone(),
         })
     }
     async fn undone(&mut self, seq: u64) -> Result<(), JournalError> {
-        self.write(Event::Undone { seq })
+        self.write(Entry::Undone { seq })
     }
     fn pending(&self) -> Vec<Pending> {
         self.ledger.pending().to_vec()

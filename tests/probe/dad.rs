@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use clatd::probe::{Outcome, ProbeError, detect, is_duplicate};
+use clatd::probe::{DadResult, ProbeError, detect, is_duplicate};
 use clatd_stages::nd::{Conflict, How, Parameters};
 
 use super::bed::{ADDRESS, Host, theirs};
@@ -71,7 +71,7 @@ fn a_neighbour_that_takes_it_meanwhile_is_seen() {
     };
     let ours = us.start_async(move || async move { detect("up0", ADDRESS, parameters).await.unwrap() });
     them.sh(&format!("sleep 0.4; ip addr add {ADDRESS}/64 dev isp0 nodad"));
-    let Outcome::Duplicate(conflict) = ours.end() else {
+    let DadResult::Duplicate(conflict) = ours.end() else {
         panic!("no conflict");
     };
     assert_eq!(conflict.by, Some(theirs()));
@@ -102,7 +102,7 @@ fn the_kernels_detection_for_the_same_address_is_seen() {
         "echo 1 >/proc/sys/net/ipv6/conf/all/accept_dad; echo 1 >/proc/sys/net/ipv6/conf/isp0/accept_dad
         sleep 0.3; ip addr add {ADDRESS}/64 dev isp0"
     ));
-    let Outcome::Duplicate(conflict) = ours.end() else {
+    let DadResult::Duplicate(conflict) = ours.end() else {
         panic!("no conflict");
     };
     assert_eq!((conflict.by, conflict.how), (Some(theirs()), How::Detection));
@@ -128,7 +128,7 @@ fn a_device_without_neighbours_is_passed_over() {
             .end();
         let outcome = outcome.unwrap();
         assert!(
-            matches!(outcome, Outcome::Skipped(why) if !why.is_empty()),
+            matches!(outcome, DadResult::Skipped(why) if !why.is_empty()),
             "{device}: {outcome:?}"
         );
         assert_eq!(check(&us, device).0, None);

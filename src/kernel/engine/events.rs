@@ -16,7 +16,7 @@ const ROOM: usize = 64;
 
 /// One event: a packet, and how many others went the same way since the last one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Event {
+struct LoggedDrop {
     direction: Direction,
     reason: DropReason,
     flow: Option<Flow>,
@@ -25,7 +25,7 @@ struct Event {
 
 #[derive(Debug)]
 struct Ring {
-    waiting: Mutex<Vec<Event>>,
+    waiting: Mutex<Vec<LoggedDrop>>,
     filled: Notify,
 }
 
@@ -87,7 +87,7 @@ fn is_management(reason: DropReason) -> bool {
     matches!(reason, DropReason::UdpZeroChecksum | DropReason::ExtensionAfterFragment)
 }
 
-impl Event {
+impl LoggedDrop {
     fn text(&self) -> String {
         let mut text = format!("dropped a packet {}: {}", self.direction.name(), self.reason.text());
         if let Some(flow) = self.flow {
@@ -151,7 +151,7 @@ impl Ring {
         if waiting.len() >= ROOM {
             return false;
         }
-        waiting.push(Event {
+        waiting.push(LoggedDrop {
             direction: event.direction,
             reason: event.reason,
             flow: event.flow(),
@@ -187,7 +187,7 @@ mod tests {
         let mut teller = events.teller();
         let texts = || {
             let waiting = events.ring.waiting.lock().unwrap();
-            waiting.iter().map(Event::text).collect::<Vec<_>>()
+            waiting.iter().map(LoggedDrop::text).collect::<Vec<_>>()
         };
         let zero = event(DropReason::UdpZeroChecksum);
         for now in [0, 1, 59_999, 60_000, 60_001] {

@@ -49,7 +49,7 @@ pub struct Config {
 
 /// What happens to a client.
 #[derive(Debug, Clone)]
-pub enum Event<'a> {
+pub enum Input<'a> {
     /// Begin, with the lease of an earlier run if there is one.
     Start(Option<Lease>),
     /// The uplink is back, or another one is in its place: the lease may not hold there (section 18.2.12).
@@ -64,7 +64,7 @@ pub enum Event<'a> {
 
 /// What a client wants done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Output {
+pub struct Actions {
     /// Datagrams to all servers.
     pub send: Vec<Vec<u8>>,
     /// When to look again if nothing happens before; `None` = never.
@@ -170,21 +170,21 @@ impl Client {
     }
 
     /// Takes up an event.
-    pub fn handle(&mut self, now: Duration, event: Event<'_>) -> Output {
-        let mut out = Output::default();
+    pub fn handle(&mut self, now: Duration, event: Input<'_>) -> Actions {
+        let mut out = Actions::default();
         match event {
-            Event::Start(kept) if self.phase == Phase::Idle => self.start(kept, now, &mut out),
-            Event::Relinked => self.relinked(now),
-            Event::Received(octets) => self.received(octets, now, &mut out),
-            Event::Stop => self.stop(now, &mut out),
-            Event::Start(_) | Event::Timer => {}
+            Input::Start(kept) if self.phase == Phase::Idle => self.start(kept, now, &mut out),
+            Input::Relinked => self.relinked(now),
+            Input::Received(octets) => self.received(octets, now, &mut out),
+            Input::Stop => self.stop(now, &mut out),
+            Input::Start(_) | Input::Timer => {}
         }
         self.tick(now, &mut out);
         out.timer = self.next_look(now);
         out
     }
 
-    fn start(&mut self, kept: Option<Lease>, now: Duration, out: &mut Output) {
+    fn start(&mut self, kept: Option<Lease>, now: Duration, out: &mut Actions) {
         let kept = kept.filter(|lease| lease.is_sound(self.config.iaid, now));
         self.lease = kept.and_then(|mut lease| lease.settle(now).then_some(lease));
         out.lease_changed = self.lease.is_some();
@@ -206,7 +206,7 @@ impl Client {
         }
     }
 
-    fn stop(&mut self, now: Duration, out: &mut Output) {
+    fn stop(&mut self, now: Duration, out: &mut Actions) {
         match self.phase {
             Phase::Releasing | Phase::Ended => {}
             _ if self.lease.is_some() => {
@@ -274,14 +274,14 @@ impl Client {
     }
 
     /// Nothing valid is left.
-    pub(super) fn lost(&mut self, now: Duration, out: &mut Output) {
+    pub(super) fn lost(&mut self, now: Duration, out: &mut Actions) {
         self.lease = None;
         out.lease_changed = true;
         self.solicit_after(self.config.first_delay, now);
     }
 
     /// Does all that is due.
-    fn tick(&mut self, now: Duration, out: &mut Output) {
+    fn tick(&mut self, now: Duration, out: &mut Actions) {
         self.age(now, out);
         // Bound, Renewing, Rebinding, the message: no chain of dues is longer.
         for _ in 0..4 {
@@ -310,7 +310,7 @@ impl Client {
     }
 
     /// Lets lifetimes end.
-    fn age(&mut self, now: Duration, out: &mut Output) {
+    fn age(&mut self, now: Duration, out: &mut Actions) {
         if matches!(self.phase, Phase::Releasing | Phase::Ended) {
             return;
         }
@@ -325,7 +325,7 @@ impl Client {
     }
 
     /// The server does not give what it offered. The next offer is tried, or all begins again.
-    pub(super) fn next_offer(&mut self, now: Duration, out: &mut Output) {
+    pub(super) fn next_offer(&mut self, now: Duration, out: &mut Actions) {
         if !self.offers.is_empty() {
             self.offers.remove(0);
         }
@@ -339,7 +339,7 @@ impl Client {
         self.solicit_after_refusal(now);
     }
 
-    fn transmit(&mut self, now: Duration, out: &mut Output) {
+    fn transmit(&mut self, now: Duration, out: &mut Actions) {
         if let Err(later) = self.budget.take(now) {
             self.exchange.due = Some(later);
             return;

@@ -25,7 +25,7 @@ mod reply;
 mod retransmit;
 
 pub use address::{choose_address, stable_seed};
-pub use client::{Client, Config, Event, Output, Phase};
+pub use client::{Actions, Client, Config, Input, Phase};
 pub use duid::{Duid, iaid};
 pub use lease::{Delegated, FOREVER, Lease};
 pub use message::{DecodeError, DhcpOption, IaPd, IaPrefix, Message, MessageType, Status, StatusCode};

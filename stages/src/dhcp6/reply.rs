@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ipnet::Ipv6Net;
 
-use super::client::{Client, Output, Phase};
+use super::client::{Actions, Client, Phase};
 use super::duid::Duid;
 use super::lease::{Lease, usable};
 use super::message::{DhcpOption, IaPd, Message, MessageType, Status, StatusCode};
@@ -35,7 +35,7 @@ struct Said<'a> {
 }
 
 impl Client {
-    pub(super) fn received(&mut self, octets: &[u8], now: Duration, out: &mut Output) {
+    pub(super) fn received(&mut self, octets: &[u8], now: Duration, out: &mut Actions) {
         let Ok(message) = Message::decode(octets) else { return };
         let Some(said) = self.addressed_to_us(&message) else {
             return;
@@ -143,7 +143,7 @@ impl Client {
     }
 
     /// An answer to Request, or to Solicit with rapid commit.
-    fn requested(&mut self, said: &Said<'_>, now: Duration, out: &mut Output) {
+    fn requested(&mut self, said: &Said<'_>, now: Duration, out: &mut Actions) {
         if said
             .refusal
             .is_some_and(|status| status.code == StatusCode::UNSPEC_FAIL)
@@ -168,7 +168,7 @@ impl Client {
     }
 
     /// An answer to Renew or Rebind (section 18.2.10.1).
-    fn prolonged(&mut self, said: &Said<'_>, now: Duration, out: &mut Output) {
+    fn prolonged(&mut self, said: &Said<'_>, now: Duration, out: &mut Actions) {
         let Some(lease) = &mut self.lease else { return };
         match (said.ia, said.refusal) {
             (_, Some(status)) if status.code == StatusCode::NO_BINDING => {

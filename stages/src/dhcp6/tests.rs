@@ -70,7 +70,7 @@ fn malformed_messages_are_told_apart_and_change_nothing() {
                 Err(error) => assert_eq!(error.to_string(), expected, "{}", file.display()),
                 Ok(_) => assert_eq!(expected, "ignored", "{}", file.display()),
             }
-            let out = talk.handle(Event::Received(&message));
+            let out = talk.handle(Input::Received(&message));
             // A server that gives nothing usable of what it offered is asked no more.
             let refused = phase == Phase::Requesting && talk.client.phase() == Phase::Soliciting;
             assert!(refused || talk.client.phase() == phase, "{}: {phase:?}", file.display());
@@ -185,7 +185,7 @@ proptest! {
             }
             message.transaction = talk.transaction();
             message.options.insert(0, DhcpOption::ClientId(Talk::duid()));
-            for event in [Event::Timer, Event::Received(&message.encode())] {
+            for event in [Input::Timer, Input::Received(&message.encode())] {
                 let out = talk.handle(event);
                 sent += out.send.len() as u64;
                 prop_assert!(out.timer.is_none_or(|timer| timer > talk.now));

@@ -42,7 +42,7 @@ impl Talk {
     /// Its first Solicit is out.
     pub(super) fn begun() -> Self {
         let mut talk = Self::new();
-        assert_eq!(talk.handle(Event::Start(None)).send.len(), 0);
+        assert_eq!(talk.handle(Input::Start(None)).send.len(), 0);
         assert!(talk.timer.unwrap() <= talk.now + Duration::from_secs(1));
         talk.tick();
         talk
@@ -66,11 +66,11 @@ impl Talk {
         let lease = Self::bound().client.lease().cloned();
         let mut talk = Self::new();
         talk.now += Duration::from_secs(500);
-        assert!(talk.handle(Event::Start(lease)).lease_changed);
+        assert!(talk.handle(Input::Start(lease)).lease_changed);
         talk
     }
 
-    pub(super) fn handle(&mut self, event: Event<'_>) -> Output {
+    pub(super) fn handle(&mut self, event: Input<'_>) -> Actions {
         let out = self.client.handle(self.now, event);
         self.timer = out.timer;
         self.sent
@@ -79,9 +79,9 @@ impl Talk {
     }
 
     /// Goes on to the client's timer.
-    pub(super) fn tick(&mut self) -> Output {
+    pub(super) fn tick(&mut self) -> Actions {
         self.now = self.timer.expect("it waits for nothing");
-        self.handle(Event::Timer)
+        self.handle(Input::Timer)
     }
 
     pub(super) fn until(&mut self, phase: Phase) {
@@ -106,11 +106,11 @@ impl Talk {
         self.sent.iter().map(|message| message.kind).collect()
     }
 
-    pub(super) fn say(&mut self, kind: MessageType, server: &Duid, ia: IaPd, preference: Option<u8>) -> Output {
+    pub(super) fn say(&mut self, kind: MessageType, server: &Duid, ia: IaPd, preference: Option<u8>) -> Actions {
         self.say_with(kind, server, ia, preference.map(DhcpOption::Preference))
     }
 
-    fn say_with(&mut self, kind: MessageType, server: &Duid, ia: IaPd, option: Option<DhcpOption>) -> Output {
+    fn say_with(&mut self, kind: MessageType, server: &Duid, ia: IaPd, option: Option<DhcpOption>) -> Actions {
         let options = [
             DhcpOption::ClientId(Self::duid()),
             DhcpOption::ServerId(server.clone()),
@@ -121,7 +121,7 @@ impl Talk {
             transaction: self.transaction(),
             options: options.into_iter().chain(option).collect(),
         };
-        self.handle(Event::Received(&message.encode()))
+        self.handle(Input::Received(&message.encode()))
     }
 
     pub(super) fn prefixes(&self) -> Vec<String> {

@@ -109,7 +109,7 @@ pub fn claim(
 
 /// Something that happens to a [`Detector`].
 #[derive(Debug, Clone, Copy)]
-pub enum Event<'a> {
+pub enum Input<'a> {
     /// The detection begins. Messages that were received before count already, since listening starts first.
     Start,
     /// The time of [`Next::Wait`] has come; a call before that time does no harm.
@@ -125,7 +125,7 @@ pub enum Event<'a> {
 
 /// What is to be done after an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Output {
+pub struct Actions {
     /// To be sent now.
     pub send: Option<Solicitation>,
     /// What comes then.
@@ -135,7 +135,7 @@ pub struct Output {
 /// What a [`Detector`] waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
-    /// For [`Event::Start`].
+    /// For [`Input::Start`].
     Idle,
     /// For messages, and for the timer at this time.
     Wait(Duration),
@@ -178,21 +178,21 @@ impl Detector {
     }
 
     /// Takes in what happened at `now`.
-    pub fn handle(&mut self, now: Duration, event: Event<'_>) -> Output {
+    pub fn handle(&mut self, now: Duration, event: Input<'_>) -> Actions {
         let mut send = None;
         match (event, &self.next) {
             (_, Next::Done(_)) => {}
-            (Event::Start, Next::Idle) => send = self.go_on(now),
-            (Event::Timer, Next::Wait(due)) if *due <= now => send = self.go_on(now),
-            (Event::Start | Event::Timer, _) => {}
-            (Event::Received { message, link_source }, _) => {
+            (Input::Start, Next::Idle) => send = self.go_on(now),
+            (Input::Timer, Next::Wait(due)) if *due <= now => send = self.go_on(now),
+            (Input::Start | Input::Timer, _) => {}
+            (Input::Received { message, link_source }, _) => {
                 let conflict = claim(self.address, message, link_source, self.own.as_ref(), &self.sent);
                 if let Some(conflict) = conflict {
                     self.next = Next::Done(Verdict::Duplicate(conflict));
                 }
             }
         }
-        Output {
+        Actions {
             send,
             next: self.next.clone(),
         }

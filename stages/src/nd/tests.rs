@@ -161,7 +161,7 @@ fn detector(transmits: u32) -> Detector {
 }
 
 fn receive(detector: &mut Detector, message: &Message, from: u8) -> Next {
-    let event = Event::Received {
+    let event = Input::Received {
         message,
         link_source: Some(&mac(from)),
     };
@@ -182,31 +182,31 @@ fn duplicate(by: u8, source: &str, how: How) -> Next {
 #[test]
 fn silence_means_free() {
     let mut detector = detector(2);
-    let first = detector.handle(SECOND, Event::Start);
+    let first = detector.handle(SECOND, Input::Start);
     assert_eq!(first.send, Some(Solicitation::detecting(target(), NONCE)));
     assert_eq!(first.next, Next::Wait(SECOND * 2));
-    let early = detector.handle(SECOND * 3 / 2, Event::Timer);
+    let early = detector.handle(SECOND * 3 / 2, Input::Timer);
     assert_eq!((early.send, early.next), (None, Next::Wait(SECOND * 2)));
-    let second = detector.handle(SECOND * 2, Event::Timer);
+    let second = detector.handle(SECOND * 2, Input::Timer);
     let nonce = second.send.and_then(|solicitation| solicitation.nonce);
     assert_eq!(nonce, Some(Nonce([1, 2, 3, 4, 5, 7])), "each has a nonce of its own");
-    let end = detector.handle(SECOND * 3, Event::Timer);
+    let end = detector.handle(SECOND * 3, Input::Timer);
     assert_eq!((end.send, end.next), (None, Next::Done(Verdict::Free)));
 }
 
 #[test]
 fn no_transmissions_means_no_detection() {
-    let output = detector(0).handle(SECOND, Event::Start);
+    let output = detector(0).handle(SECOND, Input::Start);
     assert_eq!((output.send, output.next), (None, Next::Done(Verdict::Free)));
 }
 
 #[test]
 fn an_advertisement_means_duplicate_and_ends_it() {
     let mut detector = detector(1);
-    detector.handle(Duration::ZERO, Event::Start);
+    detector.handle(Duration::ZERO, Input::Start);
     let next = receive(&mut detector, &advertising(Some(mac(7))), 2);
     assert_eq!(next, duplicate(7, "fe80::2", How::Advertisement), "named by its option");
-    let late = detector.handle(SECOND * 9, Event::Timer);
+    let late = detector.handle(SECOND * 9, Input::Timer);
     assert_eq!((late.send, late.next), (None, next));
     let mut detector = super::tests::detector(1);
     let next = receive(&mut detector, &advertising(None), 2);
@@ -223,7 +223,7 @@ fn another_detection_means_duplicate_also_before_the_first_solicitation() {
 #[test]
 fn our_own_packets_and_searches_mean_nothing() {
     let mut detector = detector(1);
-    let waiting = detector.handle(Duration::ZERO, Event::Start).next;
+    let waiting = detector.handle(Duration::ZERO, Input::Start).next;
     assert_eq!(
         receive(&mut detector, &detecting(NONCE), 2),
         waiting,
@@ -338,9 +338,9 @@ proptest! {
         for (kind, at, message, from) in events {
             let link_source = mac(from);
             let event = match kind {
-                0 => Event::Start,
-                1 => Event::Timer,
-                _ => Event::Received { message: &messages[message], link_source: Some(&link_source) },
+                0 => Input::Start,
+                1 => Input::Timer,
+                _ => Input::Received { message: &messages[message], link_source: Some(&link_source) },
             };
             let output = detector.handle(Duration::from_millis(at), event);
             sent += u32::from(output.send.is_some());

@@ -17,7 +17,7 @@ mod table;
 mod tests;
 
 pub use parse::parse;
-pub use table::{Advertisements, Learned, MAX_PREFIXES, MAX_ROUTERS, MAX_SERVERS, Outcome, RouterState};
+pub use table::{Advertisements, Learned, MAX_PREFIXES, MAX_ROUTERS, MAX_SERVERS, RouterState, TableChange};
 
 /// ICMPv6 type of a router advertisement (RFC 4861 section 4.2).
 pub const ROUTER_ADVERTISEMENT: u8 = 134;

@@ -28,7 +28,7 @@ pub struct Advertisements {
 
 /// What an advertisement did to the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Outcome {
+pub struct TableChange {
     /// A prefix, a server or the MTU came, went or moved. A renewed lifetime does not count.
     pub changed: bool,
     /// When to call [`Advertisements::forget_expired`] next.
@@ -89,7 +89,7 @@ type View = (Vec<(Pref64, Ipv6Addr)>, Vec<(Ipv6Addr, Ipv6Addr)>, Option<u32>);
 
 impl Advertisements {
     /// Takes in what `router` said.
-    pub fn update(&mut self, now: u64, router: Ipv6Addr, said: &Advertisement) -> Outcome {
+    pub fn update(&mut self, now: u64, router: Ipv6Addr, said: &Advertisement) -> TableChange {
         let before = self.view();
         self.drop_expired(now);
         self.heard += 1;
@@ -106,13 +106,13 @@ impl Advertisements {
         renew(&mut router.pref64s, &said.pref64s, MAX_PREFIXES, now, number);
         renew(&mut router.rdnss, &said.rdnss, MAX_SERVERS, now, number);
         self.drop_empty();
-        Outcome {
+        TableChange {
             changed: self.view() != before,
             next_expiry: self.next_expiry(),
         }
     }
 
-    /// Forgets what has expired. Returns whether that changed anything in the sense of [`Outcome::changed`].
+    /// Forgets what has expired. Returns whether that changed anything in the sense of [`TableChange::changed`].
     pub fn forget_expired(&mut self, now: u64) -> bool {
         let before = self.view();
         self.drop_expired(now);
