@@ -248,11 +248,20 @@ async fn the_conncheck_delay_is_waited_for_and_a_stop_ends_it() {
 async fn a_stop_during_any_step_of_the_set_up_undoes_what_was_done() {
     let mut life = Life::begin(cases::world(), Settings::default(), false);
     life.reaches(State::Running).await;
-    let steps = life.calls().len();
+    let steps = life.calls();
     assert_eq!(life.stopped().await, End::Clean);
-    for at in 0..steps {
+    for at in 0..steps.len() {
         let life = Life::begin_with(cases::world(), Settings::default(), true, Fault::None, Some(at));
+        let model = life.model.clone();
         assert_eq!(life.ends().await, End::Clean, "stopped during step {at}");
+        // That step is the last one; what comes behind takes back.
+        let calls = model.lock().unwrap().calls.clone();
+        let (done, undone) = calls.split_at(at + 1);
+        assert_eq!(done, &steps[..=at], "stopped during step {at}");
+        assert!(
+            undone.iter().all(|call| !steps.contains(call)),
+            "stopped during step {at}: {undone:?}"
+        );
     }
 }
 

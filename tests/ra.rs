@@ -1,10 +1,16 @@
 //! Router advertisements against a real kernel: a host and its routers, each in a network namespace of its own. These
 //! tests need root, and fail without.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a panic is how a test fails; cargo shows what a failing test printed"
+)]
 
 #[path = "ra/bed.rs"]
 mod bed;
+#[path = "support/other_kernel.rs"]
+mod other_kernel;
 #[path = "ra/packets.rs"]
 mod packets;
 

@@ -256,12 +256,14 @@ fn the_death_of_tayga_is_told_with_its_last_output() {
     });
 }
 
-/// The daemon of the next test, when that has set this variable to a file for TAYGA's process number.
-const VICTIM: &str = "CLATD_TEST_VICTIM";
+/// A file for TAYGA's process number, which the next test names to its daemon.
+const PID_FILE: &str = "CLATD_TEST_PID_FILE";
 
+/// No test, but a process of the next one.
 #[test]
-fn victim() {
-    let Ok(pid_file) = std::env::var(VICTIM) else { return };
+#[ignore = "a process of tayga_does_not_outlive_a_killed_daemon"]
+fn daemon_to_be_killed() {
+    let pid_file = std::env::var(PID_FILE).expect("the next test starts it");
     in_namespace(|mut bed| async move {
         let file = configuration();
         device(&mut bed, true, 0).await;
@@ -283,8 +285,15 @@ fn tayga_does_not_outlive_a_killed_daemon() {
     let directory = tempfile::tempdir().unwrap();
     let pid_file = directory.path().join("pid");
     let mut daemon = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "translators::victim", "--nocapture"])
-        .env(VICTIM, &pid_file)
+        .args([
+            "--ignored",
+            "--exact",
+            "translators::daemon_to_be_killed",
+            "--nocapture",
+        ])
+        .env(PID_FILE, &pid_file)
+        // The runner of tests has told its own of these.
+        .env_remove("NEXTEST_EXECUTION_MODE")
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();

@@ -21,10 +21,16 @@ fn works_without(what: &str, says: &[&str]) {
         .output()
         .expect("cc starts");
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    let environment = [format!("LD_PRELOAD={}", library.display()), format!("REFUSED={what}")];
+    let refusals = lab.file("refusals");
+    let environment = [
+        format!("LD_PRELOAD={}", library.display()),
+        format!("REFUSED={what}"),
+        format!("REFUSALS={}", refusals.display()),
+    ];
 
     let words = ["translator=userspace", "translator-queues=2"];
     let mut daemon = Daemon::up_in(&lab, &environment, &words);
+    assert!(refusals.exists(), "{what} was never asked for, so nothing was refused");
     for line in says {
         assert!(daemon.output().contains(line), "no {line:?}:\n{}", daemon.output());
     }

@@ -1,13 +1,16 @@
-/* Loaded before clatd (LD_PRELOAD): a kernel that refuses what $REFUSED names of TUN devices, as older ones do. */
+/* Loaded before clatd (LD_PRELOAD): a kernel that refuses what $REFUSED names of TUN devices, as older ones do.
+   Each refusal leaves the file $REFUSALS. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 
 /* Since Linux 6.2. */
 #define USO (0x20 | 0x40)
@@ -37,6 +40,9 @@ int ioctl(int fd, unsigned long request, ...)
 		no = (refused("offloads") && argument) || (refused("uso") && (unsigned long)argument & USO);
 	}
 	if (no) {
+		int mark = open(getenv("REFUSALS"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+		if (mark >= 0)
+			close(mark);
 		errno = EINVAL;
 		return -1;
 	}
