@@ -63,21 +63,7 @@ pub(crate) fn to_v6(
         inner_destination,
         room,
     )?;
-    let source_side = match pass {
-        Pass::First => Side::Ours,
-        // RFC 7757 section 4.2.1, rule 3.
-        Pass::Hairpin if V4Header::read(packet).is_some_and(|i| i.destination == header.source) => Side::PrefixOnly,
-        Pass::Hairpin => Side::Theirs,
-    };
-    let source = translator
-        .map
-        .to_v6(header.source, source_side)
-        .map_err(|e| e.source())?;
-    let destination = translator
-        .map
-        .to_v6(header.destination, Side::Theirs)
-        .map_err(|e| e.destination())?;
-
+    let (source, destination) = addresses6(translator, pass, header, packet)?;
     let kept = if new.length_at.is_some() { extension.len() } else { 0 };
     let layout = Layout::new(inner.length, kept, LONGEST6 - at, 8);
     finish(out, at, &new, &layout, 8);
@@ -97,6 +83,30 @@ pub(crate) fn to_v6(
     let sum = checksum::sum(covered) + checksum::pseudo6(source, destination, length, proto::ICMPV6);
     wire::put16(out, V6_HEADER + 2, !checksum::fold(sum));
     Ok(V6_HEADER + length)
+}
+
+/// The addresses of the ICMPv6 error about `packet`.
+fn addresses6(
+    translator: &Translator,
+    pass: Pass,
+    header: &V4Header,
+    packet: &[u8],
+) -> Result<(u128, u128), DropReason> {
+    let source_side = match pass {
+        Pass::First => Side::Ours,
+        // RFC 7757 section 4.2.1, rule 3.
+        Pass::Hairpin if V4Header::read(packet).is_some_and(|i| i.destination == header.source) => Side::PrefixOnly,
+        Pass::Hairpin => Side::Theirs,
+    };
+    let source = translator
+        .map
+        .to_v6(header.source, source_side)
+        .map_err(|e| e.source())?;
+    let destination = translator
+        .map
+        .to_v6(header.destination, Side::Theirs)
+        .map_err(|e| e.destination())?;
+    Ok((source, destination))
 }
 
 /// Translates the ICMPv6 error `message` of the packet with `header` to `out`. `header4` is the IPv4 header to
@@ -133,17 +143,8 @@ pub(crate) fn to_v4(
         let room = out.get_mut(at..LONGEST4).ok_or(DropReason::NoRoom)?;
         inner::to_v4(&translator.map, translator.tos, packet, room)?
     };
-    let node_id = if unmapped && translator.node_identification {
-        extension::with_node_id(extension)
-    } else {
-        None
-    };
-    let mut layout = Layout::new(inner.length, node_id.unwrap_or(extension.len()), room, 4);
-    // Half of an object of our own would be worse than none.
-    let node_id = node_id.is_some_and(|length| layout.extension == length);
-    if !node_id {
-        layout = Layout::new(inner.length, extension.len(), room, 4);
-    }
+    let wants_node_id = unmapped && translator.node_identification;
+    let (layout, node_id) = lay_out4(inner.length, extension, wants_node_id, room);
     finish(out, at, &new, &layout, 4);
     if let Some(room) = out
         .get_mut(at + layout.padded..at + layout.total())
@@ -165,6 +166,19 @@ pub(crate) fn to_v4(
         length: header4.total,
         hairpin: translator.hairpin && inner.source_by_prefix && translator.map.is_mapped(inner.source4),
     })
+}
+
+/// Lays out an ICMPv4 error in `room` octets, with a Node Identification object if one is wanted and fits: half of one
+/// would be worse than none.
+fn lay_out4(original: usize, extension: &[u8], wants_node_id: bool, room: usize) -> (Layout, bool) {
+    let with_node_id = wants_node_id.then(|| extension::with_node_id(extension)).flatten();
+    if let Some(length) = with_node_id {
+        let layout = Layout::new(original, length, room, 4);
+        if layout.extension == length {
+            return (layout, true);
+        }
+    }
+    (Layout::new(original, extension.len(), room, 4), false)
 }
 
 /// Splits what follows the first eight octets into the packet in error, which starts with an IP header of at least

@@ -67,24 +67,27 @@ pub(crate) fn to_v6(
     }
     let rest = copy(payload, out, V6_HEADER + fragment)?;
     if header.offset == 0 {
-        if header.protocol == proto::ICMP {
-            let pseudo = (fragment == 0).then(|| checksum::pseudo6(source, destination, claimed, proto::ICMPV6));
-            icmp_head(rest, icmp::echo4, icmp::is_error4, |old, minus, plus| {
-                checksum::update(old, minus, plus + pseudo.unwrap_or(0))
-            })?;
-        } else {
-            transport::update(
-                header.protocol,
-                rest,
-                Delta::new(header.source, header.destination, source, destination),
-                false,
-            );
-        }
+        update6(rest, &header, &header6, claimed)?;
     }
     Ok(Inner {
         length: V6_HEADER + fragment + payload.len(),
         source_by_prefix: false,
         source4: header.source,
+    })
+}
+
+/// Updates the transport header in `rest`, which belongs to `claimed` octets.
+fn update6(rest: &mut [u8], header: &V4Header, header6: &V6Header, claimed: usize) -> Result<(), DropReason> {
+    let (source, destination) = (header6.source, header6.destination);
+    if header.protocol != proto::ICMP {
+        let delta = Delta::new(header.source, header.destination, source, destination);
+        transport::update(header.protocol, rest, delta, false);
+        return Ok(());
+    }
+    let whole = !header.is_fragment();
+    let pseudo = whole.then(|| checksum::pseudo6(source, destination, claimed, proto::ICMPV6));
+    icmp_head(rest, icmp::echo4, icmp::is_error4, |old, minus, plus| {
+        checksum::update(old, minus, plus + pseudo.unwrap_or(0))
     })
 }
 

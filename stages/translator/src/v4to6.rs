@@ -42,24 +42,7 @@ pub(crate) fn translate(
     }
     let (source, destination) = map(translator, pass, &header)?;
     check_forwarding(pass, &header, packet.bytes())?;
-    if header.protocol == proto::IGMP {
-        return Err(DropReason::Igmp.into());
-    }
-    let echo = if is_icmp {
-        Some(check_icmp(&header, rest)?)
-    } else {
-        None
-    };
-    if header.offset == 0 {
-        transport::check(header.protocol, rest, !header.mf)?;
-    }
-    let segment_header = offload.check(Offload::GSO_TCPV4, header.protocol, rest)?;
-    if offload.is_gso() && header.is_fragment() {
-        return Err(DropReason::BadOffload.into());
-    }
-    let partial = offload.is_partial(header.header);
-    let udp_zero = header.offset == 0 && !partial && transport::is_udp_zero(header.protocol, rest);
-    check_udp_zero(translator, &header, udp_zero)?;
+    let (sum, segment_header) = check_transport(translator, &header, rest, &offload)?;
     let limit = check_size(translator, &header, rest.len(), &offload, segment_header)?;
     let fragment = if header.is_fragment() { FRAGMENT_HEADER } else { 0 };
     let moved = offload.moved(header.header, V6_HEADER + fragment, Offload::GSO_TCPV6)?;
@@ -72,12 +55,6 @@ pub(crate) fn translate(
         source,
         destination,
     };
-    let sum = match echo {
-        Some(kind) => Sum::Echo(kind),
-        None if udp_zero && !header.mf && translator.udp_zero_checksum == UdpZeroChecksum::Compute => Sum::Missing,
-        None if header.offset == 0 => Sum::Transport { partial },
-        None => Sum::Elsewhere,
-    };
     rewrite(packet, &header, header6, sum)?;
     Ok(Done {
         protocol: header.protocol,
@@ -86,6 +63,41 @@ pub(crate) fn translate(
         fragment: limit.map(|limit| (limit, (fragment == 0).then_some(u32::from(header.id)))),
         hairpin: false,
     })
+}
+
+/// Checks what is behind the header. Returns what has to be done about its checksum, and the octets of transport header
+/// that every segment of a super-packet repeats.
+fn check_transport(
+    translator: &Translator,
+    header: &V4Header,
+    rest: &[u8],
+    offload: &Offload,
+) -> Result<(Sum, usize), Dropped> {
+    if header.protocol == proto::IGMP {
+        return Err(DropReason::Igmp.into());
+    }
+    let echo = if header.protocol == proto::ICMP {
+        Some(check_icmp(header, rest)?)
+    } else {
+        None
+    };
+    if header.offset == 0 {
+        transport::check(header.protocol, rest, !header.mf)?;
+    }
+    let segment_header = offload.check(Offload::GSO_TCPV4, header.protocol, rest)?;
+    if offload.is_gso() && header.is_fragment() {
+        return Err(DropReason::BadOffload.into());
+    }
+    let partial = offload.is_partial(header.header);
+    let udp_zero = header.offset == 0 && !partial && transport::is_udp_zero(header.protocol, rest);
+    check_udp_zero(translator, header, udp_zero)?;
+    let sum = match echo {
+        Some(kind) => Sum::Echo(kind),
+        None if udp_zero && !header.mf && translator.udp_zero_checksum == UdpZeroChecksum::Compute => Sum::Missing,
+        None if header.offset == 0 => Sum::Transport { partial },
+        None => Sum::Elsewhere,
+    };
+    Ok((sum, segment_header))
 }
 
 /// What has to be done about the transport checksum.
