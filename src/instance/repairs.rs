@@ -24,7 +24,7 @@ pub(super) fn next_look() -> Instant {
 
 impl Runner {
     /// Does again what another program undid. There is a limit, since two managers that fight help nobody.
-    pub(super) async fn put_back(&mut self, plan: &Plan, which: fn(&Op) -> bool) -> Result<(), Why> {
+    pub(super) async fn put_back(&mut self, plan: &Plan, which: fn(&Op) -> bool) -> Result<(), Cause> {
         if self.uplink_was_renamed(plan).await {
             return Ok(());
         }
