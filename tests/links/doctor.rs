@@ -227,7 +227,7 @@ fn large_packets_vanish() {
         &lab,
         "mtu",
         &[
-            "packets of 1500 bytes vanish",
+            "packets of 1500 bytes are lost",
             "black hole",
             "1420 bytes pass",
             "ip link set up0 mtu 1420",
