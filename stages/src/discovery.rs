@@ -521,4 +521,25 @@ mod tests {
     fn one_record_with_both_addresses_ends_in_zeros() {
         assert_eq!(found(&["2001:db8:c000:aa::c000:ab"]), ["2001:db8:c000:aa::/96"]);
     }
+
+    /// Where IPv6 is switched off nothing else is looked for; that it is on elsewhere does not matter.
+    #[tokio::test]
+    async fn a_device_without_ipv6_is_told() {
+        let mut on = On {
+            named: Some("up0".into()),
+            running: None,
+            first: None,
+        };
+        let mut world = crate::fixed_world::FixedWorld::default();
+        assert_eq!(on.lacks_ipv6(&world).await.unwrap(), None);
+        for (key, value) in [("up0", "0"), ("all", "1")] {
+            world
+                .sysctls
+                .insert(format!("net/ipv6/conf/{key}/disable_ipv6"), value.into());
+        }
+        assert_eq!(on.lacks_ipv6(&world).await.unwrap(), None);
+        on.named = None;
+        let told = on.lacks_ipv6(&world).await.unwrap().unwrap();
+        assert!(told.contains("net.ipv6.conf.all.disable_ipv6=1"), "{told}");
+    }
 }

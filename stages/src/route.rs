@@ -448,6 +448,8 @@ mod tests {
             assert!(metric < limit, "{metric} is below {limit}");
         }
         assert_ne!(metric_below(202, 1024, 0), metric_below(202, 1024, 1));
+        // The room is used: the worst uplink comes last but one rank.
+        assert_eq!(metric_below(2048, u32::MAX, 0), 2048 - 2 * 16 + 1);
         assert_eq!(metric_below(0, 1024, 0), 0);
     }
 }

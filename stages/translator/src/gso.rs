@@ -145,3 +145,25 @@ impl Offload {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The octets that every segment repeats are those of the TCP header with its options.
+    #[test]
+    fn a_tcp_header_is_as_long_as_it_says() {
+        let gso = Offload {
+            gso_type: Offload::GSO_TCPV4,
+            gso_size: 1000,
+            ..Offload::NONE
+        };
+        let mut rest = [0; 60];
+        for (words, octets) in [(5, 20), (8, 32), (15, 60)] {
+            rest[12] = words << 4;
+            assert_eq!(gso.check(Offload::GSO_TCPV4, proto::TCP, &rest), Ok(octets));
+        }
+        rest[12] = 4 << 4;
+        assert!(gso.check(Offload::GSO_TCPV4, proto::TCP, &rest).is_err());
+    }
+}
