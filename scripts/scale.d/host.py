@@ -117,7 +117,7 @@ def ruleset(rules, elements):
             [",".join(addresses)],
             ["} }", " chain forward { type filter hook forward priority 0; policy accept;", "  ip daddr @s counter"],
             chains,
-            [" } }", ""],
+            [" }", "}", ""],
         )
     )
 
