@@ -169,7 +169,7 @@ impl Default for Settings {
             v4_defaultroute_enable: true,
             v4_defaultroute_replace: false,
             v4_defaultroute_metric: None,
-            v4_defaultroute_mtu: RouteMtu::Bytes(1260),
+            v4_defaultroute_mtu: RouteMtu::Auto,
             v4_defaultroute_advmss: None,
             translator: TranslatorChoice::Auto,
             firewall: FirewallChoice::Auto,

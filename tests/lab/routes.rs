@@ -87,7 +87,7 @@ fn route_attributes_are_settings() {
         ),
         (
             &["v4-defaultroute-advmss=1000"],
-            &["metric 2048 ", "mtu 1260 ", "advmss 1000"],
+            &["metric 2048 ", "mtu 1480 ", "advmss 1000"],
         ),
         (
             &[

@@ -31,8 +31,8 @@ const KEYS: &[(&str, Option<&str>)] = &[
     ("v4_defaultroute_enable", None),
     ("v4_defaultroute_replace", None),
     ("v4_defaultroute_metric", Some("2048")),
-    ("v4_defaultroute_mtu", Some("1260")),
-    ("v4_defaultroute_advmss", Some("1220")),
+    ("v4_defaultroute_mtu", Some("1480")),
+    ("v4_defaultroute_advmss", Some("1440")),
     ("instance", Some("clat")),
 ];
 

@@ -79,12 +79,14 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         name: "v4-defaultroute-mtu",
         kind: Kind::Mtu,
-        default: "1260",
+        default: "auto",
         brief: "MTU of the IPv4 default route in bytes; 0 = none, auto = fits the uplink",
         full: "The MTU of the IPv4 default route to the CLAT in bytes; with 0 the route has none.\n\
-               The default fits every path: it is the smallest MTU of IPv6, 1280, less 20 bytes for the larger header.\n\
                With `auto` it is the IPv6 MTU of the uplink less 20, and follows it when a router lowers it.\n\
                Where a path carries less, path MTU discovery tells the sender.\n\
+               1260, the default of the clatd of 2016, fits every path: it is the smallest MTU of IPv6, 1280, less 20 bytes for the \
+               larger header.\n\
+               A tunnel inside of that has less than the 1280 bytes that IPv6 needs.\n\
                \n\
                Fragments need 8 bytes more, since IPv6 has a Fragment Header for what stands in IPv4's own header (RFC 7915 section 4.1).\n\
                Where `lowest-ipv6-mtu` is smaller than the uplink's MTU, the translator cuts fragments and packets that may be \
