@@ -15,7 +15,10 @@ use crate::world::RouteAnswer;
 fn instance() -> Instance {
     Instance {
         name: "clat".into(),
-        settings: Settings::default(),
+        settings: Settings {
+            v4_defaultroute_mtu: RouteMtu::Bytes(1260),
+            ..Settings::default()
+        },
         runtime_dir: "/run/clatd".into(),
         ordinal: 0,
         seed: 0,
