@@ -31,7 +31,9 @@ pub(super) fn protect(needs: &Needs, runtime: &Path) -> Result<(), Failure> {
         // The daemon says why, and ends.
         return Ok(());
     }
-    make_lock_file();
+    if needs.xtables_lock {
+        make_lock_file();
+    }
     let everything = AccessFs::from_all(NEWEST);
     let written = AccessFs::WriteFile | AccessFs::Truncate | AccessFs::ReadFile;
     let mut places: Vec<(PathBuf, BitFlags<AccessFs>)> = vec![

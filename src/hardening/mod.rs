@@ -21,7 +21,7 @@ use nix::sys::prctl;
 use tracing::{debug, warn};
 
 use crate::config::Loaded;
-use crate::kernel::FileJournal;
+use crate::kernel::{FileJournal, command};
 use crate::trusted;
 
 #[cfg(any(
@@ -58,6 +58,8 @@ struct Needs {
     scripts: bool,
     /// Scripts that run as another user.
     script_user: bool,
+    /// The lock file of the older kind of ip6tables.
+    xtables_lock: bool,
     /// Folders in which files are made, besides the runtime directory.
     folders: BTreeSet<PathBuf>,
 }
@@ -125,9 +127,10 @@ impl Needs {
 
     fn add(&mut self, settings: &Settings) {
         let has_script = settings.script_up.is_some() || settings.script_down.is_some();
-        // A program in a place of its own may be anything, such as a wrapper that keeps a log.
         let programs = [&settings.cmd_nft, &settings.cmd_ip6tables, &settings.cmd_tayga];
+        // A program that is named by its path may be anything, such as a wrapper that keeps a log.
         let is_special = programs.iter().any(|program| program.contains('/'));
+        self.xtables_lock |= command::find(&settings.cmd_ip6tables).is_some_and(|path| locks_a_file(&path));
         self.scripts |= is_special || has_script;
         self.script_user |= has_script && settings.script_user.is_some();
         self.low_ports |= settings.clat_v6_addr == ClatV6Addr::Pd;
@@ -158,6 +161,10 @@ impl Needs {
             ),
             (wanted.script_user && !self.script_user, "another script-user"),
             (
+                wanted.xtables_lock && !self.xtables_lock && !self.scripts,
+                "an ip6tables of the older kind (cmd-ip6tables)",
+            ),
+            (
                 !self.scripts && !wanted.folders.is_subset(&self.folders),
                 "another folder to write in (tayga-conffile)",
             ),
@@ -166,6 +173,13 @@ impl Needs {
         .filter_map(|(lacks, what)| lacks.then_some(what))
         .collect()
     }
+}
+
+/// The ip6tables that goes by nf_tables needs no lock.
+fn locks_a_file(ip6tables: &Path) -> bool {
+    let program = ip6tables.canonicalize().unwrap_or_else(|_| ip6tables.to_owned());
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    !name.contains("nft")
 }
 
 /// Whether the runtime directory is there and ours, so that it can be named.
@@ -180,6 +194,7 @@ mod tests {
     fn needs(change: impl FnOnce(&mut Settings)) -> Needs {
         let mut settings = Settings {
             translator: TranslatorChoice::Userspace,
+            cmd_ip6tables: "no-such-program".into(),
             ..Settings::default()
         };
         change(&mut settings);
@@ -218,6 +233,12 @@ mod tests {
             needs(|settings| settings.translator = TranslatorChoice::Auto).bpf,
             cfg!(feature = "ebpf")
         );
+    }
+
+    #[test]
+    fn only_the_older_ip6tables_locks_a_file() {
+        assert!(locks_a_file(Path::new("/usr/sbin/xtables-legacy-multi")));
+        assert!(!locks_a_file(Path::new("/usr/sbin/xtables-nft-multi")));
     }
 
     #[test]

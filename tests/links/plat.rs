@@ -147,7 +147,7 @@ fn fragments_pass_whatever_the_uplink_carries() {
             traffic::udp_at_once(&lab, &[1, route - 28, route - 27, 3000, 9000]);
             traffic::works(&lab);
             let seen = &status(&lab)["counters"]["4to6"];
-            assert_eq!(seen["dropped"]["fragmentation-needed"], 0, "MTU {mtu}: {seen}");
+            assert_eq!(seen["dropped"].get("fragmentation-needed"), None, "MTU {mtu}: {seen}");
             assert_eq!(seen["fragments"] == 0, lowest == mtu, "MTU {mtu}: {seen}");
         });
     }
