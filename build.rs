@@ -5,7 +5,8 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::process::Command;
 
-const SOURCES: &str = "stages/translator/bpf";
+/// A link to `stages/translator/bpf`, which cargo's package has as files.
+const SOURCES: &str = "bpf";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={SOURCES}");
