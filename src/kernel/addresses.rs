@@ -36,7 +36,8 @@ pub(crate) async fn remove(netlink: &Netlink, device: &str, address: IpNet, outc
     let Some(link) = netlink.link(device).await? else {
         return Ok(NOTHING);
     };
-    // Killed before the outcome was written: on a device of somebody else's it may be somebody else's address.
+    // The daemon was killed before it wrote the outcome. On another program's device it may be that program's
+    // address.
     if outcome.is_none() && !link.is_clat() {
         return Ok(NOTHING);
     }

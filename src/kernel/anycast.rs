@@ -1,9 +1,9 @@
-//! Anycast addresses, each joined by a socket: when that is closed, also by the death of this process, the kernel leaves
-//! the address. There is no safe wrapper of the call among our dependencies.
+//! Anycast addresses. A socket joins each; when the socket is closed, also by the death of this process, the kernel
+//! leaves the address. None of our dependencies has a safe wrapper of the call.
 //!
-//! The kernel gives each a route in table local, by which packets to it are the host's own. That route is taken away:
-//! neighbours are answered from the device's list of anycast addresses, and our rules, which come after table local, find
-//! the packets. Leaving the address does not miss the route.
+//! The kernel adds a route in table local for each, which makes packets to the address the host's own. clatd removes
+//! that route: the kernel answers neighbours by the device's list of anycast addresses, and our rules, which come
+//! after table local, find the packets. The kernel can leave the address without that route.
 
 #![allow(unsafe_code)]
 
@@ -19,7 +19,7 @@ use super::addresses::link;
 use super::failure::{Done, Failure, NOTHING};
 use super::netlink::Netlink;
 
-/// Where the kernel lists them; as of the calling thread's namespace.
+/// The kernel's list of them, for the calling thread's network namespace.
 const LISTING: &str = "/proc/thread-self/net/anycast6";
 
 /// The addresses that one instance has joined.
@@ -29,7 +29,7 @@ pub(super) struct Anycast(BTreeMap<(String, Ipv6Addr), Socket>);
 impl Anycast {
     pub(super) async fn join(&mut self, netlink: &Netlink, device: &str, address: Ipv6Addr) -> Done {
         let key = (device.to_owned(), address);
-        // Where the address was lost with its device, the socket still is there.
+        // The address was lost with its device, but the socket still exists.
         self.0.remove(&key);
         let index = link(netlink, device).await?.index;
         let socket = Socket::new(Domain::IPV6, Type::DGRAM, None)?;

@@ -1,5 +1,5 @@
-//! `clatd cleanup`: undoes what killed daemons left behind. First what the journals say, newest first; then whatever
-//! bears our mark without being in a journal.
+//! `clatd cleanup`: undoes what killed daemons left behind. First what the journals have, newest first; then
+//! everything with our mark that is in no journal.
 
 use std::cmp::Reverse;
 use std::path::Path;
@@ -25,13 +25,13 @@ use crate::report::chain;
 /// Name of an nft table of ours, up to its instance.
 const TABLE_PREFIX: &str = "clatd_";
 
-/// What sets the rule of table local right, where no journal says so.
+/// The step that corrects the rule of table local, if no journal has it.
 const LOCAL_RULE_BACK: &str = "move the IPv6 rule of table local back to priority 0";
 
-/// What the kernel gives an IPv6 route for which no metric was said.
+/// The kernel's metric of an IPv6 route without one.
 const DEFAULT_METRIC6: &str = " metric 1024";
 
-/// Whether a step of a journal (`WHAT (instance NAME)`, perhaps with more about it) does what a find of the sweep needs.
+/// Whether a step of a journal (`WHAT (instance NAME)`, perhaps with more) already undoes what the sweep found.
 fn is_same(told: &str, found: &str) -> bool {
     if found == LOCAL_RULE_BACK {
         return told.starts_with(&Op::ReleaseLocalRule {}.to_string());
@@ -63,13 +63,13 @@ pub struct Report {
     pub errors: Vec<String>,
 }
 
-/// Undoes everything, or only says what it would undo. Refuses while a daemon runs with this runtime directory, or with
-/// any other in this network namespace.
+/// Undoes everything, or only prints what it would undo. Refuses while a daemon runs with this runtime directory, or
+/// with another one in this network namespace.
 pub async fn run(runtime: &Path, settings: &Settings, dry_run: bool) -> Result<Report, CleanupError> {
     run_until(runtime, settings, dry_run, CancellationToken::new()).await
 }
 
-/// The same; when `stop` is asked for, scripts are ended and programs have less time.
+/// The same. When `stop` is asked for, scripts are ended and programs have less time.
 pub async fn run_until(
     runtime: &Path,
     settings: &Settings,
@@ -77,7 +77,7 @@ pub async fn run_until(
     stop: CancellationToken,
 ) -> Result<Report, CleanupError> {
     command::set_limit(settings.script_timeout);
-    // Without a runtime directory no daemon runs in it, and a dry run makes no lock file.
+    // Without a runtime directory no daemon runs in it, and a dry run creates no lock file.
     let lock = match runtime.exists() && (!dry_run || RuntimeLock::exists(runtime)) {
         true => Some(RuntimeLock::acquire(runtime)?),
         false => None,
@@ -149,7 +149,7 @@ impl Cleanup {
     }
 
     async fn sweep(&mut self, settings: &Settings) {
-        // What hangs on a device of ours goes with it, but rules and routes by other devices do not.
+        // Things on a device of ours go with it, but rules, and routes by other devices, do not.
         let steps = [
             ("policy rules", self.rules().await),
             ("routes", self.routes().await),
@@ -169,7 +169,8 @@ impl Cleanup {
         }
     }
 
-    /// Notes the outcome of one removal. In a dry run all that the journals name is still there, and was told.
+    /// Notes the result of one removal. In a dry run everything in the journals still exists, and was printed
+    /// already.
     fn note(&mut self, what: String, result: Result<(), Failure>) {
         if self.dry_run && self.report.done.iter().any(|told| is_same(told, &what)) {
             return;

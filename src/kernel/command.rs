@@ -1,5 +1,5 @@
-//! Runs the programs that have no interface but a command line: looked up like `execvp` does, with an end to their
-//! time, and with their own words in the error.
+//! Runs programs that have only a command line. They are looked up as `execvp` does, their time is limited, and
+//! errors contain their own words.
 
 use std::env;
 use std::ffi::OsString;
@@ -19,17 +19,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::group::Group;
 
-/// How long a program may take in seconds, where nobody set another limit.
+/// The default limit for a program, in seconds.
 static LIMIT: AtomicU64 = AtomicU64::new(60);
 /// How long it may take once a stop was asked for.
 const WHILE_STOPPING: Duration = Duration::from_secs(10);
-/// How long it may take where one did not end not long ago: what hangs once hangs again.
+/// The limit after another program did not end in time: the next one probably hangs, too.
 const AFTER_A_HANG: Duration = Duration::from_secs(3);
 /// For how long that is so.
 const HANGS_AGAIN: Duration = Duration::from_secs(120);
 /// When a program did not end.
 static HUNG: Mutex<Option<Instant>> = Mutex::new(None);
-/// How long the output of a program that has ended is waited for: what it left running may hold the pipes for ever.
+/// How long to wait for the rest of the output of a program that has ended. A process that it left running may keep
+/// the pipes open for ever.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 /// Where `execvp` looks without `PATH`.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -114,7 +115,7 @@ pub(crate) fn find(command: &str) -> Option<PathBuf> {
         return Some(PathBuf::from(command)).filter(|path| executable(path));
     }
     let path = env::var_os("PATH").unwrap_or_else(|| OsString::from(DEFAULT_PATH));
-    // An empty entry means the working directory; joining it to the name gives just that.
+    // An empty entry means the working directory, which joining it to the name gives.
     env::split_paths(&path)
         .map(|directory| directory.join(command))
         .find(|path| executable(path))
@@ -125,7 +126,7 @@ fn executable(path: &Path) -> bool {
 }
 
 tokio::task_local! {
-    /// Whether the instance on whose behalf a program runs is to stop.
+    /// Whether the instance for which a program runs has to stop.
     static STOP: CancellationToken;
 }
 
@@ -134,7 +135,7 @@ pub(crate) fn set_limit(seconds: u32) {
     LIMIT.store(seconds.into(), Ordering::Relaxed);
 }
 
-/// Programs that `work` runs have less time once `stop` was asked for.
+/// After `stop` was asked for, programs that `work` runs have less time.
 pub(crate) async fn stopped_by<T>(stop: CancellationToken, work: impl Future<Output = T>) -> T {
     STOP.scope(stop, work).await
 }
@@ -206,7 +207,7 @@ async fn too_long() {
     }
 }
 
-/// Feeds a program, hears it, and waits for its end, all at once, so that no side waits on a full pipe.
+/// Writes the input, reads the output and waits for the end at the same time, so that no side waits for a full pipe.
 async fn communicate(group: &mut Group, input: Option<&str>) -> io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
     let child = &mut group.child;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
@@ -247,7 +248,7 @@ async fn feed(stdin: Option<ChildStdin>, input: Option<&str>) -> io::Result<()> 
     }
 }
 
-/// Reads to the end; what was read stays where it is left before.
+/// Reads to the end. If the read is cancelled, its result so far stays.
 async fn drain(pipe: Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>) -> io::Result<()> {
     let Some(mut pipe) = pipe else { return Ok(()) };
     while pipe.read_buf(into).await? > 0 {}

@@ -1,4 +1,4 @@
-//! Why an operation failed, before the operation's own name is put to it.
+//! Why an operation failed, before the name of the operation is added.
 
 use std::error::Error;
 
@@ -31,7 +31,7 @@ impl Failure {
         self
     }
 
-    /// Whether a program ran out of its time, or was not understood: it may have done what it was asked for.
+    /// Whether a program timed out, or its answer was not understood. It may have done its work.
     fn may_have_worked(&self) -> bool {
         let command = match self.source.downcast_ref::<NftError>() {
             Some(NftError::Json { .. }) => return true,
@@ -79,17 +79,17 @@ pub(crate) type Done = Result<Outcome, Failure>;
 /// Nothing to remember.
 pub(crate) const NOTHING: Outcome = Outcome::Null;
 
-/// What was to be added was there already and is not ours: its undo must leave it.
+/// The object existed already and is not ours, so the undo must leave it.
 pub(crate) fn existed() -> Outcome {
     json!({ "existed": true })
 }
 
-/// What was to be removed was not there: its undo must not bring it.
+/// The object did not exist, so the undo must not create it.
 pub(crate) fn gone() -> Outcome {
     json!({ "gone": true })
 }
 
-/// Whether the step's own operation changed nothing, so that there is nothing to take back.
+/// Whether the step's own operation changed nothing, so that nothing is to be undone.
 pub(crate) fn changed_nothing(outcome: Option<&Outcome>) -> bool {
     outcome.is_some_and(|outcome| outcome["existed"] == true || outcome["gone"] == true)
 }

@@ -1,4 +1,4 @@
-//! In place of the fast path, in a clatd that was built without it (feature `ebpf`).
+//! Replaces the fast path in a clatd that was built without it (feature `ebpf`).
 
 use std::net::Ipv6Addr;
 
@@ -48,7 +48,7 @@ impl FastPath {
         Err(Failure::new(ABSENT))
     }
 
-    /// What a clatd with it left behind, it takes away itself.
+    /// A clatd with the fast path removes what it left behind.
     #[allow(clippy::unused_async, reason = "the other one waits")]
     pub(super) async fn detach(&self, _: &Netlink, _: &str, _: &str, _: Attachment, _: Option<&Outcome>) -> Done {
         Ok(NOTHING)

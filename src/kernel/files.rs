@@ -1,4 +1,4 @@
-//! Files that an operation writes and removes: private, whole or not at all.
+//! Files that an operation writes and removes. They are private, and written as a whole or not at all.
 
 use std::io;
 use std::path::Path;
@@ -9,13 +9,13 @@ use clatd_stages::translator::TAYGA_FILE_MARK;
 use super::failure::{Done, Failure, NOTHING};
 use crate::trusted;
 
-/// Writes a file for nobody else to read, replacing what is there in one go.
+/// Writes a file that nobody else can read, and replaces an earlier one as a whole.
 pub(crate) fn write(path: &str, contents: &str) -> Done {
     let path = Path::new(path);
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Failure::new("it has no file name"));
     };
-    // A place that the user named may be behind links of the system's, such as /var/run.
+    // The path of a file that the user named may contain links of the system, such as /var/run.
     let written = directory.canonicalize().and_then(|directory| {
         trusted::shared_directory(&directory)?;
         trusted::replace(&directory.join(name), contents.as_bytes())
@@ -38,8 +38,8 @@ pub(crate) fn write(path: &str, contents: &str) -> Done {
     })
 }
 
-/// Removes a file; one that is gone already is no error. Killed before the outcome was written, it may be that the file
-/// is still the one from before: then only its first line tells ours.
+/// Removes a file. It is no error if the file is gone already. If the daemon was killed before it wrote the outcome,
+/// the file may still be the earlier one; then only its first line shows whether it is ours.
 pub(crate) fn remove(path: &str, outcome: Option<&Outcome>) -> Done {
     let path = Path::new(path);
     if outcome.is_none() && !holds(path, TAYGA_FILE_MARK) {

@@ -1,4 +1,4 @@
-//! A program with all processes that it starts: they end together.
+//! A program with all processes that it starts. They end together.
 
 use std::io;
 use std::process::ExitStatus;
@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-/// How long programs that were asked to end may take for it.
+/// How long programs may take to end after they were asked to.
 const ENDING: Duration = Duration::from_secs(5);
 
 /// A running program, the first of a process group of its own. If this is dropped before its end, the whole group is
@@ -22,22 +22,21 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// Starts it. A ^C at the terminal is for the daemon, which undoes things in order; not for the program in the
-    /// middle of one.
+    /// Starts it. A ^C at the terminal goes to the daemon, which undoes things in order, and not to the program.
     pub(crate) fn spawn(command: &mut Command) -> io::Result<Self> {
         let child = command.process_group(0).spawn()?;
         let leader = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
         Ok(Self { child, leader })
     }
 
-    /// Waits for the end of the program itself. What it left running in the background goes on.
+    /// Waits for the end of the program itself. Processes that it left in the background go on.
     pub(crate) async fn wait(&mut self) -> io::Result<ExitStatus> {
         let status = self.child.wait().await?;
         self.leader = None;
         Ok(status)
     }
 
-    /// Asks all its processes to end, and makes them.
+    /// Asks all its processes to end, and then kills them.
     pub(crate) async fn end(&mut self) -> io::Result<ExitStatus> {
         let group = self.leader;
         signal(group, Signal::SIGTERM);

@@ -21,14 +21,14 @@ pub(crate) async fn insert(command: &str, chain: &str, rule: &[String]) -> Done 
     }
 }
 
-/// Deletes exactly that rule. `-C` first, because `-D` says "gone" and "failed" with the same status.
+/// Deletes exactly that rule. `-C` comes first, since `-D` has the same status for "gone" and for "failed".
 pub(crate) async fn delete(command: &str, chain: &str, rule: &[String]) -> Done {
     if !table_exists(command).await? {
         return Ok(NOTHING);
     }
     let check = ip6tables(command, "-C", chain, rule).await?;
     if !check.status.success() {
-        // 1: no such rule or chain. Anything else, such as 4 for no lock, is no answer.
+        // 1: no such rule or chain. Other codes, such as 4 for a missed lock, say nothing.
         if check.status.code() == Some(1) && !check.stderr.contains("Permission denied") {
             return Ok(NOTHING);
         }
@@ -46,7 +46,7 @@ pub(crate) async fn save(command: &str) -> Result<Option<String>, Failure> {
     save_of(command, goes_by_nft(command).await?).await
 }
 
-/// The same of a program that is there, and of which is known whether it goes by nf_tables.
+/// The same for a program that exists, and of which is known whether it uses nf_tables.
 pub(crate) async fn save_of(command: &str, by_nft: bool) -> Result<Option<String>, Failure> {
     if !has_table(by_nft).await? {
         return Ok(None);
@@ -58,8 +58,8 @@ pub(crate) async fn save_of(command: &str, by_nft: bool) -> Result<Option<String
     Ok(Some(command::run(&save, &["-t", "filter"], None).await?.output()?))
 }
 
-/// Whether there is a filter table, found out without making one: both kinds of the program make it when they list it,
-/// or print one that is not there.
+/// Whether there is a filter table. Both kinds of the program create it when they list it, or print one that does not
+/// exist, so they cannot answer.
 async fn table_exists(command: &str) -> Result<bool, Failure> {
     if command::find(command).is_none() {
         return Ok(false);
@@ -84,7 +84,7 @@ async fn has_table(by_nft: bool) -> Result<bool, Failure> {
     }
 }
 
-/// `ip6tables` -> `ip6tables-save`; a multi-call binary named by its back end likewise.
+/// `ip6tables` -> `ip6tables-save`. A multi-call binary that is named after its back end becomes the same.
 pub(crate) fn save_program(command: &str) -> String {
     format!("{command}-save")
 }

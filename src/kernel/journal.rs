@@ -16,25 +16,24 @@ use crate::trusted;
 const DIRECTORY: &str = "journal";
 const EXTENSION: &str = "jsonl";
 
-/// Bytes for the lines that follow an intent: what it left, and that it was taken back.
+/// Bytes for the lines that follow an intent: its outcome, and its undo.
 const ROOM_PER_STEP: u64 = 512;
 
-/// One instance's journal: JSON lines in `<runtime>/journal/<instance>.jsonl`, each written at once, for root alone.
-/// The file is there only while something is pending.
+/// One instance's journal: JSON lines in `<runtime>/journal/<instance>.jsonl`, each written at once, readable for
+/// root alone. The file exists only while something is pending.
 ///
-/// With each intent room is made for what will be said of it later, so that a directory that fills up meanwhile keeps
-/// nothing from being undone.
+/// Each intent reserves room for its later lines, so that a directory that fills up meanwhile prevents no undo.
 #[derive(Debug)]
 pub struct FileJournal {
     path: PathBuf,
     file: Option<File>,
-    /// Where its last whole line ends: a half-written one behind it would swallow the next.
+    /// The end of its last whole line. A half-written line behind it would spoil the next one.
     end: u64,
     ledger: Ledger,
 }
 
 impl FileJournal {
-    /// Opens the journal of an instance, and goes on where it ends. Creates nothing.
+    /// Opens the journal of an instance, and continues at its end. Creates nothing.
     pub fn open(runtime: &Path, instance: &str) -> Result<Self, JournalError> {
         let directory = runtime.join(DIRECTORY);
         let path = directory.join(format!("{instance}.{EXTENSION}"));
@@ -72,8 +71,8 @@ impl FileJournal {
         })
     }
 
-    /// The instances with something pending in their journal, by name; also those whose journal cannot be read, for that
-    /// is for opening it to say.
+    /// The instances with a pending step in their journal, by name. Those whose journal cannot be read are included:
+    /// opening it reports that.
     pub fn list(runtime: &Path) -> Result<Vec<String>, JournalError> {
         let directory = runtime.join(DIRECTORY);
         let entries = match trusted::directory(&directory).and_then(|()| fs::read_dir(&directory)) {
@@ -116,8 +115,8 @@ impl FileJournal {
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
         let end = self.end;
         let file = self.file()?;
-        // Cuts off what an earlier attempt left of a line; then one call a line. Where there is nothing to cut off the
-        // file is left alone: the room behind its end would be given back.
+        // Cuts off the rest of a failed write; then one call writes one line. Otherwise the file is not cut, since
+        // that would release the reserved room.
         if file.metadata()?.len() != end {
             file.set_len(end)?;
         }
@@ -127,7 +126,7 @@ impl FileJournal {
         Ok(())
     }
 
-    /// Makes sure that this many bytes can still be written; the file stays as long as it is.
+    /// Makes sure that so many more bytes can be written. The length of the file does not change.
     fn reserve(&mut self, bytes: u64) -> io::Result<()> {
         let end = self.end;
         let file = self.file()?;
@@ -154,7 +153,7 @@ impl FileJournal {
         }
     }
 
-    /// A file that was made for a first line that then could not be written.
+    /// Removes a file that was created for a first line that could not be written.
     fn forget_if_empty(&mut self) {
         if self.ledger.pending().is_empty()
             && let Err(cause) = self.remove()
@@ -212,7 +211,7 @@ impl Journal for FileJournal {
             let step = Box::new(step.clone());
             room += self.line(&Entry::Intend { seq: u64::MAX, step })?.len() as u64 + ROOM_PER_STEP;
         }
-        // What is kept has a line to come, too.
+        // A step that stays needs room for its undo, too.
         room += keep as u64 * ROOM_PER_STEP;
         let made = self.reserve(room);
         self.forget_if_empty();

@@ -1,7 +1,7 @@
 //! The IPv6 rule of table local, which comes first: `0: from all lookup local`.
 //!
-//! Nothing of ours needs another place for it. Older versions moved it to priority 1, and a rule that somebody added then
-//! without a priority went before it; their journals are still undone.
+//! Nothing here needs another place for it. Older versions moved it to priority 1, and a rule that another program
+//! then added without a priority went before it. Their journals are still undone.
 
 use clatd_stages::net::{LOCAL_TABLE, Rule};
 
@@ -27,7 +27,7 @@ pub(crate) async fn is_moved(netlink: &Netlink) -> Result<bool, NetlinkError> {
     Ok(find(&rules, &moved()).is_some())
 }
 
-/// Makes the rule the first one again, if an older version moved it. At no moment is there none.
+/// Makes the rule the first one again, if an older version moved it. The rule exists at every moment.
 pub(crate) async fn restore(netlink: &Netlink) -> Done {
     if !is_moved(netlink).await? {
         return Ok(NOTHING);
@@ -36,8 +36,8 @@ pub(crate) async fn restore(netlink: &Netlink) -> Done {
         netlink.add_rule(&usual()).await?;
     }
     let rules = netlink.rules(true).await?;
-    // The kernel puts a rule behind those of the same priority. So the others are added again, and the first of both
-    // deleted, in their order: they stand behind it then as they stood before.
+    // The kernel puts a rule behind those of the same priority. So the others are added again and the first of each
+    // pair is deleted, in their order: then they stand behind it, in the order that they had.
     for found in rules.iter().take_while(|found| !is(found, &usual())) {
         netlink.repeat_rule(found).await?;
         netlink.delete_rule(found).await?;

@@ -1,8 +1,8 @@
 //! Who runs: one clatd in a runtime directory, and one in a network namespace.
 //!
-//! The namespace is told by an abstract Unix socket, whose names belong to the network namespace. It tells everybody who
-//! asks, in one line, which process runs and with which runtime directory. Anybody may take such a name; one that is
-//! held by a user who could not run a clatd says nothing, and the next name is tried.
+//! An abstract Unix socket marks the network namespace, since its names belong to that. It answers everybody who
+//! connects with one line: which process runs, and with which runtime directory. Anybody may take such a name. If a
+//! user holds it who could not run a clatd, it says nothing, and the next name is tried.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -31,7 +31,7 @@ const NAMES: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The longest answer that is read.
 const LONGEST: u64 = 8192;
-/// How long the lock of a dead daemon may linger.
+/// How long the lock of a dead daemon may remain.
 const LINGERING: Duration = Duration::from_secs(3);
 /// How often it is looked at meanwhile.
 const POLL: Duration = Duration::from_millis(20);
@@ -44,7 +44,7 @@ pub enum LockError {
     Taken {
         /// The runtime directory.
         directory: String,
-        /// Its process number, as far as the lock file tells.
+        /// Its process number, if the lock file has it.
         pid: Option<u32>,
     },
     /// Another clatd runs in this network namespace.
@@ -56,7 +56,7 @@ pub enum LockError {
     Namespace {
         /// Its runtime directory, as far as it tells.
         directory: Option<String>,
-        /// Its process number, as far as it is one of ours.
+        /// Its process number, if it is in our process namespace.
         pid: Option<u32>,
     },
     /// It cannot be made or written.
@@ -95,8 +95,8 @@ impl RuntimeLock {
         runtime.join(LOCK).symlink_metadata().is_ok()
     }
 
-    /// Makes the runtime directory if need be, and locks it. The kernel unlocks it when this process ends, however
-    /// it ends; so the file stays, and says nothing by being there.
+    /// Creates the runtime directory if needed, and locks it. The kernel releases the lock when this process ends in
+    /// any way. So the file stays, and its existence says nothing.
     pub fn acquire(runtime: &Path) -> Result<Self, LockError> {
         let directory = runtime.display().to_string();
         let io_error = |source| LockError::Io {
@@ -110,7 +110,7 @@ impl RuntimeLock {
         loop {
             let file = trusted::open_file(&runtime.join(LOCK), &mut options).map_err(io_error)?;
             match Self::lock(file, &directory) {
-                // A daemon that was killed while it started a program has a child that still holds the lock, until it
+                // A daemon that was killed while it started a program has a child that holds the lock until it
                 // becomes that program.
                 Err(LockError::Taken { pid: Some(pid), .. }) if !is_alive(pid) && begun.elapsed() < LINGERING => {
                     std::thread::sleep(POLL);
@@ -165,8 +165,8 @@ impl Drop for NamespaceLock {
 }
 
 impl NamespaceLock {
-    /// Takes the network namespace of the calling thread, and tells who asks of this process and its runtime directory.
-    /// Needs a runtime.
+    /// Takes the network namespace of the calling thread. Tells everybody who asks about this process and its runtime
+    /// directory. Needs a runtime.
     pub async fn acquire(runtime: &Path) -> Result<Self, LockError> {
         let begun = Instant::now();
         let mut number = 0;
@@ -178,7 +178,7 @@ impl NamespaceLock {
                 Err(error) => return Err(LockError::Socket(error)),
             }
             match holder(number) {
-                // It has just gone: the same name once more.
+                // The holder has just gone, so the same name is tried again.
                 Holder::Gone if begun.elapsed() < LINGERING => tokio::time::sleep(POLL).await,
                 Holder::Clatd { pid, directory } => return Err(LockError::Namespace { directory, pid }),
                 Holder::Stranger(user) => {
@@ -215,7 +215,7 @@ impl NamespaceLock {
         let task = tokio::spawn(async move {
             loop {
                 match listener.accept().await {
-                    // The buffer of a new connection takes the line whole: there is nothing to wait for.
+                    // The buffer of a new connection takes the whole line, so there is nothing to wait for.
                     Ok((client, _)) => _ = client.into_std().and_then(|mut client| client.write(line.as_bytes())),
                     Err(_) => tokio::time::sleep(POLL).await,
                 }
@@ -269,7 +269,7 @@ fn holder(number: usize) -> Holder {
     Holder::Clatd { pid, directory }
 }
 
-/// Not by the standard library, which would wait without an end where many wait already.
+/// The standard library's connect would wait for ever if many clients wait already.
 fn connect(number: usize) -> io::Result<UnixStream> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_write_timeout(Some(PATIENCE))?;

@@ -1,7 +1,7 @@
 //! All writes to the running system: carries out the operations of a plan, and their inverses.
 //!
-//! One file per family of operations. An inverse treats "already gone" as success; an operation that finds its work
-//! done by somebody else says so in its outcome, and its undo then leaves that work alone.
+//! One file per family of operations. An inverse treats "already gone" as success. If another program has done the
+//! work of an operation already, its outcome says so, and its undo leaves that work alone.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -76,13 +76,13 @@ pub struct Kernel {
     tuns: BTreeMap<String, Tun>,
     translators: BTreeMap<String, Running>,
     anycast: anycast::Anycast,
-    /// Routes whose next hop is reached by one that is yet to be put back.
+    /// Routes whose next hop needs another route that is not restored yet.
     waiting: Vec<Route>,
 }
 
 impl Kernel {
-    /// The kernel for this instance. `holds` is one table for all instances of the daemon; deaths of the translator
-    /// are told to `exits`.
+    /// The kernel for this instance. `holds` is one table for all instances of the daemon. Deaths of the translator
+    /// are sent to `exits`.
     pub fn new(
         instance: impl Into<String>,
         netlink: Netlink,
@@ -104,13 +104,13 @@ impl Kernel {
         }
     }
 
-    /// Ends a running script-up when `stop` is asked for, and gives programs less time then.
+    /// When `stop` is asked for, ends a running script-up, and gives programs less time.
     pub fn stopped_by(mut self, stop: CancellationToken) -> Self {
         self.stop = Some(stop);
         self
     }
 
-    /// The same where only taking back is left to do: script-down is ended, too.
+    /// The same when only undoing is left: script-down is ended, too.
     pub fn hurried_by(self, stop: CancellationToken) -> Self {
         Self {
             hurried: true,
@@ -118,7 +118,7 @@ impl Kernel {
         }
     }
 
-    /// The counters of the userspace translator; the handle stays good for as long as the daemon runs.
+    /// The counters of the userspace translator. The handle stays valid for the life of the daemon.
     pub fn statistics(&self) -> Statistics {
         self.statistics.clone()
     }
@@ -158,7 +158,7 @@ impl Kernel {
                 Ok(outcome)
             }
             Op::DeleteTun { device, alias } => {
-                // A translator that could not be stopped would keep the device open.
+                // A translator that could not be stopped keeps the device open.
                 self.stop_translator(device).await;
                 self.tuns.remove(device);
                 tun::delete(&self.netlink, device, alias, outcome).await
@@ -256,7 +256,7 @@ impl Kernel {
                 };
                 script.run(limit, stop).await
             }
-            // Only journals of older versions have it, and nothing is done from a journal but undone.
+            // Only journals of older versions have it, and operations of journals are only undone.
             Op::HoldLocalRule {} => Ok(NOTHING),
             Op::ReleaseLocalRule {} => local_rule::restore(netlink).await,
             Op::Nothing { .. } => Ok(NOTHING),

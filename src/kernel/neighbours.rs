@@ -11,7 +11,7 @@ use super::netlink::{Netlink, NetlinkError, ProxyNeighbour};
 
 pub(crate) async fn add(netlink: &Netlink, device: &str, address: Ipv6Addr) -> Done {
     let link = link(netlink, device).await?;
-    // The kernel would quietly make a user's entry ours.
+    // The kernel would silently make a user's entry ours.
     if let Some(entry) = find(netlink, link.index, address).await? {
         return Ok(if entry.protocol == ROUTE_PROTOCOL {
             NOTHING
@@ -33,7 +33,7 @@ pub(crate) async fn remove(netlink: &Netlink, device: &str, address: Ipv6Addr, o
     let Some(entry) = find(netlink, link.index, address).await? else {
         return Ok(NOTHING);
     };
-    // Killed before the outcome was written: only the mark tells our entry from a user's.
+    // The daemon was killed before it wrote the outcome: only the mark distinguishes our entry from a user's.
     if outcome.is_none() && entry.protocol != ROUTE_PROTOCOL {
         return Ok(NOTHING);
     }

@@ -1,5 +1,5 @@
-//! nftables, by `nft -j`. What others wrote is only looked at as JSON values: the types of the nftables crate do not know
-//! every statement. The stages use them for the statements of ours.
+//! nftables, by `nft -j`. Other programs' rules are read as plain JSON values, since the types of the nftables crate
+//! do not know every statement. The stages use these types for our own statements.
 
 use std::borrow::Cow;
 
@@ -40,7 +40,7 @@ pub(crate) async fn list(command: &str, what: &[&str]) -> Result<Option<Value>, 
     list_with(command, &["-j", "-a", "list"], what).await
 }
 
-/// The same without the elements of sets and maps, of which there can be any number.
+/// The same without the elements of sets and maps, of which there may be very many.
 pub(crate) async fn list_tersely(command: &str, what: &[&str]) -> Result<Option<Value>, NftError> {
     list_with(command, &["-j", "-t", "-a", "list"], what).await
 }
@@ -64,7 +64,7 @@ pub(crate) fn objects<'a>(listing: &'a Value, kind: &'a str) -> impl Iterator<It
         .filter_map(move |object| object.get(kind))
 }
 
-/// Inserts a rule at the head of its chain; the outcome has its handle.
+/// Inserts a rule at the head of its chain. The outcome has its handle.
 pub(crate) async fn insert(command: &str, rule: &NftRule) -> Done {
     let mut object = json!({ "family": rule.family, "table": rule.table, "chain": rule.chain });
     object["expr"] = rule.statements.clone();
@@ -84,12 +84,12 @@ pub(crate) async fn insert(command: &str, rule: &NftRule) -> Done {
         .find_map(|found| found["handle"].as_u64());
     match handle {
         Some(handle) => Ok(json!({ "handle": handle })),
-        // Without an echo the comment alone must find it again.
+        // Without an echo, only the comment can find the rule again.
         None => Ok(NOTHING),
     }
 }
 
-/// Takes away the rules of the chain that have our comment and, where the handle is known, that handle.
+/// Removes the rules of the chain that have our comment and, if the handle is known, that handle.
 pub(crate) async fn remove(command: &str, rule: &NftRule, outcome: Option<&Outcome>) -> Done {
     let Some(listing) = list(command, &["chain", &rule.family, &rule.table, &rule.chain]).await? else {
         return Ok(NOTHING);
@@ -105,7 +105,7 @@ pub(crate) async fn remove(command: &str, rule: &NftRule, outcome: Option<&Outco
     Ok(NOTHING)
 }
 
-/// Deletes one rule; one that is gone already is no error.
+/// Deletes one rule. It is no error if it is gone already.
 pub(crate) async fn delete_rule(
     command: &str,
     family: &str,
@@ -117,8 +117,7 @@ pub(crate) async fn delete_rule(
     apply(command, &json!({ "nftables": [{ "delete": { "rule": rule } }] })).await
 }
 
-/// Makes a table of ours. The ruleset is one transaction; a table of that name that was left over is replaced, as
-/// long as it is one of ours.
+/// Creates a table of ours. The ruleset is one transaction. A leftover table of that name is replaced if it is ours.
 pub(crate) async fn create_table(command: &str, family: &str, table: &str, ruleset: &Value) -> Done {
     let commands = match ruleset {
         Value::Array(commands) => commands.clone(),
@@ -136,7 +135,7 @@ pub(crate) async fn create_table(command: &str, family: &str, table: &str, rules
         )));
     }
     let ours = json!({ "table": { "family": family, "name": table } });
-    // Adding it first makes deleting it succeed whether it was there or not.
+    // With an add in front, the delete succeeds whether the table existed or not.
     let mut batch = vec![
         json!({ "add": ours }),
         json!({ "delete": ours }),
@@ -147,7 +146,8 @@ pub(crate) async fn create_table(command: &str, family: &str, table: &str, rules
     Ok(NOTHING)
 }
 
-/// Deletes a table; one that is gone already is no error. With `only_if_empty` a table that somebody uses stays.
+/// Deletes a table. It is no error if it is gone already. With `only_if_empty` a table that another program uses
+/// stays.
 pub(crate) async fn delete_table(command: &str, family: &str, table: &str, only_if_empty: bool) -> Done {
     let Some(listing) = list(command, &["table", family, table]).await? else {
         return Ok(NOTHING);
@@ -168,7 +168,7 @@ pub(crate) async fn delete_table(command: &str, family: &str, table: &str, only_
     Ok(NOTHING)
 }
 
-/// Whether a table still has all chains and rules that these commands made. A rule is told by its comment.
+/// Whether a table still has all chains and rules of these commands. A comment identifies each rule.
 pub(crate) fn has_all(listing: &Value, ruleset: &Value) -> bool {
     let has = |kind: &str, keys: &[&str], wanted: &Value| {
         objects(listing, kind).any(|found| keys.iter().all(|key| found.get(*key) == wanted.get(*key)))
@@ -183,14 +183,15 @@ pub(crate) fn has_all(listing: &Value, ruleset: &Value) -> bool {
         })
 }
 
-/// Comments of our tables' rules, also of those that older clatds made.
+/// Comments of the rules in our tables, including those of older versions of clatd.
 const OUR_COMMENTS: [&str; 3] = [
     ALIAS_PREFIX,
     "flows of the CLAT",
     "replies to the CLAT, and errors about its packets",
 ];
 
-/// Whether a table bears our mark in one of its rules, or has none. nft gives the comment of a table itself to nobody.
+/// Whether a table has our mark in one of its rules, or has no rules. nft does not print the comment of a table
+/// itself.
 pub(crate) fn is_ours(listing: &Value, family: &str, table: &str) -> bool {
     let rules = objects(listing, "rule").filter(|rule| rule["family"] == family && rule["table"] == table);
     let mut rules = rules.peekable();
@@ -202,7 +203,7 @@ pub(crate) fn is_ours(listing: &Value, family: &str, table: &str) -> bool {
         })
 }
 
-/// A table with anything but base chains that accept.
+/// A table with only base chains that accept counts as empty.
 fn in_use(listing: &Value) -> bool {
     listing["nftables"].as_array().into_iter().flatten().any(|object| {
         let chain = object.get("chain");
@@ -211,7 +212,7 @@ fn in_use(listing: &Value) -> bool {
     })
 }
 
-/// Applies a batch as one transaction. What is gone already while it is being deleted is no error.
+/// Applies a batch as one transaction. It is no error if what is to be deleted is gone already.
 async fn apply(command: &str, batch: &Value) -> Result<(), NftError> {
     let deletes_only = objects(batch, "delete").count() == batch["nftables"].as_array().map_or(0, Vec::len);
     let ended = command::run(command, &["-j", "-f", "-"], Some(&batch.to_string())).await?;

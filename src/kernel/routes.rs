@@ -7,8 +7,8 @@ use super::addresses::link;
 use super::failure::{Done, Failure, NOTHING, changed_nothing, existed, gone};
 use super::netlink::{Netlink, NetlinkError, raw_of, same};
 
-/// Adds a route, or puts back one that was read from the kernel. `waiting` are the routes whose next hop is reached by
-/// one that is yet to be put back.
+/// Adds a route, or restores one that was read from the kernel. `waiting` are routes whose next hop needs another
+/// route that is not restored yet.
 pub(crate) async fn add(netlink: &Netlink, route: &Route, outcome: Option<&Outcome>, waiting: &mut Vec<Route>) -> Done {
     if changed_nothing(outcome) {
         return Ok(NOTHING);
@@ -51,8 +51,8 @@ pub(crate) async fn remove(netlink: &Netlink, route: &Route, outcome: Option<&Ou
     }
 }
 
-/// Puts a route back; `false` = its next hop cannot be reached. A route that the kernel would have dropped by itself
-/// while it was away is not brought back.
+/// Restores a route; `false` = its next hop cannot be reached. A route that the kernel itself would have removed
+/// meanwhile is not restored.
 async fn restore(netlink: &Netlink, route: &Route) -> Result<bool, Failure> {
     let raw = raw_of(route).ok_or_else(|| Failure::new("its message is not in hex"))?;
     let index = match &route.device {

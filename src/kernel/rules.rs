@@ -9,10 +9,10 @@ use ipnet::IpNet;
 use super::failure::{Done, Failure, NOTHING, changed_nothing, existed, gone};
 use super::netlink::{FoundRule, Netlink, NetlinkError};
 
-/// Rules of ours are numbered in blocks of so many, which begin at multiples of it. The order within a block stays.
+/// Our rules are numbered in blocks of this size, which begin at multiples of it. The order within a block stays.
 const BLOCK: u32 = 4;
 
-/// Adds a policy rule, or puts it where it belongs.
+/// Adds a policy rule, or moves it to its place.
 pub(crate) async fn add(netlink: &Netlink, rule: &Rule, outcome: Option<&Outcome>) -> Done {
     if changed_nothing(outcome) {
         return Ok(NOTHING);
@@ -35,7 +35,7 @@ pub(crate) async fn add(netlink: &Netlink, rule: &Rule, outcome: Option<&Outcome
         ..rule.clone()
     };
     let outcome = add_at(netlink, &placed).await?;
-    // The old one goes last, so that at no moment there is none.
+    // The old rule is deleted last, so that one exists at every moment.
     for old in copies(rule, &rules).filter(|old| old.rule.priority != priority) {
         delete(netlink, old).await?;
     }
@@ -53,7 +53,8 @@ pub(crate) async fn remove(netlink: &Netlink, rule: &Rule, outcome: Option<&Outc
         return Ok(gone());
     }
     for found in found {
-        // The kernel deletes the first rule that has all that it is told; it cannot be told what a rule must not have.
+        // The kernel deletes the first rule that has all given attributes. A request cannot say which attributes a
+        // rule must not have.
         if rules
             .iter()
             .take_while(|rival| *rival != found)
@@ -68,7 +69,7 @@ pub(crate) async fn remove(netlink: &Netlink, rule: &Rule, outcome: Option<&Outc
     Ok(NOTHING)
 }
 
-/// Whether the rule is there, and before those of others if it is to be.
+/// Whether the rule exists and, if it must, stands before those of others.
 pub(crate) fn stands(rule: &Rule, rules: &[FoundRule]) -> bool {
     let there = copies(rule, rules).next().is_some();
     if !(there && rule.ahead) {
@@ -90,14 +91,15 @@ enum Place {
     Stands,
     /// It belongs there.
     Moves(u32),
-    /// No number is left before the rules of others.
+    /// No priority is free before the rules of others.
     NoRoom,
 }
 
-/// Where a rule belongs that stands before those of others. Where it stands already it stays, for each move costs numbers
-/// and brings other managers of rules to move, too; but it goes back when it is far from its usual place and that is free.
+/// The place of a rule that stands before those of others. A rule that stands before them stays where it is: each
+/// move uses up numbers, and makes other managers of rules move theirs. But it goes back if it is far from its usual
+/// place and that is free.
 fn place(rule: &Rule, rules: &[FoundRule]) -> Place {
-    // Table local is looked up first, wherever somebody put its rule.
+    // Table local is looked up first, wherever its rule is.
     let local = rules.iter().find(|found| is_local(found));
     let after = local.map_or(0, |found| found.rule.priority);
     let first_rival = rules.iter().position(|found| is_rival(rule, found));
@@ -132,8 +134,8 @@ fn is_local(found: &FoundRule) -> bool {
     found.plain && rule.table == LOCAL_TABLE && !selects && rule.fwmark.is_none()
 }
 
-/// Whether somebody else's rule could take packets that ours is for. One that selects by a mark is there on purpose: whoever
-/// set the mark knows why.
+/// Whether another program's rule could take packets that ours is for. A rule that selects by a mark stands there on
+/// purpose: somebody set the mark.
 fn is_rival(ours: &Rule, found: &FoundRule) -> bool {
     let theirs = &found.rule;
     if theirs.protocol == ROUTE_PROTOCOL || theirs.table == LOCAL_TABLE || found.idle {
@@ -192,7 +194,7 @@ async fn delete(netlink: &Netlink, found: &FoundRule) -> Result<(), NetlinkError
     }
 }
 
-/// Once, since it is looked at again and again.
+/// Said once, since this is checked again and again.
 fn say_that_there_is_no_room(rule: &Rule) {
     static SAID: AtomicBool = AtomicBool::new(false);
     if !SAID.swap(true, Ordering::Relaxed) {

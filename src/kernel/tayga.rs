@@ -1,4 +1,4 @@
-//! The external TAYGA as a child process that does not outlive us.
+//! The external TAYGA as a child process that does not outlive the daemon.
 
 #![allow(unsafe_code)]
 
@@ -29,9 +29,9 @@ use super::netlink::Netlink;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often the device is looked at meanwhile.
 const POLL: Duration = Duration::from_millis(20);
-/// Lines of its output that are kept for the report of its death.
+/// How many lines of its output are kept for the report of its death.
 const KEPT_LINES: usize = 20;
-/// How long its last output is waited for once it is dead.
+/// How long to wait for its last output after its death.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// A TAYGA at work.
@@ -44,15 +44,16 @@ pub(crate) struct Tayga {
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// Its process number, for as long as it is its own.
+    /// Its process number, while nobody else can have it.
     pid: Mutex<Option<Pid>>,
-    /// Whether a caller who sees the end by itself is gone: only then is it told to `on_exit`.
+    /// Whether a caller that would see the end itself is gone. Only then `on_exit` is told.
     unattended: AtomicBool,
     output: Mutex<VecDeque<String>>,
 }
 
 impl Tayga {
-    /// Starts it and waits until it has opened its device. `on_exit` hears of an end that nobody asked for.
+    /// Starts it, and waits until it has opened its device. `on_exit` is told when it ends without having been asked
+    /// to.
     pub(crate) async fn start(
         spec: &TaygaSpec,
         netlink: &Netlink,
@@ -68,8 +69,8 @@ impl Tayga {
         let (started, start) = tokio::sync::oneshot::channel();
         let (end, ended) = watch::channel(None);
         let (thread_shared, arguments) = (Arc::clone(&shared), spec.arguments.clone());
-        // The kernel sends the parent-death signal when the *thread* that made the child ends. So this one stays, and
-        // waits for the child.
+        // The kernel sends the parent-death signal when the *thread* that made the child ends. So this thread stays,
+        // and waits for the child.
         thread::Builder::new().name("clatd-tayga".into()).spawn(move || {
             let (mut child, output) = match spawn(path, &arguments) {
                 Ok(spawned) => spawned,
@@ -108,7 +109,7 @@ impl Tayga {
             };
             if link.is_some_and(|link| link.carrier) {
                 self.shared.unattended.store(true, Ordering::SeqCst);
-                // It may have died between the two looks; told twice is better than not at all.
+                // It may have died between the two checks. Two reports are better than none.
                 let ended = self.ended.borrow().clone();
                 return match ended {
                     Some(detail) => Err(Failure::new(format!("TAYGA ended at once: {detail}"))),
@@ -127,7 +128,7 @@ impl Tayga {
         }
     }
 
-    /// Asks it to end, and makes it end if it does not; returns when it has.
+    /// Asks it to end, and kills it if it does not. Returns when it has ended.
     pub(crate) async fn stop(mut self) {
         self.shared.unattended.store(false, Ordering::SeqCst);
         self.signal(Signal::SIGTERM);
@@ -148,7 +149,7 @@ impl Tayga {
 }
 
 impl Drop for Tayga {
-    /// After `stop` there is nobody left to signal; without it, an instance that panicked takes its TAYGA along.
+    /// After `stop` nobody is left to signal. Otherwise an instance that panicked ends its TAYGA here.
     fn drop(&mut self) {
         self.shared.unattended.store(false, Ordering::SeqCst);
         self.signal(Signal::SIGTERM);
@@ -156,7 +157,7 @@ impl Drop for Tayga {
 }
 
 fn spawn(path: PathBuf, arguments: &[String]) -> io::Result<(Child, PipeReader)> {
-    // One pipe for both, so that the lines keep their order.
+    // One pipe for both streams, so that the lines keep their order.
     let (output, input) = io::pipe()?;
     let us = getpid();
     let mut command = Command::new(path);
@@ -181,7 +182,7 @@ fn spawn(path: PathBuf, arguments: &[String]) -> io::Result<(Child, PipeReader)>
     Ok((command.spawn()?, output))
 }
 
-/// Waits for the child's end; says how it ended, with its last output.
+/// Waits for the child's end. Returns how it ended, with its last output.
 fn attend(child: &mut Child, pid: Pid, shared: &Arc<Shared>, output: PipeReader) -> String {
     let (drained, drain) = mpsc::channel::<()>();
     let reader = Arc::clone(shared);
@@ -199,7 +200,7 @@ fn attend(child: &mut Child, pid: Pid, shared: &Arc<Shared>, output: PipeReader)
     if let Err(error) = reading {
         tracing::warn!(%error, "cannot read TAYGA's output");
     }
-    // Without reaping it, so that its number stays its own until nobody can signal it any more.
+    // Not reaped yet, so that nobody else gets its number while somebody may signal it.
     while waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR) {}
     let mut pid = lock(&shared.pid);
     *pid = None;

@@ -1,4 +1,4 @@
-//! Starting and stopping what moves the packets, and hearing of its death.
+//! Starts and stops what moves the packets, and learns of its death.
 
 use clatd_stages::translator::TranslatorSpec;
 
@@ -33,7 +33,7 @@ impl Kernel {
         }
         let (exits, instance, name) = (self.exits.clone(), self.instance.clone(), device.clone());
         let on_exit = move |detail: String| {
-            // Without a receiver the daemon is on its way out and hears nothing any more.
+            // Without a receiver the daemon is about to end, and needs no report.
             let _ = exits.send(TranslatorExit {
                 instance: instance.clone(),
                 device: name.clone(),
@@ -54,7 +54,7 @@ impl Kernel {
         Ok(NOTHING)
     }
 
-    /// Stops the translator on a device; none there is no error: a killed daemon's died with it.
+    /// Stops the translator on a device. It is no error if there is none: a killed daemon's translator died with it.
     pub(super) async fn stop_translator(&mut self, device: &str) {
         match self.translators.remove(device) {
             Some(Running::Engine(engine)) => engine.stop().await,

@@ -14,12 +14,12 @@ use tun_rs::{DeviceBuilder, SyncDevice};
 use super::failure::{Done, Failure, NOTHING};
 use super::netlink::Netlink;
 
-/// The queues of a TUN device that this process holds open; the device goes when the last is dropped.
+/// The queues of a TUN device that this process holds open. The device goes when the last one is closed.
 #[derive(Clone)]
 pub(crate) struct Tun {
     /// One or more queues.
     pub(crate) queues: Vec<Arc<SyncDevice>>,
-    /// Each packet is preceded by a virtio-net header and may be a super-packet.
+    /// Each packet has a virtio-net header in front, and may be a super-packet.
     pub(crate) offload: bool,
 }
 
@@ -32,8 +32,8 @@ impl std::fmt::Debug for Tun {
     }
 }
 
-/// Makes the device, marks it as ours, and returns its queues, none if it is persistent, and what its undo knows it by.
-/// Where it fails nothing is left: the device goes with its queues.
+/// Makes the device and marks it as ours. Returns its queues (none if it is persistent) and the data for its undo. If
+/// it fails, nothing is left: the device goes with its queues.
 pub(crate) async fn create(
     netlink: &Netlink,
     device: &str,
@@ -41,7 +41,7 @@ pub(crate) async fn create(
     persistent: bool,
     queues: u32,
 ) -> Result<(Option<Tun>, Outcome), Failure> {
-    // TUNSETIFF would open another program's persistent device of this name without a word.
+    // TUNSETIFF would silently open another program's persistent device of this name.
     if let Some(link) = netlink.link(device).await? {
         let failure = Failure::new(format!(
             "a device of this name exists already, with index {}",
@@ -65,7 +65,7 @@ pub(crate) async fn create(
     let outcome = json!({ "index": index });
     netlink.set_link_alias(index, alias).await?;
     if persistent {
-        // Last, so that an unmarked device never outlives us.
+        // Made persistent last, so that an unmarked device never outlives the daemon.
         for queue in &tun.queues {
             queue.persist()?;
         }
@@ -77,13 +77,14 @@ pub(crate) async fn create(
 /// Why a device of ours stays.
 pub(crate) const IN_USE: &str =
     "a running program has it open: most probably another clatd, or its TAYGA; stop that first";
-/// How long a program that was killed may keep its device open.
+/// How long a killed program may keep its device open.
 const LINGERING: Duration = Duration::from_secs(2);
 /// How often the device is looked at meanwhile.
 const POLL: Duration = Duration::from_millis(20);
 
-/// Deletes the device if it is ours. The caller has dropped its queues. The record of the step tells ours by its index;
-/// without one, killed before it was written, a device that bears our alias is ours unless a running program has it open.
+/// Deletes the device if it is ours. The caller has closed its queues. The record of the step identifies ours by its
+/// index. Without a record, because the daemon was killed before it wrote one, a device with our alias is ours unless
+/// a running program has it open.
 pub(crate) async fn delete(netlink: &Netlink, device: &str, alias: &str, outcome: Option<&Outcome>) -> Done {
     let made = outcome.and_then(|outcome| outcome["index"].as_u64());
     let links = netlink.links().await?;
@@ -108,7 +109,7 @@ pub(crate) async fn delete(netlink: &Netlink, device: &str, alias: &str, outcome
     }
 }
 
-/// Whether a running program has the TUN device open: only then it has a carrier.
+/// Whether a running program has the TUN device open. Only then it has a carrier.
 pub(crate) async fn in_use(netlink: &Netlink, index: u32) -> Result<bool, Failure> {
     let begun = Instant::now();
     loop {
@@ -177,7 +178,7 @@ fn build(name: &str, offload: bool, multi_queue: bool) -> io::Result<SyncDevice>
         .build_sync()
 }
 
-/// The kernel does not know what was asked for, as opposed to not letting us have it.
+/// The kernel does not know the request. (Another error means that it refuses the request.)
 fn refused(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),

@@ -1,7 +1,8 @@
-//! Dropped packets in the log: the management events of RFC 7915 sections 4.5 and 5.1.1, and at debug level all others.
+//! Dropped packets in the log: the management events of RFC 7915 sections 4.5 and 5.1.1, and all others at debug
+//! level.
 //!
-//! A packet thread neither waits nor allocates for them. It puts them into a ring of fixed size, at most one a minute for
-//! each reason, and a task of the runtime logs them.
+//! A packet thread neither waits nor allocates for them. It puts them into a ring of fixed size, at most one a minute
+//! for each reason, and a task of the runtime logs them.
 
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
@@ -9,12 +10,12 @@ use clatd_translator::{Direction, DropEvent, DropReason, Flow};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-/// For how long a thread keeps silent about a reason that it has told.
+/// For how long a thread is silent about a reason that it has reported.
 const SILENCE_MS: u64 = 60_000;
-/// Events that wait to be logged; what does not fit is counted in the next one of its kind.
+/// How many events can wait. Those that do not fit are counted in the next one of their kind.
 const ROOM: usize = 64;
 
-/// One event: a packet, and how many others went the same way since the last one.
+/// One event: a packet, and how many others were dropped for the same reason since the last event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct LoggedDrop {
     direction: Direction,
@@ -100,7 +101,7 @@ impl LoggedDrop {
     }
 }
 
-/// What one thread knows of one kind of event.
+/// The state of one thread for one kind of event.
 #[derive(Debug, Clone, Copy, Default)]
 struct Kind {
     /// When it was told last.
@@ -117,7 +118,7 @@ pub(super) struct Teller {
 }
 
 impl Teller {
-    /// Tells of a dropped packet, unless that was done a short time ago.
+    /// Reports a dropped packet, unless one was reported a short time ago.
     pub(super) fn tell(&mut self, now_ms: u64, event: &DropEvent<'_>) {
         if !is_management(event.reason) && !tracing::enabled!(tracing::Level::DEBUG) {
             return;

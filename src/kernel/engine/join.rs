@@ -1,14 +1,14 @@
-//! UDP packets of one flow that were read together become one super-packet for the kernel (as its own GRO does), so
-//! that the way through it, by far the dearest part of a small packet, is gone once for all of them.
+//! UDP packets of one flow that were read together become one super-packet for the kernel (as its own GRO does). The
+//! way through the kernel is by far the most expensive part of a small packet; so it is taken once for all of them.
 //!
-//! Nothing is lost by it: the kernel cuts the super-packet into the very same datagrams, at the latest where it leaves
-//! the host or reaches a socket. Nothing waits for it either: only what is there already is joined.
+//! Nothing is lost: the kernel cuts the super-packet into the same datagrams, at the latest where it leaves the host
+//! or reaches a socket. Nothing is delayed: only packets that are there already are joined.
 
 use std::ops::Range;
 
 use clatd_translator::{Offload, internet_checksum};
 
-/// Most packets in one super-packet: what older kernels allow (`UDP_MAX_SEGMENTS`).
+/// The most packets in one super-packet: the limit of older kernels (`UDP_MAX_SEGMENTS`).
 pub(super) const MOST: usize = 64;
 const UDP: u8 = 17;
 /// Next header of an IPv6 fragment.
@@ -20,11 +20,11 @@ const CHECKSUM: usize = 6;
 /// A translated packet that waits to be written.
 #[derive(Debug, Clone)]
 pub(super) struct Waiting {
-    /// Where it lies in the buffer, from its IP header on.
+    /// Its place in the buffer, from its IP header on.
     pub(super) range: Range<usize>,
     /// What its device header is to say.
     pub(super) offload: Offload,
-    /// Its flow's turn among the flows of the batch, and its own in it.
+    /// The number of its flow in the batch, and its own number in that flow.
     turn: (u8, u8),
 }
 
@@ -38,8 +38,8 @@ impl Waiting {
     }
 }
 
-/// Brings packets of one flow next to each other; the order within each flow stays (RFC 7915 section 4 asks for it, and
-/// no more). A fragment does not tell its flow, so a batch with one stays as it is.
+/// Puts packets of one flow next to each other. The order within each flow stays (RFC 7915 section 4 asks for no
+/// more). A fragment does not show its flow, so a batch with one stays as it is.
 pub(super) fn gather(buffer: &[u8], waiting: &mut [Waiting]) {
     let mut flows = [0; MOST];
     let mut known = 0;
@@ -60,7 +60,7 @@ pub(super) fn gather(buffer: &[u8], waiting: &mut [Waiting]) {
     }
 }
 
-/// A number that is the same for all packets of a flow; `None` = a fragment, or nothing that can be told.
+/// A number that is the same for all packets of a flow; `None` = a fragment, or no flow can be seen.
 fn flow(packet: &[u8]) -> Option<u64> {
     let (protocol, addresses, payload) = match *packet.first()? {
         0x45 if packet.get(6..8)? == [0, 0] || packet.get(6..8)? == [0x40, 0] => (packet[9], 12..20, 20),
@@ -78,7 +78,7 @@ fn flow(packet: &[u8]) -> Option<u64> {
     Some(mixed)
 }
 
-/// How many of these packets, from the first on, can be joined; 1 = it must be written as it is.
+/// How many of these packets, from the first on, can be joined; 1 = the first one must be written alone.
 pub(super) fn run(buffer: &[u8], waiting: &[Waiting]) -> usize {
     let Some(((head, first), followers)) = waiting
         .split_first()
@@ -105,8 +105,8 @@ pub(super) fn run(buffer: &[u8], waiting: &[Waiting]) -> usize {
     count
 }
 
-/// Makes the first packet's headers those of a super-packet with all of their payloads, which are to be written behind
-/// it in this order; returns what the device header is to say. `packets` is what [`run`] counted, two or more.
+/// Makes the first packet's headers those of a super-packet with all payloads, which must be written behind it in
+/// this order. Returns the device header. `packets` are those that [`run`] counted, two or more.
 pub(super) fn join(buffer: &mut [u8], packets: &[Waiting]) -> Option<Offload> {
     let head = Datagram::read(buffer, packets.first()?)?;
     let (ip, segment) = (head.ip, head.payload());
@@ -126,7 +126,7 @@ pub(super) fn join(buffer: &mut [u8], packets: &[Waiting]) -> Option<Offload> {
         let checksum = internet_checksum(&packet[..20]);
         packet[10..12].copy_from_slice(&checksum.to_be_bytes());
     }
-    // The kernel finishes the checksum of each segment; the field holds the sum of the pseudo-header until then.
+    // The kernel finishes the checksum of each segment. Until then the field has the sum of the pseudo-header.
     let addresses = if ip == 40 { 8..40 } else { 12..20 };
     let mut sum = u32::from(length) + u32::from(UDP) + u32::from(!internet_checksum(&packet[addresses]));
     while sum > 0xffff {
@@ -143,7 +143,7 @@ pub(super) fn join(buffer: &mut [u8], packets: &[Waiting]) -> Option<Offload> {
     })
 }
 
-/// A whole UDP packet with nothing unusual about it, whose checksum is known to be right.
+/// A whole UDP packet without anything unusual, whose checksum is known to be right.
 struct Datagram<'a> {
     bytes: &'a [u8],
     /// Length of its IP header.
@@ -165,7 +165,8 @@ impl<'a> Datagram<'a> {
             first if first >> 4 == 6 && bytes.get(6) == Some(&UDP) && word(4)? + 40 == bytes.len() => 40,
             _ => return None,
         };
-        // The kernel makes the checksums anew. They must be right, or a damaged packet would become a good one.
+        // The kernel computes the checksums anew. They must be right now, or a damaged packet would become a good
+        // one.
         let right = if offload.flags & Offload::NEEDS_CSUM != 0 {
             usize::from(offload.csum_start) == ip && usize::from(offload.csum_offset) == CHECKSUM
         } else {
@@ -179,7 +180,7 @@ impl<'a> Datagram<'a> {
         self.bytes.len() - self.ip - UDP_HEADER
     }
 
-    /// Whether `next` can be the segment number `position` of a super-packet that begins with this one.
+    /// Whether `next` can be segment number `position` of a super-packet that begins with this packet.
     fn is_followed_by(&self, next: &Self, position: usize) -> bool {
         let same = |range: Range<usize>| self.bytes[range.clone()] == next.bytes[range];
         if self.ip != next.ip || next.payload() > self.payload() || !same(self.ip..self.ip + 4) {
@@ -188,7 +189,7 @@ impl<'a> Datagram<'a> {
         if self.ip == 40 {
             return same(0..4) && same(6..40);
         }
-        // The kernel counts identifications up, which is of no interest where nothing can be fragmented.
+        // The kernel counts identifications up, which does not matter where nothing can be fragmented.
         let id = |bytes: &[u8]| u16::from_be_bytes([bytes[4], bytes[5]]);
         let do_not_fragment = self.bytes[6] & 0x40 != 0;
         same(0..2)

@@ -1,4 +1,4 @@
-//! The userspace translator: one plain thread a queue of the TUN device, none of them tokio's.
+//! The userspace translator: one plain thread per queue of the TUN device. None of them belongs to tokio.
 
 use std::io::{self, PipeWriter};
 use std::sync::Arc;
@@ -30,14 +30,14 @@ pub use statistics::{Snapshot, Statistics};
 pub(crate) struct Engine {
     threads: Vec<JoinHandle<()>>,
     stopping: Arc<AtomicBool>,
-    /// Its reading end becomes readable in every thread when this is dropped.
+    /// When this is dropped, its reading end becomes readable in every thread.
     wake: Option<PipeWriter>,
     statistics: Statistics,
     events: Events,
 }
 
 impl Engine {
-    /// Starts one thread a queue. `on_exit` hears of a thread that ends without being asked to.
+    /// Starts one thread per queue. `on_exit` is told when a thread ends without having been asked to.
     pub(crate) fn start(
         spec: &UserspaceSpec,
         tun: &Tun,
@@ -105,7 +105,7 @@ impl Drop for Engine {
     }
 }
 
-/// What one of `threads` may send of the ICMP errors that all of them may. Each can answer a traceroute by itself.
+/// The share of one of `threads` in the limit of ICMP errors. Each thread alone can answer a traceroute.
 fn share(errors: IcmpErrors, threads: usize) -> IcmpErrors {
     let threads = u32::try_from(threads.max(1)).unwrap_or(u32::MAX);
     match errors {

@@ -4,9 +4,10 @@
 
 use std::io;
 
-/// How many steps of niceness a packet thread is ahead of the daemon and, by default, of every program. A thread that
-/// waits for its turn behind those whose packets it carries holds up all of them: they run out of window and sleep while
-/// their data waits here. More than this takes the processor away from them in turn (both were measured).
+/// How many steps of niceness a packet thread is ahead of the daemon and, by default, of every program. If a thread
+/// waits for its turn behind the programs whose packets it carries, it delays all of them: their windows run empty,
+/// and they sleep while their data waits here. A larger value would take the processor away from them (both were
+/// measured).
 pub(crate) const STEPS: libc::c_int = 5;
 
 /// Puts the calling thread ahead of the others. Needs CAP_SYS_NICE, or a limit

@@ -1,8 +1,8 @@
-//! The thread of one queue: read packets, translate them, write what comes out.
+//! The thread of one queue: it reads packets, translates them, and writes the results.
 //!
-//! With offloads each packet has a virtio-net header and may be a super-packet of up to 64 KiB. It is read, translated
-//! and written whole: its header is rewritten once for all of its segments, and the kernel cuts it up, if ever, on the
-//! way out. Small packets are read one behind the other into the same buffer as long as there are any, and then written
+//! With offloads each packet has a virtio-net header and may be a super-packet of up to 64 KiB. It is read,
+//! translated and written whole: its header is rewritten once for all segments, and the kernel cuts it on the way out
+//! if needed. Small packets are read one behind the other into the same buffer while there are any, and then written
 //! together: see [`super::join`].
 
 use std::any::Any;
@@ -27,16 +27,16 @@ use crate::hardening;
 
 /// The largest packet: an IPv6 header and the largest payload.
 const LARGEST: usize = 40 + 0xffff;
-/// Room for one of those behind many small ones. Pages that are not used cost nothing.
+/// Room for one of the last of many small packets. Unused pages cost nothing.
 const BUFFER: usize = 2 * (HEADROOM + LARGEST);
 
-/// How long a thread goes on asking for packets before it sleeps, letting everybody else run in between. Falling asleep
-/// and being woken cost more than a small packet does: a sender that had to wake us for each of them would be slowed down
-/// to a fraction, and so would an answer that is on its way already.
+/// For how long a thread asks for more packets before it sleeps, and lets all other programs run in between. To fall
+/// asleep and be woken costs more than a small packet: a sender that had to wake this thread for each packet would be
+/// much slower, and so would an answer that is already on its way.
 const PATIENCE: Duration = Duration::from_micros(100);
 
-/// For how long after a super-packet a thread sleeps as soon as there is nothing to do: whoever sends or receives those
-/// needs the processor more than we do.
+/// For so long after a super-packet, a thread sleeps as soon as there is nothing to do: the program that sends or
+/// receives needs the processor more.
 const BULK: Duration = Duration::from_millis(2);
 
 /// What was moved at once.
@@ -60,7 +60,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Moves packets until asked to stop. Any other end is told to `on_exit`.
+    /// Moves packets until it is asked to stop. Any other end is reported to `on_exit`.
     pub(super) fn run(mut self, on_exit: &dyn Fn(String)) {
         let end = catch_unwind(AssertUnwindSafe(|| self.translate_until_stopped()));
         match end {
@@ -89,7 +89,7 @@ impl Queue {
                 if moved == Moved::Bulk {
                     last_bulk = Some(now);
                 }
-                // Asking again is cheaper than asking whether to ask.
+                // Another read is cheaper than a check whether one is needed.
                 continue;
             }
             let in_bulk = last_bulk.is_some_and(|last| now - last < BULK);
@@ -106,7 +106,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Moves packets until there are no more, or so many that they should be written.
+    /// Moves packets until there are no more, or until so many wait that they should be written.
     fn translate_what_is_there(
         &mut self,
         buffer: &mut [u8],
@@ -135,7 +135,7 @@ impl Queue {
             moved = Moved::Small;
             if offload.is_gso() {
                 moved = Moved::Bulk;
-                // Large already; the sooner it goes on, the sooner the other end can work on it.
+                // The batch is large already. The earlier it goes on, the earlier the other end can work on it.
                 break;
             }
         }
@@ -143,7 +143,7 @@ impl Queue {
         self.port.gone.take().map_or(Ok(moved), Err)
     }
 
-    /// Waits for a packet; `false` = for the end.
+    /// Waits for a packet; `false` = it is asked to end.
     fn wait(&self) -> io::Result<bool> {
         let mut fds = [
             PollFd::new(self.port.device.as_fd(), PollFlags::POLLIN),
@@ -156,7 +156,7 @@ impl Queue {
         if fds[1].any().unwrap_or(true) {
             return Ok(false);
         }
-        // A device that was deleted is always ready and never gives a packet.
+        // A deleted device is always ready and never gives a packet.
         let ready = fds[0].revents().unwrap_or(PollFlags::empty());
         if ready.intersects(PollFlags::POLLERR | PollFlags::POLLNVAL) {
             return Err(io::Error::other("it was deleted"));
@@ -170,7 +170,7 @@ struct Results<'a> {
     port: &'a mut Port,
     teller: &'a mut Teller,
     now_ms: u64,
-    /// What lies in front of the packet in the buffer: the packets that wait.
+    /// The packets that wait lie in the buffer in front of this one.
     before: &'a mut [u8],
     waiting: &'a mut Vec<Waiting>,
 }
@@ -223,7 +223,7 @@ impl Port {
         &self.write_errors
     }
 
-    /// Reads a packet to `room[HEADROOM..]`: what the device says about it, and its length; `None` = there is none.
+    /// Reads a packet to `room[HEADROOM..]`. Returns its device header and its length; `None` = there is no packet.
     fn read(&self, room: &mut [u8]) -> io::Result<Option<(Offload, usize)>> {
         let start = HEADROOM - self.header();
         loop {

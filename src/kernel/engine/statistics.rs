@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::bell::Bell;
 use crate::kernel::fastpath::{Counted, FastPath};
 
-/// Counters over the life of an instance, whoever is translating at the moment. The threads write their own counters
-/// without a lock; the one here is taken when a translator starts or stops and when somebody asks.
+/// Counters over the life of an instance, for every translator that it uses. The threads write their own counters
+/// without a lock. The lock here is taken when a translator starts or stops, and when somebody asks.
 #[derive(Clone, Default)]
 pub struct Statistics {
     inner: Arc<Mutex<Inner>>,
@@ -87,7 +87,7 @@ impl Statistics {
         document.into()
     }
 
-    /// What the fast path counted; `None` = it was never taken.
+    /// The counts of the fast path; `None` = it was never used.
     pub fn fast_path(&self) -> Option<Counted> {
         let inner = self.lock();
         let live = inner
@@ -122,7 +122,7 @@ impl Statistics {
         self.lock().fast = Some((fast_path.clone(), device.to_owned()));
     }
 
-    /// It is about to be taken off: what it counted stays.
+    /// The fast path is about to be detached. Its counts stay.
     pub(in crate::kernel) fn leave_fast_path(&self) {
         let counted = self.fast_path();
         let mut inner = self.lock();
