@@ -22,7 +22,7 @@
 //!
 //! A running instance follows the network and repairs itself whatever `when-idle` says. With `when-idle=exit` it ends
 //! where it had nothing to do from the start, and where native IPv4 has come. It fails where its first start fails.
-//! What it lost while it ran (the uplink, the prefix) may come back within [`GRACE`] before that is the end.
+//! What it lost while it ran (the uplink, the prefix) may come back within `GRACE` before that is the end.
 
 mod observing;
 mod pace;

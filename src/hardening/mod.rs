@@ -7,7 +7,7 @@
 //! | no new privileges: set-user-ID programs give none | all threads and programs | here |
 //! | files: read-only but for a few places (landlock) | all threads and programs, unless scripts are configured | `files` |
 //! | system calls: what nobody here needs is refused (seccomp) | all threads and programs | `calls` |
-//! | no capability at all, and a short list of system calls | threads that move packets | [`packet_thread`] |
+//! | no capability at all, and a short list of system calls | threads that move packets | `packet_thread` |
 //!
 //! What cannot be given up is said, and the daemon runs: a host without IPv4 is the worse outcome. `hardening=no` leaves
 //! all of it out. `SECURITY.md` says why each right is kept.

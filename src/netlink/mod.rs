@@ -11,7 +11,7 @@
 //! read after a change sees it, whoever made it.
 //!
 //! All netlink types stay behind this module: it takes and gives those of `clatd_stages::net`. Messages of ours are built
-//! with `netlink-packet-route`; what the kernel has is read attribute by attribute ([`wire`]), because a route must come
+//! with `netlink-packet-route`; what the kernel has is read attribute by attribute (`wire`), because a route must come
 //! back with every byte that it had, and because an attribute that the crate cannot parse must not hide the object that
 //! bears it.
 

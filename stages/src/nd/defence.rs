@@ -17,7 +17,7 @@ use std::time::Duration;
 pub const PATIENCE: Duration = Duration::from_secs(5);
 /// A dispute ends after this much silence.
 pub const PEACE: Duration = Duration::from_secs(30);
-/// How many addresses are given up in [`MOVES_WITHIN`] (IDGEN_RETRIES of RFC 7217 section 7). Later ones are kept.
+/// How many addresses are given up in `MOVES_WITHIN` (IDGEN_RETRIES of RFC 7217 section 7). Later ones are kept.
 pub const MOST_MOVES: usize = 3;
 /// See [`MOST_MOVES`].
 pub const MOVES_WITHIN: Duration = Duration::from_secs(3600);
@@ -57,7 +57,7 @@ impl Defence {
         self.defend(now)
     }
 
-    /// Whether the other node may still be there: it sent something within [`PATIENCE`].
+    /// Whether the other node may still be there: it sent something within `PATIENCE`.
     pub fn is_disputed(&self, now: Duration) -> bool {
         self.begun.is_some() && now.saturating_sub(self.last) < PATIENCE
     }
