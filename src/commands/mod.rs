@@ -201,7 +201,7 @@ fn can_write_sysctls(plan: &Plan) -> bool {
     let sets = |step: &&Step| {
         matches!(
             step.apply,
-            Op::SetDeviceSysctl { .. } | Op::HoldSysctl { .. } | Op::HoldOnDevices { .. }
+            Op::SetDeviceSysctl { .. } | Op::HoldSysctl { .. } | Op::HoldOnDevices(_)
         )
     };
     let Some(first) = plan.steps.iter().find(sets) else {

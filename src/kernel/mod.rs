@@ -50,7 +50,6 @@ pub use lock::{NamespaceLock, RuntimeLock};
 pub(crate) use netlink::same as netlink_same;
 pub(crate) use netlink::{FoundRule, Reachability, gateways, source_prefix};
 pub use netlink::{Netlink, NetlinkError};
-pub(crate) use on_devices::OnDevices;
 pub(crate) use ops::nature;
 pub use sysctl::Holds;
 use sysctl::Release;
@@ -182,34 +181,8 @@ impl Kernel {
                 };
                 self.holds.release(&self.instance, &release, outcome)
             }
-            Op::HoldOnDevices {
-                devices,
-                name,
-                value,
-                before,
-            } => {
-                let on = OnDevices {
-                    devices,
-                    name,
-                    value,
-                    before,
-                };
-                self.holds.acquire_on(&self.instance, &on)
-            }
-            Op::ReleaseOnDevices {
-                devices,
-                name,
-                value,
-                before,
-            } => {
-                let on = OnDevices {
-                    devices,
-                    name,
-                    value,
-                    before,
-                };
-                self.holds.release_on(&self.instance, &on, outcome)
-            }
+            Op::HoldOnDevices(on) => self.holds.acquire_on(&self.instance, on),
+            Op::ReleaseOnDevices(on) => self.holds.release_on(&self.instance, on, outcome),
             Op::AddProxyNeighbour { device, address } => neighbours::add(netlink, device, *address).await,
             Op::RemoveProxyNeighbour { device, address } => {
                 neighbours::remove(netlink, device, *address, outcome).await

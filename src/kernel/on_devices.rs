@@ -3,29 +3,23 @@
 use std::collections::BTreeMap;
 
 use clatd_stages::journal::Outcome;
+use clatd_stages::op::OnDevices;
 use clatd_stages::sysctl::key;
 use nix::net::if_::{if_indextoname, if_nametoindex};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
 use super::failure::{Done, Failure, NOTHING};
+use super::present::number;
 use super::sysctl::{Holds, Release, read};
 
 /// What the outcome calls the devices that are held: their names then, with their indexes.
 const HELD: &str = "held";
 
-/// Which sysctl is held on which devices.
-pub(crate) struct OnDevices<'a> {
-    pub(crate) devices: &'a [String],
-    pub(crate) name: &'a str,
-    pub(crate) value: &'a str,
-    pub(crate) before: &'a str,
-}
-
 impl Holds {
     /// Adds a holder on each device that has the value from before. All of them or, where it fails, none.
-    pub(crate) fn acquire_on(&self, holder: &str, on: &OnDevices<'_>) -> Done {
+    pub(crate) fn acquire_on(&self, holder: &str, on: &OnDevices) -> Done {
         let mut held = Map::new();
-        for device in on.devices {
+        for device in &on.devices {
             match self.acquire_one(holder, device, on) {
                 Ok(true) => _ = held.insert(device.clone(), json!(if_nametoindex(device.as_str()).ok())),
                 Ok(false) => {}
@@ -39,16 +33,16 @@ impl Holds {
     }
 
     /// False = the device is gone, or somebody gave it another value since.
-    fn acquire_one(&self, holder: &str, device: &str, on: &OnDevices<'_>) -> Result<bool, Failure> {
-        let key = key(device, on.name);
+    fn acquire_one(&self, holder: &str, device: &str, on: &OnDevices) -> Result<bool, Failure> {
+        let key = key(device, &on.name);
         let now = match self.before(&key) {
             None => read(&key)?,
             held => held,
         };
-        if now.as_deref() != Some(on.before) {
+        if now.as_ref() != Some(&on.before) {
             return Ok(false);
         }
-        match self.acquire(holder, &key, on.value, on.before) {
+        match self.acquire(holder, &key, &on.value, &on.before) {
             Ok(_) => Ok(true),
             // It went between the two.
             Err(_) if read(&key)?.is_none() => Ok(false),
@@ -57,7 +51,7 @@ impl Holds {
     }
 
     /// Takes the holder away on each device that it holds, whatever that is called now. Goes on past errors.
-    pub(crate) fn release_on(&self, holder: &str, on: &OnDevices<'_>, outcome: Option<&Outcome>) -> Done {
+    pub(crate) fn release_on(&self, holder: &str, on: &OnDevices, outcome: Option<&Outcome>) -> Done {
         let held = outcome.and_then(|outcome| outcome[HELD].as_object());
         let devices: Vec<(&str, Option<u32>)> = match held {
             Some(held) => held
@@ -71,14 +65,14 @@ impl Holds {
         for (device, index) in devices {
             let Some(device) = called_now(device, index) else {
                 if let Some(index) = index {
-                    self.forget(holder, &key(device, on.name), index);
+                    self.forget(holder, &key(device, &on.name), index);
                 }
                 continue;
             };
             let release = Release {
-                key: &key(&device, on.name),
-                value: on.value,
-                before: on.before,
+                key: &key(&device, &on.name),
+                value: &on.value,
+                before: &on.before,
                 give_back: &nothing_else,
             };
             failed = failed.or(self.release(holder, &release, None).err());
@@ -87,16 +81,12 @@ impl Holds {
     }
 
     /// Whether all of them still have the value while it is held. Of those who share holds the first one looks, for all.
-    pub(crate) fn stand_on(&self, holder: Option<&str>, on: &OnDevices<'_>) -> std::io::Result<bool> {
-        let first = on
-            .devices
-            .iter()
-            .find_map(|device| self.first_holder(&key(device, on.name)));
+    pub(crate) fn stand_on(&self, holder: Option<&str>, on: &OnDevices) -> std::io::Result<bool> {
+        let first = on.keys().find_map(|key| self.first_holder(&key));
         if holder.is_some_and(|holder| first.as_deref() != Some(holder)) {
             return Ok(true);
         }
-        for device in on.devices {
-            let key = key(device, on.name);
+        for key in on.keys() {
             if self.before(&key).is_some() && read(&key)?.is_some_and(|now| now != on.value) {
                 return Ok(false);
             }
@@ -111,8 +101,4 @@ fn called_now(name: &str, index: Option<u32>) -> Option<String> {
         None => Some(name.to_owned()),
         Some(index) => if_indextoname(index).ok()?.into_string().ok(),
     }
-}
-
-fn number(index: &Value) -> Option<u32> {
-    index.as_u64().and_then(|index| u32::try_from(index).ok())
 }

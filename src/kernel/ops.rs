@@ -29,8 +29,8 @@ pub(crate) fn nature(op: &Op) -> Nature<'_> {
         Op::DeleteTun { .. } | Op::SetLinkUp { .. } => of(TOLD, PARTS, None),
         Op::AddAddress { device, .. } | Op::RemoveAddress { device, .. } => of(TOLD, ATOMIC, Some(device)),
         Op::SetDeviceSysctl { .. } | Op::HoldSysctl { .. } => of(UNTOLD, PARTS, None),
-        Op::HoldOnDevices { .. } => of(UNTOLD, ATOMIC, None),
-        Op::ReleaseSysctl { .. } | Op::ReleaseOnDevices { .. } => of(TOLD, PARTS, None),
+        Op::HoldOnDevices(_) => of(UNTOLD, ATOMIC, None),
+        Op::ReleaseSysctl { .. } | Op::ReleaseOnDevices(_) => of(TOLD, PARTS, None),
         Op::AddProxyNeighbour { device, .. } => of(UNTOLD, ATOMIC, Some(device)),
         Op::RemoveProxyNeighbour { device, .. } => of(TOLD, ATOMIC, Some(device)),
         // The socket that joined the address is found by the name that the device had.

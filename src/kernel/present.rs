@@ -44,7 +44,8 @@ pub(super) fn index(outcome: Option<&Outcome>) -> Option<u32> {
     number(outcome?.get(INDEX)?)
 }
 
-fn number(value: &Value) -> Option<u32> {
+/// An index as an outcome has it.
+pub(super) fn number(value: &Value) -> Option<u32> {
     value.as_u64().and_then(|index| u32::try_from(index).ok())
 }
 

@@ -9,7 +9,7 @@ use clatd_stages::op::Op;
 use clatd_stages::world::{World, WorldError};
 
 use super::SystemWorld;
-use crate::kernel::{FoundRule, OnDevices, anycast, files, ip6tables, netlink_same, nft, rules, sysctl};
+use crate::kernel::{FoundRule, anycast, files, ip6tables, netlink_same, nft, rules, sysctl};
 use crate::netlink::ProxyNeighbour;
 
 /// What was read from the system so far, each thing once.
@@ -99,20 +99,9 @@ async fn stands(world: &SystemWorld, op: &Op, seen: &mut Reads) -> Result<bool, 
             let now = sysctl::read(key).map_err(|error| WorldError::new(doing(key), error))?;
             now.is_none_or(|now| now == *value)
         }
-        Op::HoldOnDevices {
-            devices,
-            name,
-            value,
-            before,
-        } => {
-            let on = OnDevices {
-                devices,
-                name,
-                value,
-                before,
-            };
-            let stands = world.holds.stand_on(world.user.as_deref(), &on);
-            stands.map_err(|error| WorldError::new(doing(name), error))?
+        Op::HoldOnDevices(on) => {
+            let stands = world.holds.stand_on(world.user.as_deref(), on);
+            stands.map_err(|error| WorldError::new(doing(&on.name), error))?
         }
         Op::InsertNftRule { command, rule } => {
             let ruleset = World::nft_ruleset(world, command).await?;
@@ -163,7 +152,7 @@ async fn stands(world: &SystemWorld, op: &Op, seen: &mut Reads) -> Result<bool, 
         Op::DeleteTun { .. }
         | Op::RemoveAddress { .. }
         | Op::ReleaseSysctl { .. }
-        | Op::ReleaseOnDevices { .. }
+        | Op::ReleaseOnDevices(_)
         | Op::RemoveProxyNeighbour { .. }
         | Op::LeaveAnycast { .. }
         | Op::RemoveRule { .. }

@@ -11,7 +11,28 @@ use serde::{Deserialize, Serialize};
 use crate::fast_path::{Attachment, FastPathSpec};
 use crate::net::{Route, Rule};
 use crate::settings::SCRIPT_TIMEOUT;
+use crate::sysctl::key;
 use crate::translator::TranslatorSpec;
+
+/// One IPv6 sysctl of several devices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnDevices {
+    /// The devices.
+    pub devices: Vec<String>,
+    /// The last part of the key, such as `accept_ra`.
+    pub name: String,
+    /// Value while held.
+    pub value: String,
+    /// Value found before the first hold, and restored after the last one.
+    pub before: String,
+}
+
+impl OnDevices {
+    /// The key of each device's sysctl.
+    pub fn keys(&self) -> impl Iterator<Item = String> + '_ {
+        self.devices.iter().map(|device| key(device, &self.name))
+    }
+}
 
 /// One change to the system. The set is closed: print, execution and undo are exhaustive matches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,27 +108,9 @@ pub enum Op {
     },
     /// Takes counted holds on one IPv6 sysctl of several devices, where it has `before`. One step for all of them: a host
     /// may have hundreds.
-    HoldOnDevices {
-        /// The devices.
-        devices: Vec<String>,
-        /// The last part of the key, such as `accept_ra`.
-        name: String,
-        /// Value while held.
-        value: String,
-        /// Value found before the first hold.
-        before: String,
-    },
+    HoldOnDevices(OnDevices),
     /// Gives those holds back.
-    ReleaseOnDevices {
-        /// The devices.
-        devices: Vec<String>,
-        /// The last part of the key, such as `accept_ra`.
-        name: String,
-        /// Value while held.
-        value: String,
-        /// Value to restore.
-        before: String,
-    },
+    ReleaseOnDevices(OnDevices),
     /// Answers neighbour solicitations for an address on a device (proxy-ND).
     AddProxyNeighbour {
         /// Device name.
@@ -378,22 +381,17 @@ impl fmt::Display for Op {
                     .iter()
                     .try_for_each(|(key, value)| write!(f, ", then {key}={value}"))
             }
-            Self::HoldOnDevices {
-                devices,
-                name,
-                value,
-                before,
-            } => write!(f, "hold sysctl {name}={value} (was {before}) on {}", devices.join(", ")),
-            Self::ReleaseOnDevices {
-                devices,
-                name,
-                value,
-                before,
-            } => write!(
-                f,
-                "release sysctl {name} on {}: back to {before} where it is still {value} and nobody else holds it",
-                devices.join(", ")
-            ),
+            Self::HoldOnDevices(on) => {
+                let (devices, name, value, before) = (on.devices.join(", "), &on.name, &on.value, &on.before);
+                write!(f, "hold sysctl {name}={value} (was {before}) on {devices}")
+            }
+            Self::ReleaseOnDevices(on) => {
+                let (devices, name, value, before) = (on.devices.join(", "), &on.name, &on.value, &on.before);
+                write!(
+                    f,
+                    "release sysctl {name} on {devices}: back to {before} where it is still {value} and nobody else holds it"
+                )
+            }
             Self::AddProxyNeighbour { device, address } => {
                 write!(f, "answer neighbour solicitations for {address} on {device}")
             }

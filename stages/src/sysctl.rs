@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 
 use crate::facts::{Fact, Facts, Source};
-use crate::op::Op;
+use crate::op::{OnDevices, Op};
 use crate::plan::{StageName, Step};
 use crate::proxynd::{self, Way, way};
 use crate::settings::{NdChoice, Settings};
@@ -279,20 +279,13 @@ impl Planner<'_> {
         }
         steps.extend(self.hold_if_accepting(self.uplink, why));
         if let Some(endangered) = &self.facts.endangered {
-            let (devices, name) = (endangered.value.clone(), "accept_ra".to_owned());
-            let (value, before) = ("2".to_owned(), "1".to_owned());
-            let undo = Op::ReleaseOnDevices {
-                devices: devices.clone(),
-                name: name.clone(),
-                value: value.clone(),
-                before: before.clone(),
+            let on = OnDevices {
+                devices: endangered.value.clone(),
+                name: "accept_ra".to_owned(),
+                value: "2".to_owned(),
+                before: "1".to_owned(),
             };
-            let apply = Op::HoldOnDevices {
-                devices,
-                name,
-                value,
-                before,
-            };
+            let (apply, undo) = (Op::HoldOnDevices(on.clone()), Op::ReleaseOnDevices(on));
             let why = "forwarding would take away what router advertisements gave these devices";
             steps.push(Step::new(StageName::Sysctl, why, apply, undo));
         }

@@ -49,8 +49,8 @@ fn number(op: &Op) -> usize {
         Op::AttachFastPath { .. } => 30,
         Op::DetachFastPath { .. } => 31,
         Op::SetNextHop { .. } => 32,
-        Op::HoldOnDevices { .. } => 33,
-        Op::ReleaseOnDevices { .. } => 34,
+        Op::HoldOnDevices(_) => 33,
+        Op::ReleaseOnDevices(_) => 34,
     }
 }
 const VARIANTS: usize = 35;

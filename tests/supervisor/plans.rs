@@ -130,14 +130,9 @@ async fn what_instances_share() {
             for step in &plan.steps {
                 let held = match &step.apply {
                     Op::HoldSysctl { key, value, before } => vec![format!("{key}: {before} -> {value}")],
-                    Op::HoldOnDevices {
-                        devices,
-                        name,
-                        value,
-                        before,
-                    } => {
-                        let on = devices.iter();
-                        on.map(|device| format!("net/ipv6/conf/{device}/{name}: {before} -> {value}"))
+                    Op::HoldOnDevices(on) => {
+                        let keys = on.keys();
+                        keys.map(|key| format!("{key}: {} -> {}", on.before, on.value))
                             .collect()
                     }
                     _ => Vec::new(),

@@ -201,25 +201,15 @@ impl Inside {
                 };
                 Ok((Some(release), Outcome::Null))
             }
-            Op::HoldOnDevices {
-                devices,
-                name: of,
-                value,
-                before,
-            } => {
-                for device in devices {
-                    self.hold_on(name, &format!("net/ipv6/conf/{device}/{of}"), value, before);
+            Op::HoldOnDevices(on) => {
+                for key in on.keys() {
+                    self.hold_on(name, &key, &on.value, &on.before);
                 }
                 Ok((None, Outcome::Null))
             }
-            Op::ReleaseOnDevices {
-                devices,
-                name: of,
-                value,
-                before,
-            } => {
-                for device in devices {
-                    self.release_on(name, &format!("net/ipv6/conf/{device}/{of}"), value, before);
+            Op::ReleaseOnDevices(on) => {
+                for key in on.keys() {
+                    self.release_on(name, &key, &on.value, &on.before);
                 }
                 Ok((None, Outcome::Null))
             }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use clatd_stages::apply::{OpError, System};
 use clatd_stages::fixed_world::FixedWorld;
 use clatd_stages::journal::Outcome;
-use clatd_stages::op::Op;
+use clatd_stages::op::{OnDevices, Op};
 
 /// What the model holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -92,9 +92,9 @@ impl Model {
     }
 
     /// Writes a sysctl of those devices where it has the value `from`.
-    fn exchange(&mut self, devices: &[String], name: &str, from: &str, to: &str) {
-        for device in devices {
-            if let Some(value) = self.state.sysctls.get_mut(&format!("net/ipv6/conf/{device}/{name}"))
+    fn exchange(&mut self, on: &OnDevices, from: &str, to: &str) {
+        for key in on.keys() {
+            if let Some(value) = self.state.sysctls.get_mut(&key)
                 && value == from
             {
                 to.clone_into(value);
@@ -141,18 +141,8 @@ impl Model {
                     self.state.sysctls.extend(give_back.clone());
                 }
             }
-            Op::HoldOnDevices {
-                devices,
-                name,
-                value,
-                before,
-            } => self.exchange(devices, name, before, value),
-            Op::ReleaseOnDevices {
-                devices,
-                name,
-                value,
-                before,
-            } => self.exchange(devices, name, value, before),
+            Op::HoldOnDevices(on) => self.exchange(on, &on.before, &on.value),
+            Op::ReleaseOnDevices(on) => self.exchange(on, &on.value, &on.before),
             Op::AddProxyNeighbour { device, address } => self.add(device, format!("proxy {address}")),
             Op::RemoveProxyNeighbour { device, address } => self.remove(device, format!("proxy {address}")),
             Op::JoinAnycast { device, address } => self.add(device, format!("anycast {address}")),
