@@ -212,9 +212,8 @@ impl Supervisor {
 
     async fn start_all(&mut self, loaded: Loaded) {
         self.refuse(&loaded);
-        let templates = loaded.templates.iter().map(|template| &template.configured);
-        let mut configured = loaded.instances.iter().chain(templates);
-        if configured.any(|configured| fast_path::is_wanted(&configured.instance.settings)) {
+        let wants_fast_path = |configured: &Configured| fast_path::is_wanted(&configured.instance.settings);
+        if loaded.configured().any(wants_fast_path) {
             self.holds.fast_path.load_ahead();
         }
         self.serve_metrics(loaded.base.metrics_listen);

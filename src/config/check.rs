@@ -38,15 +38,12 @@ pub fn check(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -> io:
         for note in &loaded.notes {
             writeln!(err, "note: {note}")?;
         }
-        let templates = loaded.templates.iter().map(|template| &template.configured);
-        for configured in loaded.instances.iter().chain(templates) {
+        for configured in loaded.configured() {
             settings(configured, out)?;
         }
     }
     let names: Vec<&str> = loaded
-        .instances
-        .iter()
-        .chain(loaded.templates.iter().map(|template| &template.configured))
+        .configured()
         .map(|configured| configured.instance.name.as_str())
         .collect();
     let ok = loaded.unable.is_empty();

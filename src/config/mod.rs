@@ -51,6 +51,14 @@ pub struct Loaded {
     pub runtime_dir: PathBuf,
 }
 
+impl Loaded {
+    /// The instances, and what the templates make instances of.
+    pub fn configured(&self) -> impl Iterator<Item = &Configured> {
+        let templates = self.templates.iter().map(|template| &template.configured);
+        self.instances.iter().chain(templates)
+    }
+}
+
 /// An instance, and where its settings come from.
 #[derive(Debug, Clone)]
 pub struct Configured {

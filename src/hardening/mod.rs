@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use clatd_stages::fast_path;
 use clatd_stages::settings::{ClatV6Addr, Settings, TranslatorChoice};
 use nix::sys::prctl;
 use tracing::{debug, warn};
@@ -77,7 +78,7 @@ pub fn enter(loaded: &Loaded) {
         needs.bpf = cfg!(feature = "ebpf");
     }
     if let Err(failure) = prctl::set_no_new_privs() {
-        warn!("cannot give up new privileges: {failure}");
+        warn!("hardening: set-user-ID programs still work for programs that clatd runs: {failure}");
     }
     report("files stay writable", files::protect(&needs, &loaded.runtime_dir));
     report("capabilities are kept", capabilities::keep(&needs));
@@ -112,15 +113,13 @@ fn report(consequence: &str, done: Result<(), Failure>) {
 
 impl Needs {
     fn of(loaded: &Loaded) -> Self {
-        let instances = loaded.instances.iter().map(|configured| &configured.instance);
-        let templates = loaded.templates.iter().map(|template| &template.configured.instance);
         let mut needs = Self {
             control_group: loaded.base.control_group.is_some(),
             low_ports: loaded.base.metrics_listen.is_some_and(|address| address.port() < 1024),
             ..Self::default()
         };
-        for instance in instances.chain(templates) {
-            needs.add(&instance.settings);
+        for configured in loaded.configured() {
+            needs.add(&configured.instance.settings);
         }
         needs
     }
@@ -134,11 +133,7 @@ impl Needs {
         self.scripts |= is_special || has_script;
         self.script_user |= has_script && settings.script_user.is_some();
         self.low_ports |= settings.clat_v6_addr == ClatV6Addr::Pd;
-        self.bpf |= cfg!(feature = "ebpf")
-            && match settings.translator {
-                TranslatorChoice::Auto | TranslatorChoice::Ebpf => true,
-                TranslatorChoice::Userspace | TranslatorChoice::Tayga => false,
-            };
+        self.bpf |= cfg!(feature = "ebpf") && fast_path::is_wanted(settings);
         let file = settings.tayga_conffile.as_deref().map(Path::new);
         if let Some(folder) = file
             .and_then(Path::parent)

@@ -20,7 +20,7 @@ pub(crate) struct Script<'a> {
     pub(crate) event: &'a str,
     pub(crate) command: &'a str,
     pub(crate) environment: &'a BTreeMap<String, String>,
-    /// Who runs it, unless we do.
+    /// The user who runs it; `None` = the daemon's own user.
     pub(crate) user: Option<&'a str>,
 }
 

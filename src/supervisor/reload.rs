@@ -53,11 +53,7 @@ impl Supervisor {
         self.refuse(&loaded);
         self.waiting.clear();
         let mut wanted: BTreeMap<&str, &Instance> = BTreeMap::new();
-        for configured in loaded
-            .instances
-            .iter()
-            .chain(loaded.templates.iter().map(|template| &template.configured))
-        {
+        for configured in loaded.configured() {
             wanted.insert(&configured.instance.name, &configured.instance);
         }
         let before: BTreeMap<&str, &Instance> = self

@@ -110,7 +110,10 @@ impl fmt::Display for FastPathSpec {
 
 /// Whether it is taken where it can be.
 pub fn is_wanted(settings: &Settings) -> bool {
-    matches!(settings.translator, TranslatorChoice::Auto | TranslatorChoice::Ebpf)
+    match settings.translator {
+        TranslatorChoice::Auto | TranslatorChoice::Ebpf => true,
+        TranslatorChoice::Userspace | TranslatorChoice::Tayga => false,
+    }
 }
 
 /// Decides who translates, once uplink and address are known.

@@ -1,5 +1,5 @@
-//! Which programs are attached to a device by TCX, by their numbers. aya asks the kernel for a descriptor of each, which
-//! takes CAP_SYS_ADMIN where it is somebody else's or not; the numbers alone take CAP_NET_ADMIN.
+//! The numbers of the programs that are attached to a device by TCX. To read them takes CAP_NET_ADMIN. aya's own query
+//! also opens each program, which takes CAP_SYS_ADMIN, and a hardened clatd does not have that.
 
 #![allow(unsafe_code)]
 
