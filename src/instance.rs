@@ -35,12 +35,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clatd_stages::apply::{self, ApplyError, System};
+use clatd_stages::claims::Claims;
 use clatd_stages::facts::{Facts, Memory};
 use clatd_stages::journal::Journal;
 use clatd_stages::op::Op;
+use clatd_stages::pipeline;
 use clatd_stages::plan::Plan;
 use clatd_stages::settings::{PlatCheck, Settings};
-use clatd_stages::stage::{self, Instance};
+use clatd_stages::stage::Instance;
 use clatd_stages::world::World;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -90,6 +92,8 @@ pub struct Runner {
     pub waits: bool,
     /// What it reads.
     pub world: Arc<dyn World>,
+    /// What it takes for itself on its uplink.
+    pub claims: Arc<dyn Claims>,
     /// What it changes.
     pub system: Box<dyn System>,
     /// Where it records that.
@@ -267,7 +271,7 @@ impl Runner {
                 self.repairs.numbers.extend(numbers);
                 self.tell(plan);
                 if let Some((uplink, address)) = claimed_by(&plan.facts) {
-                    self.world.announce(&uplink, address).await;
+                    self.claims.announce(&uplink, address).await;
                 }
                 Ok(())
             }
@@ -373,7 +377,7 @@ impl Runner {
         // The observation may have reserved another address.
         let seen = claimed_by(&new.facts);
         if let Some((uplink, address)) = seen.filter(|seen| self.claimed.as_ref() != Some(seen)) {
-            self.world.give_back(&uplink, address).await;
+            self.claims.give_back(&uplink, address).await;
         }
         false
     }
@@ -384,7 +388,7 @@ impl Runner {
         if self.claimed != claimed
             && let Some((uplink, address)) = std::mem::replace(&mut self.claimed, claimed)
         {
-            self.world.give_back(&uplink, address).await;
+            self.claims.give_back(&uplink, address).await;
         }
     }
 
@@ -497,7 +501,7 @@ fn keep_what_we_changed(new: &mut Plan, old: &Plan, instance: &Instance) {
             facts.on_link.clone_from(&old.facts.on_link);
         }
     }
-    if let Ok(plan) = stage::plan(instance, facts) {
+    if let Ok(plan) = pipeline::plan(instance, facts) {
         *new = plan;
     }
 }

@@ -1,5 +1,6 @@
 //! clatd: one daemon that gives working IPv4 to an IPv6-only host, over every uplink.
 
+pub mod claims;
 pub mod cli;
 mod clock;
 pub mod commands;

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span};
 
+use crate::claims::{AllClaims, InstanceClaims};
 use crate::cli::Options;
 use crate::config::{self, Configured, Loaded, Template};
 use crate::control::{self, Control, Reload, Sources};
@@ -80,6 +81,8 @@ struct Started {
     template: Option<String>,
     stop: CancellationToken,
     status: watch::Receiver<Status>,
+    /// Held until all is undone, also after a panic.
+    _claims: Arc<InstanceClaims>,
     /// The status as the service manager has it.
     told: String,
     task: Id,
@@ -94,6 +97,7 @@ pub struct Supervisor {
     netlink: Netlink,
     holds: Holds,
     world: Arc<SystemWorld>,
+    claims: AllClaims,
     watch: Watch,
     stop: CancellationToken,
     started: BTreeMap<String, Started>,
@@ -125,7 +129,7 @@ pub async fn run(options: Options, loaded: Loaded) -> Result<bool, StartError> {
     }
     supervisor.start_all(loaded).await;
     let clean = supervisor.supervise(signals).await;
-    supervisor.world.release_delegations().await;
+    supervisor.claims.release_delegations().await;
     supervisor.tell_the_end();
     Ok(clean)
 }
@@ -170,15 +174,11 @@ impl Supervisor {
         let (reload_sender, reloads) = mpsc::channel(1);
         let silent = SilentRouters::default();
         let watch = Watch::start(&netlink, silent.clone());
-        let (teller, tell) = (watch.clone(), watch.clone());
+        let (teller, tell, claims_teller) = (watch.clone(), watch.clone(), watch.clone());
         let plats = SilentPlats::default();
         let world = SystemWorld::new(netlink.clone(), holds.clone(), move |device| teller.tell(device));
-        let world = Arc::new(
-            world
-                .avoiding(silent)
-                .avoiding_plats(plats.clone())
-                .keeping_leases_in(&runtime_dir),
-        );
+        let world = Arc::new(world.avoiding(silent).avoiding_plats(plats.clone()));
+        let claims = AllClaims::new(&runtime_dir, move |device| claims_teller.tell(device));
         tokio::spawn(watch_plats(board.clone(), world.clone(), plats, move || {
             tell.tell(None)
         }));
@@ -191,6 +191,7 @@ impl Supervisor {
             netlink,
             holds,
             world,
+            claims,
             watch,
             stop: CancellationToken::new(),
             started: BTreeMap::new(),
@@ -277,10 +278,12 @@ impl Supervisor {
         };
         self.board.put(&name, entry);
         let stop = self.stop.child_token();
+        let claims = Arc::new(self.claims.of(&name));
         let runner = Runner {
             instance: configured.instance.clone(),
             waits: configured.instance.settings.when_idle == Some(WhenIdle::Wait),
             world: Arc::new(self.world.for_instance(&name)),
+            claims: claims.clone(),
             system: Box::new(kernel.stopped_by(stop.clone())),
             journal: Box::new(journal),
             exits,
@@ -305,6 +308,7 @@ impl Supervisor {
             template,
             stop,
             status,
+            _claims: claims,
             told: String::new(),
             task,
             panicked: false,
@@ -425,7 +429,7 @@ impl Supervisor {
         }
         self.started.remove(&name);
         self.board.take(&name);
-        self.world.release_address(&name);
+        self.world.instance_ended(&name);
         if !self.stop.is_cancelled() {
             self.start_waiting();
             self.follow_uplinks().await;

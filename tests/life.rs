@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use clatd::instance::{End, Repairs, Runner, State, Status};
 use clatd::kernel::TranslatorExit;
 use clatd_stages::apply::{OpError, System};
-use clatd_stages::fixed_world::FixedWorld;
+use clatd_stages::fixed_world::{FixedClaims, FixedWorld};
 use clatd_stages::journal::{Journal, JournalError, MemoryJournal, Outcome, Pending};
 use clatd_stages::net::MAIN_TABLE;
 use clatd_stages::op::Op;
@@ -104,6 +104,7 @@ impl Life {
             },
             waits,
             world: Arc::new(world.clone()),
+            claims: Arc::new(FixedClaims::new(world.clone(), "clat")),
             system: Box::new(Shared {
                 model: model.clone(),
                 stop_at: stop_at.map(|at| (at, stop.clone())),

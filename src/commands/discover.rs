@@ -35,7 +35,7 @@ pub fn run(options: &Options, json: bool, device: Option<&str>) -> Result<bool, 
 }
 
 async fn survey(instance: &Instance, device: Option<&str>) -> Result<Vec<Value>, Failure> {
-    let world = SystemWorld::for_dry_run(Netlink::open()?);
+    let world = SystemWorld::for_command(Netlink::open()?);
     let devices: BTreeSet<String> = match device {
         Some(device) if world.link(device).await?.is_none() => {
             return Err(format!("there is no device {device}").into());

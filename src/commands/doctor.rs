@@ -43,7 +43,7 @@ pub fn run(options: &Options, json: bool, wanted: Option<&str>) -> Result<bool, 
 fn examine_here(options: &Options) -> Result<Option<DoctorDocument>, Failure> {
     let Some(loaded) = load(options)? else { return Ok(None) };
     let document = runtime()?.block_on(async {
-        let world = SystemWorld::for_dry_run(Netlink::open()?).keeping_leases_in(&loaded.runtime_dir);
+        let world = SystemWorld::for_command(Netlink::open()?);
         let (mut instances, _) = with_templates(&loaded, &world).await?;
         if instances.is_empty() {
             instances.extend(without_uplink(&loaded));

@@ -9,15 +9,19 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::time::Duration;
 
+use clatd_stages::facts::Facts;
 use clatd_stages::op::Op;
+use clatd_stages::pipeline::{self, WithoutWaiting};
 use clatd_stages::plan::{Idle, Plan, PlanDocument, Step};
-use clatd_stages::stage::{self, Instance, Verdict};
+use clatd_stages::reservations::Reservations;
+use clatd_stages::stage::{Instance, Verdict};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use crate::claims::DryRun;
 use crate::cli::{self, Command, Options};
 use crate::config::{self, ConfigError, ConfigErrors, Loaded};
 use crate::hardening;
@@ -148,7 +152,8 @@ fn plan(options: &Options, json: bool, wanted: Option<&str>) -> Result<bool, Fai
 
 /// The plans of all instances. Returns false if some could not be made, which was reported.
 async fn observe_all(loaded: &Loaded, wanted: Option<&str>) -> Result<(PlanDocument, bool), Failure> {
-    let world = SystemWorld::for_dry_run(Netlink::open()?).keeping_leases_in(&loaded.runtime_dir);
+    let world = SystemWorld::for_command(Netlink::open()?);
+    let reservations = Reservations::default();
     let mut document = PlanDocument {
         version: PlanDocument::VERSION,
         instances: Vec::new(),
@@ -167,15 +172,17 @@ async fn observe_all(loaded: &Loaded, wanted: Option<&str>) -> Result<(PlanDocum
         None => true,
     };
     for instance in instances.iter().filter(is_wanted) {
-        let planned = match stage::observe(instance, &world).await {
-            Ok((_, Verdict::Idle { reason })) => {
+        let claims = DryRun::new(&reservations, &loaded.runtime_dir, &instance.name);
+        let mut facts = Facts::default();
+        let planned = match pipeline::observe(instance, &world, &claims, &mut facts, &mut WithoutWaiting).await {
+            Ok(Verdict::Idle { reason }) => {
                 document.idle.push(Idle {
                     instance: instance.name.clone(),
                     reason,
                 });
                 continue;
             }
-            Ok((facts, Verdict::Ready)) => stage::plan(instance, facts).map_err(|failure| chain(&failure)),
+            Ok(Verdict::Ready) => pipeline::plan(instance, facts).map_err(|failure| chain(&failure)),
             Err(failure) => Err(chain(&failure)),
         };
         match planned {

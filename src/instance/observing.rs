@@ -1,11 +1,14 @@
 //! One observation of an instance, with the waits that a real run makes.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use async_trait::async_trait;
 use clatd_stages::facts::Facts;
-use clatd_stages::plan::Plan;
-use clatd_stages::stage::{self, ObserveError, Stage, Verdict};
-use tokio::time::Instant;
+use clatd_stages::pipeline::{self, Walk};
+use clatd_stages::plan::{Plan, StageName};
+use clatd_stages::stage::{Delay, ObserveError, Verdict};
+use tokio::time::{Instant, sleep};
 use tracing::{debug, info, trace};
 
 use super::{Runner, State, claimed_by};
@@ -52,28 +55,26 @@ impl Runner {
             memory: memory.clone(),
             ..Facts::default()
         };
-        for stage in stage::pipeline() {
-            if at_start && self.delay(&*stage).await {
-                return Observation::Stopped;
+        let stop = self.stop.clone();
+        let (instance, world, claims) = (self.instance.clone(), Arc::clone(&self.world), Arc::clone(&self.claims));
+        let mut walk = Walking {
+            runner: self,
+            at_start,
+            patience: Instant::now(),
+        };
+        // An observation changes nothing, so it can be cancelled at any moment.
+        let verdict = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Observation::Stopped,
+            verdict = pipeline::observe(&instance, &*world, &*claims, &mut facts, &mut walk) => verdict,
+        };
+        match verdict {
+            Ok(Verdict::Ready) => {}
+            Ok(Verdict::Idle { reason }) => return self.has_nothing_to_do(facts, reason),
+            Err(ObserveError::NotYet { what, .. }) if self.waits || self.past.ran => {
+                return self.has_nothing_to_do(facts, what);
             }
-            let Some(verdict) = self.observe_stage(&*stage, &mut facts).await else {
-                return Observation::Stopped;
-            };
-            self.changes.mind(Interest::of(&self.instance, &facts));
-            self.past.memory.beside.clone_from(&facts.memory.beside);
-            if !matches!(verdict, Ok(Verdict::Ready))
-                && let Some((uplink, address)) = claimed_by(&facts).filter(|found| self.claimed.as_ref() != Some(found))
-            {
-                self.world.give_back(&uplink, address).await;
-            }
-            match verdict {
-                Ok(Verdict::Ready) => {}
-                Ok(Verdict::Idle { reason }) => return self.has_nothing_to_do(facts, reason),
-                Err(ObserveError::NotYet { what, .. }) if self.waits || self.past.ran => {
-                    return self.has_nothing_to_do(facts, what);
-                }
-                Err(failure) => return Observation::Failed(self.report_outcome(&chain(&failure))),
-            }
+            Err(failure) => return Observation::Failed(self.report_outcome(&chain(&failure))),
         }
         trace!("observed: {}", shown(&facts));
         self.said.forget_outcome();
@@ -82,47 +83,9 @@ impl Runner {
             status.facts = facts.clone();
             status.observed = SystemTime::now();
         });
-        match stage::plan(&self.instance, facts) {
+        match pipeline::plan(&self.instance, facts) {
             Ok(plan) => Observation::Ready(Box::new(plan)),
             Err(failure) => Observation::Failed(self.report_outcome(&chain(&failure))),
-        }
-    }
-
-    /// Waits for the delay of a stage. Returns true if a stop was asked for meanwhile.
-    async fn delay(&mut self, stage: &dyn Stage) -> bool {
-        let Some(delay) = stage.delay(&self.instance) else {
-            return false;
-        };
-        let what = format!("waiting {} s for {}", delay.time.as_secs(), delay.what_for);
-        info!("{what}");
-        self.enter(State::Observing, &what);
-        if self.pause(delay.time).await {
-            return true;
-        }
-        self.enter(State::Observing, "");
-        false
-    }
-
-    /// Observes one stage, again and again while it needs something that will come soon; `None` = a stop was asked
-    /// for.
-    async fn observe_stage(&mut self, stage: &dyn Stage, facts: &mut Facts) -> Option<Result<Verdict, ObserveError>> {
-        let limit = Instant::now() + NOT_YET_LIMIT;
-        loop {
-            // An observation changes nothing, so it can be cancelled at any moment.
-            let observed = tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return None,
-                observed = stage.observe(&self.instance, &*self.world, facts) => observed,
-            };
-            match observed {
-                Err(ObserveError::NotYet { what, .. }) if Instant::now() < limit => {
-                    debug!("{}: {what}", stage.name());
-                    if self.pause(NOT_YET_POLL).await {
-                        return None;
-                    }
-                }
-                verdict => return Some(verdict),
-            }
         }
     }
 
@@ -139,5 +102,49 @@ impl Runner {
             reason,
             has_native_ipv4,
         })
+    }
+}
+
+/// What an instance does around the stages that observe.
+struct Walking<'a> {
+    runner: &'a mut Runner,
+    /// Whether the delays of stages are waited for.
+    at_start: bool,
+    /// Until when this stage may ask for what will come soon.
+    patience: Instant,
+}
+
+#[async_trait]
+impl Walk for Walking<'_> {
+    async fn before(&mut self, delay: Option<Delay>) {
+        if let Some(delay) = delay.filter(|_| self.at_start) {
+            let what = format!("waiting {} s for {}", delay.time.as_secs(), delay.what_for);
+            info!("{what}");
+            self.runner.enter(State::Observing, &what);
+            sleep(delay.time).await;
+            self.runner.enter(State::Observing, "");
+        }
+        self.patience = Instant::now() + NOT_YET_LIMIT;
+    }
+
+    async fn again(&mut self, stage: StageName, what: &str) -> bool {
+        if Instant::now() >= self.patience {
+            return false;
+        }
+        debug!("{stage}: {what}");
+        sleep(NOT_YET_POLL).await;
+        true
+    }
+
+    async fn observed(&mut self, facts: &Facts, verdict: &Result<Verdict, ObserveError>) {
+        let runner = &mut *self.runner;
+        runner.changes.mind(Interest::of(&runner.instance, facts));
+        runner.past.memory.beside.clone_from(&facts.memory.beside);
+        if matches!(verdict, Ok(Verdict::Ready)) {
+            return;
+        }
+        if let Some((uplink, address)) = claimed_by(facts).filter(|found| runner.claimed.as_ref() != Some(found)) {
+            runner.claims.give_back(&uplink, address).await;
+        }
     }
 }

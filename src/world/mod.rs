@@ -13,13 +13,11 @@ use clatd_stages::fast_path::Offer;
 use clatd_stages::net::{Address6, Link, MAIN_TABLE, Route};
 use clatd_stages::op::Op;
 use clatd_stages::path::{Hop, Probe};
-use clatd_stages::reservations::Reservations;
 use clatd_stages::settings::DnsServer;
 use clatd_stages::world::{DnsAnswer, RouteAnswer, World, WorldError};
 
 use clatd_translator::Pref64;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
-use ipnet::Ipv6Net;
 use tokio::task::AbortHandle;
 
 use crate::kernel::{Holds, Netlink, NetlinkError, command, source_prefix, sysctl};
@@ -30,30 +28,26 @@ use crate::status::SilentPlats;
 #[cfg(feature = "dbus")]
 mod bus;
 mod cache;
-mod claims;
-mod delegations;
 mod dns;
 mod drift;
 mod filters;
 mod questions;
 mod reach;
 mod routers;
-mod users;
+pub(crate) mod users;
 
 pub use routers::SilentRouters;
 
 /// How long the first observation of a link waits for a router: routers answer a solicitation within half a second
 /// (RFC 4861 section 6.2.6).
 const FIRST_ADVERTISEMENT: Duration = Duration::from_millis(1200);
-/// For how long clatd still listens on an uplink on which no instance reads any more.
-const BEFORE_LEAVING: Duration = Duration::from_secs(60);
 /// Distinguishes this host from others. systemd and D-Bus create it.
 const MACHINE_ID: &str = "/etc/machine-id";
 
 /// Called when something that was read has changed, and the kernel does not report it.
 pub(crate) type Notify = Arc<dyn Fn() + Send + Sync>;
 /// The same, with the device where it is known.
-type NotifyOf = Arc<dyn Fn(Option<&str>) + Send + Sync>;
+pub(crate) type NotifyOf = Arc<dyn Fn(Option<&str>) + Send + Sync>;
 
 /// The running system, as seen from one network namespace.
 #[derive(Clone)]
@@ -62,9 +56,6 @@ pub struct SystemWorld {
     holds: Holds,
     questions: questions::Questions,
     advertisements: RaWatch,
-    claims: Option<claims::Claims>,
-    reservations: Reservations,
-    delegations: delegations::Delegations,
     filters: filters::PacketFilters,
     #[cfg(feature = "dbus")]
     managers: bus::Managers,
@@ -106,9 +97,6 @@ impl SystemWorld {
             holds,
             questions: questions::Questions::default(),
             advertisements,
-            claims: Some(claims::Claims::new()),
-            reservations: Reservations::default(),
-            delegations: delegations::Delegations::default(),
             filters,
             #[cfg(feature = "dbus")]
             managers,
@@ -121,12 +109,9 @@ impl SystemWorld {
         }
     }
 
-    /// The same for a dry run, which asks nobody on the link whether an address is free.
-    pub fn for_dry_run(netlink: Netlink) -> Self {
-        Self {
-            claims: None,
-            ..Self::new(netlink, Holds::default(), |_| {})
-        }
+    /// The same for a command, which is no daemon: nothing is held, and nobody is told of changes.
+    pub fn for_command(netlink: Netlink) -> Self {
+        Self::new(netlink, Holds::default(), |_| {})
     }
 
     /// Avoids these routers, and asks them now and then whether they are back. Needs a runtime.
@@ -143,17 +128,6 @@ impl SystemWorld {
         self
     }
 
-    /// Stores the leases of delegated prefixes in this directory.
-    pub fn keeping_leases_in(mut self, runtime_dir: &Path) -> Self {
-        self.delegations = delegations::Delegations::in_directory(runtime_dir);
-        self
-    }
-
-    /// Gives delegated prefixes back. Nothing may use them any more.
-    pub async fn release_delegations(&self) {
-        self.delegations.release().await;
-    }
-
     /// The same system as one instance reads it. Listening on an uplink ends when no instance reads there any more.
     pub fn for_instance(&self, instance: &str) -> Self {
         Self {
@@ -162,9 +136,8 @@ impl SystemWorld {
         }
     }
 
-    /// An instance has ended. Others may take its address, and listening for it alone ends.
-    pub fn release_address(&self, instance: &str) {
-        self.reservations.release(instance);
+    /// An instance has ended. Listening for it alone ends.
+    pub fn instance_ended(&self, instance: &str) {
         self.leave(self.users.ended(instance));
     }
 
@@ -181,17 +154,9 @@ impl SystemWorld {
 
     /// Ends the listening on an uplink, unless an instance reads there again soon.
     fn leave(&self, uplink: Option<String>) {
-        let Some(uplink) = uplink else { return };
-        let (users, delegations) = (self.users.clone(), self.delegations.clone());
         let advertisements = self.advertisements.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(BEFORE_LEAVING).await;
-            if users.has(&uplink) {
-                return;
-            }
-            advertisements.unwatch(&uplink);
-            delegations.release_one(&uplink).await;
-        });
+        self.users
+            .when_left(uplink, async move |uplink: String| advertisements.unwatch(&uplink));
     }
 
     /// Tells of a change on this device.
@@ -532,6 +497,12 @@ impl World for SystemWorld {
         Ok(self.managers.servers(device, index).await)
     }
 
+    /// Without D-Bus nobody is asked.
+    #[cfg(not(feature = "dbus"))]
+    async fn link_servers(&self, _device: &str) -> Result<Vec<DnsServer>, WorldError> {
+        Ok(Vec::new())
+    }
+
     async fn answers(&self, device: &str, target: Ipv6Addr, port: Option<u16>) -> Result<bool, WorldError> {
         let how = port.map_or(probe::How::Echo, probe::How::Tcp);
         let answers = probe::answers(device, None, target, how, 3).await;
@@ -549,44 +520,6 @@ impl World for SystemWorld {
     async fn route4_to(&self, destination: Ipv4Addr) -> Result<Option<RouteAnswer>, WorldError> {
         let route = self.netlink.route_to(destination.into(), None, None).await;
         route.map_err(|error| WorldError::new(format!("looking up the route to {destination}"), error))
-    }
-
-    async fn reserved(&self, instance: &str, device: &str) -> Result<Option<Ipv6Addr>, WorldError> {
-        Ok(self.reservations.of(instance, device))
-    }
-
-    async fn reserve(&self, instance: &str, device: &str, address: Ipv6Addr) -> Result<Option<String>, WorldError> {
-        Ok(self.reservations.reserve(instance, device, address))
-    }
-
-    async fn duplicate_of(&self, device: &str, address: Ipv6Addr) -> Result<Option<String>, WorldError> {
-        let Some(claims) = &self.claims else { return Ok(None) };
-        let duplicate = claims
-            .duplicate_of(device, address, &self.notify_of(Some(device)))
-            .await;
-        duplicate.map_err(|error| WorldError::new(format!("looking for duplicates of {address} on {device}"), error))
-    }
-
-    async fn give_back(&self, device: &str, address: Ipv6Addr) {
-        if let Some(claims) = &self.claims {
-            claims.give_back(device, address);
-        }
-    }
-
-    async fn announce(&self, device: &str, address: Ipv6Addr) {
-        if let Some(claims) = &self.claims {
-            claims.announce(device, address).await;
-        }
-    }
-
-    async fn delegated_prefix(&self, device: &str) -> Result<Option<Fact<Ipv6Net>>, WorldError> {
-        // A dry run requests no prefix; it uses the lease of an earlier run.
-        if self.claims.is_none() {
-            return Ok(self.delegations.kept(device));
-        }
-        self.reads_on(device);
-        let delegated = self.delegations.prefix(device, &self.notify_of(Some(device))).await;
-        delegated.map_err(|error| WorldError::new(format!("asking for a prefix on {device} by DHCPv6"), error))
     }
 
     async fn secret(&self) -> Result<Vec<u8>, WorldError> {

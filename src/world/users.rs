@@ -2,14 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::sleep;
+
+/// For how long clatd still listens on an uplink that no instance uses any more.
+const BEFORE_LEAVING: Duration = Duration::from_secs(60);
 
 /// The uplink of each instance. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Users(Arc<Mutex<BTreeMap<String, String>>>);
+pub(crate) struct Users(Arc<Mutex<BTreeMap<String, String>>>);
 
 impl Users {
     /// The instance uses this uplink from now on. Returns its earlier uplink if nobody else uses that.
-    pub(super) fn uses(&self, instance: &str, uplink: &str) -> Option<String> {
+    pub(crate) fn uses(&self, instance: &str, uplink: &str) -> Option<String> {
         let mut users = self.lock();
         if users.get(instance).is_some_and(|used| used == uplink) {
             return None;
@@ -19,15 +26,33 @@ impl Users {
     }
 
     /// The instance has ended. Returns its uplink if nobody else uses that.
-    pub(super) fn ended(&self, instance: &str) -> Option<String> {
+    pub(crate) fn ended(&self, instance: &str) -> Option<String> {
         let mut users = self.lock();
         let left = users.remove(instance)?;
         (!is_used(&users, &left)).then_some(left)
     }
 
     /// Whether any instance looks at this uplink.
-    pub(super) fn has(&self, uplink: &str) -> bool {
+    pub(crate) fn has(&self, uplink: &str) -> bool {
         is_used(&self.lock(), uplink)
+    }
+
+    /// Ends what was done on an uplink that was left, unless an instance uses it again soon.
+    pub(crate) fn when_left<F>(&self, uplink: Option<String>, end: impl FnOnce(String) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send,
+    {
+        // There is none while the daemon ends, and nothing is left to be ended then.
+        let (Some(uplink), Ok(runtime)) = (uplink, Handle::try_current()) else {
+            return;
+        };
+        let users = self.clone();
+        runtime.spawn(async move {
+            sleep(BEFORE_LEAVING).await;
+            if !users.has(&uplink) {
+                end(uplink).await;
+            }
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, String>> {

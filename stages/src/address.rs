@@ -17,6 +17,7 @@ use std::net::IpAddr;
 
 use async_trait::async_trait;
 
+use crate::claims::Claims;
 use crate::facts::{Fact, Facts, Source};
 use crate::net::Address6;
 use crate::plan::{StageName, Step};
@@ -45,6 +46,7 @@ impl Stage for Address {
         &self,
         instance: &Instance,
         world: &dyn World,
+        claims: &dyn Claims,
         facts: &mut Facts,
     ) -> Result<Verdict, ObserveError> {
         if facts.uplink.is_none() || facts.plat_prefix.is_none() {
@@ -53,9 +55,9 @@ impl Stage for Address {
         match instance.settings.clat_v6_addr {
             ClatV6Addr::Address(address) => facts.clat_v6_addr = Some(Fact::new(address, Source::Configuration)),
             ClatV6Addr::Shared => share(world, facts).await?,
-            ClatV6Addr::Pd => delegate(instance, world, facts).await?,
+            ClatV6Addr::Pd => delegate(instance, world, claims, facts).await?,
             ClatV6Addr::Derived | ClatV6Addr::Stable | ClatV6Addr::ChecksumNeutral => {
-                derive(instance, world, facts).await?
+                derive(instance, world, claims, facts).await?
             }
         }
         Ok(Verdict::Ready)
@@ -102,12 +104,17 @@ async fn share(world: &dyn World, facts: &mut Facts) -> Result<(), ObserveError>
 }
 
 /// An address of the first /64 that DHCPv6 delegated.
-async fn delegate(instance: &Instance, world: &dyn World, facts: &mut Facts) -> Result<(), ObserveError> {
+async fn delegate(
+    instance: &Instance,
+    world: &dyn World,
+    claims: &dyn Claims,
+    facts: &mut Facts,
+) -> Result<(), ObserveError> {
     let Some(uplink) = facts.uplink.as_ref().map(|uplink| uplink.value.name.clone()) else {
         return Ok(());
     };
     let stage = StageName::Address;
-    let Some(delegated) = world.delegated_prefix(&uplink).await.map_err(world_error(stage))? else {
+    let Some(delegated) = claims.delegated_prefix(&uplink).await.map_err(world_error(stage))? else {
         return Err(not_yet(format!("no prefix was delegated on {uplink} by DHCPv6 yet")));
     };
     let secret = world.secret().await.map_err(world_error(stage))?;
@@ -123,7 +130,12 @@ async fn delegate(instance: &Instance, world: &dyn World, facts: &mut Facts) -> 
     Ok(())
 }
 
-async fn derive(instance: &Instance, world: &dyn World, facts: &mut Facts) -> Result<(), ObserveError> {
+async fn derive(
+    instance: &Instance,
+    world: &dyn World,
+    claims: &dyn Claims,
+    facts: &mut Facts,
+) -> Result<(), ObserveError> {
     let (Some(uplink), Some(prefix)) = (&facts.uplink, &facts.plat_prefix) else {
         return Ok(());
     };
@@ -167,10 +179,7 @@ async fn derive(instance: &Instance, world: &dyn World, facts: &mut Facts) -> Re
         _ => Identifier::random(network, length, instance.seed),
     };
     // The instance keeps its address, although a candidate that it would prefer may be free again.
-    let own = world
-        .reserved(&instance.name, &uplink)
-        .await
-        .map_err(world_error(stage))?;
+    let own = claims.reserved(&uplink).await.map_err(world_error(stage))?;
     let first = own.and_then(|own| (0..ATTEMPTS).find(|attempt| identifier.address(*attempt) == own));
     let others = (0..ATTEMPTS).filter(|attempt| Some(*attempt) != first);
     let mut owners = Vec::new();
@@ -180,11 +189,11 @@ async fn derive(instance: &Instance, world: &dyn World, facts: &mut Facts) -> Re
             continue;
         }
         // Neither instance detects the other as a duplicate, since the kernel answers for both.
-        let reserved = world.reserve(&instance.name, &uplink, candidate).await;
+        let reserved = claims.reserve(&uplink, candidate).await;
         if reserved.map_err(world_error(stage))?.is_some() {
             continue;
         }
-        match world
+        match claims
             .duplicate_of(&uplink, candidate)
             .await
             .map_err(world_error(stage))?

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::claims::Claims;
 use crate::facts::{Fact, Facts, Source};
 use crate::net::{MAIN_TABLE, ROUTE_PROTOCOL, Route};
 use crate::plan::{StageName, Step};
@@ -47,6 +48,7 @@ impl Stage for Conncheck {
         &self,
         instance: &Instance,
         world: &dyn World,
+        _claims: &dyn Claims,
         facts: &mut Facts,
     ) -> Result<Verdict, ObserveError> {
         match instance.settings.v4_conncheck_scope {

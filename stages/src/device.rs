@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use async_trait::async_trait;
 use ipnet::IpNet;
 
+use crate::claims::Claims;
 use crate::facts::Facts;
 use crate::fast_path;
 use crate::op::Op;
@@ -53,6 +54,7 @@ impl Stage for Device {
         &self,
         instance: &Instance,
         world: &dyn World,
+        _claims: &dyn Claims,
         facts: &mut Facts,
     ) -> Result<Verdict, ObserveError> {
         // The translator is chosen here, since this is the first stage that depends on it.

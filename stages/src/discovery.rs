@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use async_trait::async_trait;
 use clatd_translator::Pref64;
 
+use crate::claims::Claims;
 use crate::conncheck::judge_uplink;
 use crate::facts::{Fact, Facts, Source};
 use crate::plan::{StageName, Step};
@@ -40,6 +41,7 @@ impl Stage for Discovery {
         &self,
         instance: &Instance,
         world: &dyn World,
+        _claims: &dyn Claims,
         facts: &mut Facts,
     ) -> Result<Verdict, ObserveError> {
         let on = match On::of(instance, world, facts).await.map_err(world_error(self.name()))? {

@@ -6,6 +6,7 @@ pub mod nftables;
 
 use async_trait::async_trait;
 
+use crate::claims::Claims;
 use crate::facts::{Facts, FirewallFacts, Ip6tablesChain};
 use crate::plan::{StageName, Step};
 use crate::settings::{FirewallChoice, Settings};
@@ -26,6 +27,7 @@ impl Stage for Firewall {
         &self,
         instance: &Instance,
         world: &dyn World,
+        _claims: &dyn Claims,
         facts: &mut Facts,
     ) -> Result<Verdict, ObserveError> {
         if facts.shared {

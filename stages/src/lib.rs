@@ -3,6 +3,7 @@
 //! is read through [`world::World`] and changed through [`apply::System`].
 
 pub mod apply;
+pub mod claims;
 pub mod facts;
 pub mod fixed_world;
 pub mod health;
@@ -11,6 +12,7 @@ pub mod metrics;
 pub mod net;
 pub mod op;
 pub mod path;
+pub mod pipeline;
 pub mod plan;
 pub mod settings;
 mod shared;

@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use clatd_translator::Pref64;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::claims::Claims;
 use crate::conncheck::{link_local_metric, native_defaults};
 use crate::device::{IPV6_MIN_MTU, own_addresses};
 use crate::facts::{Fact, Facts, Source};
@@ -73,6 +74,7 @@ impl Stage for Route {
         &self,
         instance: &Instance,
         world: &dyn World,
+        _claims: &dyn Claims,
         facts: &mut Facts,
     ) -> Result<Verdict, ObserveError> {
         let settings = &instance.settings;

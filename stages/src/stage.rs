@@ -1,12 +1,13 @@
-//! The stage trait, the pipeline's order, and the two walks over it: observe and plan.
+//! What a stage is: it observes facts, and plans steps out of them. [`crate::pipeline`] has them in order.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::claims::Claims;
 use crate::facts::Facts;
 use crate::net::ALIAS_PREFIX;
-use crate::plan::{Plan, StageName, Step};
+use crate::plan::{StageName, Step};
 use crate::settings::Settings;
 use crate::world::{World, WorldError};
 
@@ -116,6 +117,7 @@ pub trait Stage: Send + Sync {
         &self,
         _instance: &Instance,
         _world: &dyn World,
+        _claims: &dyn Claims,
         _facts: &mut Facts,
     ) -> Result<Verdict, ObserveError> {
         Ok(Verdict::Ready)
@@ -123,47 +125,6 @@ pub trait Stage: Send + Sync {
 
     /// Makes steps out of facts: pure, no I/O, no clock.
     fn plan(&self, instance: &Instance, facts: &Facts) -> Result<Vec<Step>, PlanError>;
-}
-
-/// The stages in pipeline order.
-pub fn pipeline() -> Vec<Box<dyn Stage>> {
-    vec![
-        Box::new(crate::conncheck::Conncheck),
-        Box::new(crate::discovery::Discovery),
-        Box::new(crate::address::Address),
-        Box::new(crate::device::Device),
-        Box::new(crate::sysctl::Sysctl),
-        Box::new(crate::proxynd::ProxyNd),
-        Box::new(crate::firewall::Firewall),
-        Box::new(crate::route::Route),
-        Box::new(crate::script::Script),
-        Box::new(crate::translator::Translator),
-    ]
-}
-
-/// Makes the plan of an instance out of what was observed.
-pub fn plan(instance: &Instance, facts: Facts) -> Result<Plan, PlanError> {
-    let mut steps = Vec::new();
-    for stage in pipeline() {
-        steps.extend(stage.plan(instance, &facts)?);
-    }
-    Ok(Plan {
-        instance: instance.name.clone(),
-        not_needed: crate::fast_path::not_needed(instance, &facts),
-        facts,
-        steps,
-    })
-}
-
-/// Observes all stages without waiting. If a stage says idle, the facts found so far are returned, too.
-pub async fn observe(instance: &Instance, world: &dyn World) -> Result<(Facts, Verdict), ObserveError> {
-    let mut facts = Facts::default();
-    for stage in pipeline() {
-        if let idle @ Verdict::Idle { .. } = stage.observe(instance, world, &mut facts).await? {
-            return Ok((facts, idle));
-        }
-    }
-    Ok((facts, Verdict::Ready))
 }
 
 /// Shorthand for stages: a world error of this stage.

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 
+use crate::claims::Claims;
 use crate::facts::{Fact, Facts, Source};
 use crate::op::{OnDevices, Op};
 use crate::plan::{StageName, Step};
@@ -43,6 +44,7 @@ impl Stage for Sysctl {
         &self,
         instance: &Instance,
         world: &dyn World,
+        _claims: &dyn Claims,
         facts: &mut Facts,
     ) -> Result<Verdict, ObserveError> {
         let Some(uplink) = facts.uplink.as_ref().map(|uplink| uplink.value.name.clone()) else {

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use clatd_translator::{Config, IcmpErrors, Pref64};
 use serde::{Deserialize, Serialize};
 
+use crate::claims::Claims;
 use crate::facts::Facts;
 use crate::fast_path;
 use crate::op::{Op, Undo};
@@ -215,6 +216,7 @@ impl Stage for Translator {
         &self,
         instance: &Instance,
         world: &dyn World,
+        _claims: &dyn Claims,
         _facts: &mut Facts,
     ) -> Result<Verdict, ObserveError> {
         let settings = &instance.settings;

@@ -92,14 +92,10 @@ pub trait World: Send + Sync {
     async fn links(&self) -> Result<Vec<Link>, WorldError>;
 
     /// One device by name.
-    async fn link(&self, name: &str) -> Result<Option<Link>, WorldError> {
-        Ok(self.links().await?.into_iter().find(|link| link.name == name))
-    }
+    async fn link(&self, name: &str) -> Result<Option<Link>, WorldError>;
 
     /// The IPv4 addresses of a device, in the kernel's order.
-    async fn addresses4(&self, _device: &str) -> Result<Vec<Ipv4Addr>, WorldError> {
-        Ok(Vec::new())
-    }
+    async fn addresses4(&self, device: &str) -> Result<Vec<Ipv4Addr>, WorldError>;
 
     /// The IPv6 addresses of a device, in the kernel's order.
     async fn addresses6(&self, device: &str) -> Result<Vec<Address6>, WorldError>;
@@ -117,27 +113,16 @@ pub trait World: Send + Sync {
     /// The route by `device` that a packet from `source` would take. Routes for this source alone count, too.
     async fn route_from(
         &self,
-        _source: Ipv6Addr,
+        source: Ipv6Addr,
         destination: Ipv6Addr,
         device: &str,
-    ) -> Result<Option<RouteAnswer>, WorldError> {
-        self.route_to(destination, Some(device)).await
-    }
+    ) -> Result<Option<RouteAnswer>, WorldError>;
 
     /// Whether the router at `gateway` on a device no longer answers, so that packets get nowhere this way.
-    async fn is_silent(&self, _device: &str, _gateway: IpAddr) -> Result<bool, WorldError> {
-        Ok(false)
-    }
+    async fn is_silent(&self, device: &str, gateway: IpAddr) -> Result<bool, WorldError>;
 
     /// Whether clatd found that the PLAT of this prefix does not answer through a device and its router.
-    async fn is_plat_silent(
-        &self,
-        _device: &str,
-        _gateway: Option<IpAddr>,
-        _prefix: Pref64,
-    ) -> Result<bool, WorldError> {
-        Ok(false)
-    }
+    async fn is_plat_silent(&self, device: &str, gateway: Option<IpAddr>, prefix: Pref64) -> Result<bool, WorldError>;
 
     /// A sysctl, by key with slashes from `net/`, without the line end; `None` = this kernel has no such key. For a
     /// sysctl that the supervisor holds, this is the value before the first hold.
@@ -158,114 +143,53 @@ pub trait World: Send + Sync {
     /// The same for A records.
     async fn a(
         &self,
-        _name: &str,
-        _server: Option<&DnsServer>,
-        _device: Option<&str>,
-    ) -> Result<DnsAnswer<Ipv4Addr>, WorldError> {
-        Ok(DnsAnswer::NoRecords {
-            nxdomain: true,
-            ttl_s: None,
-        })
-    }
+        name: &str,
+        server: Option<&DnsServer>,
+        device: Option<&str>,
+    ) -> Result<DnsAnswer<Ipv4Addr>, WorldError>;
 
     /// The same for the names of an address: PTR records below ip6.arpa.
     async fn ptr(
         &self,
-        _address: Ipv6Addr,
-        _server: Option<&DnsServer>,
-        _device: Option<&str>,
-    ) -> Result<DnsAnswer<String>, WorldError> {
-        Ok(DnsAnswer::NoRecords {
-            nxdomain: true,
-            ttl_s: None,
-        })
-    }
+        address: Ipv6Addr,
+        server: Option<&DnsServer>,
+        device: Option<&str>,
+    ) -> Result<DnsAnswer<String>, WorldError>;
 
     /// The PLAT prefixes that routers advertise on a device (RFC 8781), the most preferred router's first. If no
     /// router was heard yet, routers are solicited, and the read waits shortly for an answer.
-    async fn advertised_prefixes(&self, _device: &str) -> Result<Vec<Fact<Pref64>>, WorldError> {
-        Ok(Vec::new())
-    }
+    async fn advertised_prefixes(&self, device: &str) -> Result<Vec<Fact<Pref64>>, WorldError>;
 
     /// Why router advertisements cannot be received on a device, if they cannot.
-    async fn deaf_to_routers(&self, _device: &str) -> Option<String> {
-        None
-    }
+    async fn deaf_to_routers(&self, device: &str) -> Option<String>;
 
     /// The DNS servers that routers advertise on a device (RFC 8106), the most preferred router's first.
-    async fn advertised_servers(&self, _device: &str) -> Result<Vec<DnsServer>, WorldError> {
-        Ok(Vec::new())
-    }
+    async fn advertised_servers(&self, device: &str) -> Result<Vec<DnsServer>, WorldError>;
 
     /// The DNS servers that the manager of a device has for it (systemd-resolved, then NetworkManager), each once.
-    async fn link_servers(&self, _device: &str) -> Result<Vec<DnsServer>, WorldError> {
-        Ok(Vec::new())
-    }
+    async fn link_servers(&self, device: &str) -> Result<Vec<DnsServer>, WorldError>;
 
     /// Whether `target` answers through this device: an ICMPv6 echo, or TCP to `port` (RFC 7050 section 3.2).
-    async fn answers(&self, _device: &str, _target: Ipv6Addr, _port: Option<u16>) -> Result<bool, WorldError> {
-        Ok(true)
-    }
+    async fn answers(&self, device: &str, target: Ipv6Addr, port: Option<u16>) -> Result<bool, WorldError>;
 
     /// Whether a neighbour on this device answers address resolution now; `None` = the link has no address
     /// resolution.
-    async fn hears(&self, _device: &str, _neighbour: IpAddr) -> Result<Option<bool>, WorldError> {
-        Ok(None)
-    }
+    async fn hears(&self, device: &str, neighbour: IpAddr) -> Result<Option<bool>, WorldError>;
 
     /// The answers to a probe that is sent through this device, in the order of their hop limits.
-    async fn trace(&self, _device: &str, _probe: &Probe) -> Result<Vec<Hop>, WorldError> {
-        Ok(Vec::new())
-    }
+    async fn trace(&self, device: &str, probe: &Probe) -> Result<Vec<Hop>, WorldError>;
 
     /// The route that an IPv4 packet of this host to `destination` would take; `None` = unreachable.
-    async fn route4_to(&self, _destination: Ipv4Addr) -> Result<Option<RouteAnswer>, WorldError> {
-        Ok(None)
-    }
-
-    /// The address that an instance has on this device, from an earlier [`Self::reserve`].
-    async fn reserved(&self, _instance: &str, _device: &str) -> Result<Option<Ipv6Addr>, WorldError> {
-        Ok(None)
-    }
-
-    /// Gives this address to an instance in place of its earlier one. If another instance of this daemon has it,
-    /// returns that one's name.
-    async fn reserve(&self, _instance: &str, _device: &str, _address: Ipv6Addr) -> Result<Option<String>, WorldError> {
-        Ok(None)
-    }
-
-    /// Who has this address on the device's link already, by duplicate address detection (RFC 4862 section 5.4).
-    /// `None` = nobody, nobody in time (it may become known later, RFC 4429), or the link has no such detection.
-    async fn duplicate_of(&self, _device: &str, _address: Ipv6Addr) -> Result<Option<String>, WorldError> {
-        Ok(None)
-    }
-
-    /// An address for which [`World::duplicate_of`] found nobody is no longer in use, so it need not be defended.
-    async fn give_back(&self, _device: &str, _address: Ipv6Addr) {}
-
-    /// An address for which [`World::duplicate_of`] found nobody is in use from now on. The announcement (RFC 9131)
-    /// is for routers that asked for it before, when nobody answered: they would not ask again for up to a second.
-    async fn announce(&self, _device: &str, _address: Ipv6Addr) {}
-
-    /// The first /64 of the prefix that DHCPv6 delegated on a device (RFC 8415); `None` = none yet.
-    async fn delegated_prefix(&self, _device: &str) -> Result<Option<Fact<ipnet::Ipv6Net>>, WorldError> {
-        Ok(None)
-    }
+    async fn route4_to(&self, destination: Ipv4Addr) -> Result<Option<RouteAnswer>, WorldError>;
 
     /// Bits that distinguish this host from others and stay the same over restarts.
-    async fn secret(&self) -> Result<Vec<u8>, WorldError> {
-        Ok(Vec::new())
-    }
+    async fn secret(&self) -> Result<Vec<u8>, WorldError>;
 
     /// Whether the fast path can be used on this uplink.
-    async fn fast_path(&self, _uplink: &Link) -> Result<Offer, WorldError> {
-        Ok(Offer::Refused("there is no kernel to load it into".into()))
-    }
+    async fn fast_path(&self, uplink: &Link) -> Result<Offer, WorldError>;
 
     /// The places of those operations that were done and that another program has undone since.
-    async fn undone(&self, _done: &[&Op]) -> Result<Vec<usize>, WorldError> {
-        Ok(Vec::new())
-    }
+    async fn undone(&self, done: &[&Op]) -> Result<Vec<usize>, WorldError>;
 
     /// The path of a program that can be executed, looked up as `execvp` does; `None` = not found.
     async fn program(&self, command: &str) -> Result<Option<String>, WorldError>;

@@ -13,9 +13,12 @@ mod support;
 mod whom_to_ask;
 
 use clatd_stages::apply::{self, ApplyError};
+use clatd_stages::facts::Facts;
+use clatd_stages::fixed_world::FixedClaims;
 use clatd_stages::journal::{Journal, Ledger, MemoryJournal};
+use clatd_stages::pipeline::{self, WithoutWaiting};
 use clatd_stages::plan::{Idle, Plan, PlanDocument};
-use clatd_stages::stage::{self, Verdict};
+use clatd_stages::stage::Verdict;
 use support::cases::{self, Case};
 use support::model::{Fault, Model};
 
@@ -27,7 +30,9 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 async fn document(case: &Case) -> Result<PlanDocument, String> {
     let instance = case.instance();
-    let (facts, verdict) = stage::observe(&instance, &case.world)
+    let claims = FixedClaims::new(case.world.clone(), &instance.name);
+    let mut facts = Facts::default();
+    let verdict = pipeline::observe(&instance, &case.world, &claims, &mut facts, &mut WithoutWaiting)
         .await
         .map_err(|error| chain(&error))?;
     let mut document = PlanDocument {
@@ -38,7 +43,7 @@ async fn document(case: &Case) -> Result<PlanDocument, String> {
     match verdict {
         Verdict::Ready => document
             .instances
-            .push(stage::plan(&instance, facts).map_err(|error| chain(&error))?),
+            .push(pipeline::plan(&instance, facts).map_err(|error| chain(&error))?),
         Verdict::Idle { reason } => document.idle.push(Idle {
             instance: instance.name.clone(),
             reason,

@@ -3,6 +3,8 @@
 use std::net::{Ipv6Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use clatd::claims::AllClaims;
+use clatd_stages::claims::Claims;
 use clatd_stages::world::World;
 use socket2::{Domain, Socket, Type};
 
@@ -49,7 +51,7 @@ fn sockets() -> usize {
 /// Three uplinks without any server: none waits until the one before it has given up.
 #[test]
 fn clients_of_several_uplinks_do_not_wait_for_each_other() {
-    in_namespace(|bed| async move {
+    in_namespace(|_bed| async move {
         for k in 1..3 {
             sh(&format!(
                 "ip link add up{k} type veth peer name isp{k}; ip link set isp{k} up; ip link set up{k} up
@@ -60,10 +62,13 @@ fn clients_of_several_uplinks_do_not_wait_for_each_other() {
             .map(|k| first_word(&format!("isp{k}"), index(&format!("isp{k}"))))
             .collect();
         let begun = Instant::now();
+        let leases = tempfile::tempdir().unwrap();
+        let claims = AllClaims::new(leases.path(), |_| {});
+        let claims = ["one", "two", "three"].map(|name| claims.of(name));
         let (a, b, c) = tokio::join!(
-            bed.world.delegated_prefix("up0"),
-            bed.world.delegated_prefix("up1"),
-            bed.world.delegated_prefix("up2")
+            claims[0].delegated_prefix("up0"),
+            claims[1].delegated_prefix("up1"),
+            claims[2].delegated_prefix("up2")
         );
         let took = begun.elapsed();
         assert!([a, b, c].iter().all(|found| matches!(found, Ok(None))));
@@ -89,10 +94,12 @@ fn what_listened_ends_with_the_last_who_reads_there() {
             until ip -6 addr show dev up1 scope link | grep -q fe80; do sleep 0.02; done",
         );
         let before = sockets();
-        let (one, other) = (bed.world.for_instance("one"), bed.world.for_instance("other"));
-        for (world, uplink) in [(&one, "up0"), (&other, "up0"), (&other, "up1")] {
+        let leases = tempfile::tempdir().unwrap();
+        let claims = AllClaims::new(leases.path(), |_| {});
+        let [one, other] = ["one", "other"].map(|name| (bed.world.for_instance(name), claims.of(name)));
+        for ((world, claims), uplink) in [(&one, "up0"), (&other, "up0"), (&other, "up1")] {
             world.advertised_prefixes(uplink).await.unwrap();
-            world.delegated_prefix(uplink).await.unwrap();
+            claims.delegated_prefix(uplink).await.unwrap();
         }
         assert_eq!(bed.world.listening(), ["up0", "up1"]);
         let both = sockets();
@@ -100,10 +107,12 @@ fn what_listened_ends_with_the_last_who_reads_there() {
         // From here on time is short: what is waited for comes at once.
         tokio::time::pause();
         sh("ip link del up1");
-        bed.world.release_address("other");
+        drop(other);
+        bed.world.instance_ended("other");
         tokio::time::sleep(Duration::from_secs(70)).await;
         assert_eq!(bed.world.listening(), ["up0"]);
-        bed.world.release_address("one");
+        drop(one);
+        bed.world.instance_ended("one");
         tokio::time::sleep(Duration::from_secs(70)).await;
         assert_eq!(bed.world.listening(), [""; 0]);
         tokio::time::resume();

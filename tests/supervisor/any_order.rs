@@ -6,6 +6,7 @@ use std::time::Duration;
 use clatd::instance::{End, Repairs, Runner, Status};
 use clatd::kernel::TranslatorExit;
 use clatd_stages::apply;
+use clatd_stages::fixed_world::FixedClaims;
 use clatd_stages::journal::Journal;
 use clatd_stages::op::Op;
 use clatd_stages::stage::Instance;
@@ -221,6 +222,7 @@ impl Host {
             },
             waits: true,
             world: Arc::new(self.system.clone()),
+            claims: Arc::new(FixedClaims::new(self.system.clone(), &name)),
             system: Box::new(self.system.of(&name)),
             journal: Box::new(self.journals[number].clone()),
             exits: exited,

@@ -2,10 +2,12 @@
 
 use clatd::cli::Options;
 use clatd::config::{Paths, instance_for, load_from};
-use clatd_stages::fixed_world::FixedWorld;
+use clatd_stages::facts::Facts;
+use clatd_stages::fixed_world::{FixedClaims, FixedWorld};
 use clatd_stages::op::Op;
+use clatd_stages::pipeline::{self, WithoutWaiting};
 use clatd_stages::plan::{Idle, PlanDocument};
-use clatd_stages::stage::{self, Instance, Verdict};
+use clatd_stages::stage::{Instance, Verdict};
 
 use crate::events::{happens, sysctls_of, two_uplinks};
 
@@ -48,10 +50,17 @@ async fn document(files: Files<'_>, world: &FixedWorld) -> PlanDocument {
         instances: Vec::new(),
         idle: Vec::new(),
     };
+    // They end together, so that none takes the address of one before it.
+    let mut all_claims = Vec::new();
     for instance in instances(files, world).await {
-        let (facts, verdict) = stage::observe(&instance, world).await.unwrap();
+        let claims = FixedClaims::new(world.clone(), &instance.name);
+        let mut facts = Facts::default();
+        let verdict = pipeline::observe(&instance, world, &claims, &mut facts, &mut WithoutWaiting)
+            .await
+            .unwrap();
+        all_claims.push(claims);
         match verdict {
-            Verdict::Ready => document.instances.push(stage::plan(&instance, facts).unwrap()),
+            Verdict::Ready => document.instances.push(pipeline::plan(&instance, facts).unwrap()),
             Verdict::Idle { reason } => document.idle.push(Idle {
                 instance: instance.name,
                 reason,

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use clatd::instance::{End, Repairs, Runner, Status};
 use clatd::kernel::TranslatorExit;
+use clatd_stages::fixed_world::FixedClaims;
 use clatd_stages::op::Op;
 use clatd_stages::stage::Instance;
 use tokio::sync::{mpsc, watch};
@@ -143,6 +144,7 @@ impl Recorder {
             },
             waits,
             world: Arc::new(system.clone()),
+            claims: Arc::new(FixedClaims::new(system.clone(), "clat")),
             system: Box::new(system.of("clat")),
             journal: Box::new(SharedJournal::default()),
             exits: exited,

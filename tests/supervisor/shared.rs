@@ -1,19 +1,17 @@
 //! A system that several instances share: the model, and the holds on what belongs to no single one, counted as
 //! `src/kernel/sysctl.rs` counts them (which writes /proc). It is read back, so instances see what others did.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv6Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use clatd_stages::apply::{OpError, System};
-use clatd_stages::fixed_world::FixedWorld;
+use clatd_stages::fixed_world::{Data, FixedWorld};
 use clatd_stages::journal::{Journal, JournalError, MemoryJournal, Outcome, Pending};
-use clatd_stages::net::{Address6, Link, Route};
+use clatd_stages::net::{Link, Route};
 use clatd_stages::op::Op;
 use clatd_stages::plan::Step;
-use clatd_stages::settings::DnsServer;
-use clatd_stages::world::{DnsAnswer, RouteAnswer, World, WorldError};
 
 use crate::support::model::{Model, State};
 
@@ -96,23 +94,6 @@ impl SharedSystem {
             name: name.to_owned(),
             shared: self.clone(),
         }
-    }
-
-    fn now(&self) -> FixedWorld {
-        let inside = self.lock();
-        let mut world = inside.world.clone();
-        world.links.extend(inside.links.iter().cloned());
-        world
-            .routes4
-            .entry(clatd_stages::net::MAIN_TABLE)
-            .or_default()
-            .extend(inside.routes.iter().cloned());
-        world.sysctls.clone_from(&inside.model.state.sysctls);
-        for (key, hold) in &inside.holds {
-            world.sysctls.extend(hold.reset.clone());
-            world.sysctls.insert(key.clone(), hold.before.clone());
-        }
-        world
     }
 }
 
@@ -279,63 +260,32 @@ impl Side {
     }
 }
 
-#[async_trait]
-impl World for SharedSystem {
-    async fn links(&self) -> Result<Vec<Link>, WorldError> {
-        tokio::task::yield_now().await;
-        self.now().links().await
+impl Data for SharedSystem {
+    fn now(&self) -> Cow<'_, FixedWorld> {
+        let inside = self.lock();
+        let mut world = inside.world.clone();
+        world.links.extend(inside.links.iter().cloned());
+        world
+            .routes4
+            .entry(clatd_stages::net::MAIN_TABLE)
+            .or_default()
+            .extend(inside.routes.iter().cloned());
+        world.sysctls.clone_from(&inside.model.state.sysctls);
+        for (key, hold) in &inside.holds {
+            world.sysctls.extend(hold.reset.clone());
+            world.sysctls.insert(key.clone(), hold.before.clone());
+        }
+        Cow::Owned(world)
     }
-    async fn addresses6(&self, device: &str) -> Result<Vec<Address6>, WorldError> {
-        self.now().addresses6(device).await
-    }
-    async fn routes4(&self, table: u32) -> Result<Vec<Route>, WorldError> {
-        self.now().routes4(table).await
-    }
-    async fn routes6(&self, table: u32) -> Result<Vec<Route>, WorldError> {
-        self.now().routes6(table).await
-    }
-    async fn route_to(&self, destination: Ipv6Addr, device: Option<&str>) -> Result<Option<RouteAnswer>, WorldError> {
-        tokio::task::yield_now().await;
-        self.now().route_to(destination, device).await
-    }
-    async fn sysctl(&self, key: &str) -> Result<Option<String>, WorldError> {
-        tokio::task::yield_now().await;
-        self.now().sysctl(key).await
-    }
-    async fn nft_ruleset(&self, command: &str) -> Result<Option<serde_json::Value>, WorldError> {
-        self.now().nft_ruleset(command).await
-    }
-    async fn ip6tables_filter(&self, command: &str) -> Result<Option<String>, WorldError> {
-        self.now().ip6tables_filter(command).await
-    }
-    async fn aaaa(
-        &self,
-        name: &str,
-        server: Option<&DnsServer>,
-        device: Option<&str>,
-    ) -> Result<DnsAnswer, WorldError> {
-        self.now().aaaa(name, server, device).await
-    }
-    async fn reserved(&self, instance: &str, device: &str) -> Result<Option<Ipv6Addr>, WorldError> {
-        self.now().reserved(instance, device).await
-    }
-    async fn reserve(&self, instance: &str, device: &str, address: Ipv6Addr) -> Result<Option<String>, WorldError> {
-        self.now().reserve(instance, device, address).await
-    }
-    async fn undone(&self, done: &[&Op]) -> Result<Vec<usize>, WorldError> {
-        let now = self.now();
-        let undone = now.undone(done).await;
-        // Each text is put back by the instance that it belongs to.
+
+    /// Each text is put back by the instance that it belongs to.
+    fn asked(&self, done: &[&Op]) {
         let texts: Vec<String> = done.iter().map(ToString::to_string).collect();
         self.change(|world| {
             world
                 .undone_by_others
                 .retain(|undone| !texts.iter().any(|text| text.contains(undone)));
         });
-        undone
-    }
-    async fn program(&self, command: &str) -> Result<Option<String>, WorldError> {
-        self.now().program(command).await
     }
 }
 

@@ -12,9 +12,10 @@ use crate::firewall::{self, nftables::suspects_of_own_ipv4};
 use crate::net::{Address6, Link, MAIN_TABLE, Route};
 use crate::op::Op;
 use crate::path::{self, Hop, NOBODY, Probe};
+use crate::pipeline;
 use crate::plan::StageName;
 use crate::settings::{FirewallChoice, PlatCheck};
-use crate::stage::{self, Instance};
+use crate::stage::Instance;
 use crate::vrf;
 use crate::world::{RouteAnswer, World, WorldError};
 
@@ -230,7 +231,10 @@ async fn done(instance: &Instance, seen: &mut Examined, world: &dyn World) {
     let up = seen.is_up();
     let facts = seen.running.as_ref().map(|running| running.facts.clone());
     let shared = facts.as_ref().is_some_and(|facts| facts.shared);
-    if let Some(plan) = facts.filter(|_| up).and_then(|facts| stage::plan(instance, facts).ok()) {
+    if let Some(plan) = facts
+        .filter(|_| up)
+        .and_then(|facts| pipeline::plan(instance, facts).ok())
+    {
         let ops: Vec<&Op> = plan.steps.iter().map(|step| &step.apply).collect();
         let undone = world.undone(&ops).await;
         let undone = seen.take(undone).into_iter().filter_map(|place| plan.steps.get(place));

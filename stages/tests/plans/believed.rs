@@ -3,7 +3,7 @@
 
 use clatd_stages::discovery::Discovery;
 use clatd_stages::facts::{Fact, Facts, Source};
-use clatd_stages::fixed_world::FixedWorld;
+use clatd_stages::fixed_world::{FixedClaims, FixedWorld};
 use clatd_stages::net::{MAIN_TABLE, Route};
 use clatd_stages::settings::Settings;
 use clatd_stages::stage::{Stage, Verdict};
@@ -29,7 +29,10 @@ async fn observe(settings: Settings, world: FixedWorld) -> (Verdict, Facts) {
         world,
     };
     let mut facts = Facts::default();
-    let verdict = Discovery.observe(&case.instance(), &case.world, &mut facts).await;
+    let claims = FixedClaims::new(case.world.clone(), "clat");
+    let verdict = Discovery
+        .observe(&case.instance(), &case.world, &claims, &mut facts)
+        .await;
     (verdict.unwrap(), facts)
 }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use clatd_stages::facts::{Fact, Facts, FirewallFacts, Ip6tablesChain, Memory, NftChain, Source};
 use clatd_stages::fast_path::{Attachment, LinkHeader, Way};
+use clatd_stages::pipeline;
 use clatd_stages::plan::Plan;
 use clatd_stages::settings::{Settings, TranslatorChoice};
-use clatd_stages::stage;
 use serde_json::{Value, json};
 
 use crate::document;
@@ -305,7 +305,7 @@ async fn every_fact_that_decides_is_printed_with_its_source() {
             continue;
         };
         for (name, facts) in changed(&plan.facts) {
-            let Ok(other) = stage::plan(&case.instance(), facts) else {
+            let Ok(other) = pipeline::plan(&case.instance(), facts) else {
                 continue;
             };
             if other.steps == plan.steps {

@@ -3,7 +3,7 @@
 
 use clatd_stages::discovery::{Discovery, survey};
 use clatd_stages::facts::Facts;
-use clatd_stages::fixed_world::FixedWorld;
+use clatd_stages::fixed_world::{FixedClaims, FixedWorld};
 use clatd_stages::net::{MAIN_TABLE, Route};
 use clatd_stages::settings::Settings;
 use clatd_stages::stage::{Stage, Verdict};
@@ -78,7 +78,10 @@ async fn discover(settings: Settings, world: FixedWorld) -> Result<String, Strin
         world,
     };
     let mut facts = Facts::default();
-    let verdict = Discovery.observe(&case.instance(), &case.world, &mut facts).await;
+    let claims = FixedClaims::new(case.world.clone(), "clat");
+    let verdict = Discovery
+        .observe(&case.instance(), &case.world, &claims, &mut facts)
+        .await;
     match verdict.unwrap() {
         Verdict::Ready => {
             let fact = facts.plat_prefix.unwrap();

@@ -11,8 +11,8 @@ use futures_util::future::join_all;
 use ipnet::Ipv6Net;
 use tokio::time::Instant;
 
-use super::Notify;
 use crate::dhcp6::{self, PdClient, PdLease};
+use crate::world::Notify;
 
 /// How long an observation waits for a server. `notify` reports a later lease.
 const FIRST_LEASE: Duration = Duration::from_secs(3);
@@ -31,23 +31,12 @@ struct Asking {
     until: Instant,
 }
 
-impl Default for Delegations {
-    fn default() -> Self {
-        Self::in_directory(Path::new("/run/clatd"))
-    }
-}
-
 impl Delegations {
     pub(super) fn in_directory(runtime_dir: &Path) -> Self {
         Self {
             runtime_dir: runtime_dir.to_owned(),
             clients: Arc::default(),
         }
-    }
-
-    /// The prefix of an earlier run, if its lease has not expired.
-    pub(super) fn kept(&self, device: &str) -> Option<Fact<Ipv6Net>> {
-        dhcp6::kept(device, &self.runtime_dir).map(fact)
     }
 
     /// The prefix that is delegated on a device now. Waiting for the first lease does not delay requests on other
@@ -90,6 +79,11 @@ impl Delegations {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Asking>> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The prefix of an earlier run, if its lease has not expired.
+pub(super) fn kept(device: &str, runtime_dir: &Path) -> Option<Fact<Ipv6Net>> {
+    dhcp6::kept(device, runtime_dir).map(fact)
 }
 
 fn fact(lease: PdLease) -> Fact<Ipv6Net> {

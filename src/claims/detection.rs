@@ -28,9 +28,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, warn};
 
-use super::Notify;
 use crate::kernel::sysctl;
 use crate::probe::{self, ConflictWatch, ProbeError};
+use crate::world::Notify;
 
 /// The shortest and the longest time that a neighbour has for its answer, whatever a router says.
 const RETRANSMIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
@@ -49,7 +49,7 @@ type Detected = Result<Option<Conflict>, ProbeError>;
 
 /// What is known of each address. Clones share it.
 #[derive(Clone)]
-pub(super) struct Claims {
+pub(super) struct Detection {
     known: Arc<Mutex<BTreeMap<Key, Claim>>>,
     moves: Arc<Mutex<BTreeMap<String, Moves>>>,
     /// By device, when somebody last answered after HASTE.
@@ -87,7 +87,7 @@ impl Taken {
     }
 }
 
-impl Claims {
+impl Detection {
     pub(super) fn new() -> Self {
         Self {
             known: Arc::default(),

@@ -1,0 +1,101 @@
+//! The stages in order, and the two walks over them: observe and plan.
+
+use async_trait::async_trait;
+
+use crate::address::Address;
+use crate::claims::Claims;
+use crate::conncheck::Conncheck;
+use crate::device::Device;
+use crate::discovery::Discovery;
+use crate::facts::Facts;
+use crate::fast_path;
+use crate::firewall::Firewall;
+use crate::plan::{Plan, StageName};
+use crate::proxynd::ProxyNd;
+use crate::route::Route;
+use crate::script::Script;
+use crate::stage::{Delay, Instance, ObserveError, PlanError, Stage, Verdict};
+use crate::sysctl::Sysctl;
+use crate::translator::Translator;
+use crate::world::World;
+
+/// The stages in order.
+fn stages() -> [&'static dyn Stage; 10] {
+    [
+        &Conncheck,
+        &Discovery,
+        &Address,
+        &Device,
+        &Sysctl,
+        &ProxyNd,
+        &Firewall,
+        &Route,
+        &Script,
+        &Translator,
+    ]
+}
+
+/// Makes the plan of an instance out of what was observed.
+pub fn plan(instance: &Instance, facts: Facts) -> Result<Plan, PlanError> {
+    let mut steps = Vec::new();
+    for stage in stages() {
+        steps.extend(stage.plan(instance, &facts)?);
+    }
+    Ok(Plan {
+        instance: instance.name.clone(),
+        not_needed: fast_path::not_needed(instance, &facts),
+        facts,
+        steps,
+    })
+}
+
+/// What an observation does around its stages.
+#[async_trait]
+pub trait Walk: Send {
+    /// A stage is next, and perhaps asks for a wait before it observes.
+    async fn before(&mut self, delay: Option<Delay>);
+
+    /// What a stage needs will come soon. Waits and returns true if the stage is to observe again.
+    async fn again(&mut self, stage: StageName, what: &str) -> bool;
+
+    /// A stage has observed.
+    async fn observed(&mut self, facts: &Facts, verdict: &Result<Verdict, ObserveError>);
+}
+
+/// The walk of a dry run, which waits for nothing.
+pub struct WithoutWaiting;
+
+#[async_trait]
+impl Walk for WithoutWaiting {
+    async fn before(&mut self, _delay: Option<Delay>) {}
+
+    async fn again(&mut self, _stage: StageName, _what: &str) -> bool {
+        false
+    }
+
+    async fn observed(&mut self, _facts: &Facts, _verdict: &Result<Verdict, ObserveError>) {}
+}
+
+/// Observes stage after stage until one is not ready. `facts` then has what was found so far.
+pub async fn observe(
+    instance: &Instance,
+    world: &dyn World,
+    claims: &dyn Claims,
+    facts: &mut Facts,
+    walk: &mut dyn Walk,
+) -> Result<Verdict, ObserveError> {
+    for stage in stages() {
+        walk.before(stage.delay(instance)).await;
+        let verdict = loop {
+            match stage.observe(instance, world, claims, facts).await {
+                Err(ObserveError::NotYet { stage, what }) if walk.again(stage, &what).await => {}
+                verdict => break verdict,
+            }
+        };
+        walk.observed(facts, &verdict).await;
+        if !matches!(verdict, Ok(Verdict::Ready)) {
+            return verdict;
+        }
+    }
+    Ok(Verdict::Ready)
+}
