@@ -3,9 +3,8 @@
 use std::error::Error;
 
 use clatd_stages::apply::OpError;
-use clatd_stages::journal::Outcome;
+use clatd_stages::journal::{Left, Outcome};
 use clatd_stages::op::Op;
-use serde_json::json;
 
 use super::command::CommandError;
 use super::nft::NftError;
@@ -77,19 +76,19 @@ impl<E: Error + Send + Sync + 'static> From<E> for Failure {
 pub(crate) type Done = Result<Outcome, Failure>;
 
 /// Nothing to remember.
-pub(crate) const NOTHING: Outcome = Outcome::Null;
+pub(crate) const NOTHING: Outcome = Outcome::NOTHING;
 
 /// The object existed already and is not ours, so the undo must leave it.
 pub(crate) fn existed() -> Outcome {
-    json!({ "existed": true })
+    Left::Existed.into()
 }
 
 /// The object did not exist, so the undo must not create it.
 pub(crate) fn gone() -> Outcome {
-    json!({ "gone": true })
+    Left::Gone.into()
 }
 
 /// Whether the step's own operation changed nothing, so that nothing is to be undone.
 pub(crate) fn changed_nothing(outcome: Option<&Outcome>) -> bool {
-    outcome.is_some_and(|outcome| outcome["existed"] == true || outcome["gone"] == true)
+    outcome.is_some_and(Outcome::changed_nothing)
 }

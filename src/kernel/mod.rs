@@ -128,7 +128,7 @@ impl Kernel {
             if let Some(op) = present::renamed(&self.netlink, op, outcome).await? {
                 return self.carry_out(&op, Some(outcome)).await;
             }
-            match (op, present::index(Some(outcome))) {
+            match (op, outcome.device) {
                 (Op::ReleaseSysctl { key, .. }, Some(device)) => self.holds.forget(&self.instance, key, device),
                 (Op::DetachFastPath { .. }, _) => return self.carry_out(op, Some(outcome)).await,
                 _ => {}
@@ -140,7 +140,7 @@ impl Kernel {
             Some(device) => self.netlink.link(device).await?,
             None => None,
         };
-        Ok(present::with_index(done, link.map(|link| link.index)))
+        Ok(done.on(link.map(|link| link.index)))
     }
 
     async fn carry_out(&mut self, op: &Op, outcome: Option<&Outcome>) -> Done {

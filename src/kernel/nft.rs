@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use clatd_stages::journal::Outcome;
+use clatd_stages::journal::{Left, Outcome};
 use clatd_stages::net::ALIAS_PREFIX;
 use clatd_stages::op::NftRule;
 use serde_json::{Value, json};
@@ -83,7 +83,7 @@ pub(crate) async fn insert(command: &str, rule: &NftRule) -> Done {
         .filter(|found| found["comment"] == rule.comment.as_str())
         .find_map(|found| found["handle"].as_u64());
     match handle {
-        Some(handle) => Ok(json!({ "handle": handle })),
+        Some(handle) => Ok(Left::Rule(handle).into()),
         // Without an echo, only the comment can find the rule again.
         None => Ok(NOTHING),
     }
@@ -94,7 +94,10 @@ pub(crate) async fn remove(command: &str, rule: &NftRule, outcome: Option<&Outco
     let Some(listing) = list(command, &["chain", &rule.family, &rule.table, &rule.chain]).await? else {
         return Ok(NOTHING);
     };
-    let known = outcome.and_then(|outcome| outcome["handle"].as_u64());
+    let known = match outcome.map(|outcome| &outcome.left) {
+        Some(Left::Rule(handle)) => Some(*handle),
+        Some(_) | None => None,
+    };
     let handles = objects(&listing, "rule")
         .filter(|found| found["comment"] == rule.comment.as_str())
         .filter_map(|found| found["handle"].as_u64())

@@ -2,34 +2,29 @@
 
 use std::collections::BTreeMap;
 
-use clatd_stages::journal::Outcome;
+use clatd_stages::journal::{Left, Outcome};
 use clatd_stages::op::OnDevices;
 use clatd_stages::sysctl::key;
 use nix::net::if_::{if_indextoname, if_nametoindex};
-use serde_json::{Map, json};
 
 use super::failure::{Done, Failure, NOTHING};
-use super::present::number;
 use super::sysctl::{Holds, Release, read};
-
-/// What the outcome calls the devices that are held: their names then, with their indexes.
-const HELD: &str = "held";
 
 impl Holds {
     /// Adds a holder on each device that has the value from before. All of them or, where it fails, none.
     pub(crate) fn acquire_on(&self, holder: &str, on: &OnDevices) -> Done {
-        let mut held = Map::new();
+        let mut held = BTreeMap::new();
         for device in &on.devices {
             match self.acquire_one(holder, device, on) {
-                Ok(true) => _ = held.insert(device.clone(), json!(if_nametoindex(device.as_str()).ok())),
+                Ok(true) => _ = held.insert(device.clone(), if_nametoindex(device.as_str()).ok()),
                 Ok(false) => {}
                 Err(failure) => {
-                    self.release_on(holder, on, Some(&json!({ HELD: held })))?;
+                    self.release_on(holder, on, Some(&Left::Holds(held).into()))?;
                     return Err(failure);
                 }
             }
         }
-        Ok(json!({ HELD: held }))
+        Ok(Left::Holds(held).into())
     }
 
     /// False = the device is gone, or somebody gave it another value since.
@@ -52,13 +47,9 @@ impl Holds {
 
     /// Takes the holder away on each device that it holds, whatever that is called now. Goes on past errors.
     pub(crate) fn release_on(&self, holder: &str, on: &OnDevices, outcome: Option<&Outcome>) -> Done {
-        let held = outcome.and_then(|outcome| outcome[HELD].as_object());
-        let devices: Vec<(&str, Option<u32>)> = match held {
-            Some(held) => held
-                .iter()
-                .map(|(name, index)| (name.as_str(), number(index)))
-                .collect(),
-            None => on.devices.iter().map(|device| (device.as_str(), None)).collect(),
+        let devices: Vec<(&str, Option<u32>)> = match outcome.map(|outcome| &outcome.left) {
+            Some(Left::Holds(held)) => held.iter().map(|(name, index)| (name.as_str(), *index)).collect(),
+            Some(_) | None => on.devices.iter().map(|device| (device.as_str(), None)).collect(),
         };
         let nothing_else = BTreeMap::new();
         let mut failed = None;

@@ -3,51 +3,14 @@
 //! index of its device.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
-use clatd_stages::journal::Outcome;
+use clatd_stages::journal::{Left, Outcome};
 use clatd_stages::op::Op;
-use serde_json::{Value, json};
 
 use super::netlink::{Netlink, NetlinkError};
 use super::ops::nature;
 use super::sysctl::{device_of, of_device};
-
-const INDEX: &str = "ifindex";
-/// Of several devices, by the names that they had.
-const INDEXES: &str = "ifindexes";
-
-/// What an operation left, with the index of its device.
-pub(super) fn with_index(mut outcome: Outcome, index: Option<u32>) -> Outcome {
-    if let Some(index) = index {
-        if outcome.is_null() {
-            outcome = json!({});
-        }
-        outcome[INDEX] = json!(index);
-    }
-    outcome
-}
-
-/// The same with the indexes of several devices.
-pub(super) fn with_indexes<'a>(mut outcome: Outcome, devices: impl IntoIterator<Item = (&'a str, u32)>) -> Outcome {
-    let indexes: serde_json::Map<String, Value> = devices
-        .into_iter()
-        .map(|(name, index)| (name.to_owned(), json!(index)))
-        .collect();
-    if !indexes.is_empty() {
-        outcome[INDEXES] = Value::Object(indexes);
-    }
-    outcome
-}
-
-/// The index of the device that an operation changed. Journals of older versions have none.
-pub(super) fn index(outcome: Option<&Outcome>) -> Option<u32> {
-    number(outcome?.get(INDEX)?)
-}
-
-/// An index as an outcome has it.
-pub(super) fn number(value: &Value) -> Option<u32> {
-    value.as_u64().and_then(|index| u32::try_from(index).ok())
-}
 
 /// An undo with the present names of its devices; `None` = its device is gone, and with it what was done to it.
 pub(super) async fn renamed<'a>(
@@ -55,14 +18,16 @@ pub(super) async fn renamed<'a>(
     op: &'a Op,
     outcome: &Outcome,
 ) -> Result<Option<Cow<'a, Op>>, NetlinkError> {
-    if let (Op::ReleaseSysctl { .. }, Some(Value::Object(indexes))) = (op, outcome.get(INDEXES)) {
-        return Ok(Some(Cow::Owned(giving_back_by_index(netlink, op, indexes).await?)));
+    if let (Op::ReleaseSysctl { .. }, Left::Hold { devices, .. }) = (op, &outcome.left)
+        && !devices.is_empty()
+    {
+        return Ok(Some(Cow::Owned(giving_back_by_index(netlink, op, devices).await?)));
     }
     let before = match op {
         Op::ReleaseSysctl { key, .. } => device_of(key),
         op => nature(op).device,
     };
-    let (Some(before), Some(index)) = (before, index(Some(outcome))) else {
+    let (Some(before), Some(index)) = (before, outcome.device) else {
         return Ok(Some(Cow::Borrowed(op)));
     };
     Ok(match netlink.name(index).await? {
@@ -75,18 +40,14 @@ pub(super) async fn renamed<'a>(
 }
 
 /// A release that resets sysctls of many devices, with the present names of those that are given back.
-async fn giving_back_by_index(
-    netlink: &Netlink,
-    op: &Op,
-    indexes: &serde_json::Map<String, Value>,
-) -> Result<Op, NetlinkError> {
+async fn giving_back_by_index(netlink: &Netlink, op: &Op, indexes: &BTreeMap<String, u32>) -> Result<Op, NetlinkError> {
     let mut op = op.clone();
     if let Op::ReleaseSysctl { give_back, .. } = &mut op {
         for (key, value) in std::mem::take(give_back) {
-            let known = device_of(&key).and_then(|device| number(indexes.get(device)?));
+            let known = device_of(&key).and_then(|device| indexes.get(device));
             let now = match known {
                 None => Some(key),
-                Some(index) => netlink.name(index).await?.map(|now| of_device(&key, &now)),
+                Some(index) => netlink.name(*index).await?.map(|now| of_device(&key, &now)),
             };
             give_back.extend(now.map(|key| (key, value)));
         }

@@ -5,13 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use clatd_stages::journal::Outcome;
+use clatd_stages::journal::{Left, Outcome};
 use nix::net::if_::if_nametoindex;
-use serde_json::json;
 
 use super::failure::{Done, Failure, NOTHING};
 use super::fastpath::FastPath;
-use super::present;
 
 const ROOT: &str = "/proc/sys";
 
@@ -192,8 +190,11 @@ impl Holds {
         if before != value {
             write(key, value)?;
         }
-        let outcome = present::with_index(json!({ "before": before }), place.device);
-        let outcome = present::with_indexes(outcome, forwarding(&reset));
+        let left = Left::Hold {
+            before: before.clone(),
+            devices: forwarding(&reset),
+        };
+        let outcome = Outcome::from(left).on(place.device);
         let reset = reset
             .into_iter()
             .filter_map(|(key, value)| Some((Place::now(&key)?, value)));
@@ -229,10 +230,10 @@ impl Holds {
                 }
                 hold.before.clone()
             }
-            None => outcome
-                .and_then(|outcome| outcome["before"].as_str())
-                .unwrap_or(before)
-                .to_owned(),
+            None => match outcome.map(|outcome| &outcome.left) {
+                Some(Left::Hold { before, .. }) => before.clone(),
+                Some(_) | None => before.to_owned(),
+            },
         };
         if before != value && read(key)?.as_deref() == Some(value) {
             restore(key, &before)?;
@@ -262,12 +263,13 @@ impl Holds {
 }
 
 /// The devices that forward, with their indexes.
-fn forwarding(reset: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, u32)> {
+fn forwarding(reset: &BTreeMap<String, String>) -> BTreeMap<String, u32> {
     let on = reset.iter().filter(|(_, value)| *value == "1");
     on.filter_map(|(key, _)| {
         let device = device_of(key)?;
-        Some((device, if_nametoindex(device).ok()?))
+        Some((device.to_owned(), if_nametoindex(device).ok()?))
     })
+    .collect()
 }
 
 /// The device whose sysctl it is; `None` = it is of all devices, of those to come, or of none.

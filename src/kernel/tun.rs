@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clatd_stages::journal::Outcome;
+use clatd_stages::journal::{Left, Outcome};
 use clatd_stages::net::Link;
-use serde_json::json;
 use tun_rs::{DeviceBuilder, SyncDevice};
 
 use super::failure::{Done, Failure, NOTHING};
@@ -62,16 +61,15 @@ pub(crate) async fn create(
         .await?
         .ok_or_else(|| Failure::new("the device went right after it was made"))?
         .index;
-    let outcome = json!({ "index": index });
     netlink.set_link_alias(index, alias).await?;
     if persistent {
         // Made persistent last, so that an unmarked device never outlives the daemon.
         for queue in &tun.queues {
             queue.persist()?;
         }
-        return Ok((None, outcome));
+        return Ok((None, Left::Device(index).into()));
     }
-    Ok((Some(tun), outcome))
+    Ok((Some(tun), Left::Device(index).into()))
 }
 
 /// Why a device of ours stays.
@@ -86,11 +84,14 @@ const POLL: Duration = Duration::from_millis(20);
 /// index. Without a record, because the daemon was killed before it wrote one, a device with our alias is ours unless
 /// a running program has it open.
 pub(crate) async fn delete(netlink: &Netlink, device: &str, alias: &str, outcome: Option<&Outcome>) -> Done {
-    let made = outcome.and_then(|outcome| outcome["index"].as_u64());
+    let made = match outcome.map(|outcome| &outcome.left) {
+        Some(Left::Device(index)) => Some(*index),
+        Some(_) | None => None,
+    };
     let links = netlink.links().await?;
     // Somebody may have renamed it, or another clatd made one of its name.
     let is_it = |link: &&Link| match made {
-        Some(index) => u64::from(link.index) == index,
+        Some(index) => link.index == index,
         None => link.name == device,
     };
     let ours = links

@@ -175,6 +175,6 @@ impl System for Recorder {
         if self.fail_at.contains(&number) {
             return Err(OpError::new(op, "failure injected by a test"));
         }
-        Ok(Outcome::Null)
+        Ok(Outcome::NOTHING)
     }
 }

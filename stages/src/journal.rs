@@ -5,13 +5,11 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::op::{Op, Undo};
+pub use crate::outcome::{Left, Outcome};
 use crate::plan::Step;
 
 /// Version of the line format.
 pub const VERSION: u32 = 1;
-
-/// What an operation left for its undo, such as the handle of a rule; `Null` = nothing.
-pub type Outcome = serde_json::Value;
 
 /// A step that was begun and is not undone yet.
 #[derive(Debug, Clone, PartialEq, Eq)]

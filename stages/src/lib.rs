@@ -11,6 +11,7 @@ pub mod journal;
 pub mod metrics;
 pub mod net;
 pub mod op;
+mod outcome;
 pub mod path;
 pub mod pipeline;
 pub mod plan;

@@ -1,5 +1,6 @@
 //! TUN devices and addresses.
 
+use clatd_stages::journal::Outcome;
 use clatd_stages::op::Op;
 
 use crate::support::{assert_unchanged, chain, in_namespace, json, sh, state};
@@ -111,7 +112,7 @@ fn up_with_mtu_address_and_no_link_local() {
                     device: "clat".into(),
                     address,
                 },
-                &serde_json::Value::Null,
+                &Outcome::NOTHING,
             )
             .await;
         }
@@ -121,13 +122,13 @@ fn up_with_mtu_address_and_no_link_local() {
                 .unwrap()
                 .is_empty()
         );
-        bed.undo(delete(), &serde_json::Value::Null).await;
+        bed.undo(delete(), &Outcome::NOTHING).await;
         bed.undo(
             Op::RemoveAddress {
                 device: "clat".into(),
                 address: v4,
             },
-            &serde_json::Value::Null,
+            &Outcome::NOTHING,
         )
         .await;
         assert_unchanged(&before);

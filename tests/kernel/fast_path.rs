@@ -1,6 +1,7 @@
 //! The fast path's programs on devices, by either way of attaching them.
 
 use clatd_stages::fast_path::{Attachment, FastPathSpec, LinkHeader, Way};
+use clatd_stages::journal::{Left, Outcome};
 use clatd_stages::op::Op;
 use clatd_stages::settings::{Pref64Setting, Settings};
 use clatd_stages::translator::UserspaceSpec;
@@ -57,11 +58,15 @@ fn clsact_is_made_shared_and_taken_away() {
         for (device, address) in [("clat0", "2001:db8:1::c1a7:1"), ("clat1", "2001:db8:1::c1a7:2")] {
             tun(&mut bed, device).await;
             let outcome = bed.apply(attach(device, address, Attachment::Clsact)).await;
-            assert_eq!(outcome["made_clsact"], true, "{outcome}");
+            assert!(matches!(outcome.left, Left::Clsact { made: true, .. }), "{outcome:?}");
         }
         assert_eq!(on_uplink().matches("name clatd_in").count(), 1, "{}", on_uplink());
         assert!(sh("tc filter show dev clat1 egress").contains("clatd_out"));
-        let outcome = serde_json::json!({ "made_clsact": true });
+        let left = Left::Clsact {
+            made: true,
+            program: None,
+        };
+        let outcome = Outcome::from(left);
         bed.undo(detach("clat0", Attachment::Clsact), &outcome).await;
         assert_eq!(on_uplink().matches("name clatd_in").count(), 1, "{}", on_uplink());
         bed.undo(detach("clat1", Attachment::Clsact), &outcome).await;
@@ -77,7 +82,10 @@ fn filters_of_a_killed_daemon_are_found_by_another() {
         tun(&mut bed, "clat0").await;
         let attached = attach("clat0", "2001:db8:1::c1a7:1", Attachment::Clsact);
         let outcome = bed.apply(attached).await;
-        assert_eq!(outcome["made_clsact"], false, "it was there already");
+        assert!(
+            matches!(outcome.left, Left::Clsact { made: false, .. }),
+            "it was there already"
+        );
         assert!(on_uplink().contains("clatd_in"), "{}", on_uplink());
         // What this process holds is unknown to the next one.
         let mut next = Bed::new();
@@ -107,8 +115,7 @@ fn links_go_with_their_last_user() {
         };
         bed.apply(next_hop("clat0")).await;
         bed.fail(next_hop("clat1")).await;
-        bed.undo(detach("clat0", Attachment::Tcx), &serde_json::Value::Null)
-            .await;
+        bed.undo(detach("clat0", Attachment::Tcx), &Outcome::NOTHING).await;
         bed.fail(next_hop("clat0")).await;
     });
 }

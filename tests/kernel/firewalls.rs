@@ -1,6 +1,6 @@
 //! nft and ip6tables.
 
-use clatd_stages::journal::Outcome;
+use clatd_stages::journal::{Left, Outcome};
 use clatd_stages::op::{NftRule, Op};
 use clatd_stages::world::World;
 use serde_json::json;
@@ -70,10 +70,8 @@ fn foreign_rules_stay_byte_for_byte() {
         let (out, back) = (rule("out"), rule("in"));
         let first = bed.apply(insert(&out)).await;
         let second = bed.apply(insert(&back)).await;
-        assert!(
-            first["handle"].is_u64() && second["handle"].is_u64(),
-            "{first} {second}"
-        );
+        let has_handle = |outcome: &Outcome| matches!(outcome.left, Left::Rule(_));
+        assert!(has_handle(&first) && has_handle(&second), "{first:?} {second:?}");
         let listed = sh("nft list chain inet theirs forward");
         let lines: Vec<_> = listed.lines().map(str::trim).skip(3).collect();
         assert_eq!(
@@ -112,7 +110,7 @@ fn a_rule_with_our_handle_but_not_our_comment_stays() {
         foreign();
         let before = state();
         bed.undo(remove(&rule("out")), &outcome).await;
-        bed.undo(remove(&rule("out")), &json!({ "handle": 4 })).await;
+        bed.undo(remove(&rule("out")), &Left::Rule(4).into()).await;
         assert_unchanged(&before);
         sh("nft delete table inet theirs");
         bed.undo(remove(&rule("out")), &outcome).await;
@@ -160,7 +158,7 @@ fn a_table_of_ours_is_made_at_once_and_deleted() {
         assert_eq!(sh("nft list table inet clatd_test").matches("accept").count(), 2);
         bed.apply(delete(true)).await;
         assert!(sh("nft list tables").contains("clatd_test"), "it has a rule");
-        bed.undo(delete(false), &Outcome::Null).await;
+        bed.undo(delete(false), &Outcome::NOTHING).await;
         assert_unchanged(&before);
     });
 }
@@ -187,7 +185,7 @@ fn a_table_of_that_name_that_is_not_ours_is_left_alone() {
             table,
             only_if_empty: false,
         };
-        bed.undo(delete, &Outcome::Null).await;
+        bed.undo(delete, &Outcome::NOTHING).await;
         assert_unchanged(&before);
         let nowhere = std::path::Path::new("/nonexistent");
         let settings = clatd_stages::settings::Settings::default();
@@ -262,7 +260,7 @@ fn looking_at_ip6tables_makes_no_table() {
                         table: "filter".into(),
                         only_if_empty: true,
                     };
-                    bed.undo(table, &Outcome::Null).await;
+                    bed.undo(table, &Outcome::NOTHING).await;
                     assert_eq!(state_of_tables(), before);
                 }
             });

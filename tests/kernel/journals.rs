@@ -2,14 +2,13 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use clatd::kernel::{FileJournal, RuntimeLock};
-use clatd_stages::apply::unwind;
-use clatd_stages::journal::Journal;
+use clatd::kernel::{FileJournal, Holds, Kernel, RuntimeLock};
+use clatd_stages::apply::{System, unwind};
+use clatd_stages::journal::{Journal, Left};
 use clatd_stages::op::Op;
 use clatd_stages::plan::{StageName, Step};
-use serde_json::json;
 
-use crate::support::{chain, in_namespace};
+use crate::support::{Bed, assert_unchanged, chain, in_namespace, sh, state};
 
 fn step(path: &str) -> Step {
     let path = path.to_owned();
@@ -31,7 +30,7 @@ async fn a_journal_outlives_its_daemon_and_goes_when_nothing_is_pending() {
     let mut journal = FileJournal::open(runtime.path(), "wan0").unwrap();
     assert!(!file.exists(), "made by the first step only");
     let first = journal.intend(&step("/tmp/a")).await.unwrap();
-    journal.done(first, &json!({ "handle": 7 })).await.unwrap();
+    journal.done(first, &Left::Rule(7).into()).await.unwrap();
     journal.intend(&step("/tmp/b")).await.unwrap();
     let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&file), mode(file.parent().unwrap())), (0o600, 0o700));
@@ -44,7 +43,7 @@ async fn a_journal_outlives_its_daemon_and_goes_when_nothing_is_pending() {
     let mut journal = FileJournal::open(runtime.path(), "wan0").unwrap();
     let pending = journal.pending();
     assert_eq!(pending.len(), 2);
-    assert_eq!(pending[0].outcome, Some(json!({ "handle": 7 })));
+    assert_eq!(pending[0].outcome, Some(Left::Rule(7).into()));
     assert_eq!(pending[1].outcome, None);
     let third = journal.intend(&step("/tmp/c")).await.unwrap();
     assert_eq!(third, 3);
@@ -111,4 +110,57 @@ fn two_daemons_cannot_share_a_runtime_directory() {
     assert!(chain(&error).starts_with(&wanted), "{}", chain(&error));
     drop(lock);
     RuntimeLock::acquire(&runtime).unwrap();
+}
+
+/// A journal of an earlier version (tests/journals): its steps are done, the daemon is killed, and the journal is undone.
+async fn is_undone(bed: &mut Bed, sample: &str, meanwhile: &str) -> Vec<(String, bool)> {
+    let runtime = tempfile::tempdir().unwrap();
+    let directory = runtime.path().join("journal");
+    std::fs::create_dir(&directory).unwrap();
+    let text = sample.replace("@DIRECTORY@", &runtime.path().display().to_string());
+    std::fs::write(directory.join("wan0.jsonl"), text).unwrap();
+    sh(
+        "nft add table ip6 theirs; nft add chain ip6 theirs forward; ip6tables -A FORWARD -j ACCEPT; ip6tables -F FORWARD
+        echo 1 >/proc/sys/net/ipv6/conf/isp0/forwarding",
+    );
+    let before = state();
+
+    let (exits, _) = tokio::sync::mpsc::unbounded_channel();
+    let mut killed = Kernel::new("test", bed.netlink.clone(), Holds::default(), exits);
+    let mut journal = FileJournal::open(runtime.path(), "wan0").unwrap();
+    let mut same = Vec::new();
+    for pending in journal.pending() {
+        let name = pending.step.apply.to_string();
+        let outcome = killed.apply(&pending.step.apply, None).await;
+        let outcome = outcome.unwrap_or_else(|error| panic!("{name}: {}", chain(&error)));
+        same.push((name, pending.outcome == Some(outcome)));
+    }
+    drop(killed);
+    sh(meanwhile);
+    let errors = unwind(&mut bed.kernel, &mut journal, 0).await;
+    assert!(errors.is_empty(), "{errors:?}");
+    assert_unchanged(&before);
+    assert_eq!(FileJournal::list(runtime.path()).unwrap(), [""; 0]);
+    same
+}
+
+#[test]
+fn a_journal_of_each_operation_is_undone() {
+    in_namespace(|mut bed| async move {
+        let same = is_undone(&mut bed, include_str!("../journals/operations.jsonl"), "").await;
+        // Devices, rules and tables have the same numbers in each new namespace.
+        let other: Vec<_> = same.iter().filter(|(_, same)| !same).collect();
+        assert!(other.is_empty(), "their outcomes were others: {other:?}");
+    });
+}
+
+/// Their outcomes lack indexes of devices; one was killed before it wrote what it had done.
+#[test]
+fn a_journal_of_the_oldest_form_is_undone() {
+    in_namespace(|mut bed| async move {
+        let moved = "ip -6 rule add pref 1 lookup local protocol kernel; ip -6 rule del pref 0";
+        let oldest = include_str!("../journals/oldest.jsonl");
+        is_undone(&mut bed, oldest, moved).await;
+        assert!(!sh("tc qdisc show dev up0").contains("clsact"));
+    });
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use clatd::kernel::Kernel;
 use clatd_stages::apply::System;
+use clatd_stages::journal::Left;
 use clatd_stages::net::Route;
 use clatd_stages::op::Op;
 use clatd_stages::world::World;
@@ -89,7 +90,11 @@ fn a_killed_daemons_hold_follows_its_device() {
         cleaner.apply(&release("up0"), Some(&outcome)).await.unwrap();
         assert_eq!(read(&accept_ra("wan0")), "1");
         assert_eq!(read(&accept_ra("up0")), "2");
-        let old = serde_json::json!({ "before": "1" });
+        let left = Left::Hold {
+            before: "1".into(),
+            devices: BTreeMap::new(),
+        };
+        let old = left.into();
         cleaner.apply(&release("up0"), Some(&old)).await.unwrap();
         assert_eq!(read(&accept_ra("up0")), "1");
     });

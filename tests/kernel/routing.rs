@@ -33,7 +33,7 @@ fn the_default_route_is_as_ip_would_add_it() {
         let outcome = bed.apply(add(&route)).await;
         assert_eq!(sh("ip -d route show table all proto 46"), wanted);
         let again = bed.apply(add(&route)).await;
-        assert!(again.get("existed").is_none(), "ours already: {again}");
+        assert!(!again.changed_nothing(), "ours already: {again:?}");
         bed.undo(remove(&route), &outcome).await;
         assert_unchanged(&before);
     });
@@ -60,7 +60,7 @@ fn routes_of_both_versions_in_any_table() {
         }
         for route in &routes {
             let outcome = bed.apply(add(route)).await;
-            assert!(outcome.get("existed").is_none(), "{outcome}");
+            assert!(!outcome.changed_nothing(), "{outcome:?}");
         }
         let shown = sh("ip -4 route show table all proto 46; ip -6 route show table all proto 46");
         assert_eq!(shown.lines().count(), routes.len(), "{shown}");
@@ -69,7 +69,7 @@ fn routes_of_both_versions_in_any_table() {
             "{shown}"
         );
         for route in &routes {
-            bed.undo(remove(route), &Outcome::Null).await;
+            bed.undo(remove(route), &Outcome::NOTHING).await;
         }
         assert_unchanged(&before);
     });
@@ -271,10 +271,10 @@ fn rules_come_and_go() {
             },
         ];
         for rule in &rules {
-            assert_eq!(bed.apply(Op::AddRule { rule: rule.clone() }).await, Outcome::Null);
+            assert_eq!(bed.apply(Op::AddRule { rule: rule.clone() }).await, Outcome::NOTHING);
             assert_eq!(
                 bed.apply(Op::AddRule { rule: rule.clone() }).await,
-                Outcome::Null,
+                Outcome::NOTHING,
                 "ours already"
             );
         }
@@ -285,7 +285,7 @@ fn rules_come_and_go() {
         );
         assert_eq!(shown.lines().count(), before_rules() + rules.len(), "{shown}");
         for rule in &rules {
-            bed.undo(Op::RemoveRule { rule: rule.clone() }, &Outcome::Null).await;
+            bed.undo(Op::RemoveRule { rule: rule.clone() }, &Outcome::NOTHING).await;
         }
         assert_unchanged(&before);
     });

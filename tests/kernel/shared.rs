@@ -175,7 +175,7 @@ fn scripts_have_their_environment_and_their_failures_are_named() {
                 "echo \"$clat_dev,${{quiet-unset}},$PATH\" >{out}; cat >>{out}"
             )))
             .await,
-            Outcome::Null
+            Outcome::NOTHING
         );
         assert!(std::fs::read_to_string(&out).unwrap().starts_with("clat,,/"));
         let error = bed.fail(script("exit 7")).await;

@@ -154,8 +154,8 @@ fn userspace_carries_traffic_and_stops() {
             })
             .await
             .unwrap();
-            bed.undo(stop(), &Outcome::Null).await;
-            bed.undo(delete(), &Outcome::Null).await;
+            bed.undo(stop(), &Outcome::NOTHING).await;
+            bed.undo(delete(), &Outcome::NOTHING).await;
             assert_unchanged(&before);
         }
         // The counters outlive the translator.
@@ -203,8 +203,8 @@ fn the_death_of_the_userspace_translator_is_told() {
         let exit = death(&mut bed).await;
         assert_eq!((exit.instance.as_str(), exit.device.as_str()), ("test", "clat"));
         assert!(exit.detail.contains("TUN device"), "{}", exit.detail);
-        bed.undo(stop(), &Outcome::Null).await;
-        bed.undo(delete(), &Outcome::Null).await;
+        bed.undo(stop(), &Outcome::NOTHING).await;
+        bed.undo(delete(), &Outcome::NOTHING).await;
         assert_unchanged(&before);
         let error = bed.fail(userspace()).await;
         assert!(chain(&error).contains("does not have clat open"), "{}", chain(&error));
@@ -232,9 +232,9 @@ fn tayga_carries_traffic_and_stops() {
         .await;
         ping().await;
         tokio::task::spawn_blocking(|| echo_by_tcp(1 << 20)).await.unwrap();
-        bed.undo(stop(), &Outcome::Null).await;
+        bed.undo(stop(), &Outcome::NOTHING).await;
         assert!(bed.exits.try_recv().is_err(), "a wanted end is not told");
-        bed.undo(delete(), &Outcome::Null).await;
+        bed.undo(delete(), &Outcome::NOTHING).await;
         assert_unchanged(&before);
     });
 }
@@ -251,8 +251,8 @@ fn the_death_of_tayga_is_told_with_its_last_output() {
         let exit = death(&mut bed).await;
         assert!(exit.detail.starts_with("signal: 9"), "{}", exit.detail);
         assert!(exit.detail.contains("last output: first words"), "{}", exit.detail);
-        bed.undo(stop(), &Outcome::Null).await;
-        bed.undo(delete(), &Outcome::Null).await;
+        bed.undo(stop(), &Outcome::NOTHING).await;
+        bed.undo(delete(), &Outcome::NOTHING).await;
     });
 }
 
@@ -338,7 +338,7 @@ fn a_tayga_that_does_not_start_is_an_error_with_its_output() {
             "{}",
             chain(&error)
         );
-        bed.undo(stop(), &Outcome::Null).await;
-        bed.undo(delete(), &Outcome::Null).await;
+        bed.undo(stop(), &Outcome::NOTHING).await;
+        bed.undo(delete(), &Outcome::NOTHING).await;
     });
 }

@@ -8,13 +8,12 @@ use std::time::{Duration, Instant};
 
 use clatd::kernel::{FileJournal, NamespaceLock, cleanup};
 use clatd_stages::apply::{apply, unwind};
-use clatd_stages::journal::Journal;
+use clatd_stages::journal::{Journal, Left};
 use clatd_stages::op::{Op, Undo};
 use clatd_stages::plan::{StageName, Step};
 use clatd_stages::settings::Settings;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use serde_json::json;
 
 use crate::support::{assert_unchanged, chain, in_namespace, sh, state};
 
@@ -215,7 +214,7 @@ fn a_running_clat_of_another_is_not_torn_down() {
         for index in [None, Some(999_999)] {
             let seq = journal.intend(&step).await.unwrap();
             if let Some(index) = index {
-                journal.done(seq, &json!({ "index": index })).await.unwrap();
+                journal.done(seq, &Left::Device(index).into()).await.unwrap();
             }
             let report = cleanup::run(&runtime, &Settings::default(), false).await.unwrap();
             assert!(

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use clatd_stages::apply::{OpError, System};
 use clatd_stages::fixed_world::{Data, FixedWorld};
-use clatd_stages::journal::{Journal, JournalError, MemoryJournal, Outcome, Pending};
+use clatd_stages::journal::{Journal, JournalError, Left, MemoryJournal, Outcome, Pending};
 use clatd_stages::net::{Link, Route};
 use clatd_stages::op::Op;
 use clatd_stages::plan::Step;
@@ -128,6 +128,12 @@ impl System for Side {
     }
 }
 
+/// What a hold leaves for its undo.
+fn held(before: &str) -> Outcome {
+    let (before, devices) = (before.to_owned(), BTreeMap::new());
+    Left::Hold { before, devices }.into()
+}
+
 impl Inside {
     /// Counts holds; what is left to be done to the model, and the outcome.
     fn hold(&mut self, name: &str, op: &Op) -> Result<(Option<Op>, Outcome), String> {
@@ -138,7 +144,7 @@ impl Inside {
                         return Err(format!("{key} is held at {}", hold.value));
                     }
                     hold.holders.insert(name.to_owned());
-                    return Ok((None, serde_json::json!({ "before": hold.before })));
+                    return Ok((None, held(&hold.before)));
                 }
                 let before = self.model.state.sysctls.get(key).unwrap_or(before).clone();
                 let of_devices = self.model.state.sysctls.iter();
@@ -155,7 +161,7 @@ impl Inside {
                 };
                 self.holds.insert(key.clone(), hold);
                 let (key, value) = (key.clone(), value.clone());
-                let outcome = serde_json::json!({ "before": before });
+                let outcome = held(&before);
                 Ok((Some(Op::HoldSysctl { key, value, before }), outcome))
             }
             Op::ReleaseSysctl {
@@ -163,16 +169,16 @@ impl Inside {
             } => {
                 let Some(hold) = self.holds.get_mut(key) else {
                     // One that failed, or that is released already.
-                    return Ok((None, Outcome::Null));
+                    return Ok((None, Outcome::NOTHING));
                 };
                 hold.holders.remove(name);
                 if !hold.holders.is_empty() {
-                    return Ok((None, Outcome::Null));
+                    return Ok((None, Outcome::NOTHING));
                 }
                 let before = hold.before.clone();
                 self.holds.remove(key);
                 if before == *value {
-                    return Ok((None, Outcome::Null));
+                    return Ok((None, Outcome::NOTHING));
                 }
                 let release = Op::ReleaseSysctl {
                     key: key.clone(),
@@ -180,21 +186,21 @@ impl Inside {
                     before,
                     give_back: give_back.clone(),
                 };
-                Ok((Some(release), Outcome::Null))
+                Ok((Some(release), Outcome::NOTHING))
             }
             Op::HoldOnDevices(on) => {
                 for key in on.keys() {
                     self.hold_on(name, &key, &on.value, &on.before);
                 }
-                Ok((None, Outcome::Null))
+                Ok((None, Outcome::NOTHING))
             }
             Op::ReleaseOnDevices(on) => {
                 for key in on.keys() {
                     self.release_on(name, &key, &on.value, &on.before);
                 }
-                Ok((None, Outcome::Null))
+                Ok((None, Outcome::NOTHING))
             }
-            other => Ok((Some(other.clone()), Outcome::Null)),
+            other => Ok((Some(other.clone()), Outcome::NOTHING)),
         }
     }
 

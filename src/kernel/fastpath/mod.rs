@@ -4,9 +4,8 @@ use std::net::Ipv6Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clatd_stages::fast_path::{Attachment, FastPathSpec, LinkHeader, Offer, Way};
-use clatd_stages::journal::Outcome;
+use clatd_stages::journal::{Left, Outcome};
 use clatd_stages::net::Link;
-use serde_json::json;
 
 mod attached;
 mod counted;
@@ -111,9 +110,13 @@ impl FastPath {
         let mut state = self.lock();
         let program = state.programs().map_err(Failure::new)?.id(Program::In)?;
         // Whoever is the last on this uplink has to know.
-        let made_clsact = state.made_clsact(devices.uplink, made);
+        let made = state.made_clsact(devices.uplink, made);
         // By which a later process knows the filter, if this one is killed.
-        Ok(json!({ "made_clsact": made_clsact, "program": program }))
+        Ok(Left::Clsact {
+            made,
+            program: Some(program.into()),
+        }
+        .into())
     }
 
     /// Takes them off; nothing there is no error: links go with the daemon that had them. Filters of clsact stay, and
@@ -138,7 +141,10 @@ impl FastPath {
         if attachment == Attachment::Tcx || is_in_use {
             return Ok(NOTHING);
         }
-        let program = outcome.and_then(|outcome| outcome["program"].as_u64());
+        let (made, program) = match outcome.map(|outcome| &outcome.left) {
+            Some(Left::Clsact { made, program }) => (*made, *program),
+            Some(_) | None => (false, None),
+        };
         for filter in netlink.filters(uplink.index, Hook::Ingress).await? {
             // A daemon that was killed while it attached told no number.
             let is_ours = program.is_none_or(|program| program == u64::from(filter.program));
@@ -146,7 +152,7 @@ impl FastPath {
                 netlink.delete_filter(uplink.index, Hook::Ingress, &filter).await?;
             }
         }
-        if outcome.is_some_and(|outcome| outcome["made_clsact"] == true) {
+        if made {
             netlink.delete_clsact_if_empty(uplink.index).await?;
         }
         Ok(NOTHING)

@@ -191,6 +191,6 @@ impl System for Model {
         if self.fault == Fault::After(call) {
             return Err(OpError::new(op, "fault injected after it had its effect"));
         }
-        Ok(Outcome::Null)
+        Ok(Outcome::NOTHING)
     }
 }
