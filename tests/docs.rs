@@ -10,6 +10,10 @@ use std::path::{Path, PathBuf};
 use clatd::cli::{self, Options};
 use clatd::config::{Paths, keys, load_from};
 
+#[path = "support/pages.rs"]
+mod commands;
+use commands::{COMMANDS, RunBy};
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -99,6 +103,39 @@ fn commands_are_understood() {
         }
     }
     assert!(seen.len() >= 8, "{seen:?}");
+}
+
+/// Every other command is run somewhere as it stands, or says why not.
+#[test]
+fn other_commands_are_run() {
+    let mut found = BTreeSet::new();
+    for (path, page) in pages() {
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        for block in blocks(&page, "sh") {
+            let lines = block.lines().filter(|line| !line.starts_with("clatd "));
+            found.extend(lines.map(|line| (name.clone(), line.to_owned())));
+        }
+    }
+    let listed: BTreeSet<_> = COMMANDS
+        .iter()
+        .map(|(page, line, _)| ((*page).to_owned(), (*line).to_owned()))
+        .collect();
+    assert_eq!(
+        found, listed,
+        "tests/support/pages.rs lists the commands of the documents"
+    );
+
+    let container = fs::read_to_string(root().join("scripts/test-container")).unwrap();
+    for (page, line, by) in COMMANDS {
+        match by {
+            RunBy::Container => assert!(
+                container.contains(line),
+                "{page}: scripts/test-container does not run {line}"
+            ),
+            RunBy::Lab => {}
+            RunBy::Nobody(reason) => assert!(!reason.is_empty(), "{page}: {line}"),
+        }
+    }
 }
 
 /// The program itself finds no fault in the configurations of the recipes.

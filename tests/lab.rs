@@ -44,6 +44,11 @@ mod hangs;
 mod life;
 #[path = "lab/older_kernels.rs"]
 mod older_kernels;
+#[path = "support/pages.rs"]
+#[allow(dead_code, reason = "tests/docs.rs reads the reasons")]
+mod pages;
+#[path = "lab/pages.rs"]
+mod pages_run;
 #[path = "lab/plan.rs"]
 mod plan;
 #[path = "lab/recipes.rs"]
