@@ -252,7 +252,7 @@ impl Runner {
         };
         let undone = self.unwind(0).await;
         if was_up && undone {
-            info!("{} is down", self.instance.settings.clat_dev);
+            info!("{} is down", self.instance.settings.clat.clat_dev);
         }
         Ended { why, undone }
     }
@@ -455,7 +455,7 @@ fn claimed_by(facts: &Facts) -> Option<(String, Ipv6Addr)> {
 
 /// When facts that expire are observed again: ten seconds before the first one ends (RFC 7050 section 3).
 fn refresh_after(plan: &Plan, settings: &Settings) -> Duration {
-    if !matches!(settings.plat_check, PlatCheck::No | PlatCheck::Auto) {
+    if !matches!(settings.plat.plat_check, PlatCheck::No | PlatCheck::Auto) {
         return CHECK_AGAIN;
     }
     let facts = &plan.facts;

@@ -156,7 +156,7 @@ impl Board {
         let status = entry.status.borrow().clone();
         let (settings, facts) = (&entry.instance.settings, &status.facts);
         let there = status.state.is_there();
-        let mut addresses = vec![settings.clat_v4_addr.to_string()];
+        let mut addresses = vec![settings.clat.clat_v4_addr.to_string()];
         addresses.extend(facts.clat_v6_addr.iter().map(|fact| fact.value.to_string()));
         addresses.retain(|_| there);
         let age = status.observed.elapsed().map_or(0, |age| age.as_secs());
@@ -171,11 +171,11 @@ impl Board {
                 .flatten(),
             reason: status.reason,
             facts: facts_shown(facts),
-            device: there.then(|| settings.clat_dev.clone()),
+            device: there.then(|| settings.clat.clat_dev.clone()),
             addresses,
             uplink: match there {
                 true => facts.uplink.as_ref().map(|fact| fact.value.name.clone()),
-                false => settings.plat_dev.clone(),
+                false => settings.plat.plat_dev.clone(),
             },
             counters: entry.statistics.document(),
             last_error: status.last_error,
@@ -188,7 +188,7 @@ impl Board {
             metric: facts
                 .metric
                 .as_ref()
-                .filter(|_| there && settings.v4_defaultroute_enable)
+                .filter(|_| there && settings.ipv4.v4_defaultroute_enable)
                 .map(|fact| fact.value),
             mtu: default_route_mtu(settings, facts).filter(|_| there),
             translator: facts.translator.as_ref().filter(|_| there).map(translator),

@@ -161,7 +161,7 @@ impl Signals {
 impl Supervisor {
     async fn new(options: Options, loaded: &Loaded) -> Result<Self, StartError> {
         let runtime_dir = loaded.runtime_dir.clone();
-        command::set_limit(loaded.base.script_timeout);
+        command::set_limit(loaded.base.general.script_timeout);
         let unusable = |source: Box<dyn std::error::Error + Send + Sync>| StartError::Runtime {
             path: runtime_dir.clone(),
             source,
@@ -183,7 +183,7 @@ impl Supervisor {
             tell.tell(None)
         }));
         let sources = Sources::new(board.clone(), world.clone(), reload_sender);
-        let control = control::open(&runtime_dir, sources, loaded.base.control_group.as_deref())
+        let control = control::open(&runtime_dir, sources, loaded.base.general.control_group.as_deref())
             .map_err(|source| unusable(source.into()))?;
         Ok(Self {
             options,
@@ -217,7 +217,7 @@ impl Supervisor {
         if loaded.configured().any(wants_fast_path) {
             self.holds.fast_path.load_ahead();
         }
-        self.serve_metrics(loaded.base.metrics_listen);
+        self.serve_metrics(loaded.base.general.metrics_listen);
         for configured in loaded.instances {
             self.start(configured, None);
         }
@@ -244,7 +244,7 @@ impl Supervisor {
     fn use_templates(&mut self, templates: Vec<Template>) {
         let stand_in = templates.first().map(|template| {
             let mut instance = template.configured.instance.clone();
-            instance.settings.plat_dev = None;
+            instance.settings.plat.plat_dev = None;
             instance
         });
         self.board.stand_in(stand_in);
@@ -281,7 +281,7 @@ impl Supervisor {
         let claims = Arc::new(self.claims.of(&name));
         let runner = Runner {
             instance: configured.instance.clone(),
-            waits: configured.instance.settings.when_idle == Some(WhenIdle::Wait),
+            waits: configured.instance.settings.general.when_idle == Some(WhenIdle::Wait),
             world: Arc::new(self.world.for_instance(&name)),
             claims: claims.clone(),
             system: Box::new(kernel.stopped_by(stop.clone())),
@@ -364,7 +364,11 @@ impl Supervisor {
     fn stop_deadline(&self) -> Duration {
         let scripts = self.started.values().map(|started| {
             let settings = &started.configured.instance.settings;
-            let limit = settings.script_down.as_ref().map_or(0, |_| settings.script_timeout);
+            let limit = settings
+                .general
+                .script_down
+                .as_ref()
+                .map_or(0, |_| settings.general.script_timeout);
             Duration::from_secs(limit.into()) + BESIDE_SCRIPTS
         });
         scripts.max().unwrap_or_default().max(STOP_DEADLINE)
@@ -476,7 +480,7 @@ impl Supervisor {
             }
         };
         for (name, started) in &self.started {
-            let device = started.configured.instance.settings.plat_dev.as_ref();
+            let device = started.configured.instance.settings.plat.plat_dev.as_ref();
             if started.template.is_some()
                 && device.is_some_and(|device| !uplinks.contains(device))
                 && !started.stop.is_cancelled()
@@ -499,7 +503,7 @@ impl Supervisor {
             .chain(&self.waiting);
         if there
             .into_iter()
-            .any(|configured| configured.instance.settings.plat_dev.as_deref() == Some(uplink))
+            .any(|configured| configured.instance.settings.plat.plat_dev.as_deref() == Some(uplink))
         {
             return;
         }
@@ -529,10 +533,12 @@ impl Supervisor {
 }
 
 fn same_uplink(a: &Settings, b: &Settings) -> bool {
-    a.plat_dev.is_some() && a.plat_dev == b.plat_dev
+    a.plat.plat_dev.is_some() && a.plat.plat_dev == b.plat.plat_dev
 }
 
 /// Whether two instances cannot be there at once.
 fn collide(a: &Settings, b: &Settings) -> bool {
-    a.clat_dev == b.clat_dev || a.clat_v4_addr == b.clat_v4_addr || a.route_table == b.route_table
+    a.clat.clat_dev == b.clat.clat_dev
+        || a.clat.clat_v4_addr == b.clat.clat_v4_addr
+        || a.clat.route_table == b.clat.route_table
 }

@@ -52,13 +52,13 @@ impl Interest {
     pub fn of(instance: &Instance, facts: &Facts) -> Self {
         let settings = &instance.settings;
         let found = [&facts.uplink, &facts.uplink_vrf].into_iter().flatten();
-        let named = settings.plat_dev.clone();
+        let named = settings.plat.plat_dev.clone();
         let vrf_table = facts.uplink_vrf.as_ref().and_then(|vrf| vrf.value.vrf_table);
         Self::Instance(Dependence {
             any_uplink: named.is_none(),
             uplinks: found.map(|link| link.value.name.clone()).chain(named).collect(),
-            device: settings.clat_dev.clone(),
-            own_table: settings.route_table,
+            device: settings.clat.clat_dev.clone(),
+            own_table: settings.clat.route_table,
             tables: [MAIN_TABLE].into_iter().chain(vrf_table).collect(),
         })
     }

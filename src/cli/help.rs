@@ -71,7 +71,7 @@ fn command_text(command: &CommandSpec) -> String {
 }
 
 fn key_text(key: &Key) -> String {
-    let mut text = format!("{}={}\n\n", key.name, key.kind.placeholder());
+    let mut text = format!("{}={}\n\n", key.name, key.kind().placeholder());
     for paragraph in key.full.split("\n\n") {
         entry(&mut text, 1, 1, "", &paragraph.replace('`', "").replace('\n', " "));
     }

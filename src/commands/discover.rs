@@ -46,7 +46,7 @@ async fn survey(instance: &Instance, device: Option<&str>) -> Result<Vec<Value>,
     let mut surveyed = Vec::new();
     for device in devices {
         let mut instance = instance.clone();
-        instance.settings.plat_dev = Some(device.clone());
+        instance.settings.plat.plat_dev = Some(device.clone());
         let (facts, failures) = discovery::survey(&instance, &device, &world).await?;
         let mut prefixes = Vec::new();
         for fact in facts {

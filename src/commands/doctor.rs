@@ -60,6 +60,6 @@ fn examine_here(options: &Options) -> Result<Option<DoctorDocument>, Failure> {
 /// The name for the instances of templates while there is no uplink for one.
 fn without_uplink(loaded: &Loaded) -> Option<Instance> {
     let mut instance = loaded.templates.first()?.configured.instance.clone();
-    instance.settings.plat_dev = None;
+    instance.settings.plat.plat_dev = None;
     Some(instance)
 }

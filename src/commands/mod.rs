@@ -87,8 +87,8 @@ fn load(options: &Options) -> Result<Option<Loaded>, Failure> {
     match config::load(options) {
         Ok(loaded) => {
             logging::init(Verbosity {
-                quiet: loaded.base.quiet,
-                debug: loaded.base.debug,
+                quiet: loaded.base.general.quiet,
+                debug: loaded.base.general.debug,
             })?;
             loaded.warnings.iter().for_each(|warning| warn!("{warning}"));
             loaded.notes.iter().for_each(|note| debug!("{note}"));
@@ -242,7 +242,7 @@ async fn with_templates(
     for uplink in uplinks::find(world).await? {
         if instances
             .iter()
-            .any(|instance| instance.settings.plat_dev.as_ref() == Some(&uplink))
+            .any(|instance| instance.settings.plat.plat_dev.as_ref() == Some(&uplink))
         {
             continue;
         }

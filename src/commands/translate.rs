@@ -57,8 +57,8 @@ pub fn run(options: &Options, mtus: Mtus, input: &Path, output: &Path) -> Result
 }
 
 fn translator_config(settings: &Settings, mtus: &Mtus) -> Result<Config, Failure> {
-    let prefix = settings.plat_prefix.ok_or("plat-prefix is not set")?.0;
-    let clat_v6 = match settings.clat_v6_addr {
+    let prefix = settings.plat.plat_prefix.ok_or("plat-prefix is not set")?.0;
+    let clat_v6 = match settings.clat.clat_v6_addr {
         ClatV6Addr::Address(address) => Some(address),
         _ => None,
     };

@@ -66,7 +66,7 @@ pub fn instance_for<'a>(
     let name = template.instance_name(device);
     let place = configured.file.clone().map_or(Place::Allotted, Place::file);
     let instance = &mut configured.instance;
-    instance.settings.plat_dev = Some(device.to_owned());
+    instance.settings.plat.plat_dev = Some(device.to_owned());
     instance.ordinal = taken.fill(&name, device, place, &mut instance.settings, &mut configured.origins)?;
     instance.name = name;
     instance.seed = seed();
@@ -90,15 +90,15 @@ struct Taken {
 impl Taken {
     /// Notes the settings of an instance as used, for the keys for which `counts` returns true.
     fn add(&mut self, settings: &Settings, counts: impl Fn(&str) -> bool) {
-        self.addresses.insert(settings.tayga_v4_addr);
+        self.addresses.insert(settings.translator.tayga_v4_addr);
         self.addresses
-            .extend(Some(settings.clat_v4_addr).filter(|_| counts("clat-v4-addr")));
-        self.devices.extend(settings.plat_dev.clone());
+            .extend(Some(settings.clat.clat_v4_addr).filter(|_| counts("clat-v4-addr")));
+        self.devices.extend(settings.plat.plat_dev.clone());
         self.devices
-            .extend(Some(settings.clat_dev.clone()).filter(|_| counts("clat-dev")));
+            .extend(Some(settings.clat.clat_dev.clone()).filter(|_| counts("clat-dev")));
         self.tables
-            .extend(Some(settings.route_table).filter(|_| counts("route-table")));
-        self.marks.extend(settings.ctmark);
+            .extend(Some(settings.clat.route_table).filter(|_| counts("route-table")));
+        self.marks.extend(settings.clat.ctmark);
     }
 
     /// Fills in what is unset, and notes it as used. Returns the number of the instance among those with the same
@@ -124,23 +124,23 @@ impl Taken {
         if unset.contains("clat-v4-addr") {
             let address = self.free_address(name, place, settings)?;
             self.addresses.insert(address);
-            settings.clat_v4_addr = address;
+            settings.clat.clat_v4_addr = address;
             allotted("clat-v4-addr", address.to_string());
         }
         if unset.contains("clat-dev") {
-            settings.clat_dev = device_name(label, &self.devices);
-            self.devices.insert(settings.clat_dev.clone());
-            allotted("clat-dev", settings.clat_dev.clone());
+            settings.clat.clat_dev = device_name(label, &self.devices);
+            self.devices.insert(settings.clat.clat_dev.clone());
+            allotted("clat-dev", settings.clat.clat_dev.clone());
         }
         if unset.contains("route-table") {
-            settings.route_table = free(Settings::default().route_table, &self.tables);
-            self.tables.insert(settings.route_table);
-            allotted("route-table", settings.route_table.to_string());
+            settings.clat.route_table = free(Settings::default().clat.route_table, &self.tables);
+            self.tables.insert(settings.clat.route_table);
+            allotted("route-table", settings.clat.route_table.to_string());
         }
-        if settings.clat_v6_addr == ClatV6Addr::Shared && settings.ctmark.is_none() {
+        if settings.clat.clat_v6_addr == ClatV6Addr::Shared && settings.clat.ctmark.is_none() {
             let mark = free(FIRST_MARK, &self.marks);
             self.marks.insert(mark);
-            settings.ctmark = Some(mark);
+            settings.clat.ctmark = Some(mark);
             allotted("ctmark", format!("{mark:#x}"));
         }
         let ordinal = free(0, &self.ordinals);
@@ -149,7 +149,7 @@ impl Taken {
     }
 
     fn free_address(&self, name: &str, place: Place, settings: &Settings) -> Result<Ipv4Addr, Box<ConfigError>> {
-        let pool = settings.clat_v4_pool;
+        let pool = settings.clat.clat_v4_pool;
         addresses_of(pool)
             .find(|address| !self.addresses.contains(address))
             .ok_or_else(|| {

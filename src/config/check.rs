@@ -71,16 +71,16 @@ const USUAL_MTU: u32 = 1500;
 /// assumed. `clatd plan` knows the real one, and warns too.
 fn too_large_an_mtu(configured: &Configured) -> Option<String> {
     let settings = &configured.instance.settings;
-    let RouteMtu::Bytes(bytes) = settings.v4_defaultroute_mtu else {
+    let RouteMtu::Bytes(bytes) = settings.ipv4.v4_defaultroute_mtu else {
         return None;
     };
-    let there = settings.plat_dev.as_ref().and_then(|device| mtu_of(device));
+    let there = settings.plat.plat_dev.as_ref().and_then(|device| mtu_of(device));
     let fits = there.unwrap_or(USUAL_MTU).saturating_sub(HEADER_DIFFERENCE);
     let origin = configured.origins.get("v4-defaultroute-mtu")?;
     if bytes <= fits || origin.place == Place::Default {
         return None;
     }
-    let why = match (&settings.plat_dev, there) {
+    let why = match (&settings.plat.plat_dev, there) {
         (Some(device), Some(mtu)) => format!("is more than {device} carries: {fits} fit its MTU of {mtu}"),
         _ => format!("is more than most uplinks carry: {fits} fit an MTU of {USUAL_MTU}"),
     };

@@ -15,41 +15,42 @@ struct Own {
 const OWN: &[Own] = &[
     Own {
         key: "clat-dev",
-        value: |s| Some(s.clat_dev.clone()),
+        value: |s| Some(s.clat.clat_dev.clone()),
         hint: "leave it out and each gets its own",
     },
     Own {
         key: "clat-v4-addr",
-        value: |s| Some(s.clat_v4_addr.to_string()),
+        value: |s| Some(s.clat.clat_v4_addr.to_string()),
         hint: "leave it out and each gets its own",
     },
     Own {
         key: "clat-v6-addr",
-        value: |s| matches!(s.clat_v6_addr, ClatV6Addr::Address(_)).then(|| s.clat_v6_addr.to_string()),
+        value: |s| matches!(s.clat.clat_v6_addr, ClatV6Addr::Address(_)).then(|| s.clat.clat_v6_addr.to_string()),
         hint: "give each instance its own",
     },
     Own {
         key: "route-table",
-        value: |s| Some(s.route_table.to_string()),
+        value: |s| Some(s.clat.route_table.to_string()),
         hint: "leave it out and each gets its own",
     },
     Own {
         key: "v4-defaultroute-metric",
         value: |s| {
-            s.v4_defaultroute_metric
-                .filter(|_| s.v4_defaultroute_enable)
+            s.ipv4
+                .v4_defaultroute_metric
+                .filter(|_| s.ipv4.v4_defaultroute_enable)
                 .map(|metric| metric.to_string())
         },
         hint: "the kernel takes one default route of each metric; leave it out and each gets its own",
     },
     Own {
         key: "ctmark",
-        value: |s| s.ctmark.filter(|mark| *mark != 0).map(|mark| format!("{mark:#x}")),
+        value: |s| s.clat.ctmark.filter(|mark| *mark != 0).map(|mark| format!("{mark:#x}")),
         hint: "leave it out and each gets its own",
     },
     Own {
         key: "tayga-conffile",
-        value: |s| s.tayga_conffile.clone(),
+        value: |s| s.translator.tayga_conffile.clone(),
         hint: "leave it out and each gets a temporary one",
     },
 ];
@@ -67,7 +68,7 @@ pub(super) fn find(drafts: &[Draft], findings: &mut Findings) {
     }
     for maker in drafts {
         for user in drafts.iter().filter(|user| user.name != maker.name) {
-            if user.merged.settings.plat_dev.as_deref() == Some(&maker.merged.settings.clat_dev) {
+            if user.merged.settings.plat.plat_dev.as_deref() == Some(&maker.merged.settings.clat.clat_dev) {
                 let problem = format!(
                     "expected an uplink; this is the clat-dev of instance {}",
                     whose(maker, "clat-dev")
@@ -107,9 +108,10 @@ fn maps(earlier: &Draft, later: &Draft, findings: &mut Findings) {
     };
     let (ours, theirs) = (&later.merged.settings, &earlier.merged.settings);
     let shared = ours
+        .translator
         .map
         .iter()
-        .find(|map| theirs.map.iter().any(|other| overlap(map, other)));
+        .find(|map| theirs.translator.map.iter().any(|other| overlap(map, other)));
     if let Some(shared) = shared {
         let both = format!("{} and {}", whose(earlier, "map"), whose(later, "map"));
         let problem = format!("instances {both} cannot both map {shared}, or a part of it");
@@ -122,8 +124,15 @@ fn maps(earlier: &Draft, later: &Draft, findings: &mut Findings) {
         );
     }
     for (mapper, other) in [(earlier, later), (later, earlier)] {
-        let address = other.merged.settings.clat_v4_addr;
-        if mapper.merged.settings.map.iter().any(|map| map.v4.contains(&address)) {
+        let address = other.merged.settings.clat.clat_v4_addr;
+        if mapper
+            .merged
+            .settings
+            .translator
+            .map
+            .iter()
+            .any(|map| map.v4.contains(&address))
+        {
             let problem = format!(
                 "expected prefixes without {address}, the clat-v4-addr of instance {}",
                 whose(other, "clat-v4-addr")
@@ -136,14 +145,14 @@ fn maps(earlier: &Draft, later: &Draft, findings: &mut Findings) {
 /// Two instances on one uplink are useful with different prefixes only.
 fn uplinks(earlier: &Draft, later: &Draft, findings: &mut Findings) {
     let (one, other) = (&earlier.merged.settings, &later.merged.settings);
-    if one.plat_dev != other.plat_dev
-        || one.plat_prefix != other.plat_prefix
+    if one.plat.plat_dev != other.plat.plat_dev
+        || one.plat.plat_prefix != other.plat.plat_prefix
         || earlier.merged.invalid.contains("plat-dev")
     {
         return;
     }
     let place = later.file.clone().map_or(Place::CommandLine, Place::file);
-    let text = match (&one.plat_dev, &one.plat_prefix) {
+    let text = match (&one.plat.plat_dev, &one.plat.plat_prefix) {
         (Some(device), _) => format!(
             "instances {} and {} serve the same uplink {device}",
             whose(earlier, ""),
@@ -163,7 +172,8 @@ fn uplinks(earlier: &Draft, later: &Draft, findings: &mut Findings) {
 pub(super) fn find_among_templates(templates: &[Draft], findings: &mut Findings) {
     for (index, later) in templates.iter().enumerate() {
         for earlier in &templates[..index] {
-            let [Some(first), Some(second)] = [earlier, later].map(|draft| draft.merged.settings.plat_dev.as_deref())
+            let [Some(first), Some(second)] =
+                [earlier, later].map(|draft| draft.merged.settings.plat.plat_dev.as_deref())
             else {
                 continue;
             };

@@ -1,9 +1,6 @@
-//! A layer of configuration: the settings of one file, or of the command line, as a figment provider.
+//! A layer of configuration: the settings of one file, or of the command line; and layers laid over each other.
 
 use std::collections::{BTreeMap, BTreeSet};
-
-use figment::value::{Dict, Map, Value};
-use figment::{Figment, Metadata, Profile, Provider, providers::Serialized};
 
 use clatd_stages::settings::Settings;
 
@@ -11,29 +8,14 @@ use super::errors::{ConfigError, Findings, Place};
 use super::keys::{self, Key, Kind, nearest};
 use super::value::{self, Invalid};
 
-/// A setting as it was read.
-#[derive(Debug, Clone)]
-struct Entry {
-    origin: Origin,
-    value: Value,
-}
-
-impl Entry {
-    fn new(place: Place, text: &str, value: Value) -> Self {
-        let origin = Origin {
-            parts: vec![(place.clone(), text.to_owned())],
-            ..Origin::new(place, text)
-        };
-        Self { origin, value }
-    }
-}
-
 /// The settings of one file, or of the command line.
 #[derive(Debug, Clone)]
 pub(super) struct Layer {
     /// Where it is from, without line.
     pub(super) place: Place,
-    entries: BTreeMap<&'static str, Entry>,
+    /// The values of the keys that have an origin here; defaults elsewhere.
+    settings: Settings,
+    origins: BTreeMap<&'static str, Origin>,
     invalid: BTreeSet<&'static str>,
     /// Keys met, to notice repetitions.
     seen: BTreeMap<&'static str, Place>,
@@ -43,7 +25,8 @@ impl Layer {
     pub(super) fn new(place: Place) -> Self {
         Self {
             place,
-            entries: BTreeMap::new(),
+            settings: Settings::default(),
+            origins: BTreeMap::new(),
             invalid: BTreeSet::new(),
             seen: BTreeMap::new(),
         }
@@ -52,8 +35,7 @@ impl Layer {
     /// Takes up a setting as text.
     pub(super) fn set(&mut self, place: Place, name: &str, text: &str, findings: &mut Findings) {
         if let Some(key) = self.key(&place, name, findings) {
-            let parsed = value::parse(key, text);
-            self.take(place, key, text, parsed, findings);
+            self.take(place, key, text, Ok(vec![text.to_owned()]), findings);
         }
     }
 
@@ -76,33 +58,35 @@ impl Layer {
         key
     }
 
-    /// Stores a setting whose value has been read.
+    /// Reads the texts of a setting, one after the other, into its field. `shown` is how they stand in the file.
     pub(super) fn take(
         &mut self,
         place: Place,
         key: &'static Key,
-        text: &str,
-        parsed: Result<Value, Invalid>,
+        shown: &str,
+        texts: Result<Vec<String>, Invalid>,
         findings: &mut Findings,
     ) {
         let before = self.seen.insert(key.name, place.clone());
-        let value = match parsed {
-            Ok(value) => value,
-            Err(Invalid { problem, hint }) => {
-                let mut error = ConfigError::of(place, key.name, text, problem);
-                error.hint = hint;
-                findings.error(error);
-                self.invalid.insert(key.name);
-                return;
-            }
-        };
-        if let (Kind::Maps, Some(entry), false) = (key.kind, self.entries.get_mut(key.name), text.is_empty()) {
-            entry.origin.text = format!("{}, {text}", entry.origin.text);
-            entry.origin.parts.push((place, text.to_owned()));
-            entry.value = joined(&entry.value, &value);
+        let read = texts.and_then(|texts| {
+            texts
+                .iter()
+                .try_for_each(|text| value::read(key, text, &mut self.settings))
+        });
+        if let Err(Invalid { problem, hint }) = read {
+            let mut error = ConfigError::of(place, key.name, shown, problem);
+            error.hint = hint;
+            findings.error(error);
+            self.invalid.insert(key.name);
             return;
         }
-        if let Some(before) = before.filter(|_| key.kind != Kind::Maps) {
+        let repeated = key.kind() == Kind::Maps;
+        if let (true, Some(origin), false) = (repeated, self.origins.get_mut(key.name), shown.is_empty()) {
+            origin.text = format!("{}, {shown}", origin.text);
+            origin.parts.push((place, shown.to_owned()));
+            return;
+        }
+        if let Some(before) = before.filter(|_| !repeated) {
             let before = if before == place {
                 "the one before".to_owned()
             } else {
@@ -111,34 +95,16 @@ impl Layer {
             let text = format!("{} is set again, which takes the place of {before}", key.name);
             findings.warn(&place, text);
         }
-        self.entries.insert(key.name, Entry::new(place, text, value));
+        self.origins.insert(key.name, Origin::of_line(place, shown));
     }
 
     /// Applies flags. A setting of the same layer overrides them.
-    pub(super) fn flag(&mut self, key: &'static str, count: u32) {
+    pub(super) fn flag(&mut self, key: &'static str, count: u32, field: fn(&mut Settings) -> &mut u32) {
         if count > 0 && !self.seen.contains_key(key) {
-            let entry = Entry::new(self.place.clone(), &count.to_string(), Value::from(count));
-            self.entries.insert(key, entry);
+            *field(&mut self.settings) = count;
+            let origin = Origin::of_line(self.place.clone(), &count.to_string());
+            self.origins.insert(key, origin);
         }
-    }
-}
-
-fn joined(first: &Value, second: &Value) -> Value {
-    let items = |value: &Value| value.as_array().map(<[Value]>::to_vec).unwrap_or_default();
-    Value::from([items(first), items(second)].concat())
-}
-
-impl Provider for Layer {
-    fn metadata(&self) -> Metadata {
-        Metadata::named(self.place.to_string())
-    }
-
-    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
-        let values = self
-            .entries
-            .iter()
-            .map(|(key, entry)| ((*key).to_owned(), entry.value.clone()));
-        Ok(Map::from([(Profile::Default, values.collect())]))
     }
 }
 
@@ -161,6 +127,13 @@ impl Origin {
             parts: Vec::new(),
         }
     }
+
+    fn of_line(place: Place, text: &str) -> Self {
+        Self {
+            parts: vec![(place.clone(), text.to_owned())],
+            ..Self::new(place, text)
+        }
+    }
 }
 
 /// Layers laid over each other.
@@ -173,44 +146,27 @@ pub(super) struct Merged {
 }
 
 /// Merges layers; later ones override earlier ones.
-pub(super) fn merge(layers: &[&Layer], findings: &mut Findings) -> Merged {
-    let mut figment = Figment::from(Serialized::defaults(Settings::default()));
-    for layer in layers {
-        figment = figment.merge(*layer);
-    }
+pub(super) fn merge(layers: &[&Layer]) -> Merged {
+    let mut settings = Settings::default();
     let mut origins = BTreeMap::new();
     for key in keys::all() {
-        let name = figment
-            .find_metadata(key.name)
-            .map(|metadata| metadata.name.to_string());
-        let entry = layers
+        let from = layers
             .iter()
             .rev()
-            .filter(|layer| name.as_deref() == Some(&layer.place.to_string()))
-            .find_map(|layer| layer.entries.get(key.name));
-        let default = || Origin::new(Place::Default, key.default);
-        let origin = entry.map_or_else(default, |entry| entry.origin.clone());
+            .find_map(|layer| Some((&layer.settings, layer.origins.get(key.name)?)));
+        let origin = match from {
+            Some((theirs, origin)) => {
+                (key.field.take_over)(theirs, &mut settings);
+                origin.clone()
+            }
+            None => Origin::new(Place::Default, &key.default()),
+        };
         origins.insert(key.name, origin);
     }
-    let settings = figment.extract().unwrap_or_else(|error| {
-        for error in error {
-            findings.error(refused(&error, &origins));
-        }
-        Settings::default()
-    });
     let invalid = layers.iter().flat_map(|layer| layer.invalid.iter().copied()).collect();
     Merged {
         settings,
         origins,
         invalid,
-    }
-}
-
-/// A value that the kind of its key accepted and the type of the setting did not.
-fn refused(error: &figment::Error, origins: &BTreeMap<&'static str, Origin>) -> ConfigError {
-    let key = error.path.first().map(String::as_str).unwrap_or_default();
-    match origins.get(key) {
-        Some(origin) => ConfigError::of(origin.place.clone(), key, &origin.text, error.kind.to_string()),
-        None => ConfigError::at(Place::Default, error.kind.to_string()),
     }
 }

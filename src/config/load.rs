@@ -73,11 +73,11 @@ fn load_for(purpose: Purpose, options: &Options, paths: &Paths) -> Result<Loaded
         Some(dir) => instance_files(dir, true, &mut findings),
         None => instance_files(&paths.instances_dir, false, &mut findings),
     };
-    let over_base = |layers: &[&Layer], findings: &mut Findings| {
+    let over_base = |layers: &[&Layer]| {
         let all: Vec<&Layer> = base.iter().chain(layers.iter().copied()).collect();
-        merge(&all, findings)
+        merge(&all)
     };
-    let base_merged = over_base(&[&words], &mut findings);
+    let base_merged = over_base(&[&words]);
     let runtime_dir = runtime_dir(&paths.runtime_dir, &mut findings);
     let from_instance_files = !files.is_empty();
     let mut drafts: Vec<Draft> = if from_instance_files {
@@ -88,13 +88,13 @@ fn load_for(purpose: Purpose, options: &Options, paths: &Paths) -> Result<Loaded
         let drafts = layers.iter().map(|(name, path, layer)| Draft {
             name: (*name).clone(),
             file: Some((*path).clone()),
-            merged: over_base(&[layer, &words], &mut findings),
+            merged: over_base(&[layer, &words]),
             ordinal: 0,
         });
         drafts.collect()
     } else {
         vec![Draft {
-            name: base_merged.settings.clat_dev.clone(),
+            name: base_merged.settings.clat.clat_dev.clone(),
             file: None,
             merged: base_merged.clone(),
             ordinal: 0,
@@ -149,7 +149,7 @@ pub fn load_for_translating(options: &Options) -> Result<Loaded, ConfigErrors> {
     let prefix = loaded
         .instances
         .iter()
-        .any(|configured| configured.instance.settings.plat_prefix.is_some());
+        .any(|configured| configured.instance.settings.plat.plat_prefix.is_some());
     if prefix {
         return Ok(loaded);
     }
@@ -178,7 +178,12 @@ pub(super) struct Draft {
 impl Draft {
     /// Whether its `plat-dev` is a pattern, so that it makes an instance for each device that matches.
     fn is_template(&self) -> bool {
-        self.merged.settings.plat_dev.as_deref().is_some_and(super::is_pattern)
+        self.merged
+            .settings
+            .plat
+            .plat_dev
+            .as_deref()
+            .is_some_and(super::is_pattern)
     }
 
     /// A template cannot set what only one instance can have.
@@ -195,7 +200,8 @@ impl Draft {
             let Some(origin) = self.merged.origins.get(key) else {
                 continue;
             };
-            let is_word = key == "clat-v6-addr" && !matches!(self.merged.settings.clat_v6_addr, ClatV6Addr::Address(_));
+            let is_word =
+                key == "clat-v6-addr" && !matches!(self.merged.settings.clat.clat_v6_addr, ClatV6Addr::Address(_));
             if origin.place == Place::Default || is_word || self.merged.invalid.contains(key) {
                 continue;
             }
@@ -274,8 +280,8 @@ fn command_line(options: &Options, findings: &mut Findings) -> Layer {
     for (key, value) in &options.settings {
         layer.set(Place::CommandLine, key, value, findings);
     }
-    layer.flag("quiet", options.quiet);
-    layer.flag("debug", options.debug);
+    layer.flag("quiet", options.quiet, |settings| &mut settings.general.quiet);
+    layer.flag("debug", options.debug, |settings| &mut settings.general.debug);
     layer
 }
 
@@ -378,18 +384,18 @@ fn complete(merged: &mut Merged, several: bool, has_service_manager: bool) {
     } else {
         WhenIdle::Exit
     };
-    let delay = match *merged.settings.when_idle.get_or_insert(idle) {
+    let delay = match *merged.settings.general.when_idle.get_or_insert(idle) {
         // Native IPv4 that comes later is followed.
         WhenIdle::Wait => 0,
         WhenIdle::Exit => LONE_DELAY,
     };
-    merged.settings.v4_conncheck_delay.get_or_insert(delay);
+    merged.settings.ipv4.v4_conncheck_delay.get_or_insert(delay);
     if !several {
         // A single instance has the documented default, whatever other uplinks there are.
-        merged.settings.v4_defaultroute_metric.get_or_insert(SINGLE_METRIC);
+        merged.settings.ipv4.v4_defaultroute_metric.get_or_insert(SINGLE_METRIC);
     }
-    if merged.settings.clat_v6_addr == ClatV6Addr::Shared && unset(merged, "proxynd-enable") {
-        merged.settings.proxynd_enable = false;
+    if merged.settings.clat.clat_v6_addr == ClatV6Addr::Shared && unset(merged, "proxynd-enable") {
+        merged.settings.clat.proxynd_enable = false;
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::keys::{Key, Kind, Origin, SECTIONS, all};
+use super::keys::{Key, Kind, Number, Origin, SECTIONS, all};
 use crate::cli::{COMMANDS, OPTIONS};
 
 /// Where a generated part of a manual page begins and ends: whole lines.
@@ -55,16 +55,10 @@ fn keys() -> String {
                 page,
                 ".It Cm {} Ns = Ns Ar {}",
                 key.name,
-                literal(&key.kind.placeholder())
+                literal(&key.kind().placeholder())
             );
             page += &mdoc(key.full);
-            if let Kind::Integer { or_zero, min, max } = key.kind {
-                let zero = if or_zero { "0, or from" } else { "From" };
-                let _ = writeln!(page, "{zero} {min} to {max}.");
-            }
-            if let Kind::WordOr { min, max, .. } = key.kind {
-                let _ = writeln!(page, "Numbers from {min} to {max}.");
-            }
+            page += &numbers(key.kind());
             let _ = writeln!(page, ".br\nDefault: {}{}", shown_default(key), origin(key));
         }
         page += ".El\n";
@@ -72,11 +66,36 @@ fn keys() -> String {
     page
 }
 
+/// The range of a number, where the text does not have it.
+fn numbers(kind: Kind) -> String {
+    match kind {
+        Kind::Number(Number::Range(min, max)) => format!("From {min} to {max}.\n"),
+        Kind::Number(Number::ZeroOr(min, max)) => format!("0, or from {min} to {max}.\n"),
+        Kind::WordOr { min, max, .. } => format!("Numbers from {min} to {max}.\n"),
+        Kind::Number(Number::RouteTable)
+        | Kind::Bool
+        | Kind::Text(_)
+        | Kind::Ipv4
+        | Kind::Ipv6
+        | Kind::ClatV6
+        | Kind::Prefix
+        | Kind::Pool
+        | Kind::Mtu
+        | Kind::WordList(_)
+        | Kind::PlatCheck
+        | Kind::DnsServers
+        | Kind::Socket
+        | Kind::Words(_)
+        | Kind::Maps => String::new(),
+    }
+}
+
 fn shown_default(key: &Key) -> String {
-    if key.default.is_empty() {
+    let default = key.default();
+    if default.is_empty() {
         format!("{}.", roman(key.unset))
     } else {
-        format!("\\fB{}\\fR.", literal(key.default))
+        format!("\\fB{}\\fR.", literal(&default))
     }
 }
 
@@ -200,10 +219,11 @@ pub fn sample() -> String {
             for paragraph in key.full.split("\n\n") {
                 wrap(&mut text, "# ", 100, &paragraph.replace('`', "\"").replace('\n', " "));
             }
-            if key.default.is_empty() {
+            let default = key.default();
+            if default.is_empty() {
                 wrap(&mut text, "# ", 100, &format!("Unset: {}.", key.unset));
             }
-            let _ = writeln!(text, "#{}={}", key.name, key.default);
+            let _ = writeln!(text, "#{}={default}", key.name);
         }
     }
     text

@@ -1,13 +1,14 @@
 //! Configuration: from files and the command line to typed [`Settings`] of each instance, with all errors at once.
 //!
-//! Levels, from the lowest: default, `/etc/clatd.conf` or `-c FILE`, instance file, command line. figment merges the
-//! levels; it stays inside this module. [`keys`] says which key has which values.
+//! Levels, from the lowest: default, `/etc/clatd.conf` or `-c FILE`, instance file, command line. [`keys`]
+//! says which key has which values, and which field of the settings it fills.
 
 mod allot;
 mod check;
 mod clash;
 mod conf_file;
 mod errors;
+mod field;
 pub mod keys;
 mod layer;
 mod load;
@@ -88,6 +89,7 @@ impl Template {
         self.configured
             .instance
             .settings
+            .plat
             .plat_dev
             .as_deref()
             .is_some_and(|pattern| glob(pattern.as_bytes(), device.as_bytes()))

@@ -40,9 +40,7 @@ pub(super) fn parse(text: &str) -> Result<Pref64Setting, Invalid> {
     if address.octets()[8] != 0 {
         return Err(expected("bits 64 to 71 must be zero (RFC 6052 section 2.2)"));
     }
-    format!("{address}/{length}")
-        .parse()
-        .map_err(|error: clatd_stages::settings::ExpectedValue| Invalid::new(error.to_string()))
+    Ok(format!("{address}/{length}").parse::<Pref64Setting>()?)
 }
 
 /// Whether an address is valid on its link alone.

@@ -10,7 +10,7 @@ use figment::value::{Dict, Num, Value};
 use super::errors::{ConfigError, Findings, Place};
 use super::keys::{Key, Kind};
 use super::layer::Layer;
-use super::value::{self, Invalid};
+use super::value::Invalid;
 
 /// Reads the settings of a TOML file.
 pub(super) fn read(path: &Path, bytes: &[u8], findings: &mut Findings) -> Layer {
@@ -49,8 +49,7 @@ pub(super) fn read(path: &Path, bytes: &[u8], findings: &mut Findings) -> Layer 
         let Some(key) = layer.key(&place, &dashed, findings) else {
             continue;
         };
-        let shown = shown(value);
-        layer.take(place, key, &shown, typed(key, value), findings);
+        layer.take(place, key, &shown(value), texts(key, value), findings);
     }
     layer
 }
@@ -107,32 +106,33 @@ fn line_of(text: &str, name: &str) -> Option<usize> {
     text.lines().position(sets).map(|index| index + 1)
 }
 
-/// A value by its key: TOML's own type where the key has such values, else text as in the other files.
-fn typed(key: &Key, value: &Value) -> Result<Value, Invalid> {
-    match (key.kind, value) {
-        (_, Value::String(_, text)) => value::parse(key, text.trim()),
-        (Kind::Bool, Value::Bool(..)) => value::parse(key, &shown(value)),
-        (
-            Kind::Bool | Kind::Integer { .. } | Kind::WordOr { .. } | Kind::Mtu | Kind::RouteTable,
-            Value::Num(_, number),
-        ) if is_integer(*number) => value::parse(key, &shown(value)),
+/// A value as texts such as stand in the other files, if it has a type that its key can have in TOML. A list of maps is
+/// several texts.
+fn texts(key: &Key, value: &Value) -> Result<Vec<String>, Invalid> {
+    match (key.kind(), value) {
+        (_, Value::String(_, text)) => Ok(vec![text.trim().to_owned()]),
+        (Kind::Bool, Value::Bool(..)) => Ok(vec![shown(value)]),
+        (Kind::Bool | Kind::Number(_) | Kind::WordOr { .. } | Kind::Mtu, Value::Num(_, number))
+            if is_integer(*number) =>
+        {
+            Ok(vec![shown(value)])
+        }
         (Kind::DnsServers | Kind::WordList(_), Value::Array(_, items)) => {
-            let texts = items
-                .iter()
-                .map(|item| item.as_str().ok_or_else(|| wrong_type(key, value)));
-            let texts = texts.collect::<Result<Vec<_>, _>>()?;
-            value::parse(key, &texts.join(","))
+            Ok(vec![strings(key, value, items)?.join(",")])
         }
         (Kind::Maps, Value::Array(_, items)) => {
-            let mut entries = Vec::new();
-            for item in items {
-                let text = item.as_str().ok_or_else(|| wrong_type(key, value))?;
-                entries.extend(value::parse(key, text.trim())?.into_array().unwrap_or_default());
-            }
-            Ok(Value::from(entries))
+            let items = strings(key, value, items)?.into_iter().map(str::trim);
+            Ok(items.filter(|item| !item.is_empty()).map(str::to_owned).collect())
         }
         _ => Err(wrong_type(key, value)),
     }
+}
+
+fn strings<'a>(key: &Key, value: &Value, items: &'a [Value]) -> Result<Vec<&'a str>, Invalid> {
+    let strings = items
+        .iter()
+        .map(|item| item.as_str().ok_or_else(|| wrong_type(key, value)));
+    strings.collect()
 }
 
 fn is_integer(number: Num) -> bool {
@@ -145,9 +145,9 @@ fn is_date(fields: &Dict) -> bool {
 }
 
 fn wrong_type(key: &Key, value: &Value) -> Invalid {
-    let expected = match key.kind {
+    let expected = match key.kind() {
         Kind::Bool => "true or false",
-        Kind::Integer { .. } | Kind::RouteTable => "an integer",
+        Kind::Number(_) => "an integer",
         Kind::Mtu => "an integer or \"auto\"",
         Kind::WordOr { .. } => "an integer or a word in quotation marks",
         Kind::WordList(_) => "a string, or an array of strings",

@@ -87,10 +87,10 @@ impl Judge<'_> {
 
     fn devices(&mut self) {
         let settings = &self.merged.settings;
-        if settings.plat_dev.as_ref() == Some(&settings.clat_dev) {
+        if settings.plat.plat_dev.as_ref() == Some(&settings.clat.clat_dev) {
             let problem = format!(
                 "expected another device than plat-dev={} ({})",
-                settings.clat_dev,
+                settings.clat.clat_dev,
                 self.where_is("plat-dev")
             );
             self.contradiction(
@@ -99,7 +99,7 @@ impl Judge<'_> {
                 Some("plat-dev is the uplink that exists, clat-dev the device that clatd makes"),
             );
         }
-        if settings.plat_dev.as_deref() == Some("lo") {
+        if settings.plat.plat_dev.as_deref() == Some("lo") {
             self.contradiction(
                 &["plat-dev"],
                 "expected an uplink; the loopback device faces no PLAT".into(),
@@ -110,13 +110,13 @@ impl Judge<'_> {
 
     fn addresses(&mut self) {
         let settings = &self.merged.settings;
-        if settings.clat_v4_addr == DUMMY {
+        if settings.clat.clat_v4_addr == DUMMY {
             let problem = format!(
                 "expected another address than {DUMMY}, the source of errors that cannot be translated (RFC 7600)"
             );
             self.contradiction(&["clat-v4-addr"], problem, None);
         }
-        if settings.clat_v4_addr == settings.tayga_v4_addr {
+        if settings.clat.clat_v4_addr == settings.translator.tayga_v4_addr {
             let problem = format!(
                 "expected different addresses for clat-v4-addr ({}) and tayga-v4-addr ({})",
                 self.where_is("clat-v4-addr"),
@@ -128,7 +128,8 @@ impl Judge<'_> {
                 Some("one is the host's, the other the translator's own"),
             );
         }
-        if let (ClatV6Addr::Address(clat), Some(own)) = (settings.clat_v6_addr, settings.translator_v6_addr)
+        if let (ClatV6Addr::Address(clat), Some(own)) =
+            (settings.clat.clat_v6_addr, settings.translator.translator_v6_addr)
             && clat == own
         {
             let problem = format!(
@@ -145,12 +146,12 @@ impl Judge<'_> {
 
     fn prefix(&mut self) {
         let settings = &self.merged.settings;
-        let ClatV6Addr::Address(address) = settings.clat_v6_addr else {
+        let ClatV6Addr::Address(address) = settings.clat.clat_v6_addr else {
             return;
         };
         for (key, prefix) in [
-            ("plat-prefix", settings.plat_prefix),
-            ("plat-fallback-prefix", settings.plat_fallback_prefix),
+            ("plat-prefix", settings.plat.plat_prefix),
+            ("plat-fallback-prefix", settings.plat.plat_fallback_prefix),
         ] {
             let net = prefix.and_then(|prefix| prefix.to_string().parse::<Ipv6Net>().ok());
             if net.is_some_and(|net| net.contains(&address)) {
@@ -168,11 +169,11 @@ impl Judge<'_> {
 
     fn default_route(&mut self) {
         let settings = &self.merged.settings;
-        let mtu = match settings.v4_defaultroute_mtu {
+        let mtu = match settings.ipv4.v4_defaultroute_mtu {
             RouteMtu::Bytes(bytes) => bytes,
             RouteMtu::Auto => 0,
         };
-        if let Some(advmss) = settings.v4_defaultroute_advmss
+        if let Some(advmss) = settings.ipv4.v4_defaultroute_advmss
             && mtu != 0
             && advmss > mtu.saturating_sub(40)
         {
@@ -183,7 +184,7 @@ impl Judge<'_> {
             );
             self.contradiction(&["v4-defaultroute-advmss", "v4-defaultroute-mtu"], problem, None);
         }
-        if settings.v4_defaultroute_replace && !settings.v4_defaultroute_enable {
+        if settings.ipv4.v4_defaultroute_replace && !settings.ipv4.v4_defaultroute_enable {
             self.warn(
                 "v4-defaultroute-replace",
                 "takes the IPv4 default routes away while v4-defaultroute-enable=no adds none",
@@ -193,8 +194,8 @@ impl Judge<'_> {
 
     fn firewall(&mut self) {
         let settings = &self.merged.settings;
-        let (choice, place) = (settings.firewall, self.where_is("firewall"));
-        let problem = match (settings.ip6tables_enable, choice) {
+        let (choice, place) = (settings.clat.firewall, self.where_is("firewall"));
+        let problem = match (settings.clat.ip6tables_enable, choice) {
             (Some(true), FirewallChoice::Nftables | FirewallChoice::None) => {
                 format!("expected no, since firewall={choice} ({place}) leaves ip6tables alone")
             }
@@ -212,8 +213,8 @@ impl Judge<'_> {
 
     fn translator(&mut self) {
         let settings = &self.merged.settings;
-        let tayga = settings.translator == TranslatorChoice::Tayga;
-        if !tayga && settings.tayga_conffile.is_some() {
+        let tayga = settings.translator.translator == TranslatorChoice::Tayga;
+        if !tayga && settings.translator.tayga_conffile.is_some() {
             self.warn("tayga-conffile", "has no effect without translator=tayga");
         }
         if tayga && self.is_set("translator-queues") {
@@ -223,14 +224,15 @@ impl Judge<'_> {
 
     fn maps(&mut self) {
         let settings = &self.merged.settings;
-        let clat = Ipv4Net::from(settings.clat_v4_addr);
-        for (index, entry) in settings.map.iter().enumerate() {
-            for other in &settings.map[..index] {
+        let clat = Ipv4Net::from(settings.clat.clat_v4_addr);
+        for (index, entry) in settings.translator.map.iter().enumerate() {
+            for other in &settings.translator.map[..index] {
                 self.map_pair(other, entry, index);
             }
             let is_clat6 =
-                settings.clat_v6_addr == ClatV6Addr::Address(entry.v6.network()) && entry.v6.prefix_len() == 128;
+                settings.clat.clat_v6_addr == ClatV6Addr::Address(entry.v6.network()) && entry.v6.prefix_len() == 128;
             if settings
+                .plat
                 .plat_prefix
                 .is_some_and(|prefix| overlaps6(prefix.to_string().parse().ok(), entry.v6))
             {
@@ -257,7 +259,7 @@ impl Judge<'_> {
                     "which is mapped to clat-v4-addr",
                 );
             }
-            if entry.v4 == Ipv4Net::from(settings.tayga_v4_addr) {
+            if entry.v4 == Ipv4Net::from(settings.translator.tayga_v4_addr) {
                 self.map_contradiction(
                     index,
                     "tayga-v4-addr",
@@ -271,9 +273,9 @@ impl Judge<'_> {
     /// Where one of the maps was set. All maps of a TOML array have the same place.
     fn map_place(&self, index: usize) -> (Place, String) {
         let origin = self.origin("map");
-        let one_each = origin.parts.len() == self.merged.settings.map.len();
+        let one_each = origin.parts.len() == self.merged.settings.translator.map.len();
         let part = origin.parts.get(index).filter(|_| one_each).cloned();
-        part.unwrap_or_else(|| (origin.place, self.merged.settings.map[index].to_string()))
+        part.unwrap_or_else(|| (origin.place, self.merged.settings.translator.map[index].to_string()))
     }
 
     fn map_contradiction(&mut self, index: usize, key: &'static str, expected: &str, why: &str) {
@@ -308,10 +310,10 @@ impl Judge<'_> {
 
     fn shared_address(&mut self) {
         let settings = &self.merged.settings;
-        if settings.clat_v6_addr != ClatV6Addr::Shared {
+        if settings.clat.clat_v6_addr != ClatV6Addr::Shared {
             return;
         }
-        if settings.ctmark == Some(0) {
+        if settings.clat.ctmark == Some(0) {
             self.contradiction(
                 &["ctmark"],
                 format!(
@@ -321,7 +323,7 @@ impl Judge<'_> {
                 Some("without it the host's own IPv6 connections to the PLAT would end up in the CLAT"),
             );
         }
-        if settings.proxynd_enable {
+        if settings.clat.proxynd_enable {
             self.warn(
                 "proxynd-enable",
                 "is not needed with clat-v6-addr=shared: the uplink has the address itself",

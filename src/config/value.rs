@@ -1,13 +1,15 @@
-//! Values typed by their key, never guessed: text in, figment values out.
+//! The grammar of each kind of values: text in, typed values out.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
 
-use clatd_stages::settings::{ClatV6Addr, DnsServer, ExpectedValue, MapEntry, PlatCheck};
+use clatd_stages::settings::{
+    ClatV6Addr, DnsServer, ExpectedValue, IcmpErrorRate, MapEntry, PlatCheck, RouteMtu, Settings, Tos,
+};
 use clatd_stages::validity::{problem_of_address, problem_of_device};
-use figment::value::{Empty, Tag, Value};
 use ipnet::Ipv4Net;
 
-use super::keys::{Key, Kind, nearest};
+use super::keys::{Key, Kind, Text, nearest};
 use super::prefix;
 
 /// Why a value will not do.
@@ -31,21 +33,26 @@ impl Invalid {
     }
 }
 
-/// Reads the value of `key` from the text that stands after its `=`.
-pub(super) fn parse(key: &Key, text: &str) -> Result<Value, Invalid> {
+impl From<ExpectedValue> for Invalid {
+    fn from(expected: ExpectedValue) -> Self {
+        Self::new(expected.to_string())
+    }
+}
+
+/// Reads the text that stands after the `=` of `key` into its field.
+pub(super) fn read(key: &Key, text: &str, settings: &mut Settings) -> Result<(), Invalid> {
     if text.contains('\0') {
         return Err(Invalid::new("expected text without NUL characters"));
     }
-    if text.is_empty() && key.optional {
-        return Ok(unset(key.kind));
-    }
     // A shell takes its quotation marks away itself.
-    let parsed = match key.kind {
-        Kind::Shell => parse_set(key, text),
-        _ if is_quoted(text) => parse_set(key, text).and(Err(Invalid::new("expected a value without quotation marks"))),
-        _ => parse_set(key, text),
+    let result = if is_quoted(text) && key.kind() != Kind::Text(Text::Shell) {
+        let mut nowhere = Settings::default();
+        let quoted = Invalid::new("expected a value without quotation marks");
+        (key.field.read)(&mut nowhere, text).and(Err(quoted))
+    } else {
+        (key.field.read)(settings, text)
     };
-    parsed.map_err(|invalid| {
+    result.map_err(|invalid| {
         if invalid.hint.is_some() {
             invalid
         } else {
@@ -57,44 +64,6 @@ pub(super) fn parse(key: &Key, text: &str) -> Result<Value, Invalid> {
 fn is_quoted(text: &str) -> bool {
     let by = |mark| text.len() > 1 && text.starts_with(mark) && text.ends_with(mark);
     by('"') || by('\'')
-}
-
-/// The value of an optional key whose text is empty.
-fn unset(kind: Kind) -> Value {
-    match kind {
-        Kind::DnsServers | Kind::Maps => Value::from(Vec::<String>::new()),
-        Kind::ClatV6 => Value::from(ClatV6Addr::Derived.to_string()),
-        Kind::Program => Value::from(""),
-        _ => Value::Empty(Tag::Default, Empty::None),
-    }
-}
-
-fn parse_set(key: &Key, text: &str) -> Result<Value, Invalid> {
-    match key.kind {
-        Kind::Bool => boolean(text).map(Value::from),
-        Kind::Integer { or_zero, min, max } => integer(text, or_zero, min, max).map(Value::from),
-        Kind::RouteTable => route_table(text).map(Value::from),
-        Kind::Shell => Ok(Value::from(text)),
-        Kind::Program => program(text).map(Value::from),
-        Kind::Path => path(text).map(Value::from),
-        Kind::NewDevice => new_device(text).map(Value::from),
-        Kind::Device => device_or_pattern(text).map(Value::from),
-        Kind::Ipv4 => ipv4(text).map(|address| Value::from(address.to_string())),
-        Kind::Ipv6 => ipv6(text, "an IPv6 address").map(|address| Value::from(address.to_string())),
-        Kind::ClatV6 => clat_v6(text).map(|address| Value::from(address.to_string())),
-        Kind::Prefix => prefix::parse(text).map(|prefix| Value::from(prefix.to_string())),
-        Kind::DnsServers => dns_servers(text).map(Value::from),
-        Kind::Words(words) => word(text, words).map(Value::from),
-        Kind::Mtu => mtu(text).map(Value::from),
-        Kind::WordOr { word, min, max } => word_or(text, word, min, max).map(Value::from),
-        Kind::WordList(words) => word_list(text, words).map(Value::from),
-        Kind::PlatCheck => plat_check(text).map(Value::from),
-        Kind::Socket => socket(text).map(Value::from),
-        Kind::Group => name_of(text, "the name of a group of users, such as adm").map(Value::from),
-        Kind::User => name_of(text, "the name of a user, such as nobody").map(Value::from),
-        Kind::Pool => pool(text).map(|pool| Value::from(pool.to_string())),
-        Kind::Maps => map(text).map(|entry| Value::from(vec![entry.to_string()])),
-    }
 }
 
 /// Mistakes that can happen to any key.
@@ -111,7 +80,7 @@ fn with_general_hint(invalid: Invalid, text: &str) -> Invalid {
     invalid
 }
 
-fn boolean(text: &str) -> Result<bool, Invalid> {
+pub(super) fn boolean(text: &str) -> Result<bool, Invalid> {
     match text.to_ascii_lowercase().as_str() {
         "1" | "true" | "on" | "yes" => Ok(true),
         "0" | "false" | "off" | "no" => Ok(false),
@@ -131,7 +100,7 @@ fn number(text: &str) -> Option<u64> {
     Some(u64::from_str_radix(digits, radix).unwrap_or(u64::MAX))
 }
 
-fn integer(text: &str, or_zero: bool, min: u32, max: u32) -> Result<u32, Invalid> {
+pub(super) fn integer(text: &str, or_zero: bool, min: u32, max: u32) -> Result<u32, Invalid> {
     let zero = if or_zero { "0 or " } else { "" };
     let expected = || {
         Invalid::new(format!(
@@ -148,7 +117,7 @@ fn integer(text: &str, or_zero: bool, min: u32, max: u32) -> Result<u32, Invalid
     }
 }
 
-fn route_table(text: &str) -> Result<u32, Invalid> {
+pub(super) fn route_table(text: &str) -> Result<u32, Invalid> {
     let table = integer(text, false, 1, u32::MAX)?;
     let system = match table {
         253 => "default",
@@ -161,7 +130,7 @@ fn route_table(text: &str) -> Result<u32, Invalid> {
     )))
 }
 
-fn program(text: &str) -> Result<String, Invalid> {
+pub(super) fn program(text: &str) -> Result<String, Invalid> {
     if text.is_empty() {
         return Err(Invalid::new("expected the name or path of a program"));
     }
@@ -173,7 +142,7 @@ fn program(text: &str) -> Result<String, Invalid> {
     Ok(text.to_owned())
 }
 
-fn path(text: &str) -> Result<String, Invalid> {
+pub(super) fn path(text: &str) -> Result<String, Invalid> {
     if !text.starts_with('/') || text.ends_with('/') {
         return Err(Invalid::new("expected the absolute path of a file"));
     }
@@ -194,7 +163,7 @@ fn device(text: &str) -> Result<String, Invalid> {
 }
 
 /// A device, or a pattern of devices. Which devices exist is not known yet.
-fn device_or_pattern(text: &str) -> Result<String, Invalid> {
+pub(super) fn device_or_pattern(text: &str) -> Result<String, Invalid> {
     if super::is_pattern(text) {
         device(&text.replace(['*', '?'], "x")).map_err(|invalid| Invalid {
             problem: format!("{} (a pattern)", invalid.problem),
@@ -206,7 +175,7 @@ fn device_or_pattern(text: &str) -> Result<String, Invalid> {
 }
 
 /// An IPv4 prefix to take addresses from.
-fn pool(text: &str) -> Result<Ipv4Net, Invalid> {
+pub(super) fn pool(text: &str) -> Result<Ipv4Net, Invalid> {
     let expected =
         || Invalid::new("expected an IPv4 prefix of length 16 to 32 without host bits, such as 192.0.0.0/29");
     let pool: Ipv4Net = text.parse().map_err(|_| expected())?;
@@ -219,7 +188,7 @@ fn pool(text: &str) -> Result<Ipv4Net, Invalid> {
     Ok(pool)
 }
 
-fn new_device(text: &str) -> Result<String, Invalid> {
+pub(super) fn new_device(text: &str) -> Result<String, Invalid> {
     if super::is_pattern(text) {
         return Err(Invalid::new(
             "expected the name of one network device, without \"*\" and \"?\"",
@@ -244,7 +213,7 @@ fn new_device(text: &str) -> Result<String, Invalid> {
     Ok(name)
 }
 
-fn ipv4(text: &str) -> Result<Ipv4Addr, Invalid> {
+pub(super) fn ipv4(text: &str) -> Result<Ipv4Addr, Invalid> {
     let address: Ipv4Addr = text.parse().map_err(|_| {
         let invalid = Invalid::new("expected an IPv4 address, such as 192.0.0.1");
         match text.split_once('/') {
@@ -265,7 +234,7 @@ fn ipv4(text: &str) -> Result<Ipv4Addr, Invalid> {
     Err(Invalid::new(format!("expected an IPv4 unicast address; {problem}")))
 }
 
-fn ipv6(text: &str, expected: &str) -> Result<Ipv6Addr, Invalid> {
+pub(super) fn ipv6(text: &str, expected: &str) -> Result<Ipv6Addr, Invalid> {
     let address: Ipv6Addr = text.parse().map_err(|_| {
         let invalid = Invalid::new(format!("expected {expected}"));
         match text.split_once(['/', '%']) {
@@ -284,7 +253,7 @@ fn ipv6(text: &str, expected: &str) -> Result<Ipv6Addr, Invalid> {
     }
 }
 
-fn clat_v6(text: &str) -> Result<ClatV6Addr, Invalid> {
+pub(super) fn clat_v6(text: &str) -> Result<ClatV6Addr, Invalid> {
     let lower = text.to_ascii_lowercase();
     if ClatV6Addr::WORDS.contains(&lower.as_str())
         && let Ok(word) = lower.parse()
@@ -295,7 +264,7 @@ fn clat_v6(text: &str) -> Result<ClatV6Addr, Invalid> {
     ipv6(text, &expected).map(ClatV6Addr::Address)
 }
 
-fn dns_servers(text: &str) -> Result<Vec<String>, Invalid> {
+pub(super) fn dns_servers(text: &str) -> Result<Vec<DnsServer>, Invalid> {
     text.split(',')
         .map(str::trim)
         .map(|server| {
@@ -333,35 +302,52 @@ fn dns_servers(text: &str) -> Result<Vec<String>, Invalid> {
                 }
                 None => {}
             }
-            Ok(parsed.to_string())
+            Ok(parsed)
         })
         .collect()
 }
 
-fn mtu(text: &str) -> Result<String, Invalid> {
+pub(super) fn mtu(text: &str) -> Result<RouteMtu, Invalid> {
     if text.eq_ignore_ascii_case("auto") {
-        return Ok("auto".to_owned());
+        return Ok(RouteMtu::Auto);
     }
-    let number = integer(text, true, 68, 65535);
-    number
-        .map(|bytes| bytes.to_string())
+    integer(text, true, 68, 65535)
+        .map(RouteMtu::Bytes)
         .map_err(|_| Invalid::new("expected auto, 0 or a whole number from 68 to 65535, decimal or 0x and hexadecimal"))
 }
 
-fn word_or(text: &str, word: &str, min: u32, max: u32) -> Result<String, Invalid> {
+/// The type of octet that says how traffic class and TOS are filled.
+pub(super) fn tos(text: &str) -> Result<Tos, Invalid> {
+    let octet = word_or(text, "copy", 0, u8::MAX)?;
+    Ok(octet.map_or(Tos::Copy, Tos::Value))
+}
+
+pub(super) fn error_rate(text: &str) -> Result<IcmpErrorRate, Invalid> {
+    let rate = word_or(text, "unlimited", 0, 1_000_000_u32)?;
+    Ok(rate.map_or(IcmpErrorRate::Unlimited, IcmpErrorRate::PerSecond))
+}
+
+/// The word is `None`.
+fn word_or<T: TryFrom<u32> + Into<u32>>(text: &str, word: &str, min: T, max: T) -> Result<Option<T>, Invalid> {
     if text.eq_ignore_ascii_case(word) {
-        return Ok(word.to_owned());
+        return Ok(None);
     }
-    integer(text, false, min, max)
-        .map(|number| number.to_string())
-        .map_err(|_| {
+    let (min, max) = (min.into(), max.into());
+    let number = integer(text, false, min, max).ok();
+    number
+        .and_then(|number| T::try_from(number).ok())
+        .map(Some)
+        .ok_or_else(|| {
             Invalid::new(format!(
                 "expected {word} or a whole number from {min} to {max}, decimal or 0x and hexadecimal"
             ))
         })
 }
 
-fn word_list(text: &str, words: &'static [&'static str]) -> Result<Vec<&'static str>, Invalid> {
+pub(super) fn word_list<T>(text: &str, words: &'static [&'static str]) -> Result<Vec<T>, Invalid>
+where
+    T: FromStr<Err = ExpectedValue> + PartialEq,
+{
     let mut found = Vec::new();
     for item in text.split(',') {
         let item = word(item.trim(), words)?;
@@ -376,30 +362,27 @@ fn word_list(text: &str, words: &'static [&'static str]) -> Result<Vec<&'static 
     Ok(found)
 }
 
-fn plat_check(text: &str) -> Result<String, Invalid> {
+pub(super) fn plat_check(text: &str) -> Result<PlatCheck, Invalid> {
     let check: PlatCheck = match text.to_ascii_lowercase().as_str() {
         "auto" => PlatCheck::Auto,
         "no" | "0" | "false" | "off" => PlatCheck::No,
         "yes" | "1" | "true" | "on" => PlatCheck::Yes,
-        _ => text
-            .parse()
-            .map_err(|error: ExpectedValue| Invalid::new(error.to_string()))?,
+        _ => text.parse()?,
     };
     if let PlatCheck::Address { address, .. } = check {
         ipv4(&address.to_string())?;
     }
-    Ok(check.to_string())
+    Ok(check)
 }
 
-fn socket(text: &str) -> Result<String, Invalid> {
-    let parsed: Result<std::net::SocketAddr, _> = text.parse();
-    let usable = parsed.ok().filter(|socket| socket.port() != 0);
-    usable
-        .map(|socket| socket.to_string())
+pub(super) fn socket(text: &str) -> Result<SocketAddr, Invalid> {
+    let parsed: Option<SocketAddr> = text.parse().ok();
+    parsed
+        .filter(|socket| socket.port() != 0)
         .ok_or_else(|| Invalid::new("expected an IP address and a port, such as 127.0.0.1:9464 or [::1]:9464"))
 }
 
-fn name_of(text: &str, what: &str) -> Result<String, Invalid> {
+pub(super) fn name_of(text: &str, what: &str) -> Result<String, Invalid> {
     // The names that useradd(8) and groupadd(8) accept, and upper case, which directory services use.
     let usable = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '$');
     if !text.is_empty() && text.len() <= 32 && text.chars().all(usable) {
@@ -408,10 +391,13 @@ fn name_of(text: &str, what: &str) -> Result<String, Invalid> {
     Err(Invalid::new(format!("expected {what}")))
 }
 
-fn word(text: &str, words: &'static [&'static str]) -> Result<&'static str, Invalid> {
+pub(super) fn word<T>(text: &str, words: &'static [&'static str]) -> Result<T, Invalid>
+where
+    T: FromStr<Err = ExpectedValue>,
+{
     let lower = text.to_ascii_lowercase();
-    if let Some(word) = words.iter().find(|word| **word == lower) {
-        return Ok(word);
+    if words.contains(&lower.as_str()) {
+        return Ok(lower.parse()?);
     }
     let invalid = Invalid::new(format!("expected one of {}", words.join(", ")));
     Err(match nearest(text, words.iter().copied()) {
@@ -420,10 +406,8 @@ fn word(text: &str, words: &'static [&'static str]) -> Result<&'static str, Inva
     })
 }
 
-fn map(text: &str) -> Result<MapEntry, Invalid> {
-    let entry: MapEntry = text
-        .parse()
-        .map_err(|expected: clatd_stages::settings::ExpectedValue| Invalid::new(expected.to_string()))?;
+pub(super) fn map(text: &str) -> Result<MapEntry, Invalid> {
+    let entry: MapEntry = text.parse()?;
     if entry.v4.network().is_multicast() || entry.v4.network().is_loopback() {
         return Err(Invalid::new(format!("expected unicast prefixes; {} is none", entry.v4)));
     }

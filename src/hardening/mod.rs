@@ -67,7 +67,7 @@ struct Needs {
 
 /// Gives up what `loaded` does not need. Called once, while the process has one thread.
 pub fn enter(loaded: &Loaded) {
-    if !loaded.base.hardening {
+    if !loaded.base.general.hardening {
         debug!("hardening=no: nothing is given up");
         return;
     }
@@ -114,8 +114,12 @@ fn report(consequence: &str, done: Result<(), Failure>) {
 impl Needs {
     fn of(loaded: &Loaded) -> Self {
         let mut needs = Self {
-            control_group: loaded.base.control_group.is_some(),
-            low_ports: loaded.base.metrics_listen.is_some_and(|address| address.port() < 1024),
+            control_group: loaded.base.general.control_group.is_some(),
+            low_ports: loaded
+                .base
+                .general
+                .metrics_listen
+                .is_some_and(|address| address.port() < 1024),
             ..Self::default()
         };
         for configured in loaded.configured() {
@@ -125,19 +129,23 @@ impl Needs {
     }
 
     fn add(&mut self, settings: &Settings) {
-        let has_script = settings.script_up.is_some() || settings.script_down.is_some();
-        let programs = [&settings.cmd_nft, &settings.cmd_ip6tables, &settings.cmd_tayga];
+        let has_script = settings.general.script_up.is_some() || settings.general.script_down.is_some();
+        let programs = [
+            &settings.programs.cmd_nft,
+            &settings.programs.cmd_ip6tables,
+            &settings.programs.cmd_tayga,
+        ];
         // A program that is named by its path may be anything, such as a wrapper that keeps a log.
         let is_special = programs.iter().any(|program| program.contains('/'));
-        self.xtables_lock |= command::find(&settings.cmd_ip6tables).is_some_and(|path| locks_a_file(&path));
+        self.xtables_lock |= command::find(&settings.programs.cmd_ip6tables).is_some_and(|path| locks_a_file(&path));
         self.scripts |= is_special || has_script;
-        self.script_user |= has_script && settings.script_user.is_some();
-        self.low_ports |= settings.clat_v6_addr == ClatV6Addr::Pd;
+        self.script_user |= has_script && settings.general.script_user.is_some();
+        self.low_ports |= settings.clat.clat_v6_addr == ClatV6Addr::Pd;
         self.bpf |= cfg!(feature = "ebpf") && fast_path::is_wanted(settings);
-        let file = settings.tayga_conffile.as_deref().map(Path::new);
+        let file = settings.translator.tayga_conffile.as_deref().map(Path::new);
         if let Some(folder) = file
             .and_then(Path::parent)
-            .filter(|_| settings.translator == TranslatorChoice::Tayga)
+            .filter(|_| settings.translator.translator == TranslatorChoice::Tayga)
         {
             self.folders.insert(folder.to_owned());
         }
@@ -187,11 +195,9 @@ mod tests {
     use super::*;
 
     fn needs(change: impl FnOnce(&mut Settings)) -> Needs {
-        let mut settings = Settings {
-            translator: TranslatorChoice::Userspace,
-            cmd_ip6tables: "no-such-program".into(),
-            ..Settings::default()
-        };
+        let mut settings = Settings::default();
+        settings.translator.translator = TranslatorChoice::Userspace;
+        settings.programs.cmd_ip6tables = "no-such-program".into();
         change(&mut settings);
         let mut needs = Needs::default();
         needs.add(&settings);
@@ -202,7 +208,7 @@ mod tests {
     fn each_setting_keeps_what_it_needs_and_no_more() {
         assert_eq!(needs(|_| {}), Needs::default());
         assert_eq!(
-            needs(|settings| settings.clat_v6_addr = ClatV6Addr::Pd),
+            needs(|settings| settings.clat.clat_v6_addr = ClatV6Addr::Pd),
             Needs {
                 low_ports: true,
                 ..Needs::default()
@@ -212,20 +218,23 @@ mod tests {
             scripts: true,
             ..Needs::default()
         };
-        assert_eq!(needs(|settings| settings.script_down = Some("true".into())), scripts);
-        assert_eq!(needs(|settings| settings.cmd_nft = "/opt/nft".into()), scripts);
+        assert_eq!(
+            needs(|settings| settings.general.script_down = Some("true".into())),
+            scripts
+        );
+        assert_eq!(needs(|settings| settings.programs.cmd_nft = "/opt/nft".into()), scripts);
         let users = needs(|settings| {
-            settings.script_up = Some("true".into());
-            settings.script_user = Some("nobody".into());
+            settings.general.script_up = Some("true".into());
+            settings.general.script_user = Some("nobody".into());
         });
         assert!(users.script_user && users.scripts);
         let tayga = needs(|settings| {
-            settings.translator = TranslatorChoice::Tayga;
-            settings.tayga_conffile = Some("/etc/tayga/one.conf".into());
+            settings.translator.translator = TranslatorChoice::Tayga;
+            settings.translator.tayga_conffile = Some("/etc/tayga/one.conf".into());
         });
         assert!(tayga.folders.contains(Path::new("/etc/tayga")), "{tayga:?}");
         assert_eq!(
-            needs(|settings| settings.translator = TranslatorChoice::Auto).bpf,
+            needs(|settings| settings.translator.translator = TranslatorChoice::Auto).bpf,
             cfg!(feature = "ebpf")
         );
     }
@@ -240,7 +249,7 @@ mod tests {
     fn what_is_wanted_later_is_compared_with_what_was_kept() {
         let (plain, scripts) = (
             needs(|_| {}),
-            needs(|settings| settings.script_up = Some("true".into())),
+            needs(|settings| settings.general.script_up = Some("true".into())),
         );
         assert_eq!(plain.lacks(&plain), Vec::<&str>::new());
         assert_eq!(scripts.lacks(&plain), Vec::<&str>::new());

@@ -52,10 +52,10 @@ impl Runner {
         if let (Some(prefix), Some(uplink), Some(address)) = (&facts.plat_prefix, &facts.uplink, &facts.clat_v6_addr) {
             info!(
                 "{} is up: IPv4 goes by {} through {}, {} becomes {} (prefix from {}, address: {}{})",
-                self.instance.settings.clat_dev,
+                self.instance.settings.clat.clat_dev,
                 uplink.value.name,
                 prefix.value,
-                self.instance.settings.clat_v4_addr,
+                self.instance.settings.clat.clat_v4_addr,
                 address.value,
                 prefix.source,
                 address.source,

@@ -76,7 +76,7 @@ pub async fn run_until(
     dry_run: bool,
     stop: CancellationToken,
 ) -> Result<Report, CleanupError> {
-    command::set_limit(settings.script_timeout);
+    command::set_limit(settings.general.script_timeout);
     // Without a runtime directory no daemon runs in it, and a dry run creates no lock file.
     let lock = match runtime.exists() && (!dry_run || RuntimeLock::exists(runtime)) {
         true => Some(RuntimeLock::acquire(runtime)?),
@@ -154,8 +154,11 @@ impl Cleanup {
             ("policy rules", self.rules().await),
             ("routes", self.routes().await),
             ("proxy neighbour entries", self.neighbours().await),
-            ("nft rules and tables", self.nft(&settings.cmd_nft).await),
-            ("ip6tables rules", self.ip6tables(&settings.cmd_ip6tables).await),
+            ("nft rules and tables", self.nft(&settings.programs.cmd_nft).await),
+            (
+                "ip6tables rules",
+                self.ip6tables(&settings.programs.cmd_ip6tables).await,
+            ),
             ("programs of the fast path", self.fast_path().await),
             ("network devices", self.devices().await),
         ];

@@ -248,7 +248,7 @@ fn look(entry: &Entry, watched: &mut Watched, board: &Board, now: u64, wanted: b
         };
     }
     // Nobody counts what TAYGA does.
-    let counted = entry.instance.settings.translator != TranslatorChoice::Tayga;
+    let counted = entry.instance.settings.translator.translator != TranslatorChoice::Tayga;
     if status.state != State::Running || !counted {
         return;
     }
@@ -259,7 +259,7 @@ fn look(entry: &Entry, watched: &mut Watched, board: &Board, now: u64, wanted: b
         return;
     };
     let ask = watched.watch.sample(now, counts.out_packets, counts.back, wanted);
-    let may_ask = entry.instance.settings.plat_check == PlatCheck::Auto;
+    let may_ask = entry.instance.settings.plat.plat_check == PlatCheck::Auto;
     if !ask || !may_ask || watched.asking.is_some() {
         return;
     }

@@ -73,10 +73,10 @@ fn is_allotted(configured: &Configured, key: &str) -> bool {
 
 fn value(settings: &Settings, key: &str) -> String {
     match key {
-        "clat-v4-addr" => settings.clat_v4_addr.to_string(),
-        "clat-dev" => settings.clat_dev.clone(),
-        "route-table" => settings.route_table.to_string(),
-        _ => settings.ctmark.map(|mark| mark.to_string()).unwrap_or_default(),
+        "clat-v4-addr" => settings.clat.clat_v4_addr.to_string(),
+        "clat-dev" => settings.clat.clat_dev.clone(),
+        "route-table" => settings.clat.route_table.to_string(),
+        _ => settings.clat.ctmark.map(|mark| mark.to_string()).unwrap_or_default(),
     }
 }
 
@@ -88,10 +88,10 @@ fn taking_over(instance: &Configured, from: &Configured) -> Configured {
         .filter(|key| is_allotted(instance, key) && is_allotted(from, key))
     {
         match key {
-            "clat-v4-addr" => settings.clat_v4_addr = theirs.clat_v4_addr,
-            "clat-dev" => settings.clat_dev.clone_from(&theirs.clat_dev),
-            "route-table" => settings.route_table = theirs.route_table,
-            _ => settings.ctmark = theirs.ctmark,
+            "clat-v4-addr" => settings.clat.clat_v4_addr = theirs.clat.clat_v4_addr,
+            "clat-dev" => settings.clat.clat_dev.clone_from(&theirs.clat.clat_dev),
+            "route-table" => settings.clat.route_table = theirs.clat.route_table,
+            _ => settings.clat.ctmark = theirs.clat.ctmark,
         }
         if let (Some(origin), Some(origins)) = (from.origins.get(key), result.origins.get_mut(key)) {
             origins.clone_from(origin);
@@ -112,7 +112,7 @@ fn sets_allotted_value_of(other: &Configured, candidate: &Configured) -> bool {
 }
 
 fn meet(there: &Instance, new: &Instance) -> bool {
-    let same_mark = there.settings.ctmark.is_some() && there.settings.ctmark == new.settings.ctmark;
+    let same_mark = there.settings.clat.ctmark.is_some() && there.settings.clat.ctmark == new.settings.clat.ctmark;
     collide(&there.settings, &new.settings) || same_mark || there.ordinal == new.ordinal
 }
 
@@ -127,7 +127,7 @@ fn allotted_anew<'a>(
             origin.place = Place::Default;
         }
         if key == "ctmark" {
-            unset.instance.settings.ctmark = None;
+            unset.instance.settings.clat.ctmark = None;
         }
     }
     // A template that has one uplink: allotting needs nothing else of it.
@@ -138,7 +138,8 @@ fn allotted_anew<'a>(
     again
         .instance
         .settings
+        .plat
         .plat_dev
-        .clone_from(&instance.instance.settings.plat_dev);
+        .clone_from(&instance.instance.settings.plat.plat_dev);
     Ok(again)
 }

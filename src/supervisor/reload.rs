@@ -22,7 +22,7 @@ impl Supervisor {
                 return Err(text);
             }
         };
-        command::set_limit(loaded.base.script_timeout);
+        command::set_limit(loaded.base.general.script_timeout);
         for warning in &loaded.warnings {
             warn!("{warning}");
         }
@@ -88,7 +88,7 @@ impl Supervisor {
             }
         }
         self.use_templates(loaded.templates);
-        self.serve_metrics(loaded.base.metrics_listen);
+        self.serve_metrics(loaded.base.general.metrics_listen);
         for configured in loaded.instances {
             let name = &configured.instance.name;
             let runs_on = self

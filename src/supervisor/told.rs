@@ -84,7 +84,7 @@ impl Supervisor {
 }
 
 fn is_settled(started: &Started) -> bool {
-    let waits = started.configured.instance.settings.when_idle == Some(WhenIdle::Wait);
+    let waits = started.configured.instance.settings.general.when_idle == Some(WhenIdle::Wait);
     waits
         || matches!(
             started.status.borrow().state,

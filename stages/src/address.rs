@@ -52,7 +52,7 @@ impl Stage for Address {
         if facts.uplink.is_none() || facts.plat_prefix.is_none() {
             return Err(unusable("no uplink and PLAT prefix to find an address for"));
         }
-        match instance.settings.clat_v6_addr {
+        match instance.settings.clat.clat_v6_addr {
             ClatV6Addr::Address(address) => facts.clat_v6_addr = Some(Fact::new(address, Source::Configuration)),
             ClatV6Addr::Shared => share(world, facts).await?,
             ClatV6Addr::Pd => delegate(instance, world, claims, facts).await?,
@@ -142,7 +142,7 @@ async fn derive(
     let (uplink, prefix) = (uplink.value.name.clone(), prefix.value);
     let stage = StageName::Address;
     let addresses = world.addresses6(&uplink).await.map_err(world_error(stage))?;
-    let eui64_first = instance.settings.clat_v6_addr == ClatV6Addr::Derived;
+    let eui64_first = instance.settings.clat.clat_v6_addr == ClatV6Addr::Derived;
     let Some(base) = choose(&addresses, prefix, eui64_first) else {
         let single = |address: &&Address6| is_preferred(address) && !is_ula(address.address);
         let singles: Vec<&Address6> = addresses.iter().filter(single).collect();
@@ -164,13 +164,13 @@ async fn derive(
         )));
     };
     let (network, length) = (base.address, base.prefix_len);
-    let identifier = match instance.settings.clat_v6_addr {
+    let identifier = match instance.settings.clat.clat_v6_addr {
         ClatV6Addr::Stable | ClatV6Addr::ChecksumNeutral => {
             let secret = world.secret().await.map_err(world_error(stage))?;
             let stable = Identifier::stable(network, length, &uplink, &instance.name, &secret);
-            match instance.settings.clat_v6_addr {
+            match instance.settings.clat.clat_v6_addr {
                 ClatV6Addr::ChecksumNeutral => stable
-                    .neutral(instance.settings.clat_v4_addr, prefix)
+                    .neutral(instance.settings.clat.clat_v4_addr, prefix)
                     .map_err(unusable)?,
                 _ => stable,
             }

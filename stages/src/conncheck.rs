@@ -24,7 +24,7 @@ pub struct Conncheck;
 
 /// Whether the check is made. If the CLAT replaces the default routes, it is pointless.
 fn enabled(settings: &Settings) -> bool {
-    settings.v4_conncheck_enable && !settings.v4_defaultroute_replace
+    settings.ipv4.v4_conncheck_enable && !settings.ipv4.v4_defaultroute_replace
 }
 
 #[async_trait]
@@ -36,6 +36,7 @@ impl Stage for Conncheck {
     fn delay(&self, instance: &Instance) -> Option<Delay> {
         let seconds = instance
             .settings
+            .ipv4
             .v4_conncheck_delay
             .filter(|_| enabled(&instance.settings))?;
         (seconds > 0).then_some(Delay {
@@ -51,7 +52,7 @@ impl Stage for Conncheck {
         _claims: &dyn Claims,
         facts: &mut Facts,
     ) -> Result<Verdict, ObserveError> {
-        match instance.settings.v4_conncheck_scope {
+        match instance.settings.ipv4.v4_conncheck_scope {
             ConncheckScope::Host => judge(&instance.settings, None, world, facts)
                 .await
                 .map_err(world_error(self.name())),
@@ -72,7 +73,7 @@ pub(crate) async fn judge_uplink(
     world: &dyn World,
     facts: &mut Facts,
 ) -> Result<Verdict, WorldError> {
-    match instance.settings.v4_conncheck_scope {
+    match instance.settings.ipv4.v4_conncheck_scope {
         ConncheckScope::Uplink => judge(&instance.settings, Some(uplink), world, facts).await,
         ConncheckScope::Host => Ok(Verdict::Ready),
     }

@@ -32,8 +32,8 @@ const NEW_DEVICES_LACK_IPV6: &str = "net/ipv6/conf/default/disable_ipv6";
 fn too_large_for_the_uplink(settings: &Settings, facts: &Facts) -> Option<String> {
     let uplink = &facts.uplink.as_ref()?.value;
     let fits = mtu(uplink.mtu) - HEADER_DIFFERENCE;
-    match settings.v4_defaultroute_mtu {
-        RouteMtu::Bytes(bytes) if bytes > fits && settings.v4_defaultroute_enable => Some(format!(
+    match settings.ipv4.v4_defaultroute_mtu {
+        RouteMtu::Bytes(bytes) if bytes > fits && settings.ipv4.v4_defaultroute_enable => Some(format!(
             "v4-defaultroute-mtu={bytes} is more than the uplink carries: {fits} fit the MTU of {} of {} (auto follows it)",
             uplink.mtu, uplink.name
         )),
@@ -65,7 +65,7 @@ impl Stage for Device {
         if let Some(value) = born_without_ipv6.filter(|value| value != "0") {
             facts.sysctls.insert(NEW_DEVICES_LACK_IPV6.to_owned(), value);
         }
-        let name = &instance.settings.clat_dev;
+        let name = &instance.settings.clat.clat_dev;
         match world.link(name).await.map_err(world_error(self.name()))? {
             Some(link) if link.alias.as_deref() != Some(instance.alias().as_str()) => Err(ObserveError::Unusable {
                 stage: self.name(),
@@ -79,7 +79,7 @@ impl Stage for Device {
 
     fn plan(&self, instance: &Instance, facts: &Facts) -> Result<Vec<Step>, PlanError> {
         let settings = &instance.settings;
-        let device = settings.clat_dev.clone();
+        let device = settings.clat.clat_dev.clone();
         let uplink = facts.uplink.as_ref().ok_or_else(|| PlanError {
             stage: self.name(),
             what: "no uplink".into(),
@@ -98,7 +98,11 @@ impl Stage for Device {
                     device: device.clone(),
                     alias: instance.alias(),
                     persistent: tayga,
-                    queues: if tayga { 1 } else { settings.translator_queues },
+                    queues: if tayga {
+                        1
+                    } else {
+                        settings.translator.translator_queues
+                    },
                 },
                 Op::DeleteTun {
                     device: device.clone(),
@@ -155,10 +159,11 @@ impl Stage for Device {
 /// itself (RFC 7756 section 3.1). Wider mappings are networks behind this host (section 3.2).
 pub(crate) fn own_addresses(settings: &Settings) -> impl Iterator<Item = Ipv4Addr> {
     let hosts = settings
+        .translator
         .map
         .iter()
         .filter(|map| map.v4.prefix_len() == 32)
         .map(|map| map.v4.addr());
-    let own = settings.clat_v4_addr;
+    let own = settings.clat.clat_v4_addr;
     std::iter::once(own).chain(hosts.filter(move |address| *address != own))
 }

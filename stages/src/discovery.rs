@@ -120,7 +120,7 @@ impl On {
             running: None,
             first: None,
         };
-        if let Some(device) = &instance.settings.plat_dev {
+        if let Some(device) = &instance.settings.plat.plat_dev {
             let Some(link) = uplink::named(&instance.settings, world, facts).await? else {
                 return Ok(Err(Verdict::idle(format!(
                     "the uplink {device} (plat-dev) does not exist"
@@ -227,14 +227,14 @@ impl Found {
 /// then the fallback.
 async fn find_prefixes(instance: &Instance, on: &On, world: &dyn World) -> Result<Found, WorldError> {
     let settings = &instance.settings;
-    if let Some(prefix) = settings.plat_prefix {
+    if let Some(prefix) = settings.plat.plat_prefix {
         return Ok(Found {
             prefixes: vec![Fact::new(prefix.0, Source::Configuration)],
             ..Found::default()
         });
     }
     let mut found = Found::default();
-    for way in &settings.discovery {
+    for way in &settings.plat.discovery {
         match (way, on.device()) {
             (DiscoveryWay::Ra, Some(uplink)) => advertised(uplink, world, &mut found).await?,
             (DiscoveryWay::Ra, None) => {}
@@ -244,7 +244,7 @@ async fn find_prefixes(instance: &Instance, on: &On, world: &dyn World) -> Resul
             return Ok(found);
         }
     }
-    if let Some(prefix) = settings.plat_fallback_prefix {
+    if let Some(prefix) = settings.plat.plat_fallback_prefix {
         found.prefixes.push(Fact::new(
             prefix.0,
             Source::Derived("plat-fallback-prefix, since none was discovered"),
@@ -303,7 +303,7 @@ async fn resolvers(
     world: &dyn World,
 ) -> Result<Vec<Option<DnsServer>>, WorldError> {
     let settings = &instance.settings;
-    let configured: Vec<_> = settings.dns64_servers.iter().cloned().map(Some).collect();
+    let configured: Vec<_> = settings.plat.dns64_servers.iter().cloned().map(Some).collect();
     if !configured.is_empty() {
         return Ok(configured);
     }
@@ -345,7 +345,7 @@ async fn ask(
 ) -> Result<(), WorldError> {
     let settings = &instance.settings;
     let servers = resolvers(instance, uplink, is_named, world).await?;
-    let own_only = settings.dns64_servers.is_empty() && !servers.contains(&None);
+    let own_only = settings.plat.dns64_servers.is_empty() && !servers.contains(&None);
     for server in servers {
         // The prefix belongs to the uplink, so the question goes through a named uplink (RFC 8880 section 7.1).
         let device = uplink.filter(|_| is_named);
@@ -357,7 +357,7 @@ async fn ask(
                 // Another server may know better.
                 if !found.prefixes.is_empty() {
                     // A server that the uplink makes known speaks for the uplink's network.
-                    let of_uplink = server.is_some() && settings.dns64_servers.is_empty();
+                    let of_uplink = server.is_some() && settings.plat.dns64_servers.is_empty();
                     found.learned_on = uplink.filter(|_| of_uplink).map(str::to_owned);
                     return Ok(());
                 }

@@ -110,7 +110,7 @@ impl fmt::Display for FastPathSpec {
 
 /// Whether it is taken where it can be.
 pub fn is_wanted(settings: &Settings) -> bool {
-    match settings.translator {
+    match settings.translator.translator {
         TranslatorChoice::Auto | TranslatorChoice::Ebpf => true,
         TranslatorChoice::Userspace | TranslatorChoice::Tayga => false,
     }
@@ -124,7 +124,7 @@ pub(crate) async fn choose(
     facts: &mut Facts,
 ) -> Result<(), ObserveError> {
     facts.fast_path = None;
-    let asked = instance.settings.translator;
+    let asked = instance.settings.translator.translator;
     let (chosen, why) = match asked {
         TranslatorChoice::Tayga | TranslatorChoice::Userspace => {
             facts.translator = Some(Fact::new(asked, Source::Configuration));
@@ -171,7 +171,7 @@ pub(crate) fn steps(instance: &Instance, facts: &Facts, translation: UserspaceSp
     let (Some(way), Some(uplink)) = (facts.fast_path, &facts.uplink) else {
         return Vec::new();
     };
-    let (device, uplink) = (instance.settings.clat_dev.clone(), uplink.value.name.clone());
+    let (device, uplink) = (instance.settings.clat.clat_dev.clone(), uplink.value.name.clone());
     let gateway = facts.plat_gateway.as_ref().and_then(|gateway| match gateway.value {
         std::net::IpAddr::V6(gateway) => Some(gateway),
         std::net::IpAddr::V4(_) => None,
@@ -217,7 +217,7 @@ pub(crate) fn not_needed(instance: &Instance, facts: &Facts) -> Vec<NotNeeded> {
         let why = why.to_owned();
         left.push(NotNeeded { stage, what, why });
     };
-    if instance.settings.forwarding_enable {
+    if instance.settings.clat.forwarding_enable {
         leave(
             StageName::Sysctl,
             format!("IPv6 forwarding, accept_ra=2 for the sake of it on {uplink}"),
@@ -240,7 +240,7 @@ pub(crate) fn not_needed(instance: &Instance, facts: &Facts) -> Vec<NotNeeded> {
         StageName::Route,
         format!(
             "IPv6 routes and rules of table {}, another place of table local",
-            instance.settings.route_table
+            instance.settings.clat.route_table
         ),
         "the programs find the CLAT's packets by their addresses and know the next hop",
     );

@@ -31,7 +31,7 @@ impl Stage for Firewall {
         facts: &mut Facts,
     ) -> Result<Verdict, ObserveError> {
         if facts.shared {
-            let command = &instance.settings.cmd_nft;
+            let command = &instance.settings.programs.cmd_nft;
             if world
                 .program(command)
                 .await
@@ -49,7 +49,7 @@ impl Stage for Firewall {
             }
         }
         // A packet of the fast path passes no hook of IPv6 packet filters.
-        if instance.settings.firewall == FirewallChoice::None || facts.fast_path.is_some() {
+        if instance.settings.clat.firewall == FirewallChoice::None || facts.fast_path.is_some() {
             return Ok(Verdict::Ready);
         }
         let found = look(&instance.settings, facts.shared, world)
@@ -58,7 +58,7 @@ impl Stage for Firewall {
         if (wants_ip6tables(&instance.settings, found.ip6tables)
             || wants_ip6tables(&instance.settings, found.ip6tables_output))
             && world
-                .program(&instance.settings.cmd_ip6tables)
+                .program(&instance.settings.programs.cmd_ip6tables)
                 .await
                 .map_err(world_error(self.name()))?
                 .is_none()
@@ -68,7 +68,7 @@ impl Stage for Firewall {
                 what: format!(
                     "ip6tables rules are wanted, but the program `{}` was not found; install it, set cmd-ip6tables, or use \
                      ip6tables-enable=no",
-                    instance.settings.cmd_ip6tables
+                    instance.settings.programs.cmd_ip6tables
                 ),
             });
         }
@@ -116,7 +116,7 @@ pub(crate) struct Path<'a> {
 }
 
 fn wants_ip6tables(settings: &Settings, chain: Ip6tablesChain) -> bool {
-    match (settings.firewall, settings.ip6tables_enable) {
+    match (settings.clat.firewall, settings.clat.ip6tables_enable) {
         (FirewallChoice::None | FirewallChoice::Nftables, _) | (_, Some(false)) => false,
         (_, Some(true)) => true,
         (_, None) => chain == Ip6tablesChain::Drops,
@@ -126,8 +126,8 @@ fn wants_ip6tables(settings: &Settings, chain: Ip6tablesChain) -> bool {
 pub(crate) async fn look(settings: &Settings, shared: bool, world: &dyn World) -> Result<FirewallFacts, WorldError> {
     let mut found = FirewallFacts::default();
     let mut ip6tables_owns_filter = false;
-    if settings.firewall != FirewallChoice::Nftables
-        && let Some(saved) = world.ip6tables_filter(&settings.cmd_ip6tables).await?
+    if settings.clat.firewall != FirewallChoice::Nftables
+        && let Some(saved) = world.ip6tables_filter(&settings.programs.cmd_ip6tables).await?
     {
         found.ip6tables = ip6tables::judge(&saved);
         if shared {
@@ -141,12 +141,12 @@ pub(crate) async fn look(settings: &Settings, shared: bool, world: &dyn World) -
             );
         }
     }
-    if settings.firewall != FirewallChoice::Ip6tables {
-        match world.nft_ruleset(&settings.cmd_nft).await? {
+    if settings.clat.firewall != FirewallChoice::Ip6tables {
+        match world.nft_ruleset(&settings.programs.cmd_nft).await? {
             Some(ruleset) => found.nft_chains = nftables::judge(&ruleset, ip6tables_owns_filter, shared),
             None => found.notes.push(format!(
                 "the program `{}` was not found, so nft chains were not examined",
-                settings.cmd_nft
+                settings.programs.cmd_nft
             )),
         }
     }

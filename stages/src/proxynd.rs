@@ -41,11 +41,11 @@ pub(crate) enum Way {
 /// How the kernel is to answer for the CLAT's address. For the host's own address it answers in any case, and a
 /// delegated prefix is routed to this host: nothing is needed for these.
 pub(crate) fn way(settings: &Settings, facts: &Facts) -> Option<Way> {
-    let wanted = settings.proxynd_enable && settings.nd != NdChoice::None;
+    let wanted = settings.clat.proxynd_enable && settings.clat.nd != NdChoice::None;
     let needed = !facts.shared && facts.delegated_prefix.is_none();
     let way = match facts.anycast {
         Some(_) => Some(Way::Anycast),
-        None if facts.fast_path.is_none() || settings.nd == NdChoice::Proxy => Some(Way::Proxy),
+        None if facts.fast_path.is_none() || settings.clat.nd == NdChoice::Proxy => Some(Way::Proxy),
         // No address of the CLAT is on the link, so nobody looks for one there.
         None => None,
     };
@@ -59,16 +59,16 @@ pub(crate) async fn choose(settings: &Settings, world: &dyn World, facts: &mut F
     };
     let (uplink, clat) = (&uplink.value.name.clone(), clat.value);
     (facts.anycast, facts.on_link) = (None, None);
-    if facts.fast_path.is_some() && settings.nd != NdChoice::Proxy && settings.nd != NdChoice::None {
+    if facts.fast_path.is_some() && settings.clat.nd != NdChoice::Proxy && settings.clat.nd != NdChoice::None {
         let hosts = hosts(settings, clat);
         let on_link = fast_path::on_link(&world.addresses6(uplink).await?, hosts.into_iter());
-        if settings.proxynd_enable && !on_link.is_empty() && facts.delegated_prefix.is_none() {
+        if settings.clat.proxynd_enable && !on_link.is_empty() && facts.delegated_prefix.is_none() {
             facts.anycast = Some("the fast path forwards nothing, and proxied neighbours need forwarding");
             facts.on_link = Some(on_link);
         }
         return Ok(());
     }
-    facts.anycast = match settings.nd {
+    facts.anycast = match settings.clat.nd {
         _ if way(settings, facts).is_none() => None,
         NdChoice::Proxy | NdChoice::None => None,
         NdChoice::Anycast => Some("nd=anycast"),
@@ -92,7 +92,7 @@ async fn against_forwarding(
     if !is_off(facts, &key(uplink, "forwarding")) {
         return Ok(None);
     }
-    if !settings.forwarding_enable {
+    if !settings.clat.forwarding_enable {
         return Ok(Some(
             "forwarding-enable=no, without which the kernel answers for no proxied neighbour",
         ));

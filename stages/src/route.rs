@@ -78,7 +78,7 @@ impl Stage for Route {
         facts: &mut Facts,
     ) -> Result<Verdict, ObserveError> {
         let settings = &instance.settings;
-        if settings.v4_defaultroute_enable && settings.v4_defaultroute_replace {
+        if settings.ipv4.v4_defaultroute_enable && settings.ipv4.v4_defaultroute_replace {
             let routes = native_defaults(MAIN_TABLE, world)
                 .await
                 .map_err(world_error(self.name()))?;
@@ -210,7 +210,7 @@ async fn usual_metric(
     world: &dyn World,
 ) -> Result<Fact<u32>, WorldError> {
     let rank = metric_of_uplink(uplink, table, world).await?;
-    let metric = match instance.settings.v4_defaultroute_metric {
+    let metric = match instance.settings.ipv4.v4_defaultroute_metric {
         Some(metric) => Fact::new(metric, Source::Configuration),
         None => Fact::new(
             rank.saturating_mul(METRIC_ROOM).saturating_add(instance.ordinal),
@@ -249,13 +249,13 @@ fn metric_below(limit: u32, own: u32, ordinal: u32) -> u32 {
 
 /// MTU of the IPv4 default route in bytes; `None` = none set.
 pub fn default_route_mtu(settings: &Settings, facts: &Facts) -> Option<u32> {
-    match settings.v4_defaultroute_mtu {
+    match settings.ipv4.v4_defaultroute_mtu {
         RouteMtu::Bytes(bytes) => Some(bytes).filter(|&bytes| bytes > 0),
         RouteMtu::Auto => {
             let mtu = facts.uplink_mtu.as_ref()?.value.max(IPV6_MIN_MTU);
             // Below that MTU the translator cuts every fragment to `lowest-ipv6-mtu` in any case, so a smaller route
             // MTU would gain nothing.
-            let fragments_pass_uncut = settings.lowest_ipv6_mtu >= mtu;
+            let fragments_pass_uncut = settings.translator.lowest_ipv6_mtu >= mtu;
             Some(mtu - HEADER_DIFFERENCE - if fragments_pass_uncut { FRAGMENT_HEADER } else { 0 })
         }
     }
@@ -270,21 +270,21 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     fn table(&self) -> u32 {
-        self.settings.route_table
+        self.settings.clat.route_table
     }
 
     /// A rule at this place that leads to `table`. Without `rule-priority` it stays before other programs' rules,
     /// also before later ones.
     fn rule(&self, v6: bool, place: u32, table: u32) -> Rule {
-        let first = self.settings.rule_priority.unwrap_or(FIRST_PRIORITY);
+        let first = self.settings.clat.rule_priority.unwrap_or(FIRST_PRIORITY);
         Rule {
-            ahead: self.settings.rule_priority.is_none(),
+            ahead: self.settings.clat.rule_priority.is_none(),
             ..Rule::ours(v6, first.saturating_add(place), table)
         }
     }
 
     fn clat(&self) -> &str {
-        &self.settings.clat_dev
+        &self.settings.clat.clat_dev
     }
 
     fn v6_in(&self) -> Vec<Step> {
@@ -381,7 +381,7 @@ impl Planner<'_> {
     }
 
     fn v4_default(&self) -> Vec<Step> {
-        if !self.settings.v4_defaultroute_enable {
+        if !self.settings.ipv4.v4_defaultroute_enable {
             return Vec::new();
         }
         let replaced = self.facts.replaced_routes.iter().flat_map(|routes| routes.value.iter());

@@ -27,19 +27,19 @@ impl Stage for Script {
             event: event.to_owned(),
             command: command.clone(),
             environment: environment(instance, facts),
-            timeout_s: settings.script_timeout,
-            user: settings.script_user.clone(),
+            timeout_s: settings.general.script_timeout,
+            user: settings.general.script_user.clone(),
         };
-        if settings.script_up.is_none() && settings.script_down.is_none() {
+        if settings.general.script_up.is_none() && settings.general.script_down.is_none() {
             return Ok(Vec::new());
         }
-        let apply = match &settings.script_up {
+        let apply = match &settings.general.script_up {
             Some(command) => run("script-up", command),
             None => Op::Nothing {
                 what: "no script-up".into(),
             },
         };
-        let undo = match &settings.script_down {
+        let undo = match &settings.general.script_down {
             Some(command) => Undo::Op(run("script-down", command)),
             None => Undo::nothing("no script-down"),
         };
@@ -56,8 +56,8 @@ impl Stage for Script {
 fn environment(instance: &Instance, facts: &Facts) -> BTreeMap<String, String> {
     let mut settings = instance.settings.clone();
     let mtu = default_route_mtu(&settings, facts);
-    settings.v4_defaultroute_mtu = RouteMtu::Bytes(mtu.unwrap_or(0));
-    settings.v4_defaultroute_advmss = Some(settings.advmss(mtu).unwrap_or(0));
+    settings.ipv4.v4_defaultroute_mtu = RouteMtu::Bytes(mtu.unwrap_or(0));
+    settings.ipv4.v4_defaultroute_advmss = Some(settings.advmss(mtu).unwrap_or(0));
     let mut environment: BTreeMap<String, String> = settings
         .to_text()
         .into_iter()

@@ -30,7 +30,7 @@ const CHAIN: &str = "prerouting";
 /// route. Each instance has its own next hop, since the routes of all instances stand in table `local`.
 pub(crate) fn next_hop(settings: &Settings) -> Ipv6Addr {
     const LINK_LOCAL: u128 = 0xfe80 << 112;
-    Ipv6Addr::from_bits(LINK_LOCAL | u128::from(settings.route_table))
+    Ipv6Addr::from_bits(LINK_LOCAL | u128::from(settings.clat.route_table))
 }
 
 /// The device of packets that this host sends to itself.
@@ -38,20 +38,20 @@ const LOOPBACK: &str = "lo";
 
 /// The mark of an instance's flows; `None` = addresses alone identify them.
 pub(crate) fn mark(settings: &Settings) -> Option<u32> {
-    Some(settings.ctmark.unwrap_or(MARK)).filter(|mark| *mark != 0)
+    Some(settings.clat.ctmark.unwrap_or(MARK)).filter(|mark| *mark != 0)
 }
 
 /// The table that marks the CLAT's flows and hands their replies to it.
 pub(crate) fn steering(settings: &Settings, facts: &Facts) -> Option<Step> {
     let steering = Steering {
-        table: format!("clatd_{}", settings.route_table),
-        clat: &settings.clat_dev,
+        table: format!("clatd_{}", settings.clat.route_table),
+        clat: &settings.clat.clat_dev,
         uplink: &facts.uplink.as_ref()?.value.name,
         address: facts.clat_v6_addr.as_ref()?.value,
         plat_prefix: facts.plat_prefix.as_ref()?.value,
         next_hop: next_hop(settings),
     };
-    let (command, family) = (settings.cmd_nft.clone(), "ip6".to_owned());
+    let (command, family) = (settings.programs.cmd_nft.clone(), "ip6".to_owned());
     Some(Step::new(
         StageName::Firewall,
         "tells the CLAT's flows from the host's own, which have the same address, and hands their replies to the CLAT",

@@ -52,7 +52,7 @@ impl Stage for Sysctl {
         };
         let settings = &instance.settings;
         let mut keys = Vec::new();
-        if settings.proxynd_enable && (facts.fast_path.is_none() || settings.nd == NdChoice::Proxy) {
+        if settings.clat.proxynd_enable && (facts.fast_path.is_none() || settings.clat.nd == NdChoice::Proxy) {
             keys.extend([
                 key(&uplink, "proxy_ndp"),
                 proxy_delay(&uplink),
@@ -60,7 +60,7 @@ impl Stage for Sysctl {
                 key(&uplink, "accept_ra"),
             ]);
         }
-        if settings.forwarding_enable && facts.fast_path.is_none() {
+        if settings.clat.forwarding_enable && facts.fast_path.is_none() {
             keys.extend([
                 ALL_FORWARDING.to_owned(),
                 key(&uplink, "force_forwarding"),
@@ -87,16 +87,16 @@ impl Stage for Sysctl {
         let planner = Planner {
             facts,
             uplink: &uplink.value.name,
-            clat: &settings.clat_dev,
+            clat: &settings.clat.clat_dev,
             proxynd: way(settings, facts) == Some(Way::Proxy),
-            forwards_in: !facts.shared || !settings.map.is_empty(),
+            forwards_in: !facts.shared || !settings.translator.map.is_empty(),
         };
         let mut steps = vec![planner.loose_rp_filter()];
         let switched = switched(settings, facts);
         if let Some(switched) = switched {
             steps.extend(planner.keep_accepting_advertisements(switched));
         }
-        if settings.forwarding_enable && facts.fast_path.is_none() {
+        if settings.clat.forwarding_enable && facts.fast_path.is_none() {
             steps.extend(planner.forwarding(switched));
         }
         if switched == Some(Switched::Uplink) {
@@ -138,7 +138,7 @@ enum Switched {
 fn switched(settings: &Settings, facts: &Facts) -> Option<Switched> {
     let uplink = &facts.uplink.as_ref()?.value.name;
     let value = |key: &str| facts.sysctls.get(key).map(String::as_str);
-    let forwards = settings.forwarding_enable && facts.fast_path.is_none();
+    let forwards = settings.clat.forwarding_enable && facts.fast_path.is_none();
     let per_device = value(&key(uplink, "force_forwarding")).is_some();
     if forwards && value(ALL_FORWARDING) == Some("0") && !per_device {
         return Some(Switched::All);

@@ -111,23 +111,26 @@ impl UserspaceSpec {
     /// the IPv4 and the IPv6 side in bytes.
     pub fn of(settings: &Settings, prefix: Pref64, clat_v6: Option<Ipv6Addr>, mtus: (u32, u32)) -> Self {
         Self {
-            device: settings.clat_dev.clone(),
-            queues: settings.translator_queues,
+            device: settings.clat.clat_dev.clone(),
+            queues: settings.translator.translator_queues,
             plat_prefix: Pref64Setting(prefix),
-            maps: clat_v6.map_or_else(|| settings.map.clone(), |clat_v6| mappings(settings, clat_v6)),
-            own_v4: settings.tayga_v4_addr,
+            maps: clat_v6.map_or_else(
+                || settings.translator.map.clone(),
+                |clat_v6| mappings(settings, clat_v6),
+            ),
+            own_v4: settings.translator.tayga_v4_addr,
             // A PLAT discards packets whose source is in its own prefix (RFC 6146 section 3.5), so `own_v4` in the
             // prefix would not work.
-            own_v6: settings.translator_v6_addr.or(clat_v6),
+            own_v6: settings.translator.translator_v6_addr.or(clat_v6),
             mtu4: mtus.0,
             mtu6: mtus.1,
-            lowest_ipv6_mtu: settings.lowest_ipv6_mtu,
-            udp_zero_checksum: settings.udp_zero_checksum,
-            traffic_class: settings.traffic_class,
-            tos: settings.tos,
-            icmp_error_rate: settings.icmp_error_rate,
-            wkp_strict: settings.wkp_strict,
-            unmapped_source: settings.unmapped_source,
+            lowest_ipv6_mtu: settings.translator.lowest_ipv6_mtu,
+            udp_zero_checksum: settings.translator.udp_zero_checksum,
+            traffic_class: settings.translator.traffic_class,
+            tos: settings.translator.tos,
+            icmp_error_rate: settings.translator.icmp_error_rate,
+            wkp_strict: settings.translator.wkp_strict,
+            unmapped_source: settings.translator.unmapped_source,
         }
     }
 }
@@ -189,17 +192,17 @@ impl fmt::Display for TranslatorSpec {
 
 /// Whether TAYGA is to be used.
 pub(crate) fn uses_tayga(settings: &Settings) -> bool {
-    settings.translator == TranslatorChoice::Tayga
+    settings.translator.translator == TranslatorChoice::Tayga
 }
 
 /// The mappings of an instance: the CLAT's own address pair, then `map`.
 pub(crate) fn mappings(settings: &Settings, clat_v6: Ipv6Addr) -> Vec<MapEntry> {
     let own = MapEntry {
-        v4: ipnet::Ipv4Net::from(settings.clat_v4_addr),
+        v4: ipnet::Ipv4Net::from(settings.clat.clat_v4_addr),
         v6: ipnet::Ipv6Net::from(clat_v6),
     };
     std::iter::once(own)
-        .chain(settings.map.iter().copied().filter(|map| *map != own))
+        .chain(settings.translator.map.iter().copied().filter(|map| *map != own))
         .collect()
 }
 
@@ -222,14 +225,14 @@ impl Stage for Translator {
         let settings = &instance.settings;
         if uses_tayga(settings)
             && world
-                .program(&settings.cmd_tayga)
+                .program(&settings.programs.cmd_tayga)
                 .await
                 .map_err(world_error(self.name()))?
                 .is_none()
         {
             return Err(self.unusable(format!(
                 "the program `{}` was not found; install TAYGA, set cmd-tayga, or use translator=userspace",
-                settings.cmd_tayga
+                settings.programs.cmd_tayga
             )));
         }
         Ok(Verdict::Ready)
@@ -248,7 +251,7 @@ impl Stage for Translator {
             .ok_or_else(|| missing("CLAT IPv6 address"))?
             .value;
         let uplink_mtu = facts.uplink.as_ref().ok_or_else(|| missing("uplink"))?.value.mtu;
-        let device = settings.clat_dev.clone();
+        let device = settings.clat.clat_dev.clone();
         let start = |translator| {
             let stop = Op::StopTranslator { device: device.clone() };
             Step::new(
@@ -267,12 +270,12 @@ impl Stage for Translator {
         }
         let file = tayga_file(instance, prefix, clat_v6);
         let mut arguments = vec!["--config".to_owned(), file.path.clone(), "--nodetach".to_owned()];
-        if settings.debug > 0 {
+        if settings.general.debug > 0 {
             arguments.push("-d".into());
         }
         let spec = TaygaSpec {
             device: device.clone(),
-            command: settings.cmd_tayga.clone(),
+            command: settings.programs.cmd_tayga.clone(),
             arguments,
         };
         Ok(vec![file.step, start(TranslatorSpec::Tayga(spec))])
@@ -301,9 +304,9 @@ fn tayga_file(instance: &Instance, prefix: Pref64, clat_v6: Ipv6Addr) -> TaygaFi
     let settings = &instance.settings;
     let mut contents = format!(
         "{TAYGA_FILE_MARK} for instance {}\ntun-device {}\nprefix {prefix}\nipv4-addr {}\n",
-        instance.name, settings.clat_dev, settings.tayga_v4_addr
+        instance.name, settings.clat.clat_dev, settings.translator.tayga_v4_addr
     );
-    if let Some(own_v6) = settings.translator_v6_addr {
+    if let Some(own_v6) = settings.translator.translator_v6_addr {
         contents.push_str(&format!("ipv6-addr {own_v6}\n"));
     }
     for map in mappings(settings, clat_v6) {
@@ -319,10 +322,11 @@ fn tayga_file(instance: &Instance, prefix: Pref64, clat_v6: Ipv6Addr) -> TaygaFi
         contents.push_str(&format!("map {v4} {v6}\n"));
     }
     let path = settings
+        .translator
         .tayga_conffile
         .clone()
         .unwrap_or_else(|| format!("{}/{}.tayga.conf", instance.runtime_dir, instance.name));
-    let undo = match settings.tayga_conffile {
+    let undo = match settings.translator.tayga_conffile {
         Some(_) => Undo::nothing("a file named by tayga-conffile is kept"),
         None => Undo::Op(Op::RemoveFile { path: path.clone() }),
     };
@@ -355,35 +359,44 @@ mod tests {
         assert_eq!((plain.mtu4, plain.mtu6, plain.identification_seed), (1480, 1500, 7));
         assert_eq!(plain.pref64, Some(Pref64::WELL_KNOWN));
         let own: Ipv4Addr = "192.0.0.7".parse().unwrap();
-        assert_eq!(config(|s| s.tayga_v4_addr = own).own_v4, own);
+        assert_eq!(config(|s| s.translator.tayga_v4_addr = own).own_v4, own);
         let own: Ipv6Addr = "2001:db8::7".parse().unwrap();
-        assert_eq!(config(|s| s.translator_v6_addr = Some(own)).own_v6, Some(own));
+        assert_eq!(
+            config(|s| s.translator.translator_v6_addr = Some(own)).own_v6,
+            Some(own)
+        );
         let map = MapEntry {
             v4: "198.51.100.8/30".parse().unwrap(),
             v6: "2001:db8:46::8/126".parse().unwrap(),
         };
-        assert_eq!(config(|s| s.map = vec![map]).maps, [(map.v4, map.v6)]);
-        assert_eq!(config(|s| s.lowest_ipv6_mtu = 1400).lowest_ipv6_mtu, 1400);
+        assert_eq!(config(|s| s.translator.map = vec![map]).maps, [(map.v4, map.v6)]);
+        assert_eq!(config(|s| s.translator.lowest_ipv6_mtu = 1400).lowest_ipv6_mtu, 1400);
         for (setting, expected) in [
             (UdpZeroChecksum::Compute, clatd_translator::UdpZeroChecksum::Compute),
             (UdpZeroChecksum::Drop, clatd_translator::UdpZeroChecksum::Drop),
             (UdpZeroChecksum::Pass, clatd_translator::UdpZeroChecksum::Pass),
         ] {
-            assert_eq!(config(|s| s.udp_zero_checksum = setting).udp_zero_checksum, expected);
+            assert_eq!(
+                config(|s| s.translator.udp_zero_checksum = setting).udp_zero_checksum,
+                expected
+            );
         }
         assert!(!plain.wkp_strict);
-        assert!(config(|s| s.wkp_strict = true).wkp_strict);
+        assert!(config(|s| s.translator.wkp_strict = true).wkp_strict);
         assert_eq!(plain.unmapped_source, clatd_translator::UnmappedSource::Drop);
-        let mapped = config(|s| s.unmapped_source = UnmappedSource::Prefix).unmapped_source;
+        let mapped = config(|s| s.translator.unmapped_source = UnmappedSource::Prefix).unmapped_source;
         assert_eq!(mapped, clatd_translator::UnmappedSource::Prefix);
         assert_eq!((plain.traffic_class, plain.tos), (octet(Tos::Copy), octet(Tos::Copy)));
-        assert_eq!(config(|s| s.traffic_class = Tos::Value(0)).traffic_class, fixed(0));
-        assert_eq!(config(|s| s.tos = Tos::Value(184)).tos, fixed(184));
+        assert_eq!(
+            config(|s| s.translator.traffic_class = Tos::Value(0)).traffic_class,
+            fixed(0)
+        );
+        assert_eq!(config(|s| s.translator.tos = Tos::Value(184)).tos, fixed(184));
     }
 
     #[test]
     fn the_rate_of_errors_begins_no_faster_than_it_goes_on() {
-        let errors = |rate| config(|s| s.icmp_error_rate = rate).icmp_errors;
+        let errors = |rate| config(|s| s.translator.icmp_error_rate = rate).icmp_errors;
         let limited = |per_second, burst| IcmpErrors::Limited { per_second, burst };
         assert_eq!(errors(IcmpErrorRate::default()), limited(1000, 50));
         assert_eq!(errors(IcmpErrorRate::PerSecond(3)), limited(3, 3));

@@ -37,7 +37,7 @@ async fn present(world: &dyn World, facts: &Facts) -> Result<Option<Link>, World
 /// The device that `plat-dev` names. A CLAT that ran on it stays there while it is usable, whatever that device or another
 /// one is called now.
 pub(crate) async fn named(settings: &Settings, world: &dyn World, facts: &Facts) -> Result<Option<Link>, WorldError> {
-    let Some(name) = &settings.plat_dev else {
+    let Some(name) = &settings.plat.plat_dev else {
         return Ok(None);
     };
     match present(world, facts).await? {

@@ -30,7 +30,7 @@ fn a_file_is_an_instance() {
         .map(|configured| configured.instance.name.as_str())
         .collect();
     assert_eq!(names, ["a", "b"]);
-    assert_eq!(column(&loaded, |s| s.plat_dev.clone().unwrap()), ["wan0", "wan1"]);
+    assert_eq!(column(&loaded, |s| s.plat.plat_dev.clone().unwrap()), ["wan0", "wan1"]);
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn each_gets_its_own_of_everything() {
         .collect();
     let loaded = Tree::new(&files).load(&[]).unwrap();
     assert_eq!(
-        column(&loaded, |s| s.clat_v4_addr.to_string()),
+        column(&loaded, |s| s.clat.clat_v4_addr.to_string()),
         [
             "192.0.0.1",
             "192.0.0.3",
@@ -55,13 +55,16 @@ fn each_gets_its_own_of_everything() {
             "192.0.0.0"
         ]
     );
-    assert_eq!(column(&loaded, |s| s.clat_dev.clone())[..2], ["clat-wan0", "clat-wan1"]);
     assert_eq!(
-        column(&loaded, |s| s.v4_defaultroute_metric),
+        column(&loaded, |s| s.clat.clat_dev.clone())[..2],
+        ["clat-wan0", "clat-wan1"]
+    );
+    assert_eq!(
+        column(&loaded, |s| s.ipv4.v4_defaultroute_metric),
         [None; 7],
         "it follows the order of the uplinks"
     );
-    assert_eq!(column(&loaded, |s| s.route_table)[..3], [0xc1a7, 0xc1a8, 0xc1a9]);
+    assert_eq!(column(&loaded, |s| s.clat.route_table)[..3], [0xc1a7, 0xc1a8, 0xc1a9]);
     assert_eq!(loaded.warnings, Vec::<String>::new());
     assert!(loaded.unable.is_empty());
 }
@@ -79,12 +82,18 @@ fn what_is_set_is_not_allotted_to_others() {
     .load(&[])
     .unwrap();
     assert_eq!(
-        column(&loaded, |s| s.clat_v4_addr.to_string()),
+        column(&loaded, |s| s.clat.clat_v4_addr.to_string()),
         ["192.0.0.3", "192.0.0.1", "192.0.0.5"]
     );
-    assert_eq!(column(&loaded, |s| s.clat_dev.clone()), ["clat-a2", "clat-a", "clat-c"]);
-    assert_eq!(column(&loaded, |s| s.route_table), [0xc1a8, 0xc1a7, 0xc1a9]);
-    assert_eq!(column(&loaded, |s| s.v4_defaultroute_metric), [None, Some(2048), None]);
+    assert_eq!(
+        column(&loaded, |s| s.clat.clat_dev.clone()),
+        ["clat-a2", "clat-a", "clat-c"]
+    );
+    assert_eq!(column(&loaded, |s| s.clat.route_table), [0xc1a8, 0xc1a7, 0xc1a9]);
+    assert_eq!(
+        column(&loaded, |s| s.ipv4.v4_defaultroute_metric),
+        [None, Some(2048), None]
+    );
 }
 
 #[test]
@@ -98,7 +107,7 @@ fn device_names_are_shortened_without_clashes() {
     .load(&[])
     .unwrap();
     assert_eq!(
-        column(&loaded, |s| s.clat_dev.clone()),
+        column(&loaded, |s| s.clat.clat_dev.clone()),
         [
             "clat-enterprise",
             "clat-enterpris2",
@@ -139,22 +148,25 @@ fn marks_are_distinct_where_addresses_are_shared() {
     ])
     .load(&[])
     .unwrap();
-    assert_eq!(column(&loaded, |s| s.ctmark), [Some(0xc1a7), Some(0xc1a8), None]);
-    assert_eq!(column(&loaded, |s| s.proxynd_enable), [false, false, true]);
-    assert_eq!(loaded.instances[2].instance.settings.clat_v6_addr, ClatV6Addr::Derived);
+    assert_eq!(column(&loaded, |s| s.clat.ctmark), [Some(0xc1a7), Some(0xc1a8), None]);
+    assert_eq!(column(&loaded, |s| s.clat.proxynd_enable), [false, false, true]);
+    assert_eq!(
+        loaded.instances[2].instance.settings.clat.clat_v6_addr,
+        ClatV6Addr::Derived
+    );
 }
 
 /// Native IPv4 that comes later is followed where it waits, so there is no reason to give it time at the start.
 #[test]
 fn what_waits_does_not_delay_the_start() {
-    let delay = |words: &[&str]| single("", words).v4_conncheck_delay;
+    let delay = |words: &[&str]| single("", words).ipv4.v4_conncheck_delay;
     assert_eq!(delay(&[]), Some(10));
     assert_eq!(delay(&["when-idle=wait"]), Some(0));
     assert_eq!(delay(&["when-idle=wait", "v4-conncheck-delay=7"]), Some(7));
     let loaded = Tree::new(&[("a.conf", ""), ("b.conf", "when-idle=exit\nplat-dev=wan0\n")])
         .load(&[])
         .unwrap();
-    assert_eq!(column(&loaded, |s| s.v4_conncheck_delay), [Some(0), Some(10)]);
+    assert_eq!(column(&loaded, |s| s.ipv4.v4_conncheck_delay), [Some(0), Some(10)]);
 }
 
 #[test]
@@ -170,26 +182,26 @@ fn a_service_manager_wants_it_to_wait() {
     };
     let (default, exit) = (settings(&[]), settings(&["when-idle=exit"]));
     assert_eq!(
-        (default.when_idle, default.v4_conncheck_delay),
+        (default.general.when_idle, default.ipv4.v4_conncheck_delay),
         (Some(WhenIdle::Wait), Some(0))
     );
     assert_eq!(
-        (exit.when_idle, exit.v4_conncheck_delay),
+        (exit.general.when_idle, exit.ipv4.v4_conncheck_delay),
         (Some(WhenIdle::Exit), Some(10))
     );
     // The rest is that of a single CLAT.
-    assert_eq!(default.v4_defaultroute_metric, Some(2048));
+    assert_eq!(default.ipv4.v4_defaultroute_metric, Some(2048));
 }
 
 #[test]
 fn instances_wait_and_a_single_clat_exits() {
-    assert_eq!(single("", &[]).when_idle, Some(WhenIdle::Exit));
-    assert_eq!(single("when-idle=wait", &[]).when_idle, Some(WhenIdle::Wait));
+    assert_eq!(single("", &[]).general.when_idle, Some(WhenIdle::Exit));
+    assert_eq!(single("when-idle=wait", &[]).general.when_idle, Some(WhenIdle::Wait));
     let loaded = Tree::new(&[("a.conf", ""), ("b.conf", "plat-dev=wan0\nwhen-idle=exit\n")])
         .load(&[])
         .unwrap();
     assert_eq!(
-        column(&loaded, |s| s.when_idle),
+        column(&loaded, |s| s.general.when_idle),
         [Some(WhenIdle::Wait), Some(WhenIdle::Exit)]
     );
 }
@@ -198,7 +210,7 @@ fn instances_wait_and_a_single_clat_exits() {
 fn a_single_clat_is_named_after_its_device() {
     let loaded = Tree::new(&[("clatd.conf", "clat-dev=xlat0\n")]).load(&[]).unwrap();
     assert_eq!(loaded.instances[0].instance.name, "xlat0");
-    assert_eq!(loaded.instances[0].instance.settings.clat_dev, "xlat0");
+    assert_eq!(loaded.instances[0].instance.settings.clat.clat_dev, "xlat0");
 }
 
 #[test]
@@ -238,7 +250,15 @@ fn the_samples_load_without_a_warning() {
         found.iter().all(|name| readme.contains(name)),
         "instances.d/README names every sample"
     );
-    assert!(load(&["edge-relay.conf"]).instances[0].instance.settings.map.len() > 1);
+    assert!(
+        load(&["edge-relay.conf"]).instances[0]
+            .instance
+            .settings
+            .translator
+            .map
+            .len()
+            > 1
+    );
 }
 
 #[test]
@@ -253,7 +273,7 @@ fn a_pool_of_ones_own_has_room_for_more() {
     files.push(("clatd.conf", "clat-v4-pool=100.64.46.0/24\n"));
     let loaded = Tree::new(&files).load(&[]).unwrap();
     assert!(loaded.unable.is_empty());
-    let addresses = column(&loaded, |s| s.clat_v4_addr.to_string());
+    let addresses = column(&loaded, |s| s.clat.clat_v4_addr.to_string());
     assert_eq!(addresses.len(), 16);
     assert_eq!(
         (addresses[0].as_str(), addresses[15].as_str()),
@@ -284,9 +304,9 @@ fn a_pattern_makes_an_instance_for_each_uplink() {
         .map(|i| {
             (
                 i.name.as_str(),
-                i.settings.clat_dev.as_str(),
-                i.settings.clat_v4_addr.to_string(),
-                i.settings.route_table,
+                i.settings.clat.clat_dev.as_str(),
+                i.settings.clat.clat_v4_addr.to_string(),
+                i.settings.clat.route_table,
                 i.ordinal,
             )
         })
@@ -307,7 +327,7 @@ fn a_pattern_alone_needs_no_instance_file() {
     assert!(loaded.instances.is_empty());
     assert_eq!(loaded.templates[0].instance_name("wan0"), "clat@wan0");
     assert_eq!(
-        loaded.templates[0].configured.instance.settings.when_idle,
+        loaded.templates[0].configured.instance.settings.general.when_idle,
         Some(clatd_stages::settings::WhenIdle::Wait)
     );
 }

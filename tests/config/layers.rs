@@ -17,9 +17,9 @@ fn the_command_line_wins_over_instance_file_and_clatd_conf() {
     let loaded = tree.load(&["v4-conncheck-delay=3"]).unwrap();
     let configured = &loaded.instances[0];
     let settings = &configured.instance.settings;
-    assert_eq!(settings.v4_conncheck_delay, Some(3));
-    assert_eq!(settings.v4_defaultroute_mtu, RouteMtu::Bytes(1400));
-    assert_eq!(settings.v4_defaultroute_advmss, Some(1000));
+    assert_eq!(settings.ipv4.v4_conncheck_delay, Some(3));
+    assert_eq!(settings.ipv4.v4_defaultroute_mtu, RouteMtu::Bytes(1400));
+    assert_eq!(settings.ipv4.v4_defaultroute_advmss, Some(1000));
     let place = |key| tree.relative(&configured.origins[key].place.to_string());
     assert_eq!(place("v4-conncheck-delay"), "command line");
     assert_eq!(place("v4-defaultroute-mtu"), "instances.d/wan0.conf:3");
@@ -37,19 +37,19 @@ fn flags_count_and_win_over_files() {
     let loaded = Tree::new(&[("clatd.conf", "debug=0\nquiet=2\n")])
         .load(&["-dd", "-q"])
         .unwrap();
-    assert_eq!((loaded.base.debug, loaded.base.quiet), (2, 1));
+    assert_eq!((loaded.base.general.debug, loaded.base.general.quiet), (2, 1));
     assert_eq!(loaded.instances[0].origins["debug"].place, Place::CommandLine);
     let loaded = Tree::new(&[("clatd.conf", "debug=1\n")]).load(&[]).unwrap();
-    assert_eq!((loaded.base.debug, loaded.base.quiet), (1, 0));
+    assert_eq!((loaded.base.general.debug, loaded.base.general.quiet), (1, 0));
     // A setting says it more exactly than a flag.
     let loaded = Tree::new(&[]).load(&["-d", "debug=2"]).unwrap();
-    assert_eq!(loaded.base.debug, 2);
+    assert_eq!(loaded.base.general.debug, 2);
 }
 
 #[test]
 fn the_last_of_a_repeated_key_wins() {
-    assert_eq!(single("clat-dev=a\nclat-dev=b\n", &[]).clat_dev, "b");
-    assert_eq!(single("", &["clat-dev=a", "clat-dev=b"]).clat_dev, "b");
+    assert_eq!(single("clat-dev=a\nclat-dev=b\n", &[]).clat.clat_dev, "b");
+    assert_eq!(single("", &["clat-dev=a", "clat-dev=b"]).clat.clat_dev, "b");
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn another_file_takes_the_place_of_the_usual_one() {
         .instance
         .settings;
     assert_eq!(
-        (settings.clat_dev.as_str(), settings.v4_conncheck_delay),
+        (settings.clat.clat_dev.as_str(), settings.ipv4.v4_conncheck_delay),
         ("other", Some(10))
     );
 }
@@ -105,18 +105,22 @@ fn of_several_files_the_later_wins_and_some_may_be_missing() {
     };
     let loaded = load(&["clatd.conf", "other.conf"]).unwrap();
     let settings = &loaded.instances[0].instance.settings;
-    assert_eq!((settings.clat_dev.as_str(), settings.route_table), ("other", 7));
+    assert_eq!(
+        (settings.clat.clat_dev.as_str(), settings.clat.route_table),
+        ("other", 7)
+    );
     assert_eq!(loaded.warnings, [""; 0]);
     assert_eq!(
         load(&["other.conf", "clatd.conf"]).unwrap().instances[0]
             .instance
             .settings
+            .clat
             .clat_dev,
         "usual"
     );
 
     let loaded = load(&["clatd.conf", "none.conf"]).unwrap();
-    assert_eq!(loaded.instances[0].instance.settings.clat_dev, "usual");
+    assert_eq!(loaded.instances[0].instance.settings.clat.clat_dev, "usual");
     let warnings: Vec<String> = loaded.warnings.iter().map(|warning| tree.relative(warning)).collect();
     assert_eq!(
         warnings,
@@ -160,7 +164,13 @@ fn a_file_for_translate_needs_a_prefix() {
     let loaded = load_for_translating(&of_file(&["plat-prefix=64:ff9b::/96"])).unwrap();
     assert!(!loaded.from_instance_files);
     assert_eq!(
-        loaded.instances[0].instance.settings.plat_prefix.unwrap().to_string(),
+        loaded.instances[0]
+            .instance
+            .settings
+            .plat
+            .plat_prefix
+            .unwrap()
+            .to_string(),
         "64:ff9b::/96"
     );
     let loaded = load_for_translating(&of_file(&["plat-prefix=2001:db8::/32"])).unwrap();

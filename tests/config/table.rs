@@ -17,13 +17,16 @@ fn its_keys_are_the_fields_of_the_settings() {
 #[test]
 fn its_defaults_are_those_of_the_settings() {
     let conf: String = keys::all()
-        .map(|key| format!("{}={}\n", key.name, key.default))
+        .map(|key| format!("{}={}\n", key.name, key.default()))
         .collect();
     let mut settings = single(&conf, &[]);
     // Filled in for the supervisor, since they depend on there being instance files, or a service manager.
-    assert_eq!(settings.when_idle.take(), Some(clatd_stages::settings::WhenIdle::Exit));
-    assert_eq!(settings.v4_conncheck_delay.take(), Some(10));
-    assert_eq!(settings.v4_defaultroute_metric.take(), Some(2048));
+    assert_eq!(
+        settings.general.when_idle.take(),
+        Some(clatd_stages::settings::WhenIdle::Exit)
+    );
+    assert_eq!(settings.ipv4.v4_conncheck_delay.take(), Some(10));
+    assert_eq!(settings.ipv4.v4_defaultroute_metric.take(), Some(2048));
     assert_eq!(settings, Settings::default());
 }
 
@@ -66,6 +69,6 @@ fn keys_without_a_job_are_noted() {
             "clatd.conf:2: cmd-ufw is given to scripts but otherwise unused: UFW's chains are found like those of any other packet filter",
         ]
     );
-    assert_eq!(loaded.instances[0].instance.settings.cmd_ip, "/sbin/ip");
-    assert_eq!(loaded.instances[0].instance.settings.cmd_ufw, "");
+    assert_eq!(loaded.instances[0].instance.settings.programs.cmd_ip, "/sbin/ip");
+    assert_eq!(loaded.instances[0].instance.settings.programs.cmd_ufw, "");
 }

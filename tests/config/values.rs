@@ -10,13 +10,17 @@ use super::*;
 fn booleans_in_all_spellings() {
     for yes in ["1", "true", "on", "yes", "TRUE", "On", "yEs"] {
         assert!(
-            single(&format!("v4-defaultroute-replace={yes}"), &[]).v4_defaultroute_replace,
+            single(&format!("v4-defaultroute-replace={yes}"), &[])
+                .ipv4
+                .v4_defaultroute_replace,
             "{yes}"
         );
     }
     for no in ["0", "false", "off", "no", "FALSE", "Off", "nO"] {
         assert!(
-            !single(&format!("v4-conncheck-enable={no}"), &[]).v4_conncheck_enable,
+            !single(&format!("v4-conncheck-enable={no}"), &[])
+                .ipv4
+                .v4_conncheck_enable,
             "{no}"
         );
     }
@@ -28,8 +32,11 @@ fn numbers_in_decimal_and_hex() {
         "route-table=0xC1A8\nctmark=0X10\nv4-defaultroute-metric=4294967295\nquiet=007\n",
         &[],
     );
-    assert_eq!((settings.route_table, settings.ctmark), (0xc1a8, Some(16)));
-    assert_eq!((settings.v4_defaultroute_metric, settings.quiet), (Some(u32::MAX), 7));
+    assert_eq!((settings.clat.route_table, settings.clat.ctmark), (0xc1a8, Some(16)));
+    assert_eq!(
+        (settings.ipv4.v4_defaultroute_metric, settings.general.quiet),
+        (Some(u32::MAX), 7)
+    );
 }
 
 #[test]
@@ -38,11 +45,11 @@ fn a_value_is_never_guessed() {
         "clat-dev=7\nplat-dev=1e3\nscript-up=true\nscript-down=0x10\ncmd-tayga=yes\n",
         &[],
     );
-    assert_eq!(settings.clat_dev, "7");
-    assert_eq!(settings.plat_dev.as_deref(), Some("1e3"));
-    assert_eq!(settings.script_up.as_deref(), Some("true"));
-    assert_eq!(settings.script_down.as_deref(), Some("0x10"));
-    assert_eq!(settings.cmd_tayga, "yes");
+    assert_eq!(settings.clat.clat_dev, "7");
+    assert_eq!(settings.plat.plat_dev.as_deref(), Some("1e3"));
+    assert_eq!(settings.general.script_up.as_deref(), Some("true"));
+    assert_eq!(settings.general.script_down.as_deref(), Some("0x10"));
+    assert_eq!(settings.programs.cmd_tayga, "yes");
 }
 
 #[test]
@@ -50,12 +57,10 @@ fn an_empty_value_unsets() {
     let conf = "script-up=\nplat-dev=\nplat-prefix=  \nclat-v6-addr=\ndns64-servers=\nmap=\ntayga-conffile=\n\
                 ip6tables-enable=\nv4-defaultroute-advmss=\nctmark=\ntranslator-v6-addr=\nwhen-idle=\n\
                 v4-conncheck-delay=\n";
-    let expected = Settings {
-        when_idle: Some(clatd_stages::settings::WhenIdle::Exit),
-        v4_conncheck_delay: Some(10),
-        v4_defaultroute_metric: Some(2048),
-        ..Settings::default()
-    };
+    let mut expected = Settings::default();
+    expected.general.when_idle = Some(clatd_stages::settings::WhenIdle::Exit);
+    expected.ipv4.v4_conncheck_delay = Some(10);
+    expected.ipv4.v4_defaultroute_metric = Some(2048);
     assert_eq!(single(conf, &[]), expected);
     let words = ["plat-prefix=", "plat-dev=", "dns64-servers=", "map="];
     let settings = single(
@@ -69,9 +74,9 @@ fn an_empty_value_unsets() {
 fn lines_as_the_clatd_of_2016_reads_them() {
     let conf = "\u{feff}# comment\n; comment = x\n// clat-dev=no\n\n   \t\n  clat-dev  =  clat0 \t\r\n\tscript-up = ip route add x; echo \"a # b\" // c=d\t\n";
     let settings = single(conf, &[]);
-    assert_eq!(settings.clat_dev, "clat0");
+    assert_eq!(settings.clat.clat_dev, "clat0");
     assert_eq!(
-        settings.script_up.as_deref(),
+        settings.general.script_up.as_deref(),
         Some("ip route add x; echo \"a # b\" // c=d")
     );
 }
@@ -80,7 +85,10 @@ fn lines_as_the_clatd_of_2016_reads_them() {
 fn a_comment_may_be_in_any_encoding() {
     let tree = Tree::new(&[]);
     tree.write("clatd.conf", b"# gr\xfc\xdfe\nclat-dev=clat0");
-    assert_eq!(tree.load(&[]).unwrap().instances[0].instance.settings.clat_dev, "clat0");
+    assert_eq!(
+        tree.load(&[]).unwrap().instances[0].instance.settings.clat.clat_dev,
+        "clat0"
+    );
 }
 
 #[test]
@@ -90,17 +98,17 @@ fn addresses_prefixes_and_servers() {
          plat-fallback-prefix=64:ff9b::/96\ndns64-servers=2001:db8::53, fe80::1%wan0 ,192.0.2.53\n",
         &[],
     );
-    assert_eq!(settings.clat_v4_addr, Ipv4Addr::new(198, 51, 100, 7));
+    assert_eq!(settings.clat.clat_v4_addr, Ipv4Addr::new(198, 51, 100, 7));
     assert_eq!(
-        settings.clat_v6_addr,
+        settings.clat.clat_v6_addr,
         ClatV6Addr::Address("2001:db8::46".parse().unwrap())
     );
-    assert_eq!(settings.plat_prefix.unwrap().to_string(), "2001:db8:64::/48");
+    assert_eq!(settings.plat.plat_prefix.unwrap().to_string(), "2001:db8:64::/48");
     assert_eq!(
         settings.to_text()["dns64-servers"],
         "2001:db8::53,fe80::1%wan0,192.0.2.53"
     );
-    assert_eq!(single("clat-v6-addr=Shared", &[]).clat_v6_addr, ClatV6Addr::Shared);
+    assert_eq!(single("clat-v6-addr=Shared", &[]).clat.clat_v6_addr, ClatV6Addr::Shared);
     for prefix in [
         "2001:db8::/32",
         "2001:db8:100::/40",
@@ -111,6 +119,7 @@ fn addresses_prefixes_and_servers() {
     ] {
         assert_eq!(
             single(&format!("plat-prefix={prefix}"), &[])
+                .plat
                 .plat_prefix
                 .unwrap()
                 .to_string(),
@@ -123,10 +132,10 @@ fn addresses_prefixes_and_servers() {
 fn words_in_any_case() {
     let settings = single("translator=TAYGA\nfirewall=None\nunmapped-source=prefix\n", &[]);
     assert_eq!(
-        (settings.translator, settings.firewall),
+        (settings.translator.translator, settings.clat.firewall),
         (TranslatorChoice::Tayga, FirewallChoice::None)
     );
-    assert_eq!(settings.unmapped_source, UnmappedSource::Prefix);
+    assert_eq!(settings.translator.unmapped_source, UnmappedSource::Prefix);
 }
 
 #[test]
@@ -138,7 +147,10 @@ fn a_check_of_the_plat_takes_words_and_addresses() {
         ("192.0.2.1", "192.0.2.1"),
         ("192.0.2.1:443", "192.0.2.1:443"),
     ] {
-        assert_eq!(single(&format!("plat-check={text}"), &[]).plat_check.to_string(), kept);
+        assert_eq!(
+            single(&format!("plat-check={text}"), &[]).plat.plat_check.to_string(),
+            kept
+        );
     }
 }
 
@@ -158,9 +170,13 @@ fn maps_add_up_within_a_file() {
 
 #[test]
 fn a_shared_address_needs_no_proxy_neighbour() {
-    assert!(!single("clat-v6-addr=shared", &[]).proxynd_enable);
-    assert!(single("clat-v6-addr=shared\nproxynd-enable=yes", &[]).proxynd_enable);
-    assert!(single("clat-v6-addr=derived", &[]).proxynd_enable);
+    assert!(!single("clat-v6-addr=shared", &[]).clat.proxynd_enable);
+    assert!(
+        single("clat-v6-addr=shared\nproxynd-enable=yes", &[])
+            .clat
+            .proxynd_enable
+    );
+    assert!(single("clat-v6-addr=derived", &[]).clat.proxynd_enable);
 }
 
 #[test]
@@ -172,19 +188,22 @@ fn toml_with_native_types() {
     let loaded = Tree::new(&[("wan0.toml", toml)]).load(&[]).unwrap();
     assert_eq!(loaded.warnings, Vec::<String>::new());
     let settings = &loaded.instances[0].instance.settings;
-    assert_eq!(settings.plat_dev.as_deref(), Some("wan0"));
-    assert!(!settings.v4_conncheck_enable && !settings.proxynd_enable && settings.forwarding_enable);
+    assert_eq!(settings.plat.plat_dev.as_deref(), Some("wan0"));
+    assert!(!settings.ipv4.v4_conncheck_enable && !settings.clat.proxynd_enable && settings.clat.forwarding_enable);
     assert_eq!(
         (
-            settings.v4_conncheck_delay,
-            settings.route_table,
-            settings.v4_defaultroute_mtu
+            settings.ipv4.v4_conncheck_delay,
+            settings.clat.route_table,
+            settings.ipv4.v4_defaultroute_mtu
         ),
         (Some(3), 0x1000, RouteMtu::Bytes(0x500))
     );
-    assert_eq!((settings.dns64_servers.len(), settings.map.len()), (2, 2));
-    assert_eq!(settings.script_up.as_deref(), Some("echo up"));
-    assert_eq!(settings.plat_prefix, None);
+    assert_eq!(
+        (settings.plat.dns64_servers.len(), settings.translator.map.len()),
+        (2, 2)
+    );
+    assert_eq!(settings.general.script_up.as_deref(), Some("echo up"));
+    assert_eq!(settings.plat.plat_prefix, None);
     let line = |key| {
         loaded.instances[0].origins[key]
             .place

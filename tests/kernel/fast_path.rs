@@ -10,10 +10,8 @@ use clatd_translator::Pref64;
 use crate::support::{Bed, in_namespace, sh};
 
 fn attach(device: &str, clat_v6: &str, attachment: Attachment) -> Op {
-    let settings = Settings {
-        clat_dev: device.into(),
-        ..Settings::default()
-    };
+    let mut settings = Settings::default();
+    settings.clat.clat_dev = device.into();
     let prefix = Pref64Setting(Pref64::WELL_KNOWN).0;
     let translation = UserspaceSpec::of(&settings, prefix, Some(clat_v6.parse().unwrap()), (1500, 1500));
     Op::AttachFastPath {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use clatd_stages::settings::ClatV6Addr;
 
 use super::table::{COMMANDS, CommandSpec, OPTIONS, OptionSpec};
-use crate::config::keys::{self, Key, Kind};
+use crate::config::keys::{self, Key, Kind, Text};
 
 pub use bash::bash;
 pub use fish::fish;
@@ -46,7 +46,7 @@ enum Values {
 
 impl Values {
     fn of_key(key: &Key) -> Self {
-        match key.kind {
+        match key.kind() {
             Kind::Bool => Self::Words(vec!["yes", "no"]),
             Kind::Words(words) => Self::Words(words.to_vec()),
             Kind::WordList(words) => Self::List(words.to_vec()),
@@ -54,20 +54,17 @@ impl Values {
             Kind::Mtu => Self::Words(vec!["auto"]),
             Kind::WordOr { word, .. } => Self::Words(vec![word]),
             Kind::PlatCheck => Self::Words(vec!["yes", "no"]),
-            Kind::Device => Self::Devices,
-            Kind::Path => Self::Files,
-            Kind::Program | Kind::Shell => Self::Programs,
-            Kind::Integer { .. }
-            | Kind::RouteTable
-            | Kind::NewDevice
+            Kind::Text(Text::Device) => Self::Devices,
+            Kind::Text(Text::Path) => Self::Files,
+            Kind::Text(Text::Program | Text::FormerProgram | Text::Shell) => Self::Programs,
+            Kind::Text(Text::NewDevice | Text::Group | Text::User)
+            | Kind::Number(_)
             | Kind::Ipv4
             | Kind::Ipv6
             | Kind::Prefix
             | Kind::Pool
             | Kind::DnsServers
             | Kind::Socket
-            | Kind::Group
-            | Kind::User
             | Kind::Maps => Self::Anything,
         }
     }

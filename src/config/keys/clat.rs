@@ -1,12 +1,12 @@
 //! Keys about the CLAT: its device and addresses.
 
-use super::{Key, Kind, Origin, PLAIN};
+use super::{Key, Number, Origin, PLAIN, Text};
+use crate::config::field::field;
 
 pub(super) const KEYS: &[Key] = &[
     Key {
         name: "clat-dev",
-        kind: Kind::NewDevice,
-        default: "clat",
+        field: field!(clat.clat_dev, Text::NewDevice),
         brief: "name of the CLAT's network device",
         full: "The name of the CLAT's network device, to which the host routes IPv4 packets.\n\
                clatd makes it at start; it must not exist before.\n\
@@ -16,8 +16,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "clat-v4-addr",
-        kind: Kind::Ipv4,
-        default: "192.0.0.1",
+        field: field!(clat.clat_v4_addr),
         brief: "IPv4 address of the CLAT",
         full: "The IPv4 address that is put on the CLAT's device and that programs of the host use as their source.\n\
                The default is reserved for this purpose by RFC 7335.\n\
@@ -30,8 +29,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "clat-v4-pool",
-        kind: Kind::Pool,
-        default: "192.0.0.0/29",
+        field: field!(clat.clat_v4_pool),
         brief: "IPv4 addresses for instances that have none of their own",
         full: "The prefix from which an instance gets its `clat-v4-addr` if that is unset.\n\
                The default is the block of RFC 7335: seven instances and `tayga-v4-addr` fit in.\n\
@@ -41,9 +39,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "clat-v6-addr",
-        kind: Kind::ClatV6,
-        optional: true,
-        default: "derived",
+        field: field!(clat.clat_v6_addr),
         brief: "IPv6 address of the CLAT, or how to find one",
         full: "The IPv6 address that `clat-v4-addr` is translated to.\n\
                \n\
@@ -87,12 +83,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "ctmark",
-        kind: Kind::Integer {
-            or_zero: false,
-            min: 0,
-            max: u32::MAX,
-        },
-        optional: true,
+        field: field!(clat.ctmark, Number::Range(0, u32::MAX)),
         unset: "0xc1a7 with clat-v6-addr=shared, else 0",
         brief: "connection mark of the CLAT's flows; 0 = none",
         full: "The connection-tracking mark of flows from the CLAT to the PLAT.\n\
@@ -105,8 +96,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "route-table",
-        kind: Kind::RouteTable,
-        default: "0xc1a7",
+        field: field!(clat.route_table, Number::RouteTable),
         brief: "routing table for the CLAT's own routes",
         full: "The number of the routing table that holds the CLAT's own routes.\n\
                The tables 253, 254 and 255 are the system's.\n\
@@ -116,12 +106,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "rule-priority",
-        kind: Kind::Integer {
-            or_zero: false,
-            min: 1,
-            max: 32762,
-        },
-        optional: true,
+        field: field!(clat.rule_priority, Number::Range(1, 32762)),
         unset: "464, or before others' rules",
         brief: "priority of the first of the CLAT's policy rules",
         full: "The priority of the first of the CLAT's policy rules; there are up to four rules in a row.\n\
@@ -138,8 +123,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "forwarding-enable",
-        kind: Kind::Bool,
-        default: "yes",
+        field: field!(clat.forwarding_enable),
         brief: "whether IPv6 forwarding is switched on",
         full: "Whether clatd switches IPv6 forwarding on while the CLAT runs; the CLAT needs it.\n\
                Devices that accept router advertisements go on to do so: clatd sets their accept_ra to 2 first.\n\
@@ -148,8 +132,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "proxynd-enable",
-        kind: Kind::Bool,
-        default: "yes",
+        field: field!(clat.proxynd_enable),
         brief: "whether the uplink answers neighbour solicitations for the CLAT",
         full: "Whether the uplink answers neighbour solicitations for the CLAT's IPv6 address, so that its router can find the CLAT; `nd` says how.\n\
                This is needed where the address is on-link, and not where the network routes a prefix to the host.\n\
@@ -158,8 +141,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "nd",
-        kind: Kind::Words(clatd_stages::settings::NdChoice::WORDS),
-        default: "auto",
+        field: field!(clat.nd),
         brief: "how the uplink answers neighbour solicitations for the CLAT",
         full: "How the uplink answers neighbour solicitations for the CLAT's IPv6 address.\n\
                With `proxynd-enable=no` it does not answer.\n\
@@ -180,8 +162,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "firewall",
-        kind: Kind::Words(clatd_stages::settings::FirewallChoice::WORDS),
-        default: "auto",
+        field: field!(clat.firewall),
         brief: "which packet filter is told to let the CLAT's packets through",
         full: "In which packet filter clatd lets the CLAT's packets through.\n\
                With `auto` these are all nftables chains that would drop them, and the FORWARD chain of ip6tables if that would drop them.\n\
@@ -192,8 +173,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "ip6tables-enable",
-        kind: Kind::Bool,
-        optional: true,
+        field: field!(clat.ip6tables_enable),
         unset: "yes where the FORWARD chain would drop the CLAT's packets",
         brief: "whether rules are inserted into ip6tables' FORWARD chain",
         full: "Whether clatd inserts rules that accept the CLAT's packets into the FORWARD chain of ip6tables.\n\

@@ -1,20 +1,14 @@
 //! Keys about the daemon itself.
 
-use clatd_stages::settings::WhenIdle;
+use super::{Key, Number, Origin, PLAIN, Text};
+use crate::config::field::field;
 
-use super::{Key, Kind, Origin, PLAIN};
-
-const LEVEL: Kind = Kind::Integer {
-    or_zero: false,
-    min: 0,
-    max: 9,
-};
+const LEVEL: Number = Number::Range(0, 9);
 
 pub(super) const KEYS: &[Key] = &[
     Key {
         name: "quiet",
-        kind: LEVEL,
-        default: "0",
+        field: field!(general.quiet, LEVEL),
         brief: "1 suppresses normal output, 2 also warnings and errors",
         full: "With 1 there is no normal output, with 2 there are no warnings and errors either.\n\
                Debugging output is not affected.\n\
@@ -24,8 +18,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "debug",
-        kind: LEVEL,
-        default: "0",
+        field: field!(general.debug, LEVEL),
         brief: "1 prints debugging output, 2 more of it",
         full: "With 1 there is debugging output, with 2 there is more of it.\n\
                From 1 on clatd also starts TAYGA with `-d`.\n\
@@ -35,8 +28,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "script-up",
-        kind: Kind::Shell,
-        optional: true,
+        field: field!(general.script_up, Text::Shell),
         unset: "none",
         brief: "shell command run as the last step before the translator starts",
         full: "A command run by `sh -c` as the last step before the translator starts.\n\
@@ -46,8 +38,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "script-down",
-        kind: Kind::Shell,
-        optional: true,
+        field: field!(general.script_down, Text::Shell),
         unset: "none",
         brief: "shell command run right after the translator has stopped",
         full: "A command run by `sh -c` right after the translator has stopped, before clatd undoes anything else.\n\
@@ -57,12 +48,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "script-timeout",
-        kind: Kind::Integer {
-            or_zero: false,
-            min: 1,
-            max: 3600,
-        },
-        default: "60",
+        field: field!(general.script_timeout, Number::Range(1, 3600)),
         brief: "seconds that a script or a helper program may take",
         full: "How many seconds `script-up` or `script-down` may take.\n\
                After that time clatd ends all processes of the script (SIGTERM, five seconds later SIGKILL); the script counts as failed, and clatd undoes the rest.\n\
@@ -74,8 +60,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "script-user",
-        kind: Kind::User,
-        optional: true,
+        field: field!(general.script_user, Text::User),
         unset: "the user that clatd runs as",
         brief: "user who runs script-up and script-down",
         full: "The user who runs `script-up` and `script-down`, in its own group and no other.\n\
@@ -86,8 +71,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "metrics-listen",
-        kind: Kind::Socket,
-        optional: true,
+        field: field!(general.metrics_listen),
         unset: "metrics are not served",
         brief: "address:port on which the daemon serves Prometheus metrics",
         full: "Where the daemon serves metrics by HTTP, on the path /metrics, in the text format of Prometheus.\n\
@@ -98,8 +82,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "control-group",
-        kind: Kind::Group,
-        optional: true,
+        field: field!(general.control_group, Text::Group),
         unset: "only root may ask",
         brief: "group whose members may ask the daemon how it is",
         full: "Members of this group may use `status`, `metrics`, `doctor` and `events`; only root may change anything.\n\
@@ -110,8 +93,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "hardening",
-        kind: Kind::Bool,
-        default: "yes",
+        field: field!(general.hardening),
         brief: "whether the daemon gives up the rights that it does not need",
         full: "Whether the daemon gives up, before it does anything, what its configuration does not need: capabilities, new \
                privileges, writing to files, and system calls.\n\
@@ -126,8 +108,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "when-idle",
-        kind: Kind::Words(WhenIdle::WORDS),
-        optional: true,
+        field: field!(general.when_idle),
         unset: "wait under a service manager and with instance files, else exit",
         brief: "what to do while there is no use for the CLAT: exit or wait",
         full: "What an instance does when there is nothing to do: with native IPv4, without a PLAT prefix, or without an uplink.\n\

@@ -1,14 +1,12 @@
 //! Keys about native IPv4 connectivity and the IPv4 default route.
 
-use clatd_stages::settings::ConncheckScope;
-
-use super::{Key, Kind, Origin, PLAIN};
+use super::{Key, Number, Origin, PLAIN};
+use crate::config::field::field;
 
 pub(super) const KEYS: &[Key] = &[
     Key {
         name: "v4-conncheck-enable",
-        kind: Kind::Bool,
-        default: "yes",
+        field: field!(ipv4.v4_conncheck_enable),
         brief: "whether native IPv4 connectivity makes the CLAT unnecessary",
         full: "Whether an IPv4 default route that is not clatd's own makes the CLAT unnecessary.\n\
                `v4-defaultroute-replace=yes` switches this check off.",
@@ -16,12 +14,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "v4-conncheck-delay",
-        kind: Kind::Integer {
-            or_zero: false,
-            min: 0,
-            max: 3600,
-        },
-        optional: true,
+        field: field!(ipv4.v4_conncheck_delay, Number::Range(0, 3600)),
         unset: "0 with when-idle=wait, else 10",
         brief: "seconds to wait before looking for native IPv4 connectivity",
         full: "How many seconds clatd waits at the start before it looks for native IPv4 connectivity, so that DHCPv4 can finish.\n\
@@ -31,8 +24,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "v4-conncheck-scope",
-        kind: Kind::Words(ConncheckScope::WORDS),
-        default: "host",
+        field: field!(ipv4.v4_conncheck_scope),
         brief: "where native IPv4 counts: on the whole host or on the uplink",
         full: "With `host` an IPv4 default route on any device makes the CLAT unnecessary.\n\
                With `uplink` only a default route on the instance's own uplink does.\n\
@@ -42,8 +34,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "v4-defaultroute-enable",
-        kind: Kind::Bool,
-        default: "yes",
+        field: field!(ipv4.v4_defaultroute_enable),
         brief: "whether an IPv4 default route to the CLAT is added",
         full: "Whether clatd adds an IPv4 default route to the CLAT.\n\
                Say `no` on an SIIT-DC edge relay that has native IPv4 beside its service address.",
@@ -51,8 +42,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "v4-defaultroute-replace",
-        kind: Kind::Bool,
-        default: "no",
+        field: field!(ipv4.v4_defaultroute_replace),
         brief: "whether existing IPv4 default routes are taken away meanwhile",
         full: "Whether clatd removes existing IPv4 default routes while the CLAT runs.\n\
                Afterwards it restores them with all their attributes.\n\
@@ -61,12 +51,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "v4-defaultroute-metric",
-        kind: Kind::Integer {
-            or_zero: false,
-            min: 0,
-            max: u32::MAX,
-        },
-        optional: true,
+        field: field!(ipv4.v4_defaultroute_metric, Number::Range(0, u32::MAX)),
         unset: "2048; by the uplinks with several instances",
         brief: "metric of the IPv4 default route; 0 = the kernel's default",
         full: "The metric of the IPv4 default route to the CLAT; with 0 it is the kernel's default.\n\
@@ -78,8 +63,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "v4-defaultroute-mtu",
-        kind: Kind::Mtu,
-        default: "auto",
+        field: field!(ipv4.v4_defaultroute_mtu),
         brief: "MTU of the IPv4 default route in bytes; 0 = none, auto = fits the uplink",
         full: "The MTU of the IPv4 default route to the CLAT in bytes; with 0 the route has none.\n\
                With `auto` it is the IPv6 MTU of the uplink less 20, and follows it when a router lowers it.\n\
@@ -97,12 +81,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "v4-defaultroute-advmss",
-        kind: Kind::Integer {
-            or_zero: true,
-            min: 1,
-            max: 65495,
-        },
-        optional: true,
+        field: field!(ipv4.v4_defaultroute_advmss, Number::ZeroOr(1, 65495)),
         unset: "v4-defaultroute-mtu less 40",
         brief: "TCP MSS of the IPv4 default route in bytes; 0 = none",
         full: "The TCP maximum segment size that the host advertises to peers beyond the IPv4 default route, in bytes; with 0 the route has none.\n\

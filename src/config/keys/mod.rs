@@ -4,24 +4,24 @@
 mod clat;
 mod general;
 mod ipv4;
+mod kind;
 mod plat;
 mod programs;
 mod translator;
 
-use clatd_stages::settings::ClatV6Addr;
+use clatd_stages::settings::Settings;
+
+use super::field::Field;
+pub use kind::{Kind, Number, Text};
 
 /// One configuration key.
 #[derive(Debug)]
 pub struct Key {
     /// The name, as it stands in files and on the command line.
     pub name: &'static str,
-    /// What its values look like.
-    pub kind: Kind,
-    /// Whether the value may be empty, which means unset.
-    pub optional: bool,
-    /// The default as one would write it; empty = unset.
-    pub default: &'static str,
-    /// What happens when it is unset, for people; empty where `default` says it.
+    /// The field of the settings that it fills. Its default is that of the field.
+    pub(super) field: Field,
+    /// What happens when it is unset, for people; empty where the default says it.
     pub unset: &'static str,
     /// One line.
     pub brief: &'static str,
@@ -42,100 +42,6 @@ pub enum Origin {
     Clatd2,
     /// This program.
     Ours,
-}
-
-/// What the values of a key look like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Yes or no.
-    Bool,
-    /// A whole number, decimal or in hex.
-    Integer {
-        /// Whether 0 is allowed besides the range.
-        or_zero: bool,
-        /// The smallest.
-        min: u32,
-        /// The largest.
-        max: u32,
-    },
-    /// A number of a routing table that is not one of the system's.
-    RouteTable,
-    /// Any text: a shell command.
-    Shell,
-    /// The name or path of a program.
-    Program,
-    /// The path of a file.
-    Path,
-    /// The name of a device that clatd makes.
-    NewDevice,
-    /// The name of a device that exists.
-    Device,
-    /// An IPv4 unicast address.
-    Ipv4,
-    /// An IPv6 unicast address.
-    Ipv6,
-    /// An IPv6 unicast address, or a way to find one.
-    ClatV6,
-    /// An RFC 6052 prefix.
-    Prefix,
-    /// An IPv4 prefix to take addresses from.
-    Pool,
-    /// `auto`, 0, or a number of bytes.
-    Mtu,
-    /// A word, or a whole number, decimal or in hex.
-    WordOr {
-        /// The word.
-        word: &'static str,
-        /// The smallest number.
-        min: u32,
-        /// The largest.
-        max: u32,
-    },
-    /// Words out of these, separated by commas.
-    WordList(&'static [&'static str]),
-    /// `no`, an IPv4 address, or one with a port.
-    PlatCheck,
-    /// IP addresses, separated by commas.
-    DnsServers,
-    /// An IP address and a port.
-    Socket,
-    /// The name of a group of users.
-    Group,
-    /// The name of a user.
-    User,
-    /// One of these words.
-    Words(&'static [&'static str]),
-    /// An IPv4 prefix and an IPv6 prefix; the key may be repeated.
-    Maps,
-}
-
-impl Kind {
-    /// The value as it stands in a synopsis.
-    pub fn placeholder(self) -> String {
-        match self {
-            Self::Bool => "yes|no".into(),
-            Self::Integer { .. } | Self::RouteTable => "number".into(),
-            Self::Shell => "command".into(),
-            Self::Program => "program".into(),
-            Self::Path => "file".into(),
-            Self::NewDevice | Self::Device => "device".into(),
-            Self::Ipv4 => "IPv4-address".into(),
-            Self::Ipv6 => "IPv6-address".into(),
-            Self::ClatV6 => format!("{}|IPv6-address", ClatV6Addr::WORDS.join("|")),
-            Self::Prefix => "prefix/length".into(),
-            Self::DnsServers => "addresses".into(),
-            Self::Socket => "address:port".into(),
-            Self::Group => "group".into(),
-            Self::User => "user".into(),
-            Self::Words(words) => words.join("|"),
-            Self::Mtu => "auto|number".into(),
-            Self::WordOr { word, .. } => format!("{word}|number"),
-            Self::WordList(words) => words.join(","),
-            Self::PlatCheck => "auto|yes|no|IPv4-address|IPv4-address:port".into(),
-            Self::Pool => "IPv4-prefix".into(),
-            Self::Maps => "IPv4-prefix IPv6-prefix".into(),
-        }
-    }
 }
 
 /// Keys that belong together in the manual.
@@ -191,13 +97,21 @@ impl Key {
         self.name.replace('-', "_")
     }
 
+    /// What its values look like.
+    pub fn kind(&self) -> Kind {
+        (self.field.kind)()
+    }
+
+    /// The default as one would write it; empty = unset.
+    pub fn default(&self) -> String {
+        (self.field.write)(&Settings::default())
+    }
+
     /// The default for people.
-    pub fn default_text(&self) -> &'static str {
-        if self.default.is_empty() {
-            self.unset
-        } else {
-            self.default
-        }
+    pub fn default_text(&self) -> String {
+        Some(self.default())
+            .filter(|default| !default.is_empty())
+            .unwrap_or_else(|| self.unset.to_owned())
     }
 }
 
@@ -233,9 +147,7 @@ fn edits(a: &str, b: &str) -> usize {
 /// What most keys have in common; the tables override the rest.
 const PLAIN: Key = Key {
     name: "",
-    kind: Kind::Bool,
-    optional: false,
-    default: "",
+    field: Field::NONE,
     unset: "",
     brief: "",
     full: "",
@@ -275,7 +187,7 @@ mod tests {
             assert!(!key.full.is_empty(), "full text of {}", key.name);
             assert!(!key.default_text().is_empty(), "default of {}", key.name);
             assert!(
-                !key.default.is_empty() || key.optional,
+                !key.default().is_empty() || key.field.may_be_empty(),
                 "{} is unset by default but not optional",
                 key.name
             );

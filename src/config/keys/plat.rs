@@ -1,14 +1,12 @@
 //! Keys about the PLAT: where it is and how it is found.
 
-use clatd_stages::settings::DiscoveryWay;
-
-use super::{Key, Kind, Origin, PLAIN};
+use super::{Key, Origin, PLAIN, Text};
+use crate::config::field::field;
 
 pub(super) const KEYS: &[Key] = &[
     Key {
         name: "plat-dev",
-        kind: Kind::Device,
-        optional: true,
+        field: field!(plat.plat_dev, Text::Device),
         unset: "the device of the route to the PLAT prefix",
         brief: "the uplink: the network device that faces the PLAT",
         full: "The uplink, that is, the network device that faces the PLAT.\n\
@@ -25,8 +23,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "plat-prefix",
-        kind: Kind::Prefix,
-        optional: true,
+        field: field!(plat.plat_prefix),
         unset: "discovered",
         brief: "the PLAT prefix (NAT64 prefix) with its length",
         full: "The prefix of the PLAT, that is, of the NAT64: IPv4 addresses are embedded in it (RFC 6052).\n\
@@ -36,8 +33,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "plat-fallback-prefix",
-        kind: Kind::Prefix,
-        optional: true,
+        field: field!(plat.plat_fallback_prefix),
         unset: "none",
         brief: "the PLAT prefix where none is configured or discovered",
         full: "The PLAT prefix to use where `plat-prefix` is unset and discovery finds none.\n\
@@ -47,8 +43,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "discovery",
-        kind: Kind::WordList(DiscoveryWay::WORDS),
-        default: "ra,dns",
+        field: field!(plat.discovery),
         brief: "where the PLAT prefix is looked for, in order",
         full: "How clatd looks for the PLAT prefix if `plat-prefix` is unset: ways, in order, separated by commas.\n\
                The first way that finds a prefix wins.\n\
@@ -59,8 +54,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "plat-check",
-        kind: Kind::PlatCheck,
-        default: "auto",
+        field: field!(plat.plat_check),
         brief: "whether and when it is checked that the PLAT leads somewhere",
         full: "With `auto` clatd uses the PLAT unchecked, and watches it: when packets go out and nothing comes back for 30 seconds, clatd probes the PLAT.\n\
                The probe is an echo request with a limited number of hops, to an address that nobody has (192.88.99.1).\n\
@@ -83,8 +77,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "dns64-servers",
-        kind: Kind::DnsServers,
-        optional: true,
+        field: field!(plat.dns64_servers),
         unset: "the uplink's resolvers, else the system's",
         brief: "DNS64 servers asked for the PLAT prefix, in order",
         full: "IP addresses of DNS64 servers, separated by commas.\n\

@@ -1,20 +1,19 @@
 //! Keys that name programs.
 
-use super::{Key, Kind, Origin, PLAIN};
+use super::{Key, Origin, PLAIN, Text};
+use crate::config::field::field;
 
 pub(super) const KEYS: &[Key] = &[
     Key {
         name: "cmd-ip6tables",
-        kind: Kind::Program,
-        default: "ip6tables",
+        field: field!(programs.cmd_ip6tables, Text::Program),
         brief: "the ip6tables program",
         full: "The name of the ip6tables program, searched in the path, or its path.",
         ..PLAIN
     },
     Key {
         name: "cmd-nft",
-        kind: Kind::Program,
-        default: "nft",
+        field: field!(programs.cmd_nft, Text::Program),
         brief: "the nft program",
         full: "The name of the nft program, searched in the path, or its path.",
         origin: Origin::Clatd2,
@@ -22,8 +21,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "cmd-tayga",
-        kind: Kind::Program,
-        default: "tayga",
+        field: field!(programs.cmd_tayga, Text::Program),
         brief: "the TAYGA program",
         full: "The name of the TAYGA program, searched in the path, or its path.\n\
                This has an effect with `translator=tayga` only.",
@@ -31,9 +29,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "cmd-ip",
-        kind: Kind::Program,
-        optional: true,
-        default: "ip",
+        field: field!(programs.cmd_ip, Text::FormerProgram),
         brief: "unused, for scripts only: the ip program",
         full: "Accepted for configurations of older clatds and given to scripts.\n\
                The daemon speaks netlink with the kernel and needs no ip program.",
@@ -42,9 +38,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "cmd-networkctl",
-        kind: Kind::Program,
-        optional: true,
-        default: "networkctl",
+        field: field!(programs.cmd_networkctl, Text::FormerProgram),
         brief: "unused, for scripts only: the networkctl program",
         full: "Accepted for configurations of clatd 2.x and given to scripts.\n\
                The daemon finds PLAT prefixes without networkctl.",
@@ -54,9 +48,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "cmd-ufw",
-        kind: Kind::Program,
-        optional: true,
-        default: "ufw",
+        field: field!(programs.cmd_ufw, Text::FormerProgram),
         brief: "unused, for scripts only: the ufw program",
         full: "Accepted for configurations of clatd 2.x and given to scripts.\n\
                The daemon finds the chains of UFW like those of any other packet filter.",

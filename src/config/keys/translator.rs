@@ -1,8 +1,7 @@
 //! Keys about the translator.
 
-use clatd_stages::settings::{TranslatorChoice, UdpZeroChecksum, UnmappedSource};
-
-use super::{Key, Kind, Origin, PLAIN};
+use super::{Key, Number, Origin, PLAIN, Text};
+use crate::config::field::field;
 
 const OURS: Key = Key {
     origin: Origin::Ours,
@@ -12,8 +11,7 @@ const OURS: Key = Key {
 pub(super) const KEYS: &[Key] = &[
     Key {
         name: "translator",
-        kind: Kind::Words(TranslatorChoice::WORDS),
-        default: "auto",
+        field: field!(translator.translator),
         brief: "which translator moves the packets",
         full: "Which translator moves the packets.\n\
                With `userspace` it is clatd's own, in the daemon's process.\n\
@@ -28,12 +26,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "translator-queues",
-        kind: Kind::Integer {
-            or_zero: true,
-            min: 1,
-            max: 256,
-        },
-        default: "0",
+        field: field!(translator.translator_queues, Number::ZeroOr(1, 256)),
         brief: "packet queues (threads) of the userspace translator; 0 = one per core",
         full: "How many packet queues the CLAT's device has; each has a thread of the userspace translator.\n\
                With 0 there is one per processor core.",
@@ -41,8 +34,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "map",
-        kind: Kind::Maps,
-        optional: true,
+        field: field!(translator.map),
         unset: "none",
         brief: "explicit address mapping; may be repeated",
         full: "An explicit address mapping (RFC 7757): an IPv4 prefix, a blank, and an IPv6 prefix, such as \
@@ -57,8 +49,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "translator-v6-addr",
-        kind: Kind::Ipv6,
-        optional: true,
+        field: field!(translator.translator_v6_addr),
         unset: "the CLAT's IPv6 address",
         brief: "the translator's own IPv6 address: source of its ICMPv6 errors",
         full: "The translator's own IPv6 address: the source of its ICMPv6 errors.\n\
@@ -68,12 +59,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "lowest-ipv6-mtu",
-        kind: Kind::Integer {
-            or_zero: false,
-            min: 1280,
-            max: 65535,
-        },
-        default: "1280",
+        field: field!(translator.lowest_ipv6_mtu, Number::Range(1280, 65535)),
         brief: "smallest MTU on the IPv6 side in bytes",
         full: "The smallest MTU on the way to the PLAT in bytes (RFC 7915 section 4).\n\
                The translator cuts IPv4 packets that may be fragmented so that they fit.\n\
@@ -82,8 +68,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "udp-zero-checksum",
-        kind: Kind::Words(UdpZeroChecksum::WORDS),
-        default: "compute",
+        field: field!(translator.udp_zero_checksum),
         brief: "what becomes of UDP over IPv4 without a checksum",
         full: "What becomes of UDP packets over IPv4 without a checksum; IPv6 demands one.\n\
                With `compute` the translator computes the checksum; it drops fragments, for which it cannot.\n\
@@ -93,12 +78,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "traffic-class",
-        kind: Kind::WordOr {
-            word: "copy",
-            min: 0,
-            max: 255,
-        },
-        default: "copy",
+        field: field!(translator.traffic_class),
         brief: "traffic class of packets to IPv6: IPv4's TOS, or this value",
         full: "The traffic class of IPv6 packets that were IPv4 (RFC 7915 section 4.1).\n\
                With `copy` it is the TOS octet of the IPv4 packet, both DSCP and ECN.\n\
@@ -108,12 +88,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "tos",
-        kind: Kind::WordOr {
-            word: "copy",
-            min: 0,
-            max: 255,
-        },
-        default: "copy",
+        field: field!(translator.tos),
         brief: "TOS of packets to IPv4: IPv6's traffic class, or this value",
         full: "The TOS octet of IPv4 packets that were IPv6 (RFC 7915 section 5.1).\n\
                With `copy` it is the traffic class of the IPv6 packet, both DSCP and ECN; with a number it is that number.",
@@ -121,12 +96,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "icmp-error-rate",
-        kind: Kind::WordOr {
-            word: "unlimited",
-            min: 0,
-            max: 1_000_000,
-        },
-        default: "1000",
+        field: field!(translator.icmp_error_rate),
         brief: "ICMP errors a second that the translator sends; 0 = none",
         full: "How many ICMP errors a second the translator itself sends on average (RFC 7915 sections 4.4 and 5.4).\n\
                Traceroute and path MTU discovery need such errors.\n\
@@ -137,8 +107,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "wkp-strict",
-        kind: Kind::Bool,
-        default: "no",
+        field: field!(translator.wkp_strict),
         brief: "whether 64:ff9b::/96 carries global IPv4 addresses only",
         full: "Whether private and other non-global IPv4 addresses are kept out of the well-known prefix 64:ff9b::/96, \
                as RFC 6052 section 3.1 demands.\n\
@@ -152,8 +121,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "unmapped-source",
-        kind: Kind::Words(UnmappedSource::WORDS),
-        default: "drop",
+        field: field!(translator.unmapped_source),
         brief: "what becomes of addresses of this host that have no mapping",
         full: "What becomes of a packet whose IPv4 source or IPv6 destination, on the host's side, has no mapping.\n\
                With `drop`, which is right for a CLAT, the translator drops and counts it.\n\
@@ -162,8 +130,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "tayga-v4-addr",
-        kind: Kind::Ipv4,
-        default: "192.0.0.2",
+        field: field!(translator.tayga_v4_addr),
         brief: "the translator's own IPv4 address: source of its ICMPv4 errors",
         full: "The translator's own IPv4 address: the source of its ICMPv4 errors.\n\
                The key is for every translator, not only for TAYGA.\n\
@@ -172,8 +139,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "tayga-conffile",
-        kind: Kind::Path,
-        optional: true,
+        field: field!(translator.tayga_conffile, Text::Path),
         unset: "a temporary file",
         brief: "where TAYGA's configuration file is written",
         full: "Where clatd writes the configuration file for TAYGA.\n\

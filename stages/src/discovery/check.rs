@@ -30,7 +30,7 @@ pub async fn check(
     device: &str,
     world: &dyn World,
 ) -> Result<Option<Checked>, WorldError> {
-    let (server, port) = match instance.settings.plat_check {
+    let (server, port) = match instance.settings.plat.plat_check {
         PlatCheck::No | PlatCheck::Auto => return Ok(None),
         PlatCheck::Address { address, port } => (address, port),
         PlatCheck::Yes => match published(instance, prefix, device, world).await? {
@@ -74,7 +74,7 @@ async fn published(
     world: &dyn World,
 ) -> Result<Result<Ipv4Addr, String>, WorldError> {
     // The question goes the same way as the question for the prefix.
-    let is_named = instance.settings.plat_dev.is_some();
+    let is_named = instance.settings.plat.plat_dev.is_some();
     let through = Some(device).filter(|_| is_named);
     let mut reasons = Vec::new();
     for resolver in informed(

@@ -153,9 +153,14 @@ pub async fn examine(instance: &Instance, running: Option<Running>, world: &dyn 
         let host = named_host(instance, &plat, &uplink, world).await;
         seen.host = seen.take(host);
     }
-    if seen.is_up() && seen.links.iter().any(|link| link.name == instance.settings.clat_dev) {
+    if seen.is_up()
+        && seen
+            .links
+            .iter()
+            .any(|link| link.name == instance.settings.clat.clat_dev)
+    {
         let probe = Probe::far(NOBODY.into());
-        let answers = world.trace(&instance.settings.clat_dev, &probe).await;
+        let answers = world.trace(&instance.settings.clat.clat_dev, &probe).await;
         seen.through_clat = Some(seen.take(answers));
     }
     seen
@@ -175,7 +180,7 @@ async fn local_routes(instance: &Instance, seen: &mut Examined, world: &dyn Worl
     }
     let way = world.route4_to(NOBODY).await;
     seen.route4 = seen.take(way);
-    let device = &instance.settings.clat_dev;
+    let device = &instance.settings.clat.clat_dev;
     for key in [
         "net/ipv4/conf/all/rp_filter".to_owned(),
         format!("net/ipv4/conf/{device}/rp_filter"),
@@ -190,7 +195,7 @@ async fn local_routes(instance: &Instance, seen: &mut Examined, world: &dyn Worl
 /// The uplink: that of the running instance, the configured one, else the device of the best IPv6 default route.
 async fn find_uplink(instance: &Instance, seen: &mut Examined, world: &dyn World) {
     let running = seen.running.as_ref().and_then(|running| running.facts.uplink.as_ref());
-    let named = match (&instance.settings.plat_dev, running) {
+    let named = match (&instance.settings.plat.plat_dev, running) {
         (Some(device), _) => Some(device.clone()),
         (None, Some(uplink)) => Some(uplink.value.name.clone()),
         (None, None) => None,
@@ -247,10 +252,10 @@ async fn done(instance: &Instance, seen: &mut Examined, world: &dyn World) {
     }
     let mut settings = instance.settings.clone();
     // Packet filters are examined also where clatd is told not to touch them.
-    settings.firewall = FirewallChoice::Auto;
+    settings.clat.firewall = FirewallChoice::Auto;
     let found = firewall::look(&settings, shared, world).await.map(Some);
     seen.firewall = seen.take(found);
-    let ruleset = world.nft_ruleset(&settings.cmd_nft).await;
+    let ruleset = world.nft_ruleset(&settings.programs.cmd_nft).await;
     let ruleset = seen.take(ruleset);
     seen.own_ipv4_filters = ruleset.as_ref().map(suspects_of_own_ipv4).unwrap_or_default();
 }
@@ -273,7 +278,7 @@ async fn find_plats(instance: &Instance, uplink: &Link, seen: &mut Examined, wor
     let mut prefixes: Vec<Fact<Pref64>> = Vec::new();
     let running = seen.running.as_ref();
     prefixes.extend(running.and_then(|running| running.facts.plat_prefix.clone()));
-    let configured = instance.settings.plat_prefix;
+    let configured = instance.settings.plat.plat_prefix;
     prefixes.extend(configured.map(|prefix| Fact::new(prefix.0, Source::Configuration)));
     let survey = discovery::survey(instance, &uplink.name, world).await;
     let (found, failures) = seen.take(survey);
@@ -338,8 +343,8 @@ async fn named_host(
     world: &dyn World,
 ) -> Result<Option<Checked>, WorldError> {
     let mut asking = instance.clone();
-    if matches!(asking.settings.plat_check, PlatCheck::No | PlatCheck::Auto) {
-        asking.settings.plat_check = PlatCheck::Yes;
+    if matches!(asking.settings.plat.plat_check, PlatCheck::No | PlatCheck::Auto) {
+        asking.settings.plat.plat_check = PlatCheck::Yes;
     }
     discovery::check(&asking, &plat.prefix, &uplink.name, world).await
 }

@@ -83,7 +83,10 @@ impl Judge<'_> {
     /// Who answers IPv4 from beyond the PLAT.
     fn beyond(&self, answers: &[Hop]) -> Option<Hop> {
         let settings = &self.instance.settings;
-        beyond_plat(&[settings.tayga_v4_addr, settings.clat_v4_addr], answers)
+        beyond_plat(
+            &[settings.translator.tayga_v4_addr, settings.clat.clat_v4_addr],
+            answers,
+        )
     }
 
     /// Whether IPv4 was seen to work.
@@ -136,7 +139,7 @@ impl Judge<'_> {
     }
 
     fn uplink(&mut self) -> bool {
-        let named = self.instance.settings.plat_dev.as_deref();
+        let named = self.instance.settings.plat.plat_dev.as_deref();
         let Some(uplink) = &self.seen.uplink else {
             match named {
                 Some(device) => self.wrong(
@@ -161,7 +164,7 @@ impl Judge<'_> {
                 Verdict::Good,
                 format!("{name}, by the IPv6 route {route}"),
             ),
-            None if self.instance.settings.plat_prefix.is_some() => self.say(
+            None if self.instance.settings.plat.plat_prefix.is_some() => self.say(
                 Check::Uplink,
                 Verdict::Note,
                 format!("{name}; it has no IPv6 default route"),
@@ -332,7 +335,7 @@ impl Judge<'_> {
     /// IPv4 all the way, beginning at a socket of this host.
     fn ipv4(&mut self) {
         let Some(answers) = &self.seen.through_clat else { return };
-        let clat = self.instance.settings.clat_dev.clone();
+        let clat = self.instance.settings.clat.clat_dev.clone();
         if let Some(hop) = self.beyond(answers) {
             return self.say(
                 Check::Ipv4,

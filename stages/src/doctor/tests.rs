@@ -8,7 +8,7 @@ use crate::facts::{Fact, Facts, FirewallFacts, Ip6tablesChain, NftChain, Source}
 use crate::net::{Address6, Link, Route};
 use crate::path::{Hop, Says};
 use crate::plan::StageName;
-use crate::settings::{RouteMtu, Settings};
+use crate::settings::{Ipv4, RouteMtu, Settings};
 use crate::stage::Instance;
 use crate::world::RouteAnswer;
 
@@ -16,7 +16,10 @@ fn instance() -> Instance {
     Instance {
         name: "clat".into(),
         settings: Settings {
-            v4_defaultroute_mtu: RouteMtu::Bytes(1260),
+            ipv4: Ipv4 {
+                v4_defaultroute_mtu: RouteMtu::Bytes(1260),
+                ..Ipv4::default()
+            },
             ..Settings::default()
         },
         runtime_dir: "/run/clatd".into(),
@@ -387,7 +390,7 @@ fn a_black_hole_matters_where_packets_are_larger() {
     let mut seen = working();
     hole(Some(1400))(&mut seen);
     let mut instance = instance();
-    instance.settings.v4_defaultroute_mtu = RouteMtu::Auto;
+    instance.settings.ipv4.v4_defaultroute_mtu = RouteMtu::Auto;
     let found = wrong(&judge(&instance, &seen));
     assert_eq!(found.len(), 1, "{found:#?}");
     assert!(found[0].1.contains("packets of 1500 bytes are lost"), "{found:#?}");

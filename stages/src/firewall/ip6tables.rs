@@ -76,14 +76,14 @@ pub(crate) fn accept(path: &Path<'_>, forward: Ip6tablesChain) -> Vec<Step> {
                 what: "note that the ip6tables filter table does not exist yet".into(),
             },
             undo: Undo::Op(Op::DeleteNftTable {
-                command: settings.cmd_nft.clone(),
+                command: settings.programs.cmd_nft.clone(),
                 family: "ip6".into(),
                 table: "filter".into(),
                 only_if_empty: true,
             }),
         });
     }
-    let clat = settings.clat_dev.as_str();
+    let clat = settings.clat.clat_dev.as_str();
     for (direction, from, to, why) in [
         ("out", clat, path.uplink, "packets from the CLAT pass to the PLAT"),
         ("in", path.incoming, clat, "packets from the PLAT pass to the CLAT"),
@@ -95,7 +95,7 @@ pub(crate) fn accept(path: &Path<'_>, forward: Ip6tablesChain) -> Vec<Step> {
 
 /// The rule for replies that this host itself sends to the CLAT.
 pub(crate) fn accept_output(path: &Path<'_>) -> Step {
-    let clat = path.instance.settings.clat_dev.as_str();
+    let clat = path.instance.settings.clat.clat_dev.as_str();
     insert(
         path,
         "OUTPUT",
@@ -109,7 +109,7 @@ fn insert(path: &Path<'_>, chain: &str, direction: &str, selectors: &[&str], why
     let comment = format!("clatd:{}:{direction}", path.instance.name);
     let rest = ["-m", "comment", "--comment", comment.as_str(), "-j", "ACCEPT"];
     let rule: Vec<String> = selectors.iter().chain(&rest).map(|word| (*word).to_owned()).collect();
-    let (command, chain) = (path.instance.settings.cmd_ip6tables.clone(), chain.to_owned());
+    let (command, chain) = (path.instance.settings.programs.cmd_ip6tables.clone(), chain.to_owned());
     Step::new(
         StageName::Firewall,
         why,

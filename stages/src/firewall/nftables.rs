@@ -54,7 +54,7 @@ pub(crate) fn suspects_of_own_ipv4(ruleset: &Value) -> Vec<NftChain> {
 
 /// Accept rules at the head of `chain`.
 pub(crate) fn accept(path: &Path<'_>, chain: &NftChain) -> Vec<Step> {
-    let clat = path.instance.settings.clat_dev.as_str();
+    let clat = path.instance.settings.clat.clat_dev.as_str();
     let out_why = format!(
         "packets from the CLAT pass {} {} ({})",
         chain.table, chain.chain, chain.reason
@@ -135,7 +135,7 @@ fn insert(
         statements: serde_json::to_value(statements).unwrap_or_default(),
         comment: format!("clatd:{}:{direction}", path.instance.name),
     };
-    let command = path.instance.settings.cmd_nft.clone();
+    let command = path.instance.settings.programs.cmd_nft.clone();
     Step::new(
         StageName::Firewall,
         why,

@@ -50,7 +50,7 @@ fn hook<'a>(plan: &'a Plan, rule: &NftRule) -> &'a str {
 
 fn judge_nft(case: &Case, plan: &Plan, rule: &NftRule) {
     let settings = &case.instance().settings;
-    let clat = Some(Value::from(settings.clat_dev.as_str()));
+    let clat = Some(Value::from(settings.clat.clat_dev.as_str()));
     let uplink = Some(Value::from(
         plan.facts.uplink.as_ref().expect("an uplink").value.name.as_str(),
     ));
@@ -68,7 +68,7 @@ fn judge_nft(case: &Case, plan: &Plan, rule: &NftRule) {
         _ => {
             assert!(from == uplink || from == incoming, "{}: {rule}: {from:?}", case.name);
             let address = plan.facts.clat_v6_addr.as_ref().expect("an address").value;
-            let mut ours: Vec<Ipv6Net> = settings.map.iter().map(|map| map.v6).collect();
+            let mut ours: Vec<Ipv6Net> = settings.translator.map.iter().map(|map| map.v6).collect();
             ours.push(address.into());
             let destination = network(rule, "daddr");
             assert!(
@@ -93,7 +93,7 @@ fn judge_nft(case: &Case, plan: &Plan, rule: &NftRule) {
 }
 
 fn judge_ip6tables(case: &Case, plan: &Plan, chain: &str, rule: &[String]) {
-    let clat = case.instance().settings.clat_dev;
+    let clat = case.instance().settings.clat.clat_dev;
     let uplink = &plan.facts.uplink.as_ref().expect("an uplink").value.name;
     let incoming = incoming(plan);
     let words: Vec<&str> = rule.iter().map(String::as_str).collect();

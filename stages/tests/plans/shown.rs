@@ -85,7 +85,7 @@ async fn shown(case: &Case) -> String {
 /// Scripts are told all settings, which would make this true of any.
 fn without_scripts() -> Vec<Case> {
     let mut cases = cases::all();
-    cases.retain(|case| case.settings.script_up.is_none() && case.settings.script_down.is_none());
+    cases.retain(|case| case.settings.general.script_up.is_none() && case.settings.general.script_down.is_none());
     cases
 }
 

@@ -12,7 +12,7 @@ impl Judge<'_> {
         if !self.seen.is_up() {
             return;
         }
-        let clat = self.instance.settings.clat_dev.clone();
+        let clat = self.instance.settings.clat.clat_dev.clone();
         for (check, stages, good) in [
             (
                 Check::Device,
@@ -104,7 +104,7 @@ impl Judge<'_> {
 
     /// Which IPv4 default route wins, and why.
     pub(super) fn routes(&mut self) {
-        let clat = self.instance.settings.clat_dev.clone();
+        let clat = self.instance.settings.clat.clat_dev.clone();
         for (route, answers) in &self.seen.native4 {
             if *answers == Some(false) {
                 self.wrong(
@@ -115,7 +115,7 @@ impl Judge<'_> {
             }
         }
         let Some(way) = &self.seen.route4 else {
-            if self.seen.is_up() && self.instance.settings.v4_defaultroute_enable {
+            if self.seen.is_up() && self.instance.settings.ipv4.v4_defaultroute_enable {
                 self.wrong(
                     Check::Route,
                     "this host has no route for IPv4: packets stop before the CLAT",
@@ -154,7 +154,7 @@ impl Judge<'_> {
             .map(|(route, _)| route)
             .filter(|route| route.device.as_deref() == Some(device) && !route.dead)
             .min_by_key(|route| route.metric);
-        let wanted = seen.is_up() && self.instance.settings.v4_defaultroute_enable;
+        let wanted = seen.is_up() && self.instance.settings.ipv4.v4_defaultroute_enable;
         if !wanted {
             let what = match route {
                 Some(route) => format!("IPv4 leaves this host by the native route \"{route}\""),
