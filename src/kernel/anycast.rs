@@ -15,9 +15,9 @@ use std::os::fd::AsRawFd;
 
 use socket2::{Domain, Socket, Type};
 
-use super::addresses::link;
 use super::failure::{Done, Failure, NOTHING};
 use super::netlink::Netlink;
+use super::ops::link;
 
 /// The kernel's list of them, for the calling thread's network namespace.
 const LISTING: &str = "/proc/thread-self/net/anycast6";

@@ -125,6 +125,7 @@ fn forwarding_of_devices() -> BTreeMap<String, String> {
 }
 
 /// What giving a hold back restores.
+#[derive(Clone, Copy)]
 pub(crate) struct Release<'a> {
     pub(crate) key: &'a str,
     pub(crate) value: &'a str,

@@ -20,7 +20,7 @@ use clatd_translator::Pref64;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use tokio::task::AbortHandle;
 
-use crate::kernel::{Holds, Netlink, NetlinkError, command, source_prefix, sysctl};
+use crate::kernel::{Holds, Look, Netlink, NetlinkError, command, source_prefix, sysctl};
 use crate::probe;
 use crate::ra::{RaWatch, Snapshot};
 use crate::status::SilentPlats;
@@ -29,7 +29,6 @@ use crate::status::SilentPlats;
 mod bus;
 mod cache;
 mod dns;
-mod drift;
 mod filters;
 mod questions;
 mod reach;
@@ -534,7 +533,9 @@ impl World for SystemWorld {
     }
 
     async fn undone(&self, ops: &[&Op]) -> Result<Vec<usize>, WorldError> {
-        drift::undone(self, ops).await
+        Look::new(&self.netlink, &self.holds, self.user.as_deref(), self)
+            .undone(ops)
+            .await
     }
 
     async fn program(&self, command: &str) -> Result<Option<String>, WorldError> {

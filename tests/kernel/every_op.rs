@@ -3,57 +3,68 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use clatd::kernel::cleanup;
-use clatd_stages::apply::System;
+use clatd::kernel::{cleanup, nature};
+use clatd_stages::journal::Outcome;
 use clatd_stages::op::{NftRule, Op};
 use clatd_stages::settings::Settings;
 use clatd_stages::translator::{TranslatorSpec, UserspaceSpec};
 use clatd_stages::world::World;
 use serde_json::{Value, json};
 
-use crate::support::{Bed, assert_unchanged, chain, in_namespace, sh, state};
+use crate::support::{Bed, in_namespace, sh, state};
 
-/// A number for each variant: a new one has no place here until somebody gives it one, and a row in [`rows`].
-fn number(op: &Op) -> usize {
-    match op {
-        Op::CreateTun { .. } => 0,
-        Op::DeleteTun { .. } => 1,
-        Op::SetLinkUp { .. } => 2,
-        Op::AddAddress { .. } => 3,
-        Op::RemoveAddress { .. } => 4,
-        Op::SetDeviceSysctl { .. } => 5,
-        Op::HoldSysctl { .. } => 6,
-        Op::ReleaseSysctl { .. } => 7,
-        Op::AddProxyNeighbour { .. } => 8,
-        Op::RemoveProxyNeighbour { .. } => 9,
-        Op::JoinAnycast { .. } => 10,
-        Op::LeaveAnycast { .. } => 11,
-        Op::AddRoute { .. } => 12,
-        Op::RemoveRoute { .. } => 13,
-        Op::AddRule { .. } => 14,
-        Op::RemoveRule { .. } => 15,
-        Op::HoldLocalRule {} => 16,
-        Op::ReleaseLocalRule {} => 17,
-        Op::InsertNftRule { .. } => 18,
-        Op::RemoveNftRule { .. } => 19,
-        Op::CreateNftTable { .. } => 20,
-        Op::DeleteNftTable { .. } => 21,
-        Op::InsertIp6tables { .. } => 22,
-        Op::DeleteIp6tables { .. } => 23,
-        Op::WriteFile { .. } => 24,
-        Op::RemoveFile { .. } => 25,
-        Op::RunScript { .. } => 26,
-        Op::Nothing { .. } => 27,
-        Op::StartTranslator { .. } => 28,
-        Op::StopTranslator { .. } => 29,
-        Op::AttachFastPath { .. } => 30,
-        Op::DetachFastPath { .. } => 31,
-        Op::SetNextHop { .. } => 32,
-        Op::HoldOnDevices(_) => 33,
-        Op::ReleaseOnDevices(_) => 34,
-    }
+/// The name of an operation, and all names. A new variant has no place here until somebody gives it one, and then needs a
+/// row in [`rows`].
+macro_rules! variants {
+    ($($variant:ident),* $(,)?) => {
+        fn variant(op: &Op) -> &'static str {
+            match op {
+                $(Op::$variant { .. } => stringify!($variant),)*
+            }
+        }
+        const VARIANTS: &[&str] = &[$(stringify!($variant)),*];
+    };
 }
-const VARIANTS: usize = 35;
+variants![
+    CreateTun,
+    DeleteTun,
+    SetLinkUp,
+    AddAddress,
+    RemoveAddress,
+    SetDeviceSysctl,
+    HoldSysctl,
+    ReleaseSysctl,
+    HoldOnDevices,
+    ReleaseOnDevices,
+    AddProxyNeighbour,
+    RemoveProxyNeighbour,
+    JoinAnycast,
+    LeaveAnycast,
+    AddRoute,
+    RemoveRoute,
+    AddRule,
+    RemoveRule,
+    HoldLocalRule,
+    ReleaseLocalRule,
+    InsertNftRule,
+    RemoveNftRule,
+    CreateNftTable,
+    DeleteNftTable,
+    InsertIp6tables,
+    DeleteIp6tables,
+    WriteFile,
+    RemoveFile,
+    RunScript,
+    Nothing,
+    StartTranslator,
+    StopTranslator,
+    AttachFastPath,
+    DetachFastPath,
+    SetNextHop,
+];
+
+/// What older versions did by `HoldLocalRule`. This one only undoes it.
+const MOVE_LOCAL_RULE: &str = "ip -6 rule add pref 1 lookup local protocol kernel; ip -6 rule del pref 0";
 
 /// An operation, its undo, and how somebody undoes it.
 struct Row {
@@ -76,6 +87,29 @@ fn row(apply: Value, undo: Value, meddle: &'static str, swept: bool) -> Row {
         meddle: (!meddle.is_empty()).then_some(meddle),
         swept,
     }
+}
+
+fn tun(word: &str, device: &str, persistent: bool) -> Value {
+    match word {
+        "create-tun" => {
+            json!({ "op": word, "device": device, "alias": "clatd:test", "persistent": persistent, "queues": 1 })
+        }
+        _ => json!({ "op": word, "device": device, "alias": "clatd:test" }),
+    }
+}
+
+/// Somebody else's route.
+fn foreign() -> Value {
+    json!({ "destination": "2001:db8:9::/64", "device": "up0", "metric": 5, "table": 254, "protocol": 4 })
+}
+
+fn attach(device: &str, uplink: &str, attachment: &str) -> Value {
+    json!({ "op": "attach-fast-path", "fast_path": {
+        "uplink": uplink, "way": { "attachment": attachment, "header": "ethernet" }, "translation": userspace(device) } })
+}
+
+fn detach(device: &str, uplink: &str, attachment: &str) -> Value {
+    json!({ "op": "detach-fast-path", "device": device, "uplink": uplink, "attachment": attachment })
 }
 
 fn on_link() -> Value {
@@ -129,10 +163,16 @@ fn rows(file: &str) -> Vec<Row> {
     let start = json!({ "op": "start-translator", "translator": translator() });
     vec![
         row(
-            json!({ "op": "create-tun", "device": "clat", "alias": "clatd:test", "persistent": false, "queues": 1 }),
-            json!({ "op": "delete-tun", "device": "clat", "alias": "clatd:test" }),
+            tun("create-tun", "clat", false),
+            tun("delete-tun", "clat", false),
             "",
             false,
+        ),
+        row(
+            tun("create-tun", "clat9", true),
+            tun("delete-tun", "clat9", true),
+            "",
+            true,
         ),
         row(
             json!({ "op": "set-device-sysctl", "key": "net/ipv6/conf/clat/addr_gen_mode", "value": "1" }),
@@ -178,6 +218,18 @@ fn rows(file: &str) -> Vec<Row> {
             true,
         ),
         row(
+            json!({ "op": "remove-route", "route": foreign() }),
+            json!({ "op": "add-route", "route": foreign() }),
+            "",
+            false,
+        ),
+        row(
+            json!({ "op": "hold-local-rule" }),
+            json!({ "op": "release-local-rule" }),
+            "",
+            true,
+        ),
+        row(
             json!({ "op": "add-rule", "rule": policy }),
             json!({ "op": "remove-rule", "rule": policy }),
             "ip -6 rule del priority 466",
@@ -210,12 +262,12 @@ fn rows(file: &str) -> Vec<Row> {
             false,
         ),
         // Programs that somebody detaches are put back: tests/fastpath.
+        row(attach("clat", "up0", "tcx"), detach("clat", "up0", "tcx"), "", false),
         row(
-            json!({ "op": "attach-fast-path", "fast_path": {
-                "uplink": "up0", "way": { "attachment": "tcx", "header": "ethernet" }, "translation": userspace() } }),
-            json!({ "op": "detach-fast-path", "device": "clat", "uplink": "up0", "attachment": "tcx" }),
-            "",
-            false,
+            attach("clat9", "isp0", "clsact"),
+            detach("clat9", "isp0", "clsact"),
+            "tc filter del dev isp0 ingress",
+            true,
         ),
         row(
             json!({ "op": "set-next-hop", "device": "clat", "uplink": "up0", "gateway": "fe80::1" }),
@@ -232,18 +284,15 @@ fn rows(file: &str) -> Vec<Row> {
     ]
 }
 
-fn userspace() -> UserspaceSpec {
-    let prefix = "64:ff9b::/96".parse().unwrap();
-    UserspaceSpec::of(
-        &Settings::default(),
-        prefix,
-        Some("2001:db8:1::7".parse().unwrap()),
-        (1500, 1500),
-    )
+fn userspace(device: &str) -> UserspaceSpec {
+    let mut settings = Settings::default();
+    settings.clat.clat_dev = device.into();
+    let (prefix, address) = ("64:ff9b::/96".parse().unwrap(), "2001:db8:1::7".parse().unwrap());
+    UserspaceSpec::of(&settings, prefix, Some(address), (1500, 1500))
 }
 
 fn translator() -> Value {
-    serde_json::to_value(TranslatorSpec::Userspace(userspace())).unwrap()
+    serde_json::to_value(TranslatorSpec::Userspace(userspace("clat"))).unwrap()
 }
 
 async fn stands(bed: &Bed, op: &Op) -> bool {
@@ -261,64 +310,92 @@ async fn comes_to(bed: &Bed, op: &Op, standing: bool) -> bool {
     false
 }
 
+/// The state, with the filters of clsact.
+fn all() -> String {
+    state() + &sh("tc filter show dev isp0 ingress")
+}
+
+async fn apply(bed: &mut Bed, op: &Op) -> Outcome {
+    if matches!(op, Op::HoldLocalRule {}) {
+        sh(MOVE_LOCAL_RULE);
+    }
+    bed.apply(op.clone()).await
+}
+
 #[test]
 fn every_operation_is_done_checked_and_taken_back() {
     in_namespace(|mut bed| async move {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("tayga.conf").display().to_string();
         sh(
-            "nft add table ip6 theirs; nft add chain ip6 theirs forward; ip6tables -A FORWARD -j ACCEPT; ip6tables -F FORWARD",
+            "nft add table ip6 theirs; nft add chain ip6 theirs forward; ip6tables -A FORWARD -j ACCEPT; ip6tables -F FORWARD
+            ip -6 route add 2001:db8:9::/64 dev up0 metric 5 proto static",
         );
-        let before = state();
+        let before = all();
         let mut seen = BTreeSet::new();
         let mut done = Vec::new();
         for row in rows(&file) {
-            let (apply, name) = (&row.apply, row.apply.to_string());
+            let (op, name) = (&row.apply, row.apply.to_string());
             assert!(!name.is_empty());
-            seen.insert(number(apply));
-            let mut outcome = bed.apply(apply.clone()).await;
-            assert!(stands(&bed, apply).await, "{name}: it is done");
+            seen.insert(variant(op));
+            let mut outcome = apply(&mut bed, op).await;
+            assert!(stands(&bed, op).await, "{name}: it is done");
             if let Some(meddle) = row.meddle {
                 sh(&meddle.replace("$FILE", &file));
                 // The kernel tells of a carrier within a second.
-                assert!(comes_to(&bed, apply, false).await, "{name}: {meddle}");
-                if !matches!(apply, Op::StartTranslator { .. }) {
-                    outcome = bed.apply(apply.clone()).await;
+                assert!(comes_to(&bed, op, false).await, "{name}: {meddle}");
+                if !matches!(op, Op::StartTranslator { .. }) {
+                    outcome = apply(&mut bed, op).await;
                 } else {
                     sh("ip link set clat carrier on");
                 }
-                assert!(comes_to(&bed, apply, true).await, "{name}: it is done again");
+                assert!(comes_to(&bed, op, true).await, "{name}: it is done again");
             }
             done.push((row, outcome));
         }
         for (row, outcome) in done.into_iter().rev() {
             let Some(undo) = row.undo else { continue };
-            seen.insert(number(&undo));
-            assert!(stands(&bed, &undo).await, "{undo}: nothing to look after");
+            seen.insert(variant(&undo));
+            assert!(!undo.to_string().is_empty());
+            // Plans add routes, too.
+            let is_planned = matches!(undo, Op::AddRoute { .. });
+            assert!(is_planned || stands(&bed, &undo).await, "{undo}: nothing to look after");
             bed.undo(undo, &outcome).await;
         }
-        assert_unchanged(&before);
+        assert_eq!(all(), before);
+        let missing: Vec<_> = VARIANTS.iter().filter(|variant| !seen.contains(*variant)).collect();
+        assert!(missing.is_empty(), "these have no row: {missing:?}");
+    });
+}
 
-        // The device goes with its process; what is not bound to it is found by its mark alone.
-        for row in rows(&file).into_iter().filter(|row| row.swept) {
-            let name = row.apply.to_string();
-            bed.kernel
-                .apply(&row.apply, None)
-                .await
-                .unwrap_or_else(|error| panic!("{name}: {}", chain(&error)));
+/// A device goes with its process. What outlives it has our mark, and by that alone a cleanup finds it.
+#[test]
+fn every_operation_that_leaves_a_mark_is_swept() {
+    in_namespace(|mut bed| async move {
+        let directory = tempfile::tempdir().unwrap();
+        sh(
+            "nft add table ip6 theirs; nft add chain ip6 theirs forward; ip6tables -A FORWARD -j ACCEPT; ip6tables -F FORWARD",
+        );
+        let before = all();
+        for row in rows("") {
+            assert_eq!(nature(&row.apply).swept, row.swept, "{}", row.apply);
+            if row.swept {
+                let earlier = all();
+                apply(&mut bed, &row.apply).await;
+                assert_ne!(all(), earlier, "{}: it is not seen here", row.apply);
+            }
+            if let Some(undo) = &row.undo {
+                let restores = matches!(undo, Op::AddRoute { .. });
+                assert_eq!(nature(undo).swept, restores, "{undo}: it leaves nothing of ours");
+            }
         }
         let settings = Settings::default();
+        let report = cleanup::run(directory.path(), &settings, true).await.unwrap();
+        let told = report.done;
+        assert_ne!(all(), before, "a dry run changes nothing");
         let report = cleanup::run(directory.path(), &settings, false).await.unwrap();
         assert!(report.errors.is_empty(), "{report:?}");
-        assert_unchanged(&before);
-
-        // Those that the routes of this test do not need.
-        let elsewhere = [
-            Op::HoldLocalRule {},
-            Op::ReleaseLocalRule {},
-            op(json!({ "op": "remove-route", "route": on_link() })),
-        ];
-        seen.extend(elsewhere.iter().map(number));
-        assert_eq!(seen, (0..VARIANTS).collect(), "every variant has a row");
+        assert_eq!(report.done, told, "a dry run tells the same");
+        assert_eq!(all(), before);
     });
 }

@@ -1,15 +1,112 @@
-//! Routes.
+//! Routes: ours, and those of others that clatd replaces.
+
+use std::borrow::Cow;
 
 use clatd_stages::journal::Outcome;
 use clatd_stages::net::{ROUTE_PROTOCOL, Route};
+use clatd_stages::world::WorldError;
 
-use super::addresses::link;
-use super::failure::{Done, Failure, NOTHING, changed_nothing, existed, gone};
-use super::netlink::{Netlink, NetlinkError, raw_of, same};
+use super::super::Kernel;
+use super::super::failure::{Done, Failure, NOTHING, changed_nothing, existed, gone};
+use super::super::netlink::{Netlink, NetlinkError, raw_of, same};
+use super::{Look, Nature, Operation, Sweep, failed, link};
+
+/// A route, and what its device is called now.
+pub(super) struct Of<'a> {
+    route: &'a Route,
+    device: Option<&'a str>,
+}
+
+impl<'a> From<&'a Route> for Of<'a> {
+    fn from(route: &'a Route) -> Self {
+        let device = route.device.as_deref();
+        Self { route, device }
+    }
+}
+
+impl Of<'_> {
+    fn now(&self) -> Cow<'_, Route> {
+        if self.route.device.as_deref() == self.device {
+            return Cow::Borrowed(self.route);
+        }
+        Cow::Owned(Route {
+            device: self.device.map(str::to_owned),
+            ..self.route.clone()
+        })
+    }
+}
+
+pub(super) enum Change<'a> {
+    Add(Of<'a>),
+    Remove(Of<'a>),
+}
+
+impl<'a> Operation<'a> for Change<'a> {
+    fn nature(&self) -> Nature {
+        match self {
+            Self::Add(_) => Nature {
+                untold: false,
+                atomic: true,
+                swept: true,
+                // A route of somebody else's goes back on a device that was unplugged and plugged in again, too.
+                outlives_device: true,
+            },
+            Self::Remove(_) => Nature {
+                untold: false,
+                atomic: true,
+                swept: false,
+                outlives_device: false,
+            },
+        }
+    }
+
+    fn device(&mut self) -> Option<&mut &'a str> {
+        match self {
+            Self::Add(of) | Self::Remove(of) => of.device.as_mut(),
+        }
+    }
+
+    async fn carry_out(&self, kernel: &mut Kernel, outcome: Option<&Outcome>) -> Done {
+        let netlink = &kernel.netlink;
+        match self {
+            Self::Add(of) => add(netlink, &of.now(), outcome, &mut kernel.waiting).await,
+            Self::Remove(of) => remove(netlink, &of.now(), outcome).await,
+        }
+    }
+
+    async fn stands(&self, look: &mut Look<'_>) -> Result<bool, WorldError> {
+        match self {
+            Self::Add(Of { route, .. }) => {
+                let routes = look.netlink.routes_like(route).await;
+                let routes = routes.map_err(|error| failed("a route", error))?;
+                Ok(routes.iter().any(|found| same(route, found)))
+            }
+            // A removed route that is back is a change of the network: the next plan sees it.
+            Self::Remove(_) => Ok(true),
+        }
+    }
+}
+
+/// Removes routes with our protocol number.
+pub(super) async fn sweep(sweep: &mut Sweep<'_>) -> Result<(), Failure> {
+    let netlink = sweep.netlink.clone();
+    for v6 in [false, true] {
+        for route in netlink.routes_by_protocol(v6, ROUTE_PROTOCOL).await? {
+            let removed = async {
+                match raw_of(&route) {
+                    Some(raw) => Ok(netlink.delete_route(&raw).await?),
+                    None => Ok(()),
+                }
+            };
+            sweep.remove(format!("remove route {route}"), removed).await;
+        }
+    }
+    Ok(())
+}
 
 /// Adds a route, or restores one that was read from the kernel. `waiting` are routes whose next hop needs another
 /// route that is not restored yet.
-pub(crate) async fn add(netlink: &Netlink, route: &Route, outcome: Option<&Outcome>, waiting: &mut Vec<Route>) -> Done {
+async fn add(netlink: &Netlink, route: &Route, outcome: Option<&Outcome>, waiting: &mut Vec<Route>) -> Done {
     if changed_nothing(outcome) {
         return Ok(NOTHING);
     }
@@ -36,7 +133,7 @@ pub(crate) async fn add(netlink: &Netlink, route: &Route, outcome: Option<&Outco
 }
 
 /// Removes exactly this route.
-pub(crate) async fn remove(netlink: &Netlink, route: &Route, outcome: Option<&Outcome>) -> Done {
+async fn remove(netlink: &Netlink, route: &Route, outcome: Option<&Outcome>) -> Done {
     if changed_nothing(outcome) {
         return Ok(NOTHING);
     }

@@ -1,4 +1,4 @@
-//! script-up and script-down.
+//! script-up and script-down, and what changes nothing.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -6,30 +6,84 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::time::Duration;
 
+use clatd_stages::journal::Outcome;
+use clatd_stages::world::WorldError;
 use nix::unistd::{User, geteuid};
 use tokio::process::Command;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::failure::{Done, Failure, NOTHING};
-use super::group::Group;
+use super::super::Kernel;
+use super::super::failure::{Done, Failure, NOTHING};
+use super::super::group::Group;
+use super::{Look, Nature, Operation};
+
+pub(super) enum Change<'a> {
+    Run(Script<'a>),
+    Nothing,
+}
+
+impl<'a> Operation<'a> for Change<'a> {
+    fn nature(&self) -> Nature {
+        match self {
+            Self::Run(_) => Nature {
+                untold: false,
+                atomic: false,
+                swept: false,
+                outlives_device: false,
+            },
+            Self::Nothing => Nature {
+                untold: false,
+                atomic: true,
+                swept: false,
+                outlives_device: false,
+            },
+        }
+    }
+
+    fn device(&mut self) -> Option<&mut &'a str> {
+        match self {
+            Self::Run(_) | Self::Nothing => None,
+        }
+    }
+
+    async fn carry_out(&self, kernel: &mut Kernel, _: Option<&Outcome>) -> Done {
+        match self {
+            Self::Run(script) => {
+                // A script-down is part of stopping.
+                let is_stopped = kernel.hurried || script.event == "script-up";
+                script.run(kernel.stop.as_ref().filter(|_| is_stopped)).await
+            }
+            Self::Nothing => Ok(NOTHING),
+        }
+    }
+
+    async fn stands(&self, _: &mut Look<'_>) -> Result<bool, WorldError> {
+        match self {
+            // Only the user knows what a script did.
+            Self::Run(_) | Self::Nothing => Ok(true),
+        }
+    }
+}
 
 /// A command of the administrator's.
-pub(crate) struct Script<'a> {
+pub(super) struct Script<'a> {
     /// `script-up` or `script-down`.
-    pub(crate) event: &'a str,
-    pub(crate) command: &'a str,
-    pub(crate) environment: &'a BTreeMap<String, String>,
+    pub(super) event: &'a str,
+    pub(super) command: &'a str,
+    pub(super) environment: &'a BTreeMap<String, String>,
     /// The user who runs it; `None` = the daemon's own user.
-    pub(crate) user: Option<&'a str>,
+    pub(super) user: Option<&'a str>,
+    /// How long it may take.
+    pub(super) limit: Duration,
 }
 
 impl Script<'_> {
-    /// Runs it to its end, with its output where ours goes. After `limit`, or when `stop` is asked for, all its processes
+    /// Runs it to its end, with its output where ours goes. After the limit, or when `stop` is asked for, all its processes
     /// are asked to end (SIGTERM, later SIGKILL): the step then fails as a whole, rather than the service manager losing
     /// its patience.
-    pub(crate) async fn run(&self, limit: Duration, stop: Option<&CancellationToken>) -> Done {
-        let (event, command) = (self.event, self.command);
+    async fn run(&self, stop: Option<&CancellationToken>) -> Done {
+        let (event, command, limit) = (self.event, self.command, self.limit);
         tracing::info!(event, command, "running the script");
         let mut script = self.start()?;
         let status = tokio::select! {

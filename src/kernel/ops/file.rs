@@ -1,16 +1,59 @@
-//! Files that an operation writes and removes. They are private, and written as a whole or not at all.
+//! Files. They are private, and written as a whole or not at all.
 
 use std::io;
 use std::path::Path;
 
 use clatd_stages::journal::Outcome;
 use clatd_stages::translator::TAYGA_FILE_MARK;
+use clatd_stages::world::WorldError;
 
-use super::failure::{Done, Failure, NOTHING};
+use super::super::Kernel;
+use super::super::failure::{Done, Failure, NOTHING};
+use super::{Look, Nature, Operation, UNDOING};
 use crate::trusted;
 
+pub(super) enum Change<'a> {
+    Write { path: &'a str, contents: &'a str },
+    Remove { path: &'a str },
+}
+
+impl<'a> Operation<'a> for Change<'a> {
+    fn nature(&self) -> Nature {
+        match self {
+            Self::Write { .. } => Nature {
+                untold: true,
+                atomic: true,
+                // Only the journal has its path.
+                swept: false,
+                outlives_device: false,
+            },
+            Self::Remove { .. } => UNDOING,
+        }
+    }
+
+    fn device(&mut self) -> Option<&mut &'a str> {
+        match self {
+            Self::Write { .. } | Self::Remove { .. } => None,
+        }
+    }
+
+    async fn carry_out(&self, _: &mut Kernel, outcome: Option<&Outcome>) -> Done {
+        match self {
+            Self::Write { path, contents } => write(path, contents),
+            Self::Remove { path } => remove(path, outcome),
+        }
+    }
+
+    async fn stands(&self, _: &mut Look<'_>) -> Result<bool, WorldError> {
+        match self {
+            Self::Write { path, contents } => Ok(holds(Path::new(path), contents)),
+            Self::Remove { .. } => Ok(true),
+        }
+    }
+}
+
 /// Writes a file that nobody else can read, and replaces an earlier one as a whole.
-pub(crate) fn write(path: &str, contents: &str) -> Done {
+fn write(path: &str, contents: &str) -> Done {
     let path = Path::new(path);
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Failure::new("it has no file name"));
@@ -40,7 +83,7 @@ pub(crate) fn write(path: &str, contents: &str) -> Done {
 
 /// Removes a file. It is no error if the file is gone already. If the daemon was killed before it wrote the outcome,
 /// the file may still be the earlier one; then only its first line shows whether it is ours.
-pub(crate) fn remove(path: &str, outcome: Option<&Outcome>) -> Done {
+fn remove(path: &str, outcome: Option<&Outcome>) -> Done {
     let path = Path::new(path);
     if outcome.is_none() && !holds(path, TAYGA_FILE_MARK) {
         return Ok(NOTHING);
@@ -50,7 +93,7 @@ pub(crate) fn remove(path: &str, outcome: Option<&Outcome>) -> Done {
 }
 
 /// Whether the file is there and begins with this.
-pub(crate) fn holds(path: &Path, beginning: &str) -> bool {
+fn holds(path: &Path, beginning: &str) -> bool {
     trusted::read_foreign(path).is_ok_and(|text| text.starts_with(beginning))
 }
 

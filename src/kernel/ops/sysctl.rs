@@ -1,0 +1,127 @@
+//! Sysctls: of our own device, and holds on those that belong to no single instance.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use clatd_stages::journal::{Left, Outcome};
+use clatd_stages::op::OnDevices;
+use clatd_stages::world::WorldError;
+
+use super::super::Kernel;
+use super::super::failure::{Done, NOTHING};
+use super::super::netlink::{Netlink, NetlinkError};
+use super::super::sysctl::{self, Release, device_of, of_device};
+use super::{Look, Nature, Operation, UNDOING, failed};
+
+pub(super) enum Change<'a> {
+    Set {
+        key: &'a str,
+        value: &'a str,
+    },
+    Hold {
+        key: &'a str,
+        value: &'a str,
+        before: &'a str,
+    },
+    Release(Release<'a>),
+    HoldOn(&'a OnDevices),
+    ReleaseOn(&'a OnDevices),
+}
+
+impl<'a> Operation<'a> for Change<'a> {
+    fn nature(&self) -> Nature {
+        // A sysctl has no room for a mark, so no sweep finds a hold.
+        let held = Nature {
+            untold: true,
+            atomic: false,
+            swept: false,
+            outlives_device: false,
+        };
+        match self {
+            Self::Set { .. } | Self::Hold { .. } => held,
+            Self::HoldOn(_) => Nature { atomic: true, ..held },
+            Self::Release(_) | Self::ReleaseOn(_) => Nature {
+                atomic: false,
+                ..UNDOING
+            },
+        }
+    }
+
+    fn device(&mut self) -> Option<&mut &'a str> {
+        match self {
+            // It goes with the device.
+            Self::Set { .. } => None,
+            // They record it by themselves: a hold is on a device, whoever took it first.
+            Self::Hold { .. } | Self::Release(_) | Self::HoldOn(_) | Self::ReleaseOn(_) => None,
+        }
+    }
+
+    async fn carry_out(&self, kernel: &mut Kernel, outcome: Option<&Outcome>) -> Done {
+        let (holds, holder) = (&kernel.holds, &kernel.instance);
+        match self {
+            Self::Set { key, value } => sysctl::set(key, value),
+            Self::Hold { key, value, before } => holds.acquire(holder, key, value, before),
+            Self::Release(release) => release_by_index(kernel, release, outcome).await,
+            Self::HoldOn(on) => holds.acquire_on(holder, on),
+            Self::ReleaseOn(on) => holds.release_on(holder, on, outcome),
+        }
+    }
+
+    async fn stands(&self, look: &mut Look<'_>) -> Result<bool, WorldError> {
+        match self {
+            Self::Set { key, value } | Self::Hold { key, value, .. } => {
+                let now = sysctl::read(key).map_err(|error| failed(key, error))?;
+                Ok(now.is_none_or(|now| now == *value))
+            }
+            Self::HoldOn(on) => {
+                let stands = look.holds.stand_on(look.holder, on);
+                stands.map_err(|error| failed(&on.name, error))
+            }
+            Self::Release(_) | Self::ReleaseOn(_) => Ok(true),
+        }
+    }
+}
+
+/// Gives a hold back under the present names of devices.
+async fn release_by_index(kernel: &Kernel, release: &Release<'_>, outcome: Option<&Outcome>) -> Done {
+    let (netlink, holder) = (&kernel.netlink, &kernel.instance);
+    let give_back = match outcome.map(|outcome| &outcome.left) {
+        Some(Left::Hold { devices, .. }) if !devices.is_empty() => {
+            Cow::Owned(called_now(netlink, release.give_back, devices).await?)
+        }
+        Some(_) | None => Cow::Borrowed(release.give_back),
+    };
+    let key = match (device_of(release.key), outcome.and_then(|outcome| outcome.device)) {
+        (Some(_), Some(index)) => match netlink.name(index).await? {
+            Some(now) => of_device(release.key, &now),
+            None => {
+                kernel.holds.forget(holder, release.key, index);
+                return Ok(NOTHING);
+            }
+        },
+        (None, _) | (_, None) => release.key.to_owned(),
+    };
+    let release = Release {
+        key: &key,
+        give_back: &give_back,
+        ..*release
+    };
+    kernel.holds.release(holder, &release, outcome)
+}
+
+/// Sysctls of many devices under the present names of those devices. Those that are gone are left out.
+async fn called_now(
+    netlink: &Netlink,
+    sysctls: &BTreeMap<String, String>,
+    devices: &BTreeMap<String, u32>,
+) -> Result<BTreeMap<String, String>, NetlinkError> {
+    let mut now = BTreeMap::new();
+    for (key, value) in sysctls {
+        let key = match device_of(key).and_then(|device| devices.get(device)) {
+            None => Some(key.clone()),
+            Some(index) => netlink.name(*index).await?.map(|name| of_device(key, &name)),
+        };
+        now.extend(key.map(|key| (key, value.clone())));
+    }
+    Ok(now)
+}

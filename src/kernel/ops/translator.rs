@@ -1,0 +1,59 @@
+//! What moves the packets: started and stopped. Who that is, and how it is started, is in `src/kernel/translators.rs`.
+
+use clatd_stages::journal::Outcome;
+use clatd_stages::translator::TranslatorSpec;
+use clatd_stages::world::WorldError;
+
+use super::super::Kernel;
+use super::super::failure::{Done, NOTHING};
+use super::{Look, Nature, Operation, UNDOING};
+
+pub(super) enum Change<'a> {
+    Start(&'a TranslatorSpec),
+    Stop { device: &'a str },
+}
+
+impl<'a> Operation<'a> for Change<'a> {
+    fn nature(&self) -> Nature {
+        match self {
+            Self::Start(_) => Nature {
+                untold: false,
+                atomic: false,
+                // It dies with the daemon.
+                swept: false,
+                outlives_device: false,
+            },
+            Self::Stop { .. } => Nature {
+                atomic: false,
+                ..UNDOING
+            },
+        }
+    }
+
+    fn device(&mut self) -> Option<&mut &'a str> {
+        match self {
+            Self::Start(_) | Self::Stop { .. } => None,
+        }
+    }
+
+    async fn carry_out(&self, kernel: &mut Kernel, _: Option<&Outcome>) -> Done {
+        match self {
+            Self::Start(translator) => kernel.start_translator(translator).await,
+            Self::Stop { device } => {
+                kernel.stop_translator(device).await;
+                Ok(NOTHING)
+            }
+        }
+    }
+
+    async fn stands(&self, look: &mut Look<'_>) -> Result<bool, WorldError> {
+        match self {
+            // It has the device open, which gives that its carrier. Its death is reported separately.
+            Self::Start(translator) => Ok(look
+                .link(translator.device())
+                .await?
+                .is_none_or(|link| !link.up || link.carrier)),
+            Self::Stop { .. } => Ok(true),
+        }
+    }
+}
