@@ -16,9 +16,10 @@
 //! bears it.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use netlink_packet_core::Emitable;
+use tokio::sync::Mutex;
 
 mod address;
 mod change;
@@ -94,7 +95,9 @@ async fn with<T: Send + 'static>(
     connection: Arc<Mutex<Connection>>,
     work: impl FnOnce(&mut Connection) -> Result<T, NetlinkError> + Send + 'static,
 ) -> Result<T, NetlinkError> {
-    let work = move || work(&mut connection.lock().unwrap_or_else(PoisonError::into_inner));
+    // Whoever waits for the connection holds no thread meanwhile: hundreds of instances do at the start.
+    let mut connection = connection.lock_owned().await;
+    let work = move || work(&mut connection);
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| NetlinkError::Socket(io::Error::other(error)))?

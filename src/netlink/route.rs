@@ -542,7 +542,7 @@ pub(super) fn parse(payload: &[u8], names: &Names<'_>) -> Option<Route> {
         advmss: None,
         onlink: flags & RTNH_F_ONLINK != 0,
         dead: flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN) != 0,
-        raw: Some(payload.iter().map(|byte| format!("{byte:02x}")).collect()),
+        raw: Some(wire::hex(payload)),
     };
     for attribute in Attributes(payload.get(HEADER..)?) {
         match attribute.kind {

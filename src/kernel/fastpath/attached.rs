@@ -7,7 +7,7 @@ use aya::programs::{LinkOrder, ProgramError, TcAttachType};
 use clatd_stages::fast_path::Attachment;
 
 use super::super::netlink::{Hook, Netlink, NetlinkError};
-use super::programs::{Program, Programs};
+use super::programs::{Loaded, Program};
 use super::query::{self, Tcx};
 
 /// The index of lo, which each network namespace has, so that an error is about the kernel.
@@ -19,9 +19,6 @@ pub enum AttachedError {
     /// By TCX.
     #[error("listing the programs of a device")]
     Tcx(#[from] io::Error),
-    /// Of our own.
-    #[error("asking for the numbers of the programs")]
-    Numbers(#[from] ProgramError),
     /// As filters.
     #[error("listing the filters of a device")]
     Filters(#[from] NetlinkError),
@@ -35,10 +32,10 @@ pub(super) fn how() -> Attachment {
     }
 }
 
-/// The numbers of the programs that are attached where this one would be; `device` is a name and an index.
+/// The numbers of the programs that are attached to a device where this one would be.
 pub(super) async fn to(
     netlink: &Netlink,
-    device: (&str, u32),
+    device: u32,
     program: Program,
     attachment: Attachment,
 ) -> Result<Vec<u32>, AttachedError> {
@@ -48,22 +45,22 @@ pub(super) async fn to(
                 TcAttachType::Egress => Tcx::Egress,
                 TcAttachType::Ingress | TcAttachType::Custom(_) => Tcx::Ingress,
             };
-            query::programs(device.1, at)?
+            query::programs(device, at)?
         }
         Attachment::Clsact => {
             let hook = match hook(program) {
                 TcAttachType::Egress => Hook::Egress,
                 TcAttachType::Ingress | TcAttachType::Custom(_) => Hook::Ingress,
             };
-            let filters = netlink.filters(device.1, hook).await?;
+            let filters = netlink.filters(device, hook).await?;
             filters.iter().map(|filter| filter.program).collect()
         }
     })
 }
 
 /// Attaches a program, behind those of others, who see all packets first. It is detached when the result is dropped.
-pub(super) fn attach(
-    programs: &mut Programs,
+fn attach(
+    loaded: &Loaded,
     program: Program,
     device: &str,
     attachment: Attachment,
@@ -72,9 +69,60 @@ pub(super) fn attach(
         Attachment::Tcx => TcAttachOptions::TcxOrder(LinkOrder::default()),
         Attachment::Clsact => TcAttachOptions::Netlink(NlOptions::default()),
     };
-    let loaded = programs.program(program)?;
-    let id = loaded.attach_with_options(device, hook(program), options)?;
-    loaded.take_link(id)
+    loaded.with(program, |loaded| {
+        let id = loaded.attach_with_options(device, hook(program), options)?;
+        loaded.take_link(id)
+    })
+}
+
+/// What is attached for an instance.
+pub(super) struct Links {
+    /// To the CLAT device.
+    pub(super) own: [SchedClassifierLink; 2],
+    /// By which way those are.
+    pub(super) own_attachment: Attachment,
+    /// To the uplink, if it was wanted.
+    pub(super) uplink: Option<SchedClassifierLink>,
+}
+
+/// The devices to attach to, by name.
+pub(super) struct Place {
+    pub(super) device: String,
+    /// None = it has the program already.
+    pub(super) uplink: Option<String>,
+    pub(super) attachment: Attachment,
+    /// Whether the CLAT device has clsact.
+    pub(super) own_clsact: bool,
+}
+
+impl Place {
+    /// Attaches all of them. Takes its time: the kernel lets all packets pass that are on their way before each return
+    /// of a TCX attachment, and holds back everybody else who changes devices.
+    ///
+    /// Our own device takes filters of clsact where it can. They come at once, and go with the device, which goes with
+    /// the daemon. So with two hundred instances there are two hundred such waits, not six hundred.
+    pub(super) fn attach(&self, loaded: &Loaded) -> Result<Links, ProgramError> {
+        let own = |attachment| {
+            let out = attach(loaded, Program::Out, &self.device, attachment)?;
+            let back = attach(loaded, Program::Back, &self.device, attachment)?;
+            Ok([out, back])
+        };
+        let filters = match self.own_clsact {
+            true => own(Attachment::Clsact).map(|links| (links, Attachment::Clsact)),
+            false => Err(ProgramError::NotLoaded),
+        };
+        let (own, own_attachment) = match filters {
+            Err(_) if self.attachment == Attachment::Tcx => (own(Attachment::Tcx)?, Attachment::Tcx),
+            other => other?,
+        };
+        let on_uplink = |uplink: &String| attach(loaded, Program::In, uplink, self.attachment);
+        let uplink = self.uplink.as_ref().map(on_uplink).transpose()?;
+        Ok(Links {
+            own,
+            own_attachment,
+            uplink,
+        })
+    }
 }
 
 fn hook(program: Program) -> TcAttachType {

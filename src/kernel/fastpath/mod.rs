@@ -3,6 +3,7 @@
 use std::net::Ipv6Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use aya::programs::tc::SchedClassifierLink;
 use clatd_stages::fast_path::{Attachment, FastPathSpec, LinkHeader, Offer, Way};
 use clatd_stages::journal::{Left, Outcome};
 use clatd_stages::net::Link;
@@ -21,6 +22,7 @@ pub use programs::{Devices, LoadError, Program, Programs};
 
 use super::failure::{Done, Failure, NOTHING};
 use super::netlink::{Filter, Hook, Netlink, NetlinkError};
+use attached::Place;
 use state::State;
 
 /// `ARPHRD_*` of devices that the programs know.
@@ -30,7 +32,12 @@ const WITHOUT_HEADER: [u16; 3] = [519, 0xfffe, 512];
 
 /// The fast path of all instances of the daemon: clones share it.
 #[derive(Clone, Default)]
-pub struct FastPath(Arc<Mutex<State>>);
+pub struct FastPath {
+    state: Arc<Mutex<State>>,
+    /// Whoever attaches or detaches has it: the kernel lets only one do so at a time, and they shall not wait for that on
+    /// the runtime's threads.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
 
 impl std::fmt::Debug for FastPath {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -95,20 +102,25 @@ impl FastPath {
     }
 
     async fn attach_to(&self, netlink: &Netlink, devices: Devices, spec: &FastPathSpec) -> Done {
-        let next_hop = self.lock().detach(spec.device());
+        let _turn = self.turn.lock().await;
+        let detached = self.lock().detach(spec.device());
+        let next_hop = detached.next_hop;
+        drop_links(detached.links).await?;
         if spec.way.attachment == Attachment::Tcx {
-            self.lock().attach(devices, spec, next_hop)?;
+            // A kernel without clsact has TCX.
+            let own_clsact = netlink.add_clsact(devices.clat).await.is_ok();
+            self.attach_all(devices, spec, next_hop, own_clsact).await?;
             return Ok(NOTHING);
         }
         netlink.add_clsact(devices.clat).await?;
         let made = netlink.add_clsact(devices.uplink).await?;
-        let attached = self.lock().attach(devices, spec, next_hop);
+        let attached = self.attach_all(devices, spec, next_hop, true).await;
         if attached.is_err() && made {
             netlink.delete_clsact_if_empty(devices.uplink).await?;
         }
         attached?;
         let mut state = self.lock();
-        let program = state.programs().map_err(Failure::new)?.id(Program::In)?;
+        let [_, _, program] = state.programs().map_err(Failure::new)?.numbers();
         // Whoever is the last on this uplink has to know.
         let made = state.made_clsact(devices.uplink, made);
         // By which a later process knows the filter, if this one is killed.
@@ -117,6 +129,40 @@ impl FastPath {
             program: Some(program.into()),
         }
         .into())
+    }
+
+    async fn attach_all(
+        &self,
+        devices: Devices,
+        spec: &FastPathSpec,
+        next_hop: Option<NextHop>,
+        own_clsact: bool,
+    ) -> Result<(), Failure> {
+        let (loaded, uplink_lacks) = self.lock().enter(devices, spec, next_hop)?;
+        let place = Place {
+            device: spec.device().to_owned(),
+            uplink: uplink_lacks.then(|| spec.uplink.clone()),
+            attachment: spec.way.attachment,
+            own_clsact,
+        };
+        let attached = tokio::task::spawn_blocking(move || place.attach(&loaded)).await;
+        let links = match attached.map_err(Failure::from) {
+            Ok(Ok(links)) => links,
+            Ok(Err(error)) => {
+                self.lock().give_up(devices, spec);
+                return Err(error.into());
+            }
+            Err(failure) => {
+                self.lock().give_up(devices, spec);
+                return Err(failure);
+            }
+        };
+        let taken = self.lock().take_in(devices, spec, next_hop, links);
+        if let Err((failure, detached)) = taken {
+            drop_links(detached.links).await?;
+            return Err(failure);
+        }
+        Ok(())
     }
 
     /// Takes them off; nothing there is no error: links go with the daemon that had them. Filters of clsact stay, and
@@ -129,15 +175,13 @@ impl FastPath {
         attachment: Attachment,
         outcome: Option<&Outcome>,
     ) -> Done {
+        let _turn = self.turn.lock().await;
+        let detached = self.lock().detach(device);
+        drop_links(detached.links).await?;
         let Some(uplink) = netlink.link(uplink).await? else {
-            self.lock().detach(device);
             return Ok(NOTHING);
         };
-        let is_in_use = {
-            let mut state = self.lock();
-            state.detach(device);
-            state.is_in_use(uplink.index)
-        };
+        let is_in_use = self.lock().is_in_use(uplink.index);
         if attachment == Attachment::Tcx || is_in_use {
             return Ok(NOTHING);
         }
@@ -172,15 +216,15 @@ impl FastPath {
         clat: u32,
         uplink: u32,
     ) -> Result<bool, AttachedError> {
-        let Some(numbers) = self.lock().numbers(spec.device(), clat, uplink)? else {
+        let Some(expected) = self.lock().expected(spec.device(), clat, uplink) else {
             return Ok(false);
         };
-        for (program, number) in Program::ALL.into_iter().zip(numbers) {
-            let device = match program {
-                Program::Out | Program::Back => (spec.device(), clat),
-                Program::In => (spec.uplink.as_str(), uplink),
+        for (program, number) in Program::ALL.into_iter().zip(expected.numbers) {
+            let (device, attachment) = match program {
+                Program::Out | Program::Back => (clat, expected.own_attachment),
+                Program::In => (uplink, spec.way.attachment),
             };
-            let found = attached::to(netlink, device, program, spec.way.attachment).await?;
+            let found = attached::to(netlink, device, program, attachment).await?;
             if !found.contains(&number) {
                 self.lock().lost(program, uplink);
                 return Ok(false);
@@ -195,8 +239,16 @@ impl FastPath {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The kernel may take its time to take programs off.
+async fn drop_links(links: Vec<SchedClassifierLink>) -> Result<(), Failure> {
+    if !links.is_empty() {
+        tokio::task::spawn_blocking(move || drop(links)).await?;
+    }
+    Ok(())
 }
 
 /// Filters of killed daemons, with the devices that they are on.

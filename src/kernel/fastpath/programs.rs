@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aya::maps::lpm_trie::Key;
 use aya::maps::{HashMap, LpmTrie, MapData, MapError, PerCpuHashMap, PerCpuValues};
@@ -77,7 +78,8 @@ pub enum LoadError {
 
 /// The loaded programs and their maps. All of it goes when this is dropped.
 pub struct Programs {
-    ebpf: Ebpf,
+    loaded: Loaded,
+    numbers: [u32; 3],
     clats: HashMap<MapData, u32, [u8; CLAT]>,
     ours4: LpmTrie<MapData, [u8; KEY4], [u8; TO6]>,
     ours6: LpmTrie<MapData, [u8; KEY6], [u8; TO4]>,
@@ -101,8 +103,9 @@ impl Programs {
     pub fn load() -> Result<Self, LoadError> {
         // No part of them depends on the layout of this kernel's own structures.
         let mut ebpf = EbpfLoader::new().btf(None).load(OBJECT).map_err(LoadError::Object)?;
-        for program in Program::ALL {
-            load(&mut ebpf, program.name())?;
+        let mut numbers = [0; 3];
+        for (program, number) in Program::ALL.into_iter().zip(&mut numbers) {
+            *number = load(&mut ebpf, program.name())?;
         }
         let mut map = |name| ebpf.take_map(name).ok_or(LoadError::Missing(name));
         let (clats, ours4, ours6, counted) = (map("clats")?, map("ours4")?, map("ours6")?, map("counted")?);
@@ -111,7 +114,8 @@ impl Programs {
             ours4: ours4.try_into().map_err(LoadError::Map)?,
             ours6: ours6.try_into().map_err(LoadError::Map)?,
             counted: counted.try_into().map_err(LoadError::Map)?,
-            ebpf,
+            loaded: Loaded(Arc::new(Mutex::new(ebpf))),
+            numbers,
             processors: nr_cpus().map_err(|(_, error)| LoadError::Processors(error))?,
         })
     }
@@ -184,15 +188,14 @@ impl Programs {
         Some(sum)
     }
 
-    /// One of the programs, to be attached.
-    pub(super) fn program(&mut self, program: Program) -> Result<&mut SchedClassifier, ProgramError> {
-        let found = self.ebpf.program_mut(program.name()).ok_or(ProgramError::NotLoaded)?;
-        found.try_into()
+    /// The programs themselves, to be attached.
+    pub(super) fn loaded(&self) -> Loaded {
+        self.loaded.clone()
     }
 
-    /// The kernel's number of a program.
-    pub(super) fn id(&mut self, program: Program) -> Result<u32, ProgramError> {
-        Ok(self.program(program)?.info()?.id())
+    /// The kernel's numbers of the programs, in the order of [`Program::ALL`].
+    pub(super) fn numbers(&self) -> [u32; 3] {
+        self.numbers
     }
 
     /// Runs a program on a packet with an Ethernet header, as nobody but a test does; its verdict, and what the packet
@@ -205,9 +208,26 @@ impl Programs {
             data_out: Some(&mut out),
             ..TestRunOptions::new()
         };
-        let result = self.program(program)?.test_run(options)?;
+        let result = self.loaded.with(program, |loaded| loaded.test_run(options))?;
         out.truncate(result.data_size_out as usize);
         Ok((result.return_value.cast_signed(), out))
+    }
+}
+
+/// The programs without their maps, so that nobody who reads a map waits while one is attached. Clones share them.
+#[derive(Clone)]
+pub(super) struct Loaded(Arc<Mutex<Ebpf>>);
+
+impl Loaded {
+    /// Does something with one of them.
+    pub(super) fn with<T>(
+        &self,
+        program: Program,
+        act: impl FnOnce(&mut SchedClassifier) -> Result<T, ProgramError>,
+    ) -> Result<T, ProgramError> {
+        let mut ebpf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = ebpf.program_mut(program.name()).ok_or(ProgramError::NotLoaded)?;
+        act(found.try_into()?)
     }
 }
 
@@ -221,7 +241,8 @@ fn mappings(spec: &FastPathSpec) -> impl Iterator<Item = &MapEntry> {
     spec.translation.maps.iter()
 }
 
-fn load(ebpf: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
+/// Returns the kernel's number of the program.
+fn load(ebpf: &mut Ebpf, name: &'static str) -> Result<u32, LoadError> {
     let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
     let program: &mut SchedClassifier = program.try_into().map_err(|error| LoadError::Other(name, error))?;
     program.load().map_err(|error| match error {
@@ -234,5 +255,7 @@ fn load(ebpf: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
             LoadError::Program { name, source: io_error }
         }
         other => LoadError::Other(name, other),
-    })
+    })?;
+    let info = program.info().map_err(|error| LoadError::Other(name, error))?;
+    Ok(info.id())
 }

@@ -2,15 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aya::programs::ProgramError;
 use aya::programs::tc::SchedClassifierLink;
-use clatd_stages::fast_path::FastPathSpec;
+use clatd_stages::fast_path::{Attachment, FastPathSpec};
 
 use super::super::failure::Failure;
-use super::attached::attach;
+use super::attached::Links;
 use super::counted::Counted;
 use super::layout::NextHop;
-use super::programs::{Devices, LoadError, Program, Programs};
+use super::programs::{Devices, LoadError, Loaded, Program, Programs};
 use crate::report::chain;
 
 /// All of it.
@@ -30,7 +29,24 @@ pub(super) struct Instance {
     devices: Devices,
     spec: FastPathSpec,
     next_hop: Option<NextHop>,
-    _links: [SchedClassifierLink; 2],
+    links: [SchedClassifierLink; 2],
+    attachment: Attachment,
+}
+
+/// What was taken off. The programs are off when the links are dropped, which may take its time.
+#[derive(Default)]
+pub(super) struct Detached {
+    /// The next hop that the instance had.
+    pub(super) next_hop: Option<NextHop>,
+    pub(super) links: Vec<SchedClassifierLink>,
+}
+
+/// The programs of an instance as they should be attached.
+pub(super) struct Expected {
+    /// The kernel's numbers, in the order of [`Program::ALL`].
+    pub(super) numbers: [u32; 3],
+    /// How the CLAT device has them.
+    pub(super) own_attachment: Attachment,
 }
 
 struct Uplink {
@@ -50,55 +66,55 @@ impl State {
         }
     }
 
-    pub(super) fn attach(
+    /// Tells the programs of an instance. Returns them, and whether the uplink lacks its program.
+    pub(super) fn enter(
         &mut self,
         devices: Devices,
         spec: &FastPathSpec,
         next_hop: Option<NextHop>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(Loaded, bool), Failure> {
         let programs = self.programs().map_err(Failure::new)?;
         programs.enter(devices, spec, next_hop)?;
-        let attached = self.attach_entered(devices, spec, next_hop);
-        if attached.is_err() {
-            self.leave_uplink(devices.uplink, spec.device());
-            if let Ok(programs) = self.programs() {
-                programs.forget(devices, spec);
-            }
-        }
-        attached
+        let loaded = programs.loaded();
+        let uplink = self.uplinks.get(&devices.uplink);
+        Ok((loaded, uplink.is_none_or(|uplink| uplink.link.is_none())))
     }
 
-    fn attach_entered(
+    /// The programs are attached: an instance that was entered takes its packets from now on. If it cannot, returns the
+    /// links to be dropped, too.
+    pub(super) fn take_in(
         &mut self,
         devices: Devices,
         spec: &FastPathSpec,
         next_hop: Option<NextHop>,
-    ) -> Result<(), Failure> {
-        let (device, attachment) = (spec.device(), spec.way.attachment);
-        let programs = self.programs().map_err(Failure::new)?;
-        let links = [
-            attach(programs, Program::Out, device, attachment)?,
-            attach(programs, Program::Back, device, attachment)?,
-        ];
-        if self
-            .uplinks
-            .get(&devices.uplink)
-            .is_none_or(|uplink| uplink.link.is_none())
-        {
-            let programs = self.programs().map_err(Failure::new)?;
-            let link = attach(programs, Program::In, &spec.uplink, attachment)?;
-            self.uplink(devices.uplink).link = Some(link);
+        links: Links,
+    ) -> Result<(), (Failure, Detached)> {
+        let device = spec.device();
+        let uplink = self.uplink(devices.uplink);
+        if links.uplink.is_some() {
+            uplink.link = links.uplink;
         }
-        self.uplink(devices.uplink).users.insert(device.to_owned());
-        self.programs().map_err(Failure::new)?.take_in(devices, spec)?;
+        uplink.users.insert(device.to_owned());
         let instance = Instance {
             devices,
             spec: spec.clone(),
             next_hop,
-            _links: links,
+            links: links.own,
+            attachment: links.own_attachment,
         };
         self.instances.insert(device.to_owned(), instance);
-        Ok(())
+        let taken = match self.programs() {
+            Ok(programs) => programs.take_in(devices, spec).map_err(Failure::from),
+            Err(why) => Err(Failure::new(why)),
+        };
+        taken.map_err(|failure| (failure, self.detach(device)))
+    }
+
+    /// The programs could not be attached.
+    pub(super) fn give_up(&mut self, devices: Devices, spec: &FastPathSpec) {
+        if let Ok(programs) = self.programs() {
+            programs.forget(devices, spec);
+        }
     }
 
     fn uplink(&mut self, index: u32) -> &mut Uplink {
@@ -109,24 +125,29 @@ impl State {
         })
     }
 
-    /// Returns the next hop that an instance had.
-    pub(super) fn detach(&mut self, device: &str) -> Option<NextHop> {
-        let instance = self.instances.remove(device)?;
-        self.leave_uplink(instance.devices.uplink, device);
+    /// Forgets an instance. The program of an uplink goes with its last user.
+    pub(super) fn detach(&mut self, device: &str) -> Detached {
+        let Some(instance) = self.instances.remove(device) else {
+            return Detached::default();
+        };
         if let Ok(programs) = self.programs() {
             programs.forget(instance.devices, &instance.spec);
         }
-        instance.next_hop
+        let mut links = Vec::from(instance.links);
+        links.extend(self.leave_uplink(instance.devices.uplink, device));
+        Detached {
+            next_hop: instance.next_hop,
+            links,
+        }
     }
 
-    /// The program of an uplink goes with its last user.
-    fn leave_uplink(&mut self, index: u32, user: &str) {
-        if let Some(uplink) = self.uplinks.get_mut(&index) {
-            uplink.users.remove(user);
-            if uplink.users.is_empty() {
-                self.uplinks.remove(&index);
-            }
+    fn leave_uplink(&mut self, index: u32, user: &str) -> Option<SchedClassifierLink> {
+        let uplink = self.uplinks.get_mut(&index)?;
+        uplink.users.remove(user);
+        if !uplink.users.is_empty() {
+            return None;
         }
+        self.uplinks.remove(&index)?.link
     }
 
     pub(super) fn is_in_use(&self, uplink: u32) -> bool {
@@ -152,19 +173,17 @@ impl State {
         Ok(())
     }
 
-    /// The kernel's numbers of the programs, if this instance has them on these devices.
-    pub(super) fn numbers(&mut self, device: &str, clat: u32, uplink: u32) -> Result<Option<[u32; 3]>, ProgramError> {
-        let devices = self.instances.get(device).map(|instance| instance.devices);
-        if devices.map(|devices| (devices.clat, devices.uplink)) != Some((clat, uplink)) {
-            return Ok(None);
+    /// What should be attached for this instance, if it has these devices.
+    pub(super) fn expected(&self, device: &str, clat: u32, uplink: u32) -> Option<Expected> {
+        let instance = self.instances.get(device)?;
+        if (instance.devices.clat, instance.devices.uplink) != (clat, uplink) {
+            return None;
         }
-        match &mut self.programs {
-            Some(Ok(programs)) => {
-                let [out, back, into] = Program::ALL;
-                Ok(Some([programs.id(out)?, programs.id(back)?, programs.id(into)?]))
-            }
-            Some(Err(_)) | None => Ok(None),
-        }
+        let programs = self.programs.as_ref()?.as_ref().ok()?;
+        Some(Expected {
+            numbers: programs.numbers(),
+            own_attachment: instance.attachment,
+        })
     }
 
     /// Somebody took a program off: the one of an uplink, which instances share, is attached anew by the first of them.
