@@ -178,7 +178,7 @@ impl Supervisor {
         let plats = SilentPlats::default();
         let world = SystemWorld::new(netlink.clone(), holds.clone(), move |device| teller.tell(device));
         let world = Arc::new(world.avoiding(silent).avoiding_plats(plats.clone()));
-        let claims = AllClaims::new(&runtime_dir, move |device| claims_teller.tell(device));
+        let claims = AllClaims::new(netlink.clone(), &runtime_dir, move |device| claims_teller.tell(device));
         tokio::spawn(watch_plats(board.clone(), world.clone(), plats, move || {
             tell.tell(None)
         }));

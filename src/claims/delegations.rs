@@ -1,7 +1,6 @@
 //! Prefixes delegated by DHCPv6: one client per uplink. It starts when the first instance wants a prefix there.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,6 +11,7 @@ use ipnet::Ipv6Net;
 use tokio::time::Instant;
 
 use crate::dhcp6::{self, PdClient, PdLease};
+use crate::kernel::Netlink;
 use crate::world::Notify;
 
 /// How long an observation waits for a server. `notify` reports a later lease.
@@ -20,6 +20,7 @@ const FIRST_LEASE: Duration = Duration::from_secs(3);
 /// The clients by uplink. Clones share them.
 #[derive(Clone)]
 pub(super) struct Delegations {
+    netlink: Netlink,
     runtime_dir: PathBuf,
     clients: Arc<Mutex<BTreeMap<String, Asking>>>,
 }
@@ -32,8 +33,9 @@ struct Asking {
 }
 
 impl Delegations {
-    pub(super) fn in_directory(runtime_dir: &Path) -> Self {
+    pub(super) fn in_directory(netlink: Netlink, runtime_dir: &Path) -> Self {
         Self {
+            netlink,
             runtime_dir: runtime_dir.to_owned(),
             clients: Arc::default(),
         }
@@ -41,25 +43,25 @@ impl Delegations {
 
     /// The prefix that is delegated on a device now. Waiting for the first lease does not delay requests on other
     /// devices.
-    pub(super) async fn prefix(&self, device: &str, notify: &Notify) -> io::Result<Option<Fact<Ipv6Net>>> {
-        let Asking { client, until } = self.asking(device, notify)?;
+    pub(super) async fn prefix(&self, device: &str, notify: &Notify) -> Option<Fact<Ipv6Net>> {
+        let Asking { client, until } = self.asking(device, notify);
         let longest = until.saturating_duration_since(Instant::now());
-        Ok(client.wait_first(longest).await.lease.map(fact))
+        client.wait_first(longest).await.lease.map(fact)
     }
 
-    fn asking(&self, device: &str, notify: &Notify) -> io::Result<Asking> {
+    fn asking(&self, device: &str, notify: &Notify) -> Asking {
         let mut clients = self.lock();
         if let Some(asking) = clients.get(device) {
-            return Ok(asking.clone());
+            return asking.clone();
         }
         let notify = Arc::clone(notify);
-        let client = PdClient::start(device, &self.runtime_dir, move || notify())?;
+        let client = PdClient::start(device, &self.runtime_dir, self.netlink.clone(), move || notify());
         let asking = Asking {
             client: Arc::new(client),
             until: Instant::now() + FIRST_LEASE,
         };
         clients.insert(device.to_owned(), asking.clone());
-        Ok(asking)
+        asking
     }
 
     /// Gives back the prefix of a device if nobody uses it any more.

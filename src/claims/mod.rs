@@ -12,6 +12,7 @@ use clatd_stages::reservations::Reservations;
 use clatd_stages::world::WorldError;
 use ipnet::Ipv6Net;
 
+use crate::kernel::Netlink;
 use crate::world::users::Users;
 use crate::world::{Notify, NotifyOf};
 
@@ -31,11 +32,11 @@ pub struct AllClaims {
 impl AllClaims {
     /// No claims yet. Leases of delegated prefixes are stored in the runtime directory. `notify` is called with the
     /// device when another node takes an address, or a lease changes.
-    pub fn new(runtime_dir: &Path, notify: impl Fn(Option<&str>) + Send + Sync + 'static) -> Self {
+    pub fn new(netlink: Netlink, runtime_dir: &Path, notify: impl Fn(Option<&str>) + Send + Sync + 'static) -> Self {
         Self {
             detection: detection::Detection::new(),
             reservations: Reservations::default(),
-            delegations: delegations::Delegations::in_directory(runtime_dir),
+            delegations: delegations::Delegations::in_directory(netlink, runtime_dir),
             users: Users::default(),
             notify: Arc::new(notify),
         }
@@ -109,8 +110,7 @@ impl Claims for InstanceClaims {
     async fn delegated_prefix(&self, device: &str) -> Result<Option<Fact<Ipv6Net>>, WorldError> {
         self.all.leave(self.all.users.uses(&self.instance, device));
         let notify = self.all.notify_of(device);
-        let delegated = self.all.delegations.prefix(device, &notify).await;
-        delegated.map_err(|error| WorldError::new(format!("asking for a prefix on {device} by DHCPv6"), error))
+        Ok(self.all.delegations.prefix(device, &notify).await)
     }
 }
 
@@ -164,7 +164,7 @@ mod tests {
 
     #[tokio::test]
     async fn claims_end_with_their_instance() {
-        let all = AllClaims::new(Path::new("/nonexistent"), |_| {});
+        let all = AllClaims::new(Netlink::open().unwrap(), Path::new("/nonexistent"), |_| {});
         let (one, other) = (all.of("one"), all.of("other"));
         assert_eq!(one.reserve("up0", ADDRESS).await.unwrap(), None);
         assert_eq!(one.reserved("up0").await.unwrap(), Some(ADDRESS));

@@ -2,13 +2,12 @@
 //! and when is in [`clatd_stages::dhcp6`]; here are the socket, the clock and the file that keeps the lease.
 //!
 //! ```text
-//!  netlink events --+
+//!  links (netlink) -+
 //!  socket ----------+--> task (one per uplink) --state--> PdClient::state
 //!  timer, release --+      |  `---notify---> whoever made the PdClient
 //!                          `--> <runtime>/pd-<device>.json
 //! ```
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::since_boot;
+use crate::kernel::Netlink;
 
 mod file;
 mod machine;
@@ -87,15 +87,21 @@ impl PdClient {
     /// Begins to request on `device`, as soon as the device has a link-local address and a carrier. Needs a runtime,
     /// and works in the network namespace of the calling thread. `notify` is called whenever the lease or the error
     /// changes; it must not block.
-    pub fn start(device: &str, runtime_dir: &Path, notify: impl Fn() + Send + Sync + 'static) -> io::Result<Self> {
+    pub fn start(
+        device: &str,
+        runtime_dir: &Path,
+        netlink: Netlink,
+        notify: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
         let stop = CancellationToken::new();
-        let (task, state) = task::Task::new(device, lease_file(runtime_dir, device), Box::new(notify), stop.clone())?;
-        Ok(Self {
+        let file = lease_file(runtime_dir, device);
+        let (task, state) = task::Task::new(device, file, netlink, Box::new(notify), stop.clone());
+        Self {
             device: device.to_owned(),
             state,
             stop,
             task: tokio::spawn(task.run()).abort_handle(),
-        })
+        }
     }
 
     /// The uplink.

@@ -5,15 +5,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clatd_stages::dhcp6::{Actions, CLIENT_PORT, Client, Config, Duid, Input, Lease, Phase};
-use futures_util::stream::BoxStream;
-use futures_util::{FutureExt, StreamExt};
-use netlink_packet_core::NetlinkPayload;
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{LinkAttribute, LinkMessage};
-use rtnetlink::MulticastGroup;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -22,6 +17,7 @@ use super::socket::PdSocket;
 use super::{PdLease, PdState, file, machine};
 use crate::clock::since_boot;
 use crate::kernel::Netlink;
+use crate::netlink::LinkEvents;
 
 /// A quarter of the time in RFC 8415 section 7.6: a shorter random delay separates hosts that start together as well,
 /// and the user waits for the first packet.
@@ -65,14 +61,13 @@ pub(super) struct Task {
     duid: Duid,
     path: PathBuf,
     netlink: Netlink,
-    links: rtnetlink::Handle,
-    events: BoxStream<'static, Changed>,
+    events: Arc<LinkEvents>,
     client: Client,
     socket: Option<PdSocket>,
     /// The carrier went, however short.
     detached: bool,
-    /// How often the carrier had been lost before, as the kernel counts.
-    losses: Option<u32>,
+    /// How often the carrier had been lost when it was last looked at.
+    losses: u64,
     /// Why the link cannot be asked on.
     obstacle: Option<String>,
     timer: Option<Duration>,
@@ -81,24 +76,14 @@ pub(super) struct Task {
     stop: CancellationToken,
 }
 
-/// A netlink event.
-#[derive(Default)]
-struct Changed {
-    /// Index of a device, and how often its carrier has been lost. Nothing else shows a short loss, after which
-    /// another network may be behind the link.
-    carrier: Option<(u32, u32)>,
-}
-
 impl Task {
     pub(super) fn new(
         device: &str,
         path: PathBuf,
+        netlink: Netlink,
         notify: Notify,
         stop: CancellationToken,
-    ) -> io::Result<(Self, watch::Receiver<ClientState>)> {
-        let groups = [MulticastGroup::Link, MulticastGroup::Ipv6Ifaddr];
-        let (connection, links, messages) = rtnetlink::new_multicast_connection(&groups)?;
-        tokio::spawn(connection);
+    ) -> (Self, watch::Receiver<ClientState>) {
         let (duid, iaid) = machine::client(device);
         let config = Config {
             duid: duid.clone(),
@@ -115,23 +100,23 @@ impl Task {
             device: device.to_owned(),
             duid,
             path,
-            netlink: Netlink::open()?,
-            links,
-            events: messages.map(|(message, _)| changed(&message.payload)).boxed(),
+            events: LinkEvents::follow(&netlink),
+            netlink,
             client: Client::new(config),
             socket: None,
             detached: false,
-            losses: None,
+            losses: 0,
             obstacle: None,
             timer: None,
             state,
             notify,
             stop,
         };
-        Ok((task, receiver))
+        (task, receiver)
     }
 
     pub(super) async fn run(mut self) {
+        let mut changes = self.events.subscribe(&self.device);
         self.look().await;
         let mut stopping = false;
         while self.client.phase() != Phase::Ended {
@@ -142,13 +127,7 @@ impl Task {
                     stopping = true;
                     self.handle(Input::Stop);
                 }
-                Some(changed) = self.events.next() => {
-                    self.note(&changed);
-                    while let Some(Some(changed)) = self.events.next().now_or_never() {
-                        self.note(&changed);
-                    }
-                    self.look().await;
-                }
+                Ok(()) = changes.changed() => self.look().await,
                 received = receive(self.socket.as_ref()) => match received {
                     Ok(payload) => self.handle(Input::Received(&payload)),
                     Err(error) => {
@@ -173,16 +152,13 @@ impl Task {
         until.map_or(longest, |until| (until + Duration::from_millis(1)).min(longest))
     }
 
-    fn note(&mut self, changed: &Changed) {
-        if let (Some((index, losses)), Some(socket)) = (changed.carrier, &self.socket)
-            && socket.index() == index
-        {
-            self.detached |= self.losses.replace(losses).is_some_and(|before| before != losses);
-        }
-    }
-
     /// Looks at the link. Opens the socket if the link is ready, and closes it if not.
     async fn look(&mut self) {
+        // Read before the link: a later loss makes another event, and so another look.
+        if let Some(index) = self.socket.as_ref().map(PdSocket::index) {
+            let losses = self.events.carrier_losses(index);
+            self.detached |= std::mem::replace(&mut self.losses, losses) != losses;
+        }
         let usable = match usable(&self.netlink, &self.device).await {
             Ok(usable) => usable,
             Err(why) => {
@@ -196,7 +172,7 @@ impl Task {
             .is_some_and(|socket| socket.is_on(usable.index, usable.address));
         if !same {
             self.socket = None;
-            self.losses = carrier_losses(&self.links, usable.index).await;
+            self.losses = self.events.carrier_losses(usable.index);
             match PdSocket::open(usable.index, usable.address) {
                 Ok(socket) => self.socket = Some(socket),
                 Err(error) => {
@@ -315,25 +291,4 @@ async fn receive(socket: Option<&PdSocket>) -> io::Result<Vec<u8>> {
         Some(socket) => socket.receive().await,
         None => std::future::pending().await,
     }
-}
-
-fn changed(payload: &NetlinkPayload<RouteNetlinkMessage>) -> Changed {
-    let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) = payload else {
-        return Changed::default();
-    };
-    Changed {
-        carrier: losses(link).map(|losses| (link.header.index, losses)),
-    }
-}
-
-async fn carrier_losses(links: &rtnetlink::Handle, index: u32) -> Option<u32> {
-    let mut answers = links.link().get().match_index(index).execute();
-    losses(&answers.next().await?.ok()?)
-}
-
-fn losses(link: &LinkMessage) -> Option<u32> {
-    link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::CarrierDownCount(losses) => Some(*losses),
-        _ => None,
-    })
 }

@@ -14,6 +14,7 @@ const RTEXT_FILTER_SKIP_STATS: u32 = 8;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_VRF_TABLE: u16 = 1;
+const IFLA_CARRIER_DOWN_COUNT: u16 = 48;
 
 impl Netlink {
     /// All devices, by index.
@@ -113,6 +114,14 @@ pub(super) fn parse(payload: &[u8]) -> Option<Link> {
         }
     }
     Some(link)
+}
+
+/// How often a device lost its carrier since it was made.
+pub(super) fn carrier_losses(payload: &[u8]) -> Option<u32> {
+    let mut attributes = Attributes(payload.get(HEADER..)?);
+    attributes
+        .find(|attribute| attribute.kind == IFLA_CARRIER_DOWN_COUNT)?
+        .u32()
 }
 
 fn vrf_table(mut info: Attributes<'_>) -> Option<u32> {

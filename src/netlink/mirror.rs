@@ -51,6 +51,8 @@ pub(crate) enum Need {
 #[derive(Debug, Default)]
 pub(crate) struct Mirror {
     links: Option<BTreeMap<u32, Link>>,
+    /// How often each device lost its carrier, as the kernel counts.
+    carrier_losses: BTreeMap<u32, u32>,
     addresses: BTreeMap<u32, Addresses>,
     rules: BTreeMap<bool, Vec<FoundRule>>,
     defaults4: BTreeMap<u32, Defaults4>,
@@ -102,8 +104,17 @@ impl Mirror {
     pub(crate) fn load(&mut self, need: Need, messages: Vec<Message>, now: Instant) {
         match need {
             Need::Links => {
-                let links = messages.iter().filter_map(|message| link::parse(&message.payload));
-                self.links = Some(links.map(|link| (link.index, link)).collect());
+                let links = messages.iter().filter_map(|message| {
+                    let link = link::parse(&message.payload)?;
+                    Some((link, link::carrier_losses(&message.payload)))
+                });
+                self.carrier_losses.clear();
+                let mut known = BTreeMap::new();
+                for (link, losses) in links {
+                    self.carrier_losses.extend(losses.map(|losses| (link.index, losses)));
+                    known.insert(link.index, link);
+                }
+                self.links = Some(known);
             }
             Need::Addresses6(index) => {
                 let found = messages.iter().filter_map(|message| address::parse6(&message.payload));
@@ -255,7 +266,15 @@ impl Mirror {
         }
         let mut link = link::parse(payload)?;
         let index = link.index;
-        let lost_carrier = !gone && wire::u32_at(payload, 8)? & libc::IFF_RUNNING.cast_unsigned() == 0;
+        // A carrier that came back at once shows by the kernel's count of its losses only.
+        let losses = link::carrier_losses(payload);
+        let before = match gone {
+            true => self.carrier_losses.remove(&index),
+            false => losses.and_then(|losses| self.carrier_losses.insert(index, losses)),
+        };
+        let lost_again = before.is_some() && losses.is_some() && before != losses;
+        let running = wire::u32_at(payload, 8)? & libc::IFF_RUNNING.cast_unsigned() != 0;
+        let lost_carrier = !gone && (!running || lost_again);
         let known = self.links.as_ref().and_then(|links| links.get(&index)).cloned();
         // Wireless events have only the flags and the name.
         if link.mtu == 0

@@ -284,6 +284,24 @@ fn bridges_and_wireless_events_change_no_device() {
 }
 
 #[test]
+fn a_carrier_that_came_back_at_once_was_lost() {
+    const IFLA_CARRIER_DOWN_COUNT: u16 = 48;
+    let with = |losses: u32| {
+        let mut payload = link(UP0, "up0", true);
+        wire::push(&mut payload, IFLA_CARRIER_DOWN_COUNT, &losses.to_ne_bytes());
+        payload
+    };
+    let mut bed = Bed::new();
+    for (losses, lost) in [(1, false), (1, false), (2, true), (2, false)] {
+        let changes = bed.event(libc::RTM_NEWLINK, 0, &with(losses));
+        let seen = changes
+            .iter()
+            .any(|change| matches!(change, Change::Link(change) if change.lost_carrier));
+        assert_eq!(seen, lost, "{losses}");
+    }
+}
+
+#[test]
 fn a_lost_carrier_is_seen_on_its_routes() {
     let mut bed = Bed::new();
     bed.event(libc::RTM_NEWROUTE, 0, &DEFAULT.payload());

@@ -28,6 +28,7 @@ mod events;
 mod filter;
 mod hub;
 mod link;
+mod links;
 mod mirror;
 #[cfg(test)]
 mod mirror_tests;
@@ -42,6 +43,7 @@ pub(crate) use change::{Change, LinkChange};
 #[cfg(feature = "ebpf")]
 pub(crate) use filter::{Filter, Hook};
 use hub::Hub;
+pub(crate) use links::LinkEvents;
 pub(crate) use neighbour::{ProxyNeighbour, Reachability};
 pub(crate) use nftables::{NftChange, NftEvent, nft_events, table_exists};
 pub(crate) use route::{gateways, raw_of, same, source_prefix};

@@ -23,12 +23,12 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::links::Events;
 use super::overheard::Overheard;
 use super::socket::{Dropped, RaSocket};
 use super::solicit::{INTERVAL, Solicitor};
 use super::{Notify, RaWatchError, Snapshot, clock};
 use crate::kernel::Netlink;
+use crate::netlink::LinkEvents;
 
 /// After the first advertisement, every other router has answered within this time: `MAX_RA_DELAY_TIME` and
 /// `MIN_DELAY_BETWEEN_RAS` of RFC 4861 section 10, in milliseconds, and a little more.
@@ -82,7 +82,7 @@ impl ListenerState {
 pub(super) struct Listener {
     device: String,
     netlink: Netlink,
-    events: Arc<Events>,
+    events: Arc<LinkEvents>,
     overheard: Arc<Overheard>,
     notify: Notify,
     state: watch::Sender<ListenerState>,
@@ -110,7 +110,7 @@ impl Listener {
     pub(super) fn new(
         device: &str,
         netlink: Netlink,
-        events: Arc<Events>,
+        events: Arc<LinkEvents>,
         overheard: Arc<Overheard>,
         notify: Notify,
         state: watch::Sender<ListenerState>,

@@ -19,12 +19,12 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::kernel::Netlink;
+use crate::netlink::LinkEvents;
 use listener::{Listener, ListenerState};
 use overheard::Overheard;
 use socket::RaSocket;
 
 mod clock;
-mod links;
 mod listener;
 mod overheard;
 mod socket;
@@ -42,7 +42,7 @@ pub struct RaWatch {
 
 struct Shared {
     netlink: Netlink,
-    events: Arc<links::Events>,
+    events: Arc<LinkEvents>,
     notify: Notify,
     devices: Mutex<BTreeMap<String, Device>>,
     overheard: Arc<Overheard>,
@@ -100,15 +100,7 @@ impl RaWatch {
     /// the device whenever a prefix, a server or the MTU of a watched link came, went or moved. It must not block.
     /// Under an attack it may be called often, so its calls should be grouped.
     pub fn new(netlink: Netlink, notify: impl Fn(&str) + Send + Sync + 'static) -> Self {
-        let events = Arc::new(links::Events::default());
-        let heard = Arc::downgrade(&events);
-        netlink.listen(move |change| match heard.upgrade() {
-            Some(events) => {
-                events.take(change);
-                true
-            }
-            None => false,
-        });
+        let events = LinkEvents::follow(&netlink);
         let overheard = Arc::new(Overheard::new(Arc::clone(&events)));
         let overhearing = tokio::spawn({
             let overheard = Arc::clone(&overheard);

@@ -10,15 +10,15 @@ use clatd_stages::ra::{self, Advertisements};
 use tokio::io::unix::AsyncFd;
 
 use super::clock;
-use super::links::Events;
 use super::socket::RaSocket;
+use crate::netlink::LinkEvents;
 
 /// How many devices are remembered. A new one replaces the one that was heard first.
 const MOST: usize = 32;
 
 /// The advertisements of all devices, by their index.
 pub(super) struct Overheard {
-    events: Arc<Events>,
+    events: Arc<LinkEvents>,
     heard: Mutex<BTreeMap<u32, Heard>>,
 }
 
@@ -30,7 +30,7 @@ struct Heard {
 }
 
 impl Overheard {
-    pub(super) fn new(events: Arc<Events>) -> Self {
+    pub(super) fn new(events: Arc<LinkEvents>) -> Self {
         Self {
             events,
             heard: Mutex::default(),

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use clatd::dhcp6::{PdClient, PdLease, PdState};
+use clatd::kernel::Netlink;
 use nix::sched::{CloneFlags, setns, unshare};
 use tempfile::TempDir;
 
@@ -87,7 +88,7 @@ impl Bed {
         let count = Arc::clone(&notified);
         let notify = move || _ = count.fetch_add(1, Ordering::Relaxed);
         Asking {
-            client: PdClient::start("up0", self.runtime.path(), notify).unwrap(),
+            client: PdClient::start("up0", self.runtime.path(), Netlink::open().unwrap(), notify),
             notified,
         }
     }

@@ -4,6 +4,7 @@ use std::net::{Ipv6Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use clatd::claims::AllClaims;
+use clatd::kernel::Netlink;
 use clatd_stages::claims::Claims;
 use clatd_stages::world::World;
 use socket2::{Domain, Socket, Type};
@@ -63,7 +64,7 @@ fn clients_of_several_uplinks_do_not_wait_for_each_other() {
             .collect();
         let begun = Instant::now();
         let leases = tempfile::tempdir().unwrap();
-        let claims = AllClaims::new(leases.path(), |_| {});
+        let claims = AllClaims::new(Netlink::open().unwrap(), leases.path(), |_| {});
         let claims = ["one", "two", "three"].map(|name| claims.of(name));
         let (a, b, c) = tokio::join!(
             claims[0].delegated_prefix("up0"),
@@ -95,7 +96,7 @@ fn what_listened_ends_with_the_last_who_reads_there() {
         );
         let before = sockets();
         let leases = tempfile::tempdir().unwrap();
-        let claims = AllClaims::new(leases.path(), |_| {});
+        let claims = AllClaims::new(Netlink::open().unwrap(), leases.path(), |_| {});
         let [one, other] = ["one", "other"].map(|name| (bed.world.for_instance(name), claims.of(name)));
         for ((world, claims), uplink) in [(&one, "up0"), (&other, "up0"), (&other, "up1")] {
             world.advertised_prefixes(uplink).await.unwrap();

@@ -1,15 +1,17 @@
-//! Tells the listeners about changes of their link: of the device itself, and of its link-local addresses.
+//! Tells those who listen on a link (`src/ra`, `src/dhcp6`) of its changes: of the device itself, and of its link-local
+//! addresses.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::netlink::Change;
+use super::Netlink;
+use super::change::Change;
 
 /// What happened to the links.
 #[derive(Debug, Default)]
-pub(super) struct Events {
+pub(crate) struct LinkEvents {
     listeners: Mutex<BTreeMap<String, watch::Sender<u64>>>,
     carriers: Mutex<Carriers>,
 }
@@ -23,16 +25,30 @@ struct Carriers {
     unknown: u64,
 }
 
-impl Events {
+impl LinkEvents {
+    /// Hears of all changes until the last of its handles is gone.
+    pub(crate) fn follow(netlink: &Netlink) -> Arc<Self> {
+        let events = Arc::new(Self::default());
+        let heard = Arc::downgrade(&events);
+        netlink.listen(move |change| match heard.upgrade() {
+            Some(events) => {
+                events.take(change);
+                true
+            }
+            None => false,
+        });
+        events
+    }
+
     /// A count that goes up with every event of a device.
-    pub(super) fn subscribe(&self, device: &str) -> watch::Receiver<u64> {
+    pub(crate) fn subscribe(&self, device: &str) -> watch::Receiver<u64> {
         let mut listeners = self.listeners();
         listeners.retain(|_, listener| !listener.is_closed());
         listeners.entry(device.to_owned()).or_default().subscribe()
     }
 
     /// How often the carrier of a device went, at most.
-    pub(super) fn carrier_losses(&self, index: u32) -> u64 {
+    pub(crate) fn carrier_losses(&self, index: u32) -> u64 {
         let carriers = self.carriers.lock().unwrap_or_else(PoisonError::into_inner);
         carriers.unknown + carriers.lost.get(&index).copied().unwrap_or_default()
     }
@@ -42,7 +58,7 @@ impl Events {
     }
 
     /// Takes in a change of the network.
-    pub(super) fn take(&self, change: &Change) {
+    fn take(&self, change: &Change) {
         match change {
             Change::Link(change) => {
                 let index = change.link.index;
@@ -116,7 +132,7 @@ mod tests {
 
     #[test]
     fn every_loss_of_a_carrier_counts() {
-        let events = Events::default();
+        let events = LinkEvents::default();
         let heard = events.subscribe("up3");
         for (index, carrier) in [(3, false), (3, true), (4, true), (3, false)] {
             events.take(&change(index, false, carrier));
