@@ -332,7 +332,11 @@ impl Runner {
             Observation::Failed(reason) if self.uplink_is_bare(old).await => return Err(Cause::Failed(reason)),
             Observation::Failed(_) => return Ok(old.clone()),
         };
-        keep_what_we_changed(&mut new, old, &self.instance);
+        let mut facts = new.facts.clone();
+        pipeline::keep_what_we_changed(&old.facts, &mut facts);
+        if let Ok(plan) = pipeline::plan(&self.instance, facts) {
+            new = plan;
+        }
         let head = old.common_head(&new.steps);
         if !self.may_change(old, &new, head).await {
             self.put_back(old, |_| true).await?;
@@ -471,39 +475,6 @@ fn refresh_after(plan: &Plan, settings: &Settings) -> Duration {
     first
         .saturating_sub(REFRESH_MARGIN)
         .clamp(SHORTEST_REFRESH, LONGEST_REFRESH)
-}
-
-/// Facts that show our own changes are taken from the plan that made them: the values before these changes count.
-fn keep_what_we_changed(new: &mut Plan, old: &Plan, instance: &Instance) {
-    let uplink = |plan: &Plan| plan.facts.uplink.as_ref().map(|uplink| uplink.value.index);
-    if uplink(new) != uplink(old) {
-        return;
-    }
-    let name = |plan: &Plan| plan.facts.uplink.as_ref().map(|uplink| uplink.value.name.clone());
-    let (before, now) = (name(old), name(new));
-    let mut facts = new.facts.clone();
-    facts.replaced_routes.clone_from(&old.facts.replaced_routes);
-    let replaced = facts.replaced_routes.iter_mut().flat_map(|routes| &mut routes.value);
-    for route in replaced.filter(|route| route.device == before) {
-        route.device.clone_from(&now);
-    }
-    // With the fast path other sysctls are read, and other things speak for anycast.
-    if facts.fast_path.is_some() == old.facts.fast_path.is_some() {
-        // Their keys have the names of devices. Those of a renamed one are read anew, as they were before us.
-        if before == now {
-            facts.sysctls.clone_from(&old.facts.sysctls);
-            facts.endangered.clone_from(&old.facts.endangered);
-        }
-        let address = |facts: &Facts| facts.clat_v6_addr.as_ref().map(|address| address.value);
-        if address(&facts) == address(&old.facts) {
-            // What spoke for or against it may have gone since, which is no reason to change it under traffic.
-            facts.anycast = old.facts.anycast;
-            facts.on_link.clone_from(&old.facts.on_link);
-        }
-    }
-    if let Ok(plan) = pipeline::plan(instance, facts) {
-        *new = plan;
-    }
 }
 
 /// Between half of `pause` and all of it, so that instances that failed together do not retry together.

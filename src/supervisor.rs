@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clatd_stages::facts::Facts;
 use clatd_stages::fast_path;
-use clatd_stages::settings::{Settings, WhenIdle};
+use clatd_stages::settings::{Settings, TranslatorChoice, WhenIdle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
@@ -213,7 +213,9 @@ impl Supervisor {
 
     async fn start_all(&mut self, loaded: Loaded) {
         self.refuse(&loaded);
-        let wants_fast_path = |configured: &Configured| fast_path::is_wanted(&configured.instance.settings);
+        let wants_fast_path = |configured: &Configured| {
+            fast_path::candidates(&configured.instance.settings).contains(&TranslatorChoice::Ebpf)
+        };
         if loaded.configured().any(wants_fast_path) {
             self.holds.fast_path.load_ahead();
         }
@@ -496,27 +498,13 @@ impl Supervisor {
 
     /// Makes an instance for the uplink, unless it has one or no template matches.
     fn serve(&mut self, uplink: &str) {
-        let there = self
-            .started
-            .values()
-            .map(|started| &started.configured)
-            .chain(&self.waiting);
-        if there
-            .into_iter()
-            .any(|configured| configured.instance.settings.plat.plat_dev.as_deref() == Some(uplink))
-        {
-            return;
-        }
-        let Some(template) = self.templates.iter().find(|template| template.matches(uplink)) else {
+        let started = self.started.values().map(|started| &started.configured);
+        let others = started.chain(&self.waiting).map(|configured| &configured.instance);
+        let Some(template) = config::template_for(&self.templates, uplink, others.clone()) else {
             return;
         };
         let name = template.instance_name(uplink);
-        let others = self
-            .started
-            .values()
-            .map(|started| &started.configured)
-            .chain(&self.waiting);
-        match config::instance_for(template, uplink, others.map(|configured| &configured.instance)) {
+        match config::instance_for(template, uplink, others) {
             Ok(configured) => {
                 info!("instance {name}: uplink {uplink} is there");
                 self.refused.remove(&name);

@@ -240,13 +240,7 @@ async fn with_templates(
         return Ok((instances, refused));
     }
     for uplink in uplinks::find(world).await? {
-        if instances
-            .iter()
-            .any(|instance| instance.settings.plat.plat_dev.as_ref() == Some(&uplink))
-        {
-            continue;
-        }
-        let Some(template) = loaded.templates.iter().find(|template| template.matches(&uplink)) else {
+        let Some(template) = config::template_for(&loaded.templates, &uplink, &instances) else {
             continue;
         };
         match config::instance_for(template, &uplink, &instances) {

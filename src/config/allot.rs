@@ -51,6 +51,19 @@ pub(super) fn allot(drafts: &mut Vec<Draft>) -> Vec<Unable> {
     unable
 }
 
+/// The template that makes an instance for `device`: the first that matches, unless one of the `others` serves it.
+pub fn template_for<'t, 'a>(
+    templates: &'t [Template],
+    device: &str,
+    others: impl IntoIterator<Item = &'a Instance>,
+) -> Option<&'t Template> {
+    let mut others = others.into_iter();
+    if others.any(|other| other.settings.plat.plat_dev.as_deref() == Some(device)) {
+        return None;
+    }
+    templates.iter().find(|template| template.matches(device))
+}
+
 /// The instance that a template makes for `device`, with settings that the existing instances do not use.
 pub fn instance_for<'a>(
     template: &Template,

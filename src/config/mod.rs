@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use clatd_stages::settings::Settings;
 use clatd_stages::stage::Instance;
 
-pub use allot::instance_for;
+pub use allot::{instance_for, template_for};
 pub use check::check;
 pub use errors::{ConfigError, ConfigErrors, Place};
 pub use layer::Origin;

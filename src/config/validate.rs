@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use clatd_stages::fast_path;
 use clatd_stages::settings::{ClatV6Addr, FirewallChoice, MapEntry, RouteMtu, TranslatorChoice};
 use ipnet::{Ipv4Net, Ipv6Net};
 
@@ -213,7 +214,7 @@ impl Judge<'_> {
 
     fn translator(&mut self) {
         let settings = &self.merged.settings;
-        let tayga = settings.translator.translator == TranslatorChoice::Tayga;
+        let tayga = fast_path::candidates(settings).contains(&TranslatorChoice::Tayga);
         if !tayga && settings.translator.tayga_conffile.is_some() {
             self.warn("tayga-conffile", "has no effect without translator=tayga");
         }

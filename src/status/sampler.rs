@@ -248,7 +248,7 @@ fn look(entry: &Entry, watched: &mut Watched, board: &Board, now: u64, wanted: b
         };
     }
     // Nobody counts what TAYGA does.
-    let counted = entry.instance.settings.translator.translator != TranslatorChoice::Tayga;
+    let counted = !facts.translates_by(TranslatorChoice::Tayga);
     if status.state != State::Running || !counted {
         return;
     }

@@ -11,9 +11,8 @@ use crate::fast_path;
 use crate::op::Op;
 use crate::plan::{StageName, Step};
 use crate::route::HEADER_DIFFERENCE;
-use crate::settings::{RouteMtu, Settings};
+use crate::settings::{RouteMtu, Settings, TranslatorChoice};
 use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
-use crate::translator::uses_tayga;
 use crate::world::World;
 
 /// The smallest MTU of an IPv6 link, in bytes (RFC 8200 section 5).
@@ -84,7 +83,7 @@ impl Stage for Device {
             stage: self.name(),
             what: "no uplink".into(),
         })?;
-        let tayga = uses_tayga(settings);
+        let tayga = facts.translates_by(TranslatorChoice::Tayga);
         let why = if tayga {
             "TAYGA opens its TUN device by name, so it must be persistent"
         } else {

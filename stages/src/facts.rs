@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 
 use crate::fast_path::Way;
 use crate::net::{Link, Route};
+use crate::proxynd::Neighbours;
 use crate::settings::TranslatorChoice;
 
 /// Where a fact comes from.
@@ -125,13 +126,9 @@ pub struct Facts {
     /// That address is the host's own, so marks distinguish the CLAT's flows.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub shared: bool,
-    /// Set if the CLAT's address is joined as an anycast address so that neighbours find it: why not by a proxy
-    /// neighbour entry. `None` = there is a proxy entry, or neither.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub anycast: Option<&'static str>,
-    /// The CLAT's addresses that are joined as anycast addresses, if not all of them are.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub on_link: Option<Vec<Ipv6Addr>>,
+    /// What the CLAT's address is to the uplink's neighbours, and so who answers them.
+    #[serde(flatten)]
+    pub neighbours: Option<Neighbours>,
     /// Who translates, and why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub translator: Option<Fact<TranslatorChoice>>,
@@ -156,6 +153,13 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Whether this translator was chosen.
+    pub fn translates_by(&self, translator: TranslatorChoice) -> bool {
+        self.translator
+            .as_ref()
+            .is_some_and(|chosen| chosen.value == translator)
+    }
+
     /// All things to be said once, as warnings.
     pub fn all_notes(&self) -> impl Iterator<Item = &String> {
         let firewall = self.firewall.iter().flat_map(|firewall| &firewall.notes);

@@ -3,7 +3,6 @@
 //! so that nothing of the host's has to be changed for it: no forwarding, no IPv6 rule, no hole in a packet filter.
 
 use std::fmt;
-use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
 use serde::{Deserialize, Serialize};
@@ -11,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::facts::{Fact, Facts, Source};
 use crate::op::Op;
 use crate::plan::{NotNeeded, StageName, Step};
+use crate::proxynd::Neighbours;
 use crate::settings::{Settings, TranslatorChoice};
 use crate::stage::{Instance, ObserveError, world_error};
 use crate::translator::UserspaceSpec;
@@ -108,11 +108,13 @@ impl fmt::Display for FastPathSpec {
     }
 }
 
-/// Whether it is taken where it can be.
-pub fn is_wanted(settings: &Settings) -> bool {
+/// Who may translate by these settings, the best first. Which of them does is known once a plan is made, as a fact.
+pub fn candidates(settings: &Settings) -> &'static [TranslatorChoice] {
     match settings.translator.translator {
-        TranslatorChoice::Auto | TranslatorChoice::Ebpf => true,
-        TranslatorChoice::Userspace | TranslatorChoice::Tayga => false,
+        TranslatorChoice::Auto => &[TranslatorChoice::Ebpf, TranslatorChoice::Userspace],
+        TranslatorChoice::Ebpf => &[TranslatorChoice::Ebpf],
+        TranslatorChoice::Userspace => &[TranslatorChoice::Userspace],
+        TranslatorChoice::Tayga => &[TranslatorChoice::Tayga],
     }
 }
 
@@ -224,7 +226,7 @@ pub(crate) fn not_needed(instance: &Instance, facts: &Facts) -> Vec<NotNeeded> {
             "the fast path carries packets between the CLAT and the uplink; the kernel forwards none",
         );
     }
-    if crate::proxynd::way(&instance.settings, facts) == Some(crate::proxynd::Way::Anycast) {
+    if Neighbours::find_anycast(facts) {
         leave(
             StageName::ProxyNd,
             format!("proxy_ndp, proxy_delay and a proxy neighbour entry on {uplink}"),
@@ -245,14 +247,4 @@ pub(crate) fn not_needed(instance: &Instance, facts: &Facts) -> Vec<NotNeeded> {
         "the programs find the CLAT's packets by their addresses and know the next hop",
     );
     left
-}
-
-/// Those of the CLAT's addresses that neighbours look for: those in a prefix of the uplink. The others are routed here.
-pub(crate) fn on_link(prefixes: &[crate::net::Address6], addresses: impl Iterator<Item = Ipv6Addr>) -> Vec<Ipv6Addr> {
-    let is_on_link = |address: &Ipv6Addr| {
-        prefixes.iter().any(|found| {
-            Ipv6Net::new(found.address, found.prefix_len).is_ok_and(|prefix| prefix.trunc().contains(address))
-        })
-    };
-    addresses.filter(is_on_link).collect()
 }

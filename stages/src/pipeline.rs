@@ -49,6 +49,17 @@ pub fn plan(instance: &Instance, facts: Facts) -> Result<Plan, PlanError> {
     })
 }
 
+/// Takes the facts that show our own changes from the plan that made them.
+pub fn keep_what_we_changed(old: &Facts, new: &mut Facts) {
+    let uplink = |facts: &Facts| facts.uplink.as_ref().map(|uplink| uplink.value.index);
+    if uplink(new) != uplink(old) {
+        return;
+    }
+    for stage in stages() {
+        stage.keep(old, new);
+    }
+}
+
 /// What an observation does around its stages.
 #[async_trait]
 pub trait Walk: Send {

@@ -158,7 +158,8 @@ fn fact_lines(facts: &Facts) -> Vec<String> {
 fn lines_of(name: &str, value: &serde_json::Value) -> Vec<String> {
     match (name, value) {
         ("shared", shared) => return vec![format!("{name}: {shared} (the CLAT's address is the host's own)")],
-        ("anycast", why) => return vec![format!("{name}: true ({})", brief(why))],
+        // The fact `neighbours` says it.
+        ("anycast", _) => return Vec::new(),
         ("on-link", addresses) => return vec![format!("{name}: {} (prefixes of the uplink)", brief(addresses))],
         _ => {}
     }

@@ -14,8 +14,11 @@ use std::net::Ipv6Addr;
 
 use async_trait::async_trait;
 
-use crate::facts::Facts;
-use crate::fast_path;
+use ipnet::Ipv6Net;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use crate::facts::{Fact, Facts, Source};
 use crate::net::{Address6, Route};
 use crate::op::Op;
 use crate::plan::{StageName, Step};
@@ -29,56 +32,132 @@ use crate::world::{World, WorldError};
 /// Routing protocol of what router advertisements bring.
 const FROM_ADVERTISEMENT: u8 = 9;
 
-/// How the neighbours find the CLAT's address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
-    /// By a proxy neighbour entry.
-    Proxy,
-    /// By an anycast address.
+/// What the CLAT's address is to the uplink's neighbours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Address {
+    /// The host's own address, for which the kernel answers in any case.
+    Shared,
+    /// One of a delegated prefix, which is routed to this host.
+    Delegated,
+    /// One outside of the uplink's prefixes, which is routed to this host.
+    Routed,
+    /// One on the link, for which the configuration leaves the answer to others.
+    LeftToOthers,
+    /// One on the link with a proxy neighbour entry.
+    Proxied,
+    /// One on the link that is joined as an anycast address.
     Anycast,
 }
 
-/// How the kernel is to answer for the CLAT's address. For the host's own address it answers in any case, and a
-/// delegated prefix is routed to this host: nothing is needed for these.
-pub(crate) fn way(settings: &Settings, facts: &Facts) -> Option<Way> {
-    let wanted = settings.clat.proxynd_enable && settings.clat.nd != NdChoice::None;
-    let needed = !facts.shared && facts.delegated_prefix.is_none();
-    let way = match facts.anycast {
-        Some(_) => Some(Way::Anycast),
-        None if facts.fast_path.is_none() || settings.clat.nd == NdChoice::Proxy => Some(Way::Proxy),
-        // No address of the CLAT is on the link, so nobody looks for one there.
-        None => None,
-    };
-    way.filter(|_| wanted && needed)
+/// What the CLAT's address is to the uplink's neighbours, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Neighbours {
+    /// What the address is.
+    pub address: Address,
+    /// Why.
+    pub why: &'static str,
+    /// Those of the CLAT's addresses that are joined, if not all of them are.
+    pub on_link: Option<Vec<Ipv6Addr>>,
 }
 
-/// Decides, once the sysctls are known, whether the address should be joined instead.
+impl Neighbours {
+    fn new(address: Address, why: &'static str) -> Self {
+        let on_link = None;
+        Self { address, why, on_link }
+    }
+
+    /// Whether there are proxy neighbour entries.
+    pub(crate) fn are_proxied(facts: &Facts) -> bool {
+        Self::have(facts, Address::Proxied)
+    }
+
+    /// Whether addresses are joined as anycast addresses.
+    pub(crate) fn find_anycast(facts: &Facts) -> bool {
+        Self::have(facts, Address::Anycast)
+    }
+
+    fn have(facts: &Facts, address: Address) -> bool {
+        let neighbours = facts.neighbours.as_ref();
+        neighbours.is_some_and(|neighbours| neighbours.address == address)
+    }
+}
+
+impl Serialize for Neighbours {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_map(None)?;
+        fields.serialize_entry("neighbours", &Fact::new(self.address, Source::Derived(self.why)))?;
+        // Earlier versions show this one only.
+        if self.address == Address::Anycast {
+            fields.serialize_entry("anycast", self.why)?;
+        }
+        if let Some(on_link) = &self.on_link {
+            fields.serialize_entry("on_link", on_link)?;
+        }
+        fields.end()
+    }
+}
+
+/// Decides what the CLAT's address is to the neighbours, once the sysctls are known. Nobody else decides it.
 pub(crate) async fn choose(settings: &Settings, world: &dyn World, facts: &mut Facts) -> Result<(), WorldError> {
     let (Some(uplink), Some(clat)) = (&facts.uplink, &facts.clat_v6_addr) else {
         return Ok(());
     };
-    let (uplink, clat) = (&uplink.value.name.clone(), clat.value);
-    (facts.anycast, facts.on_link) = (None, None);
-    if facts.fast_path.is_some() && settings.clat.nd != NdChoice::Proxy && settings.clat.nd != NdChoice::None {
-        let hosts = hosts(settings, clat);
-        let on_link = fast_path::on_link(&world.addresses6(uplink).await?, hosts.into_iter());
-        if settings.clat.proxynd_enable && !on_link.is_empty() && facts.delegated_prefix.is_none() {
-            facts.anycast = Some("the fast path forwards nothing, and proxied neighbours need forwarding");
-            facts.on_link = Some(on_link);
-        }
-        return Ok(());
-    }
-    facts.anycast = match settings.clat.nd {
-        _ if way(settings, facts).is_none() => None,
-        NdChoice::Proxy | NdChoice::None => None,
-        NdChoice::Anycast => Some("nd=anycast"),
-        NdChoice::Auto => match against_forwarding(settings, uplink, world, facts).await? {
-            // An address outside of the uplink's prefixes is routed to this host, so nobody looks for it on the link.
-            Some(why) if is_on_link(&world.addresses6(uplink).await?, clat) => Some(why),
-            _ => None,
-        },
-    };
+    let (uplink, clat) = (uplink.value.name.clone(), clat.value);
+    facts.neighbours = Some(judge(settings, &uplink, clat, world, facts).await?);
     Ok(())
+}
+
+async fn judge(
+    settings: &Settings,
+    uplink: &str,
+    clat: Ipv6Addr,
+    world: &dyn World,
+    facts: &mut Facts,
+) -> Result<Neighbours, WorldError> {
+    if facts.shared {
+        return Ok(Neighbours::new(Address::Shared, "the CLAT's address is the host's own"));
+    }
+    if facts.delegated_prefix.is_some() {
+        return Ok(Neighbours::new(Address::Delegated, "its prefix is routed to this host"));
+    }
+    if !settings.clat.proxynd_enable {
+        return Ok(Neighbours::new(Address::LeftToOthers, "proxynd-enable=no"));
+    }
+    let asked = match settings.clat.nd {
+        NdChoice::None => return Ok(Neighbours::new(Address::LeftToOthers, "nd=none")),
+        NdChoice::Proxy => return Ok(Neighbours::new(Address::Proxied, "nd=proxy")),
+        NdChoice::Anycast => Some("nd=anycast"),
+        NdChoice::Auto => None,
+    };
+    if facts.fast_path.is_some() {
+        let on_link = on_link(&world.addresses6(uplink).await?, hosts(settings, clat).into_iter());
+        if on_link.is_empty() {
+            return Ok(Neighbours::new(Address::Routed, "it is in no prefix of the uplink"));
+        }
+        let why = "the fast path forwards nothing, and proxied neighbours need forwarding";
+        return Ok(Neighbours {
+            on_link: Some(on_link),
+            ..Neighbours::new(Address::Anycast, why)
+        });
+    }
+    if let Some(why) = asked {
+        return Ok(Neighbours::new(Address::Anycast, why));
+    }
+    let proxied = Neighbours::new(Address::Proxied, "forwarding of the uplink is on, or will be");
+    let Some(why) = against_forwarding(settings, uplink, world, facts).await? else {
+        return Ok(proxied);
+    };
+    // An address outside of the uplink's prefixes is routed to this host, so nobody looks for it on the link.
+    let on_link = on_link(&world.addresses6(uplink).await?, std::iter::once(clat));
+    Ok(if on_link.is_empty() {
+        Neighbours::new(
+            Address::Proxied,
+            "it is in no prefix of the uplink, so it cannot be joined",
+        )
+    } else {
+        Neighbours::new(Address::Anycast, why)
+    })
 }
 
 /// Why the uplink's `forwarding`, which proxy entries need, stays off; `None` = it is on, or will be.
@@ -128,10 +207,14 @@ fn is_advertised(route: &Route) -> bool {
     route.is_default() && route.protocol == FROM_ADVERTISEMENT
 }
 
-fn is_on_link(addresses: &[Address6], clat: std::net::Ipv6Addr) -> bool {
-    addresses.iter().any(|found| {
-        ipnet::Ipv6Net::new(found.address, found.prefix_len).is_ok_and(|prefix| prefix.trunc().contains(&clat))
-    })
+/// Those of the CLAT's addresses that neighbours look for: those in a prefix of the uplink. The others are routed here.
+fn on_link(prefixes: &[Address6], addresses: impl Iterator<Item = Ipv6Addr>) -> Vec<Ipv6Addr> {
+    let is_on_link = |address: &Ipv6Addr| {
+        prefixes.iter().any(|found| {
+            Ipv6Net::new(found.address, found.prefix_len).is_ok_and(|prefix| prefix.trunc().contains(address))
+        })
+    };
+    addresses.filter(is_on_link).collect()
 }
 
 /// The single addresses among those of the CLAT.
@@ -150,6 +233,18 @@ impl Stage for ProxyNd {
         StageName::ProxyNd
     }
 
+    /// What spoke for or against joining the address may have gone since, which is no reason to change it under traffic.
+    fn keep(&self, old: &Facts, new: &mut Facts) {
+        let decided_by = |facts: &Facts| {
+            let address = facts.clat_v6_addr.as_ref().map(|address| address.value);
+            let routed = facts.delegated_prefix.is_some();
+            (address, facts.shared, routed, facts.fast_path.is_some())
+        };
+        if decided_by(new) == decided_by(old) {
+            new.neighbours.clone_from(&old.neighbours);
+        }
+    }
+
     fn plan(&self, instance: &Instance, facts: &Facts) -> Result<Vec<Step>, PlanError> {
         let (Some(uplink), Some(address)) = (&facts.uplink, &facts.clat_v6_addr) else {
             return Err(PlanError {
@@ -157,26 +252,27 @@ impl Stage for ProxyNd {
                 what: "no uplink and CLAT address".into(),
             });
         };
-        let Some(way) = way(&instance.settings, facts) else {
+        let Some(neighbours) = &facts.neighbours else {
             return Ok(Vec::new());
         };
         let hosts = hosts(&instance.settings, address.value)
             .into_iter()
-            .filter(|host| facts.on_link.as_ref().is_none_or(|on_link| on_link.contains(host)));
-        let steps = hosts.map(|address| {
+            .filter(|host| neighbours.on_link.as_ref().is_none_or(|on_link| on_link.contains(host)));
+        let steps = hosts.filter_map(|address| {
             let device = uplink.value.name.clone();
             let (again, why) = (device.clone(), "the uplink's neighbours must find the CLAT's address");
-            let (apply, undo) = match way {
-                Way::Proxy => (
+            let (apply, undo) = match neighbours.address {
+                Address::Proxied => (
                     Op::AddProxyNeighbour { device, address },
                     Op::RemoveProxyNeighbour { device: again, address },
                 ),
-                Way::Anycast => (
+                Address::Anycast => (
                     Op::JoinAnycast { device, address },
                     Op::LeaveAnycast { device: again, address },
                 ),
+                Address::Shared | Address::Delegated | Address::Routed | Address::LeftToOthers => return None,
             };
-            Step::new(self.name(), why, apply, undo)
+            Some(Step::new(self.name(), why, apply, undo))
         });
         Ok(steps.collect())
     }

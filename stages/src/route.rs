@@ -120,6 +120,17 @@ impl Stage for Route {
         Ok(Verdict::Ready)
     }
 
+    /// The routes that were there before we replaced them.
+    fn keep(&self, old: &Facts, new: &mut Facts) {
+        let name = |facts: &Facts| facts.uplink.as_ref().map(|uplink| uplink.value.name.clone());
+        let (before, now) = (name(old), name(new));
+        new.replaced_routes.clone_from(&old.replaced_routes);
+        let replaced = new.replaced_routes.iter_mut().flat_map(|routes| &mut routes.value);
+        for route in replaced.filter(|route| route.device == before) {
+            route.device.clone_from(&now);
+        }
+    }
+
     fn plan(&self, instance: &Instance, facts: &Facts) -> Result<Vec<Step>, PlanError> {
         let missing = |what: &str| PlanError {
             stage: self.name(),

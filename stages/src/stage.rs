@@ -123,6 +123,10 @@ pub trait Stage: Send + Sync {
         Ok(Verdict::Ready)
     }
 
+    /// Takes those facts from `old` in which our own changes show: what was there before these changes counts. Both are
+    /// of the same uplink, which may have another name by now.
+    fn keep(&self, _old: &Facts, _new: &mut Facts) {}
+
     /// Makes steps out of facts: pure, no I/O, no clock.
     fn plan(&self, instance: &Instance, facts: &Facts) -> Result<Vec<Step>, PlanError>;
 }

@@ -14,7 +14,7 @@ use crate::claims::Claims;
 use crate::facts::{Fact, Facts, Source};
 use crate::op::{OnDevices, Op};
 use crate::plan::{StageName, Step};
-use crate::proxynd::{self, Way, way};
+use crate::proxynd::{self, Neighbours};
 use crate::settings::{NdChoice, Settings};
 use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
 use crate::world::{World, WorldError};
@@ -78,6 +78,17 @@ impl Stage for Sysctl {
         Ok(Verdict::Ready)
     }
 
+    /// Our own changes show in the sysctls, and in what they would do to other devices.
+    fn keep(&self, old: &Facts, new: &mut Facts) {
+        let name = |facts: &Facts| facts.uplink.as_ref().map(|uplink| uplink.value.name.clone());
+        // With the fast path other sysctls are read. Their keys have the names of devices: those of a renamed one are
+        // read anew, as they were before us.
+        if new.fast_path.is_some() == old.fast_path.is_some() && name(new) == name(old) {
+            new.sysctls.clone_from(&old.sysctls);
+            new.endangered.clone_from(&old.endangered);
+        }
+    }
+
     fn plan(&self, instance: &Instance, facts: &Facts) -> Result<Vec<Step>, PlanError> {
         let settings = &instance.settings;
         let uplink = facts.uplink.as_ref().ok_or_else(|| PlanError {
@@ -88,7 +99,7 @@ impl Stage for Sysctl {
             facts,
             uplink: &uplink.value.name,
             clat: &settings.clat.clat_dev,
-            proxynd: way(settings, facts) == Some(Way::Proxy),
+            proxynd: Neighbours::are_proxied(facts),
             forwards_in: !facts.shared || !settings.translator.map.is_empty(),
         };
         let mut steps = vec![planner.loose_rp_filter()];
@@ -108,7 +119,7 @@ impl Stage for Sysctl {
             steps.extend(planner.hold(&key(planner.uplink, "proxy_ndp"), "1", why));
         }
         // The fast path sees to it that answers for anycast addresses do not wait.
-        if planner.proxynd || facts.fast_path.is_none() && way(settings, facts).is_some() {
+        if planner.proxynd || facts.fast_path.is_none() && Neighbours::find_anycast(facts) {
             let why =
                 "nobody else answers for the CLAT's address, so there is nobody to wait for (RFC 4861 section 7.2.8)";
             steps.extend(planner.hold(&proxy_delay(planner.uplink), "0", why));
@@ -143,7 +154,7 @@ fn switched(settings: &Settings, facts: &Facts) -> Option<Switched> {
     if forwards && value(ALL_FORWARDING) == Some("0") && !per_device {
         return Some(Switched::All);
     }
-    let proxied = way(settings, facts) == Some(Way::Proxy) && value(&key(uplink, "forwarding")) == Some("0");
+    let proxied = Neighbours::are_proxied(facts) && value(&key(uplink, "forwarding")) == Some("0");
     (proxied && (forwards || facts.fast_path.is_some())).then_some(Switched::Uplink)
 }
 

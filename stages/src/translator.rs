@@ -190,11 +190,6 @@ impl fmt::Display for TranslatorSpec {
     }
 }
 
-/// Whether TAYGA is to be used.
-pub(crate) fn uses_tayga(settings: &Settings) -> bool {
-    settings.translator.translator == TranslatorChoice::Tayga
-}
-
 /// The mappings of an instance: the CLAT's own address pair, then `map`.
 pub(crate) fn mappings(settings: &Settings, clat_v6: Ipv6Addr) -> Vec<MapEntry> {
     let own = MapEntry {
@@ -220,10 +215,10 @@ impl Stage for Translator {
         instance: &Instance,
         world: &dyn World,
         _claims: &dyn Claims,
-        _facts: &mut Facts,
+        facts: &mut Facts,
     ) -> Result<Verdict, ObserveError> {
         let settings = &instance.settings;
-        if uses_tayga(settings)
+        if facts.translates_by(TranslatorChoice::Tayga)
             && world
                 .program(&settings.programs.cmd_tayga)
                 .await
@@ -261,7 +256,7 @@ impl Stage for Translator {
                 stop,
             )
         };
-        if !uses_tayga(settings) {
+        if !facts.translates_by(TranslatorChoice::Tayga) {
             let mtus = (crate::device::mtu(uplink_mtu), uplink_mtu);
             let spec = UserspaceSpec::of(settings, prefix, Some(clat_v6), mtus);
             let mut steps = vec![start(TranslatorSpec::Userspace(spec.clone()))];

@@ -1,7 +1,7 @@
 //! What several instances plan together: the document of `clatd plan`, with the holds that they share.
 
 use clatd::cli::Options;
-use clatd::config::{Paths, instance_for, load_from};
+use clatd::config::{Paths, instance_for, load_from, template_for};
 use clatd_stages::facts::Facts;
 use clatd_stages::fixed_world::{FixedClaims, FixedWorld};
 use clatd_stages::op::Op;
@@ -33,7 +33,7 @@ async fn instances(files: Files<'_>, world: &FixedWorld) -> Vec<Instance> {
     assert!(loaded.unable.is_empty());
     let mut instances: Vec<Instance> = loaded.instances.into_iter().map(|one| one.instance).collect();
     for uplink in clatd::uplinks::find(world).await.unwrap() {
-        if let Some(template) = loaded.templates.iter().find(|template| template.matches(&uplink)) {
+        if let Some(template) = template_for(&loaded.templates, &uplink, &instances) {
             instances.push(instance_for(template, &uplink, &instances).unwrap().instance);
         }
     }

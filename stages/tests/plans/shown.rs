@@ -6,6 +6,7 @@ use clatd_stages::facts::{Fact, Facts, FirewallFacts, Ip6tablesChain, Memory, Nf
 use clatd_stages::fast_path::{Attachment, LinkHeader, Way};
 use clatd_stages::pipeline;
 use clatd_stages::plan::Plan;
+use clatd_stages::proxynd::{Address, Neighbours};
 use clatd_stages::settings::{Settings, TranslatorChoice};
 use serde_json::{Value, json};
 
@@ -158,8 +159,7 @@ fn changed(facts: &Facts) -> Vec<(&'static str, Facts)> {
         clat_v6_addr: _,
         delegated_prefix: _,
         shared: _,
-        anycast: _,
-        on_link: _,
+        neighbours: _,
         translator: _,
         fast_path: _,
         notes: _,
@@ -217,8 +217,11 @@ fn changed(facts: &Facts) -> Vec<(&'static str, Facts)> {
             with(&|facts| facts.delegated_prefix = Some(Fact::new("2001:db8:77::/64".parse().unwrap(), kernel()))),
         ),
         ("shared", with(&|facts| facts.shared = !facts.shared)),
-        ("anycast", with(&|facts| facts.anycast = Some("a test"))),
-        ("on_link", with(&|facts| facts.on_link = Some(Vec::new()))),
+        ("neighbours", with(&|facts| facts.neighbours = Some(joined(None)))),
+        (
+            "on_link",
+            with(&|facts| facts.neighbours = Some(joined(Some(Vec::new())))),
+        ),
         (
             "translator",
             with(&|facts| facts.translator = Some(Fact::new(TranslatorChoice::Tayga, kernel()))),
@@ -256,6 +259,14 @@ fn vrf() -> clatd_stages::net::Link {
     clatd_stages::net::Link {
         vrf_table: Some(77),
         ..link(77, "blue", 1500)
+    }
+}
+
+fn joined(on_link: Option<Vec<std::net::Ipv6Addr>>) -> Neighbours {
+    Neighbours {
+        address: Address::Anycast,
+        why: "a test",
+        on_link,
     }
 }
 
@@ -332,7 +343,8 @@ async fn every_fact_that_decides_is_printed_with_its_source() {
         "plat_prefix",
         "clat_v6_addr",
         "shared",
-        "anycast",
+        "neighbours",
+        "translator",
         "fast_path",
         "firewall",
         "sysctls",

@@ -69,8 +69,7 @@ impl Judge<'_> {
         }
         let chains = chains.join(" and ");
         let facts = self.seen.running.as_ref().map(|running| &running.facts);
-        let translator = facts.and_then(|facts| facts.translator.as_ref());
-        if self.seen.is_up() && translator.is_some_and(|chosen| chosen.value == TranslatorChoice::Ebpf) {
+        if self.seen.is_up() && facts.is_some_and(|facts| facts.translates_by(TranslatorChoice::Ebpf)) {
             return self.say(
                 Check::Filter,
                 Verdict::Good,
