@@ -12,6 +12,7 @@ pub mod hardening;
 pub mod instance;
 pub mod kernel;
 pub mod logging;
+mod memory;
 pub mod metrics;
 pub mod netlink;
 pub mod probe;

@@ -27,6 +27,7 @@ use crate::config::{self, ConfigError, ConfigErrors, Loaded};
 use crate::hardening;
 use crate::kernel::{Netlink, cleanup as leftovers};
 use crate::logging::{self, Verbosity};
+use crate::memory;
 use crate::report::chain;
 use crate::supervisor;
 use crate::uplinks;
@@ -121,6 +122,7 @@ fn run(options: Options) -> Result<bool, Failure> {
         return Ok(false);
     };
     info!("starting clatd {}", env!("CARGO_PKG_VERSION"));
+    memory::keep_small();
     // Before the runtime: its threads have what this one has.
     hardening::enter(&loaded);
     Ok(runtime()?.block_on(supervisor::run(options, loaded))?)

@@ -29,7 +29,7 @@ const LARGEST: usize = 65535;
 pub(super) struct RaSocket {
     socket: Socket,
     index: u32,
-    buffer: Vec<MaybeUninit<u8>>,
+    buffer: Box<[MaybeUninit<u8>]>,
 }
 
 /// A received message that may be a router advertisement.
@@ -72,7 +72,8 @@ impl RaSocket {
     }
 
     fn registered(socket: Socket, index: u32) -> io::Result<AsyncFd<Self>> {
-        let buffer = vec![MaybeUninit::new(0); LARGEST];
+        // Not written to: there may be hundreds of them, and few advertisements are longer than a page.
+        let buffer = Box::new_uninit_slice(LARGEST);
         let socket = Self { socket, index, buffer };
         // SAFETY: the descriptor is owned by the socket, whose field nobody replaces, and open until it is dropped.
         let registered = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
