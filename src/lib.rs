@@ -23,5 +23,6 @@ pub mod status;
 pub mod supervisor;
 pub mod trusted;
 pub mod uplinks;
+mod util;
 pub mod watch;
 pub mod world;

@@ -15,12 +15,12 @@ use clatd_stages::settings::TranslatorChoice;
 use clatd_stages::stage::Instance;
 use clatd_stages::status::{Event, InstanceStatus, Lifetimes, StatusDocument, TranslatorStatus};
 use tokio::sync::{broadcast, watch};
-use tokio::task::AbortHandle;
 
 use crate::doctor::Patient;
 use crate::instance::{State, Status};
 use crate::kernel::Statistics;
 use crate::kernel::engine::Bell;
+use crate::util::Task;
 
 pub use events::FOLLOWERS;
 pub use sampler::{SilentPlats, watch_plats};
@@ -53,16 +53,7 @@ pub struct Board {
 /// An instance's place on the board.
 struct Place {
     entry: Entry,
-    _follower: Follower,
-}
-
-/// A task that ends with its owner.
-struct Follower(AbortHandle);
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    _follower: Task,
 }
 
 impl Entry {
@@ -87,7 +78,7 @@ impl Board {
         let follow = self.events.clone().follow(name.to_owned(), entry.status.clone());
         let place = Place {
             entry,
-            _follower: Follower(tokio::spawn(follow).abort_handle()),
+            _follower: Task(tokio::spawn(follow).abort_handle()),
         };
         lock(&self.entries).insert(name.to_owned(), place);
         self.bell.ring();

@@ -15,11 +15,11 @@ use std::time::Duration;
 use clatd_stages::ra::{Learned, RouterState};
 use clatd_translator::Pref64;
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::kernel::Netlink;
 use crate::netlink::LinkEvents;
+use crate::util::Task;
 use listener::{Listener, ListenerState};
 use overheard::Overheard;
 use socket::RaSocket;
@@ -52,15 +52,6 @@ struct Shared {
 struct Device {
     state: watch::Receiver<ListenerState>,
     _task: Task,
-}
-
-/// A task that ends with its owner.
-struct Task(AbortHandle);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 /// What the routers of a link have told.

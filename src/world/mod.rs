@@ -18,12 +18,12 @@ use clatd_stages::world::{DnsAnswer, RouteAnswer, World, WorldError};
 
 use clatd_translator::Pref64;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
-use tokio::task::AbortHandle;
 
 use crate::kernel::{Holds, Look, Netlink, NetlinkError, command, source_prefix, sysctl};
 use crate::probe;
 use crate::ra::{RaWatch, Snapshot};
 use crate::status::SilentPlats;
+use crate::util::Task;
 
 #[cfg(feature = "dbus")]
 mod bus;
@@ -65,15 +65,6 @@ pub struct SystemWorld {
     users: users::Users,
     /// The instance that reads; `None` = no particular one.
     user: Option<String>,
-}
-
-/// A task that ends with its owner.
-struct Task(AbortHandle);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl SystemWorld {

@@ -157,24 +157,3 @@ pub async fn unwind(system: &mut dyn System, journal: &mut dyn Journal, keep: us
     }
     errors
 }
-
-/// A system that only records what it is asked to do. It fails at the operations in `fail_at` (from 0).
-#[derive(Debug, Default)]
-pub struct Recorder {
-    /// Everything asked for, in order.
-    pub applied: Vec<Op>,
-    /// Numbers of the calls that fail.
-    pub fail_at: Vec<usize>,
-}
-
-#[async_trait]
-impl System for Recorder {
-    async fn apply(&mut self, op: &Op, _outcome: Option<&Outcome>) -> Result<Outcome, OpError> {
-        let number = self.applied.len();
-        self.applied.push(op.clone());
-        if self.fail_at.contains(&number) {
-            return Err(OpError::new(op, "failure injected by a test"));
-        }
-        Ok(Outcome::NOTHING)
-    }
-}

@@ -195,6 +195,7 @@ pub fn encode(event: Entry) -> Result<String, serde_json::Error> {
 }
 
 /// A journal in memory, for tests.
+#[cfg(any(test, feature = "testing"))]
 #[derive(Debug, Default)]
 pub struct MemoryJournal {
     ledger: Ledger,
@@ -202,6 +203,7 @@ pub struct MemoryJournal {
     pub text: String,
 }
 
+#[cfg(any(test, feature = "testing"))]
 impl MemoryJournal {
     fn write(&mut self, event: Entry) -> Result<(), JournalError> {
         let text = encode(event.clone()).map_err(|source| JournalError::Io {
@@ -215,6 +217,7 @@ impl MemoryJournal {
     }
 }
 
+#[cfg(any(test, feature = "testing"))]
 #[async_trait]
 impl Journal for MemoryJournal {
     async fn intend(&mut self, step: &Step) -> Result<u64, JournalError> {

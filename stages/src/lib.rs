@@ -5,6 +5,7 @@
 pub mod apply;
 pub mod claims;
 pub mod facts;
+#[cfg(any(test, feature = "testing"))]
 pub mod fixed_world;
 pub mod health;
 pub mod journal;
