@@ -205,7 +205,7 @@ async fn observe_all(loaded: &Loaded, wanted: Option<&str>) -> Result<(PlanDocum
 }
 
 /// Whether the kernel would accept the sysctls of the plan; if not, reports why. In containers /proc/sys is often
-/// mounted read-only.
+/// mounted read-only, and in some of them only its part of the network is not.
 fn can_write_sysctls(plan: &Plan) -> bool {
     let sets = |step: &&Step| {
         matches!(
@@ -216,7 +216,7 @@ fn can_write_sysctls(plan: &Plan) -> bool {
     let Some(first) = plan.steps.iter().find(sets) else {
         return true;
     };
-    let is_read_only = statvfs("/proc/sys").is_ok_and(|filesystem| filesystem.flags().contains(FsFlags::ST_RDONLY));
+    let is_read_only = statvfs("/proc/sys/net").is_ok_and(|filesystem| filesystem.flags().contains(FsFlags::ST_RDONLY));
     if is_read_only {
         error!(
             "instance {}: /proc/sys is read-only, so clatd could not \"{}\"; mount it read-write in the container, or \

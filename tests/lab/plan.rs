@@ -172,18 +172,27 @@ fn an_idle_plan_says_why() {
 #[test]
 fn a_read_only_proc_sys_is_seen() {
     let lab = Lab::raise(&Uplink::new());
-    let script = "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec \"$@\"";
-    let output = lab
-        .command("host")
-        .args(["unshare", "-m", "sh", "-c", script, "sh", "env"])
-        .arg(format!("CLATD_RUNTIME_DIR={}", lab.file("run").display()))
-        .args([&program(), "plan"])
-        .output()
-        .unwrap();
-    let ran = Ran::from(output);
+    let read_only = "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys";
+    let plan = |mounts: &str| {
+        let script = format!("{mounts} && exec \"$@\"");
+        let output = lab
+            .command("host")
+            .args(["unshare", "-m", "sh", "-c", &script, "sh", "env"])
+            .arg(format!("CLATD_RUNTIME_DIR={}", lab.file("run").display()))
+            .args([&program(), "plan"])
+            .output()
+            .unwrap();
+        Ran::from(output)
+    };
+    let ran = plan(read_only);
     assert_eq!(ran.code, Some(1), "{ran}");
     assert!(ran.err.contains("/proc/sys is read-only"), "{ran}");
     assert!(ran.out.contains("clat"), "the plan is shown all the same: {ran}");
+
+    // systemd-nspawn leaves this part writable.
+    let writable = "mount --bind /proc/sys/net /proc/sys/net && mount -o remount,bind,rw /proc/sys/net";
+    let ran = plan(&format!("{read_only} && {writable}"));
+    assert_eq!(ran.code, Some(0), "{ran}");
 }
 
 #[test]
