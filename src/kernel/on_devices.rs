@@ -11,7 +11,8 @@ use super::failure::{Done, Failure, NOTHING};
 use super::sysctl::{Holds, Release, read};
 
 impl Holds {
-    /// Adds a holder on each device that has the value from before. All of them or, where it fails, none.
+    /// Adds a holder on each device that has the value from before. All of them or, where it fails, none. Part of a
+    /// [`Self::change`].
     pub(crate) fn acquire_on(&self, holder: &str, on: &OnDevices) -> Done {
         let mut held = BTreeMap::new();
         for device in &on.devices {

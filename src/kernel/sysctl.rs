@@ -27,7 +27,7 @@ pub(crate) fn read(key: &str) -> io::Result<Option<String>> {
     }
 }
 
-/// Sets a sysctl of a device of ours.
+/// Sets a sysctl of a device of ours. Part of a [`Holds::change`].
 pub(crate) fn set(key: &str, value: &str) -> Done {
     write(key, value)?;
     Ok(NOTHING)
@@ -78,7 +78,10 @@ fn vanished(error: &io::Error) -> bool {
 /// Who holds sysctls, which belong to no single instance. One table for all instances of the daemon: clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Holds {
+    /// Locked for looks and entries only: nothing is read or written meanwhile.
     table: Arc<Mutex<BTreeMap<Place, Hold>>>,
+    /// One change at a time. A change waits for the kernel, so this is locked by [`Holds::change`] alone.
+    changing: Arc<Mutex<()>>,
     pub(crate) fast_path: FastPath,
 }
 
@@ -146,40 +149,51 @@ struct Hold {
 }
 
 impl Holds {
+    /// Makes a change on a thread of its own: the kernel makes writers of sysctls wait while devices change, and the
+    /// runtime's threads must not wait.
+    pub(crate) async fn change<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let holds = self.clone();
+        let changed = tokio::task::spawn_blocking(move || {
+            let _one_at_a_time = holds.changing.lock().unwrap_or_else(PoisonError::into_inner);
+            work(&holds)
+        });
+        changed.await.map_err(Failure::new)?
+    }
+
     /// The value that a held sysctl had before its first holder; `None` = nobody holds it.
     pub fn before(&self, key: &str) -> Option<String> {
-        let table = self.lock();
-        if table.is_empty() {
+        if self.lock().is_empty() {
             return None;
         }
         let place = Place::now(key)?;
+        let table = self.lock();
         let reset = || table.values().find_map(|hold| hold.reset.get(&place).cloned());
         table.get(&place).map(|hold| hold.before.clone()).or_else(reset)
     }
 
     /// The first of those who hold a sysctl.
     pub(crate) fn first_holder(&self, key: &str) -> Option<String> {
-        self.lock().get(&Place::now(key)?)?.holders.first().cloned()
+        let place = Place::now(key)?;
+        self.lock().get(&place)?.holders.first().cloned()
     }
 
-    /// Adds a holder; the first writes the value.
+    /// Adds a holder; the first writes the value. Part of a [`Self::change`].
     pub(crate) fn acquire(&self, holder: &str, key: &str, value: &str, before: &str) -> Done {
-        let mut table = self.lock();
         let Some(place) = Place::now(key) else {
             return Err(Failure::new(io::Error::from_raw_os_error(libc::ENODEV)).hint("the device is gone"));
         };
-        if let Some(hold) = table.get_mut(&place) {
-            if hold.value != value {
-                let holders = hold.holders.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-                return Err(Failure::new(format!("instance {holders} holds it at {}", hold.value))
-                    .hint("the two instances need different values; stop one, or switch off what needs the value"));
-            }
+        if let Some(outcome) = self.held_already(&place, value)? {
             // Somebody else may have changed it since the first holder wrote it.
             if read(key)?.as_deref() != Some(value) {
                 write(key, value)?;
             }
-            hold.holders.insert(holder.to_owned());
-            return Ok(hold.outcome.clone());
+            if let Some(hold) = self.lock().get_mut(&place) {
+                hold.holders.insert(holder.to_owned());
+            }
+            return Ok(outcome);
         }
         // What counts is the value found now; the one in the plan is from a moment ago.
         let before = read(key)?.unwrap_or_else(|| before.to_owned());
@@ -188,9 +202,6 @@ impl Holds {
         } else {
             BTreeMap::new()
         };
-        if before != value {
-            write(key, value)?;
-        }
         let left = Left::Hold {
             before: before.clone(),
             devices: forwarding(&reset),
@@ -201,17 +212,39 @@ impl Holds {
             .filter_map(|(key, value)| Some((Place::now(&key)?, value)));
         let hold = Hold {
             value: value.to_owned(),
-            before,
+            before: before.clone(),
             reset: reset.collect(),
             outcome: outcome.clone(),
             holders: BTreeSet::from([holder.to_owned()]),
         };
-        table.insert(place, hold);
+        // Before the write, so that nobody takes our value for the one from before.
+        self.lock().insert(place.clone(), hold);
+        if before != value
+            && let Err(failure) = write(key, value)
+        {
+            self.lock().remove(&place);
+            return Err(failure);
+        }
         Ok(outcome)
     }
 
+    /// What the first holder left, if there is one; an error if it holds another value.
+    fn held_already(&self, place: &Place, value: &str) -> Result<Option<Outcome>, Failure> {
+        let table = self.lock();
+        let Some(hold) = table.get(place) else {
+            return Ok(None);
+        };
+        if hold.value == value {
+            return Ok(Some(hold.outcome.clone()));
+        }
+        let holders = hold.holders.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        Err(Failure::new(format!("instance {holders} holds it at {}", hold.value))
+            .hint("the two instances need different values; stop one, or switch off what needs the value"))
+    }
+
     /// Takes a holder away; the last restores the value from before, if the sysctl still has ours. A hold that is not
-    /// in the table is one of a killed daemon, or one that failed. `release` has the present names of devices.
+    /// in the table is one of a killed daemon, or one that failed. `release` has the present names of devices. Part of a
+    /// [`Self::change`].
     pub(crate) fn release(&self, holder: &str, release: &Release<'_>, outcome: Option<&Outcome>) -> Done {
         let Release {
             key,
@@ -219,18 +252,21 @@ impl Holds {
             before,
             give_back,
         } = *release;
-        let mut table = self.lock();
         let Some(place) = Place::now(key) else {
             return Ok(NOTHING);
         };
-        let before = match table.get_mut(&place) {
+        let in_table = match self.lock().get_mut(&place) {
             Some(hold) => {
                 if !hold.holders.contains(holder) || hold.holders.len() > 1 {
                     hold.holders.remove(holder);
                     return Ok(NOTHING);
                 }
-                hold.before.clone()
+                Some(hold.before.clone())
             }
+            None => None,
+        };
+        let before = match in_table {
+            Some(before) => before,
             None => match outcome.map(|outcome| &outcome.left) {
                 Some(Left::Hold { before, .. }) => before.clone(),
                 Some(_) | None => before.to_owned(),
@@ -242,7 +278,7 @@ impl Holds {
                 restore(key, value)?;
             }
         }
-        table.remove(&place);
+        self.lock().remove(&place);
         Ok(NOTHING)
     }
 

@@ -10,7 +10,7 @@ use clatd_stages::world::WorldError;
 use super::super::Kernel;
 use super::super::failure::{Done, NOTHING};
 use super::super::netlink::{Netlink, NetlinkError};
-use super::super::sysctl::{self, Release, device_of, of_device};
+use super::super::sysctl::{self, Holds, Release, device_of, of_device};
 use super::{Look, Nature, Operation, UNDOING, failed};
 
 pub(super) enum Change<'a> {
@@ -58,12 +58,27 @@ impl<'a> Operation<'a> for Change<'a> {
 
     async fn carry_out(&self, kernel: &mut Kernel, outcome: Option<&Outcome>) -> Done {
         let (holds, holder) = (&kernel.holds, &kernel.instance);
+        let holder = holder.clone();
         match self {
-            Self::Set { key, value } => sysctl::set(key, value),
-            Self::Hold { key, value, before } => holds.acquire(holder, key, value, before),
+            Self::Set { key, value } => {
+                let (key, value) = ((*key).to_owned(), (*value).to_owned());
+                holds.change(move |_| sysctl::set(&key, &value)).await
+            }
+            Self::Hold { key, value, before } => {
+                let [key, value, before] = [key, value, before].map(|text| (*text).to_owned());
+                let acquire = move |holds: &Holds| holds.acquire(&holder, &key, &value, &before);
+                holds.change(acquire).await
+            }
             Self::Release(release) => release_by_index(kernel, release, outcome).await,
-            Self::HoldOn(on) => holds.acquire_on(holder, on),
-            Self::ReleaseOn(on) => holds.release_on(holder, on, outcome),
+            Self::HoldOn(on) => {
+                let on = (*on).clone();
+                holds.change(move |holds| holds.acquire_on(&holder, &on)).await
+            }
+            Self::ReleaseOn(on) => {
+                let (on, outcome) = ((*on).clone(), outcome.cloned());
+                let release = move |holds: &Holds| holds.release_on(&holder, &on, outcome.as_ref());
+                holds.change(release).await
+            }
         }
     }
 
@@ -101,12 +116,18 @@ async fn release_by_index(kernel: &Kernel, release: &Release<'_>, outcome: Optio
         },
         (None, _) | (_, None) => release.key.to_owned(),
     };
-    let release = Release {
-        key: &key,
-        give_back: &give_back,
-        ..*release
+    let (holder, outcome, give_back) = (holder.clone(), outcome.cloned(), give_back.into_owned());
+    let (value, before) = (release.value.to_owned(), release.before.to_owned());
+    let release = move |holds: &Holds| {
+        let release = Release {
+            key: &key,
+            value: &value,
+            before: &before,
+            give_back: &give_back,
+        };
+        holds.release(&holder, &release, outcome.as_ref())
     };
-    kernel.holds.release(holder, &release, outcome)
+    kernel.holds.change(release).await
 }
 
 /// Sysctls of many devices under the present names of those devices. Those that are gone are left out.
