@@ -112,6 +112,19 @@ mod tests {
         forward
     }
 
+    #[test]
+    fn unique_local_addresses_are_those_of_fc00_7() {
+        for (text, ula) in [
+            ("fc00::1", true),
+            ("fdff:ffff::1", true),
+            ("fbff::1", false),
+            ("fe00::1", false),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(is_ula(text.parse().unwrap()), ula, "{text}");
+        }
+    }
+
     const EUI64: &str = "2a00::211:22ff:fe33:4455/64";
 
     #[test]

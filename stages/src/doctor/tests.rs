@@ -140,6 +140,15 @@ fn case(change: impl FnOnce(&mut Examined), expected: &[(Check, &str)]) {
 #[test]
 fn nothing_is_wrong_with_what_works() {
     case(|_| {}, &[]);
+    let findings = judge(&instance(), &working());
+    let good = |check| {
+        findings
+            .iter()
+            .any(|found| found.check == check && found.verdict == Verdict::Good)
+    };
+    for check in [Check::Device, Check::Forwarding, Check::Filter, Check::Route] {
+        assert!(good(check), "{check:?}: {findings:#?}");
+    }
     let without_daemon = Examined {
         running: None,
         through_clat: None,
