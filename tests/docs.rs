@@ -320,3 +320,37 @@ fn the_debian_changelog_has_this_version() {
     let changelog = fs::read_to_string(root().join("scripts/debian/changelog")).unwrap();
     assert!(changelog.starts_with(&format!("clatd (1:{}-1) ", env!("CARGO_PKG_VERSION"))));
 }
+
+/// The compiler denies `unsafe` where no attribute allows it. ARCHITECTURE.md says where that is.
+#[test]
+fn unsafe_code_is_in_one_folder_only() {
+    fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && path.file_name().is_some_and(|name| name != "target") {
+                sources(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for dir in ["src", "stages", "tests"] {
+        sources(&root().join(dir), &mut found);
+    }
+    found.retain(|path| {
+        let text = fs::read_to_string(path).unwrap();
+        text.lines()
+            .any(|line| line.trim_start().starts_with('#') && line.contains("unsafe_code") && !line.contains("forbid"))
+    });
+    let mut found: Vec<_> = found.iter().map(|path| path.strip_prefix(root()).unwrap()).collect();
+    found.sort();
+    // The second counts allocations, in a test.
+    assert_eq!(
+        found,
+        [
+            Path::new("src/sys/mod.rs"),
+            Path::new("stages/translator/tests/allocation.rs")
+        ]
+    );
+}

@@ -27,9 +27,9 @@ use crate::config::{self, ConfigError, ConfigErrors, Loaded};
 use crate::hardening;
 use crate::kernel::{Netlink, cleanup as leftovers};
 use crate::logging::{self, Verbosity};
-use crate::memory;
 use crate::report::chain;
 use crate::supervisor;
+use crate::sys::memory;
 use crate::uplinks;
 use crate::world::SystemWorld;
 

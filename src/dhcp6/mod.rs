@@ -24,7 +24,6 @@ use crate::kernel::Netlink;
 mod file;
 mod machine;
 mod socket;
-mod system;
 mod task;
 
 pub use clatd_stages::dhcp6::{choose_address, stable_seed};

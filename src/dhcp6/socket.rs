@@ -11,9 +11,9 @@ use std::num::NonZeroU32;
 
 use clatd_stages::dhcp6::{ALL_SERVERS, CLIENT_PORT, SERVER_PORT};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
-use tokio::io::unix::AsyncFd;
+use tokio::io::Interest;
 
-use super::system::{checksum_udp, register};
+use crate::sys::socket::{Registered, checksum_udp};
 
 /// `libc` has these as numbers of other types.
 const LOAD_HALF: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_ABS) as u16;
@@ -26,7 +26,7 @@ const LARGEST: usize = 65535;
 /// The raw socket, and the port if nobody else has it.
 #[derive(Debug)]
 pub(super) struct PdSocket {
-    raw: AsyncFd<Socket>,
+    raw: Registered,
     _port: Option<Socket>,
     index: u32,
     address: Ipv6Addr,
@@ -50,7 +50,7 @@ impl PdSocket {
         raw.set_multicast_loop_v6(false)?;
         raw.set_nonblocking(true)?;
         Ok(Self {
-            raw: register(raw)?,
+            raw: Registered::new(raw, Interest::READABLE)?,
             _port: hold_port(index, address)?,
             index,
             address,

@@ -1,23 +1,20 @@
 //! Anycast addresses. A socket joins each; when the socket is closed, also by the death of this process, the kernel
-//! leaves the address. None of our dependencies has a safe wrapper of the call.
+//! leaves the address.
 //!
 //! The kernel adds a route in table local for each, which makes packets to the address the host's own. clatd removes
 //! that route: the kernel answers neighbours by the device's list of anycast addresses, and our rules, which come
 //! after table local, find the packets. The kernel can leave the address without that route.
 
-#![allow(unsafe_code)]
-
 use std::collections::BTreeMap;
 use std::io;
-use std::mem::size_of;
 use std::net::Ipv6Addr;
-use std::os::fd::AsRawFd;
 
 use socket2::{Domain, Socket, Type};
 
 use super::failure::{Done, Failure, NOTHING};
 use super::netlink::Netlink;
 use super::ops::link;
+use crate::sys::socket::join_anycast;
 
 /// The kernel's list of them, for the calling thread's network namespace.
 const LISTING: &str = "/proc/thread-self/net/anycast6";
@@ -33,7 +30,7 @@ impl Anycast {
         self.0.remove(&key);
         let index = link(netlink, device).await?.index;
         let socket = Socket::new(Domain::IPV6, Type::DGRAM, None)?;
-        join(&socket, index, address).map_err(|error| explained(error, device, address))?;
+        join_anycast(&socket, index, address).map_err(|error| explained(error, device, address))?;
         netlink.delete_anycast_route(index, address).await?;
         self.0.insert(key, socket);
         Ok(NOTHING)
@@ -60,31 +57,6 @@ fn is_listed(listing: &str, index: u32, address: Ipv6Addr) -> bool {
         let mut words = line.split_whitespace();
         words.next() == Some(index.as_str()) && words.nth(1) == Some(address.as_str())
     })
-}
-
-fn join(socket: &Socket, index: u32, address: Ipv6Addr) -> io::Result<()> {
-    let request = libc::ipv6_mreq {
-        ipv6mr_multiaddr: libc::in6_addr {
-            s6_addr: address.octets(),
-        },
-        ipv6mr_interface: index,
-    };
-    let length = size_of::<libc::ipv6_mreq>() as libc::socklen_t;
-    let value = std::ptr::from_ref(&request).cast();
-    // SAFETY: the descriptor is open, and the kernel reads `length` bytes of a value of that size.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_IPV6,
-            libc::IPV6_JOIN_ANYCAST,
-            value,
-            length,
-        )
-    };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
 }
 
 fn explained(error: io::Error, device: &str, address: Ipv6Addr) -> Failure {

@@ -1,7 +1,5 @@
 //! The external TAYGA as a child process that does not outlive the daemon.
 
-#![allow(unsafe_code)]
-
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, PipeReader};
 use std::os::unix::process::CommandExt;
@@ -14,16 +12,16 @@ use std::time::Duration;
 
 use clatd_stages::translator::TaygaSpec;
 use nix::errno::Errno;
-use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
-use nix::unistd::{Pid, getpid, getppid};
+use nix::unistd::Pid;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::command::{self, CommandError};
 use super::failure::Failure;
 use super::netlink::Netlink;
+use crate::sys::child::die_with_us;
 
 /// How long TAYGA may take to open its device, and to end when asked to.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -159,7 +157,6 @@ impl Drop for Tayga {
 fn spawn(path: PathBuf, arguments: &[String]) -> io::Result<(Child, PipeReader)> {
     // One pipe for both streams, so that the lines keep their order.
     let (output, input) = io::pipe()?;
-    let us = getpid();
     let mut command = Command::new(path);
     command
         .args(arguments)
@@ -167,18 +164,7 @@ fn spawn(path: PathBuf, arguments: &[String]) -> io::Result<(Child, PipeReader)>
         .stdout(input.try_clone()?)
         .stderr(input)
         .process_group(0);
-    let die_with_us = move || {
-        prctl::set_pdeathsig(Signal::SIGKILL)?;
-        // We may have died before that.
-        if getppid() == us {
-            Ok(())
-        } else {
-            Err(io::Error::from(Errno::ESRCH))
-        }
-    };
-    // SAFETY: between fork and exec only prctl(2) and getppid(2) are called, which are async-signal-safe; the closure
-    // owns nothing but a number and allocates nothing.
-    unsafe { command.pre_exec(die_with_us) };
+    die_with_us(&mut command);
     Ok((command.spawn()?, output))
 }
 

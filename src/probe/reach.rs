@@ -5,17 +5,16 @@
 
 use std::io::{self, ErrorKind, Read};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV6};
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 use clatd_translator::Pref64;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, timeout_at};
 
-use super::packet::{came_by_icmp, registered, report_icmp_errors};
+use super::packet::{came_by_icmp, registered};
 use super::{LAST_WAIT, ProbeError, random};
+use crate::sys::socket::{Registered, report_icmp_errors};
 
 /// Between two tries.
 const BETWEEN: Duration = Duration::from_secs(1);
@@ -73,7 +72,7 @@ pub fn is_never_probed(address: Ipv6Addr) -> bool {
 
 async fn echo(device: &str, source: Option<Ipv6Addr>, target: Ipv6Addr, tries: u32) -> io::Result<bool> {
     let socket = bound(device, source, Type::RAW, Protocol::ICMPV6)?;
-    report_icmp_errors(socket.as_fd())?;
+    report_icmp_errors(&socket)?;
     // From here on the kernel passes only packets of `target`, and errors about packets to it.
     socket.connect(&SocketAddrV6::new(target, 0, 0, 0).into())?;
     let socket = registered(socket)?;
@@ -99,7 +98,7 @@ async fn echo(device: &str, source: Option<Ipv6Addr>, target: Ipv6Addr, tries: u
     Ok(false)
 }
 
-async fn receive(socket: &AsyncFd<Socket>) -> io::Result<Vec<u8>> {
+async fn receive(socket: &Registered) -> io::Result<Vec<u8>> {
     let mut buffer = [0; 2048];
     let read = |mut socket: &Socket| socket.read(&mut buffer);
     // An ICMPv6 error makes the socket ready only to report it.
@@ -109,7 +108,7 @@ async fn receive(socket: &AsyncFd<Socket>) -> io::Result<Vec<u8>> {
 
 async fn connect(device: &str, source: Option<Ipv6Addr>, target: SocketAddrV6, tries: u32) -> io::Result<bool> {
     let socket = bound(device, source, Type::STREAM, Protocol::TCP)?;
-    report_icmp_errors(socket.as_fd())?;
+    report_icmp_errors(&socket)?;
     // The kernel itself retries after one and three seconds.
     let until = Instant::now() + BETWEEN * (tries - 1) + LAST_WAIT;
     match socket.connect(&target.into()) {

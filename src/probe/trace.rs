@@ -1,19 +1,17 @@
 //! How far packets get: echo requests with a limited number of hops, and the answers to them.
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 use clatd_stages::path::{Hop, Probe, Says};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, timeout_at};
 
-use super::packet::{received, registered, send_whole};
+use super::packet::registered;
 use super::{ProbeError, random};
+use crate::sys::socket::{Registered, receive_from, send_whole};
 
 /// The pause between two requests, since routers limit the rate of their errors.
 const BETWEEN: Duration = Duration::from_millis(40);
@@ -87,7 +85,7 @@ async fn round(device: &str, probe: &Probe, limits: &[u8], answers: &mut Vec<Hop
     Ok(())
 }
 
-fn open(device: &str, target: IpAddr) -> io::Result<AsyncFd<Socket>> {
+fn open(device: &str, target: IpAddr) -> io::Result<Registered> {
     let (domain, protocol) = match target {
         IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6),
         IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4),
@@ -96,16 +94,16 @@ fn open(device: &str, target: IpAddr) -> io::Result<AsyncFd<Socket>> {
     socket.set_nonblocking(true)?;
     socket.bind_device(Some(device.as_bytes()))?;
     if target.is_ipv6() {
-        send_whole(socket.as_fd())?;
+        send_whole(&socket)?;
     }
     registered(socket)
 }
 
 /// Collects what comes until then. Each hop limit counts once.
-async fn listen(socket: &AsyncFd<Socket>, echo: &Echo, until: Instant, answers: &mut Vec<Hop>) -> io::Result<()> {
+async fn listen(socket: &Registered, echo: &Echo, until: Instant, answers: &mut Vec<Hop>) -> io::Result<()> {
     loop {
-        let mut buffer = [MaybeUninit::<u8>::uninit(); 2048];
-        let read = |socket: &Socket| socket.recv_from(&mut buffer);
+        let mut buffer = [0; 2048];
+        let read = |socket: &Socket| receive_from(socket, &mut buffer);
         let Ok(got) = timeout_at(until, socket.async_io(Interest::READABLE, read)).await else {
             return Ok(());
         };
@@ -113,8 +111,8 @@ async fn listen(socket: &AsyncFd<Socket>, echo: &Echo, until: Instant, answers: 
         let Some(from) = from.as_socket().map(|from| from.ip()) else {
             continue;
         };
-        let message = received(&buffer, length);
-        let Some((hops, says)) = echo.answer(&message) else {
+        let message = buffer.get(..length).unwrap_or_default();
+        let Some((hops, says)) = echo.answer(message) else {
             continue;
         };
         if !answers.iter().any(|hop| hop.hops == hops) {

@@ -19,7 +19,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clatd_stages::ra::{self, Advertisement, Advertisements, RaError};
-use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -86,7 +85,7 @@ pub(super) struct Listener {
     overheard: Arc<Overheard>,
     notify: Notify,
     state: watch::Sender<ListenerState>,
-    socket: Option<AsyncFd<RaSocket>>,
+    socket: Option<RaSocket>,
     solicitor: Solicitor,
     /// How often the carrier had been lost when it was last looked at.
     losses: u64,
@@ -179,7 +178,7 @@ impl Listener {
     async fn look(&mut self) {
         self.look_at = None;
         // Read before the link: a later loss makes another event, and so another look.
-        let open = self.socket.as_ref().map(|socket| socket.get_ref().index());
+        let open = self.socket.as_ref().map(RaSocket::index);
         let open = open.map(|index| (index, self.events.carrier_losses(index)));
         let link = match self.netlink.link(&self.device).await {
             Ok(link) => link.filter(|link| link.up),
@@ -294,7 +293,7 @@ impl Listener {
         let Some(socket) = &self.socket else {
             return self.solicitor.stop();
         };
-        match socket.get_ref().solicit() {
+        match socket.solicit() {
             Ok(()) => {
                 tracing::debug!("asked the routers on {} for an advertisement", self.device);
                 self.solicitor.sent(now);
@@ -401,19 +400,20 @@ impl Listener {
 }
 
 /// The messages that came, parsed. Safe to cancel: it takes nothing from the socket before it ends.
-async fn hear(socket: Option<&mut AsyncFd<RaSocket>>) -> io::Result<Vec<Message>> {
+async fn hear(socket: Option<&mut RaSocket>) -> io::Result<Vec<Message>> {
     let Some(socket) = socket else {
         return std::future::pending().await;
     };
-    let mut ready = socket.readable_mut().await?;
+    socket.readable().await?;
     let mut messages = Vec::new();
     while messages.len() < BATCH {
-        match ready.try_io(|socket| socket.get_mut().receive().map(read)) {
-            Ok(Ok(message)) => messages.push(message),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-            Ok(Err(error)) if messages.is_empty() => return Err(error),
-            // Either the same error comes next time, or there is nothing more.
-            Ok(Err(_)) | Err(_) => break,
+        match socket.receive().map(read) {
+            Ok(message) => messages.push(message),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if messages.is_empty() => return Err(error),
+            // The same error comes next time.
+            Err(_) => break,
         }
     }
     Ok(messages)

@@ -7,7 +7,6 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clatd_stages::ra::{self, Advertisements};
-use tokio::io::unix::AsyncFd;
 
 use super::clock;
 use super::socket::RaSocket;
@@ -38,7 +37,7 @@ impl Overheard {
     }
 
     /// Listens for ever. It ends on an error; then routers are solicited instead.
-    pub(super) async fn run(&self, socket: io::Result<AsyncFd<RaSocket>>) {
+    pub(super) async fn run(&self, socket: io::Result<RaSocket>) {
         let listen = async || -> io::Result<()> {
             let mut socket = socket?;
             loop {
@@ -50,21 +49,21 @@ impl Overheard {
         }
     }
 
-    async fn hear(&self, socket: &mut AsyncFd<RaSocket>) -> io::Result<()> {
-        let mut ready = socket.readable_mut().await?;
-        let received = ready.try_io(|socket| {
-            let received = socket.get_mut().receive()?;
-            Ok(received.ok().and_then(|received| {
-                let said = ra::parse(received.packet, received.source, received.hop_limit).ok()?;
-                Some((received.device, received.source, said))
-            }))
-        });
-        match received {
-            Ok(Ok(Some((device, router, said)))) => self.with(device, |said_before, now| {
-                said_before.update(now, router, &said);
-            }),
-            Ok(Err(error)) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-            Ok(_) | Err(_) => {}
+    async fn hear(&self, socket: &mut RaSocket) -> io::Result<()> {
+        socket.readable().await?;
+        let received = match socket.receive() {
+            Ok(received) => received,
+            Err(error) if [io::ErrorKind::Interrupted, io::ErrorKind::WouldBlock].contains(&error.kind()) => {
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        if let Ok(received) = received
+            && let Ok(said) = ra::parse(received.packet, received.source, received.hop_limit)
+        {
+            self.with(received.device, |said_before, now| {
+                said_before.update(now, received.source, &said);
+            });
         }
         Ok(())
     }

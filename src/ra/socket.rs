@@ -1,25 +1,19 @@
 //! The raw ICMPv6 socket that hears router advertisements and sends router solicitations on one device.
 
-#![allow(unsafe_code)]
-
 use std::io;
-use std::mem::{MaybeUninit, size_of};
+use std::mem::size_of;
 use std::net::{Ipv6Addr, SocketAddrV6};
 use std::num::NonZeroU32;
-use std::os::fd::{AsRawFd, RawFd};
 
 use clatd_stages::ra::{ROUTER_ADVERTISEMENT, ROUTER_SOLICITATION};
-use socket2::{Domain, MaybeUninitSlice, MsgHdrMut, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+
+use crate::sys::device::ethernet_address;
+use crate::sys::socket::{Buffer, IPV6_RECVFRAGSIZE, Registered, receive_message, receive_only, receive_origin};
 
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
-
-/// `ICMP6_FILTER` of `linux/icmpv6.h`: 256 bits, a set one blocks its type.
-const ICMP6_FILTER: libc::c_int = 1;
-/// `IPV6_RECVFRAGSIZE` and its control message, of `linux/in6.h`.
-const IPV6_RECVFRAGSIZE: libc::c_int = 77;
 
 /// The largest IPv6 payload. An advertisement is one packet of the link.
 const LARGEST: usize = 65535;
@@ -27,9 +21,9 @@ const LARGEST: usize = 65535;
 /// A socket bound to one device.
 #[derive(Debug)]
 pub(super) struct RaSocket {
-    socket: Socket,
+    socket: Registered,
     index: u32,
-    buffer: Box<[MaybeUninit<u8>]>,
+    buffer: Buffer,
 }
 
 /// A received message that may be a router advertisement.
@@ -56,7 +50,7 @@ pub(super) enum Dropped {
 
 impl RaSocket {
     /// Opens a socket that receives only router advertisements, on the device with this index.
-    pub(super) fn open(index: u32) -> io::Result<AsyncFd<Self>> {
+    pub(super) fn open(index: u32) -> io::Result<Self> {
         let socket = listening(index)?;
         // RFC 4861 section 4.1.
         socket.set_multicast_hops_v6(255)?;
@@ -67,17 +61,16 @@ impl RaSocket {
     }
 
     /// The same on all devices; it cannot send. The kernel itself is in the group on each of them.
-    pub(super) fn open_on_all() -> io::Result<AsyncFd<Self>> {
+    pub(super) fn open_on_all() -> io::Result<Self> {
         Self::registered(listening(0)?, 0)
     }
 
-    fn registered(socket: Socket, index: u32) -> io::Result<AsyncFd<Self>> {
-        // Not written to: there may be hundreds of them, and few advertisements are longer than a page.
-        let buffer = Box::new_uninit_slice(LARGEST);
-        let socket = Self { socket, index, buffer };
-        // SAFETY: the descriptor is owned by the socket, whose field nobody replaces, and open until it is dropped.
-        let registered = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
-        Ok(registered?)
+    fn registered(socket: Socket, index: u32) -> io::Result<Self> {
+        Ok(Self {
+            socket: Registered::new(socket, Interest::READABLE)?,
+            index,
+            buffer: Buffer::new(LARGEST),
+        })
     }
 
     /// Index of the device that the socket is bound to.
@@ -89,33 +82,35 @@ impl RaSocket {
     /// `EADDRNOTAVAIL` if no address may be used yet (a tentative one may not).
     pub(super) fn solicit(&self) -> io::Result<()> {
         let mut message = vec![ROUTER_SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
-        if let Some(address) = self.hardware_address() {
+        if let Some(address) = ethernet_address(self.socket.get_ref(), self.index) {
             // Source link-layer address option (RFC 4861 section 4.6.1): spares the router a neighbour solicitation.
             message.extend([1, 1]);
             message.extend(address);
         }
         let routers = SocketAddrV6::new(ALL_ROUTERS, 0, 0, self.index);
-        self.socket.send_to(&message, &routers.into()).map(drop)
+        self.socket.get_ref().send_to(&message, &routers.into()).map(drop)
+    }
+
+    /// Waits for a message.
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        self.socket.readable().await.map(|mut ready| ready.retain_ready())
     }
 
     /// The next message; fails with `WouldBlock` where there is none.
     pub(super) fn receive(&mut self) -> io::Result<Result<Received<'_>, Dropped>> {
-        let mut control = [MaybeUninit::new(0); 256];
-        let mut from = SockAddr::from(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 0, 0, 0));
-        let mut buffers = [MaybeUninitSlice::new(&mut self.buffer)];
-        let mut message = MsgHdrMut::new()
-            .with_addr(&mut from)
-            .with_buffers(&mut buffers)
-            .with_control(&mut control);
-        let length = self.socket.recvmsg(&mut message, 0)?;
-        let (flags, control_length) = (message.flags(), message.control_len());
-        let Some(from) = from.as_socket_ipv6() else {
+        let mut control = [0; 256];
+        let (buffer, room) = (&mut self.buffer, &mut control);
+        let message = self
+            .socket
+            .try_io(Interest::READABLE, move |socket| receive_message(socket, buffer, room))?;
+        let Some(from) = message.from.as_socket_ipv6() else {
             return Ok(Err(Dropped::Unusable));
         };
-        if flags.is_truncated() || length > self.buffer.len() {
+        let packet = message.packet;
+        if message.truncated {
             return Ok(Err(Dropped::Unusable));
         }
-        let about = About::read(initialised(&control[..control_length.min(control.len())]));
+        let about = About::read(&control[..message.control_length.min(control.len())]);
         Ok(match about {
             About {
                 fragment_size: Some(1..),
@@ -130,36 +125,12 @@ impl RaSocket {
                 ..
             } => Ok(Received {
                 device: device.unwrap_or(self.index),
-                packet: initialised(&self.buffer[..length]),
+                packet,
                 source: *from.ip(),
                 hop_limit,
             }),
             About { hop_limit: None, .. } => Err(Dropped::Unusable),
         })
-    }
-
-    /// The Ethernet address of the device, if that is what it has.
-    fn hardware_address(&self) -> Option<[u8; 6]> {
-        // SAFETY: `ifreq` is a C structure for which all bytes zero is a value.
-        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-        request.ifr_ifru.ifru_ifindex = i32::try_from(self.index).ok()?;
-        // `as _`: the C libraries do not agree on the type of a request.
-        let ask = |code: libc::c_ulong, request: &mut libc::ifreq| {
-            // SAFETY: the descriptor is open, and both requests read and write one `ifreq`, which `request` is.
-            (unsafe { libc::ioctl(self.socket.as_raw_fd(), code as _, request) } == 0).then_some(())
-        };
-        ask(libc::SIOCGIFNAME, &mut request)?;
-        ask(libc::SIOCGIFHWADDR, &mut request)?;
-        // SAFETY: SIOCGIFHWADDR succeeded, so this is the member of the union that was written.
-        let address = unsafe { request.ifr_ifru.ifru_hwaddr };
-        let bytes = address.sa_data.map(|byte| byte.to_ne_bytes()[0]);
-        (address.sa_family == libc::ARPHRD_ETHER).then(|| [bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5]])
-    }
-}
-
-impl AsRawFd for RaSocket {
-    fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
     }
 }
 
@@ -169,11 +140,8 @@ fn listening(index: u32) -> io::Result<Socket> {
     if index != 0 {
         socket.bind_device_by_index_v6(NonZeroU32::new(index))?;
     }
-    let mut blocked = [u32::MAX; 8];
-    blocked[usize::from(ROUTER_ADVERTISEMENT) / 32] &= !(1 << (ROUTER_ADVERTISEMENT % 32));
-    set(&socket, libc::IPPROTO_ICMPV6, ICMP6_FILTER, &blocked)?;
-    set(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, &1i32)?;
-    set(&socket, libc::IPPROTO_IPV6, IPV6_RECVFRAGSIZE, &1i32)?;
+    receive_only(&socket, ROUTER_ADVERTISEMENT)?;
+    receive_origin(&socket)?;
     socket.set_recv_hoplimit_v6(true)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
@@ -221,30 +189,6 @@ impl About {
 fn int(bytes: &[u8], at: usize) -> Option<i32> {
     let bytes = bytes.get(at..)?.first_chunk()?;
     Some(i32::from_ne_bytes(*bytes))
-}
-
-fn initialised(bytes: &[MaybeUninit<u8>]) -> &[u8] {
-    // SAFETY: both callers made these bytes with `MaybeUninit::new`; the kernel only wrote over them.
-    unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len()) }
-}
-
-fn set<T>(socket: &Socket, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
-    let length = size_of::<T>() as libc::socklen_t;
-    // SAFETY: the descriptor is open, and the kernel reads no more than `length` bytes of `value`.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            name,
-            std::ptr::from_ref(value).cast(),
-            length,
-        )
-    };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

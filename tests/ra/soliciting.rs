@@ -185,18 +185,7 @@ fn without_the_capability_the_problem_is_told() {
 }
 
 /// Takes CAP_NET_RAW from this thread alone.
-#[allow(unsafe_code, reason = "no safe interface to capabilities among the dependencies")]
 fn drop_net_raw() {
-    const VERSION_3: u32 = 0x2008_0522;
-    const CAP_NET_RAW: u32 = 13;
-    let header = [VERSION_3, 0];
-    // Effective, permitted, inheritable; the lower and the upper 32 capabilities.
-    let mut sets = [[0u32; 3]; 2];
-    // SAFETY: both calls take a header of two words and two times three words of sets, which they are given.
-    let (got, set) = unsafe {
-        let got = libc::syscall(libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr());
-        sets[0][0] &= !(1 << CAP_NET_RAW);
-        (got, libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()))
-    };
-    assert_eq!((got, set), (0, 0));
+    caps::drop(None, caps::CapSet::Effective, caps::Capability::CAP_NET_RAW).unwrap();
+    caps::drop(None, caps::CapSet::Permitted, caps::Capability::CAP_NET_RAW).unwrap();
 }

@@ -8,7 +8,7 @@ use clatd_stages::fast_path::Attachment;
 
 use super::super::netlink::{Hook, Netlink, NetlinkError};
 use super::programs::{Loaded, Program};
-use super::query::{self, Tcx};
+use crate::sys::bpf::{self, Tcx};
 
 /// The index of lo, which each network namespace has, so that an error is about the kernel.
 const LOOPBACK: u32 = 1;
@@ -26,7 +26,7 @@ pub enum AttachedError {
 
 /// How programs are attached in this kernel: those before Linux 6.6 do not know how to list what is attached by TCX.
 pub(super) fn how() -> Attachment {
-    match query::programs(LOOPBACK, Tcx::Ingress) {
+    match bpf::programs(LOOPBACK, Tcx::Ingress) {
         Ok(_) => Attachment::Tcx,
         Err(_) => Attachment::Clsact,
     }
@@ -45,7 +45,7 @@ pub(super) async fn to(
                 TcAttachType::Egress => Tcx::Egress,
                 TcAttachType::Ingress | TcAttachType::Custom(_) => Tcx::Ingress,
             };
-            query::programs(device, at)?
+            bpf::programs(device, at)?
         }
         Attachment::Clsact => {
             let hook = match hook(program) {

@@ -12,7 +12,6 @@ mod attached;
 mod counted;
 mod layout;
 mod programs;
-mod query;
 mod state;
 
 pub use attached::AttachedError;

@@ -1,14 +1,12 @@
 //! The numbers of the programs that are attached to a device by TCX. To read them takes CAP_NET_ADMIN. aya's own query
 //! also opens each program, which takes CAP_SYS_ADMIN, and a hardened clatd does not have that.
 
-#![allow(unsafe_code)]
-
 use std::io;
 
 /// Where a program is attached: `enum bpf_attach_type` of linux/bpf.h.
 #[derive(Debug, Clone, Copy)]
 #[repr(u32)]
-pub(super) enum Tcx {
+pub(crate) enum Tcx {
     Ingress = 46,
     Egress = 47,
 }
@@ -36,7 +34,7 @@ struct Query {
 }
 
 /// The numbers of the programs of the device with this index, in their order.
-pub(super) fn programs(index: u32, at: Tcx) -> io::Result<Vec<u32>> {
+pub(crate) fn programs(index: u32, at: Tcx) -> io::Result<Vec<u32>> {
     let mut ids = [0_u32; MOST];
     let mut query = Query {
         target_ifindex: index,

@@ -1,7 +1,5 @@
 //! How the C library's allocator is to work, so that a daemon with hundreds of instances stays small.
 
-#![allow(unsafe_code)]
-
 /// Buffers of at least so many bytes get pages of their own. Those that are never written to cost nothing then, and the
 /// others are given back when they are freed.
 #[cfg(target_env = "gnu")]
