@@ -40,7 +40,7 @@ use clatd_stages::facts::{Facts, Memory};
 use clatd_stages::journal::Journal;
 use clatd_stages::op::Op;
 use clatd_stages::pipeline;
-use clatd_stages::plan::Plan;
+use clatd_stages::plan::{Plan, common_head};
 use clatd_stages::settings::{PlatCheck, Settings};
 use clatd_stages::stage::Instance;
 use clatd_stages::world::World;
@@ -267,8 +267,8 @@ impl Runner {
         }
         let stop = self.stop.clone();
         match apply::apply(steps, &mut *self.system, &mut *self.journal, &|| stop.is_cancelled()).await {
-            Ok(numbers) => {
-                self.repairs.numbers.extend(numbers);
+            Ok(done) => {
+                self.repairs.done.extend(done);
                 self.tell(plan);
                 if let Some((uplink, address)) = claimed_by(&plan.facts) {
                     self.claims.announce(&uplink, address).await;
@@ -337,7 +337,7 @@ impl Runner {
         if let Ok(plan) = pipeline::plan(&self.instance, facts) {
             new = plan;
         }
-        let head = old.common_head(&new.steps);
+        let head = common_head(self.repairs.done.iter().map(|done| &done.step), &new.steps);
         if !self.may_change(old, &new, head).await {
             self.put_back(old, |_| true).await?;
             return Ok(old.clone());
@@ -406,12 +406,18 @@ impl Runner {
     /// Undoes all steps but the first `keep`. Returns false if not all of them could be undone.
     async fn unwind(&mut self, keep: usize) -> bool {
         self.enter(State::Unwinding, "");
-        self.repairs.numbers.truncate(keep);
-        let failures = apply::unwind(&mut *self.system, &mut *self.journal, keep).await;
+        self.repairs.done.truncate(keep);
+        let keep: Vec<u64> = self.repairs.done.iter().map(|done| done.seq).collect();
+        let failures = apply::unwind(&mut *self.system, &mut *self.journal, &keep).await;
         for failure in &failures {
             self.report(&chain(failure));
         }
-        if self.journal.pending().len() > keep {
+        if self
+            .journal
+            .pending()
+            .iter()
+            .any(|pending| !keep.contains(&pending.seq))
+        {
             self.enter(
                 State::Stuck,
                 "not everything could be undone; `clatd cleanup` tries again",

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use clatd_stages::apply::DoneStep;
 use clatd_stages::op::Op;
 use clatd_stages::plan::Plan;
 use tokio::time::Instant;
@@ -28,10 +29,10 @@ impl Runner {
         if self.uplink_was_renamed(plan).await {
             return Ok(());
         }
-        let done = plan.steps.iter().map(|step| &step.apply).enumerate();
-        let (places, done): (Vec<usize>, Vec<&Op>) = done.filter(|(_, op)| which(op)).unzip();
+        let done = self.repairs.done.iter().map(|done| (done.seq, &done.step.apply));
+        let done: Vec<(u64, &Op)> = done.filter(|(_, op)| which(op)).collect();
         let undone = match self.world.undone(&done).await {
-            Ok(undone) => undone.into_iter().filter_map(|place| places.get(place).copied()),
+            Ok(undone) => undone,
             Err(failure) => {
                 warn!("{}", chain(&failure));
                 return Ok(());
@@ -39,8 +40,8 @@ impl Runner {
         };
         // One event moves several rules, so they count as one repair.
         let mut rules_allowed = None;
-        for place in undone {
-            let (Some(step), Some(seq)) = (plan.steps.get(place), self.repairs.numbers.get(place).copied()) else {
+        for seq in undone {
+            let Some(DoneStep { step, .. }) = self.repairs.done.iter().find(|done| done.seq == seq).cloned() else {
                 continue;
             };
             if let Op::CreateTun { device, .. } = &step.apply {
@@ -98,8 +99,8 @@ impl Runner {
 pub struct Repairs {
     recent: VecDeque<Instant>,
     silenced: bool,
-    /// The journal's numbers of the steps of the running plan.
-    pub(super) numbers: Vec<u64>,
+    /// The steps of the running plan, with their numbers in the journal.
+    pub(super) done: Vec<DoneStep>,
     behind: bool,
 }
 

@@ -105,7 +105,7 @@ impl Cleanup {
                 let (exits, _) = mpsc::unbounded_channel();
                 let mut kernel =
                     Kernel::new(name.clone(), self.netlink.clone(), holds.clone(), exits).hurried_by(self.stop.clone());
-                unwind(&mut kernel, &mut journal, 0).await
+                unwind(&mut kernel, &mut journal, &[]).await
             };
             let stuck: Vec<u64> = journal.pending().iter().map(|pending| pending.seq).collect();
             for step in pending

@@ -50,7 +50,7 @@ impl Undoing {
         };
         let (exits, _) = mpsc::unbounded_channel();
         let mut kernel = Kernel::new(name, self.netlink, self.holds, exits).hurried_by(self.hurry);
-        let failures = apply::unwind(&mut kernel, &mut journal, 0).await;
+        let failures = apply::unwind(&mut kernel, &mut journal, &[]).await;
         for failure in &failures {
             error!("{}", chain(failure));
         }

@@ -523,9 +523,9 @@ impl World for SystemWorld {
         Ok(self.holds.fast_path.offer(uplink, kind))
     }
 
-    async fn undone(&self, ops: &[&Op]) -> Result<Vec<usize>, WorldError> {
+    async fn undone(&self, done: &[(u64, &Op)]) -> Result<Vec<u64>, WorldError> {
         Look::new(&self.netlink, &self.holds, self.user.as_deref(), self)
-            .undone(ops)
+            .undone(done)
             .await
     }
 

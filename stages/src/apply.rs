@@ -99,7 +99,16 @@ pub enum UndoError {
     },
 }
 
-/// Carries out `steps` in order until the end, a failure, or `stop`. Returns their numbers in the journal. Undoes
+/// A step that was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DoneStep {
+    /// Its number in the journal.
+    pub seq: u64,
+    /// The step.
+    pub step: Step,
+}
+
+/// Carries out `steps` in order until the end, a failure, or `stop`. Returns them with their numbers in the journal. Undoes
 /// nothing: see [`unwind`]. A step that failed without changing anything is no longer pending: its undo could only
 /// harm what another program made.
 pub async fn apply(
@@ -107,8 +116,8 @@ pub async fn apply(
     system: &mut dyn System,
     journal: &mut dyn Journal,
     stop: &(dyn Fn() -> bool + Sync),
-) -> Result<Vec<u64>, ApplyError> {
-    let mut numbers = Vec::new();
+) -> Result<Vec<DoneStep>, ApplyError> {
+    let mut done = Vec::new();
     for step in steps {
         if stop() {
             return Err(ApplyError::Stopped);
@@ -132,15 +141,17 @@ pub async fn apply(
             .done(seq, &outcome)
             .await
             .map_err(|source| ApplyError::Journal { stage, source })?;
-        numbers.push(seq);
+        let step = step.clone();
+        done.push(DoneStep { seq, step });
     }
-    Ok(numbers)
+    Ok(done)
 }
 
-/// Undoes what is pending in the journal, newest first, until `keep` steps are left. Goes on past errors.
-pub async fn unwind(system: &mut dyn System, journal: &mut dyn Journal, keep: usize) -> Vec<UndoError> {
+/// Undoes what is pending in the journal, newest first, but for the steps with the numbers in `keep`. Goes on past errors.
+pub async fn unwind(system: &mut dyn System, journal: &mut dyn Journal, keep: &[u64]) -> Vec<UndoError> {
     let mut errors = Vec::new();
-    for pending in journal.pending().into_iter().skip(keep).rev() {
+    let pending = journal.pending().into_iter().rev();
+    for pending in pending.filter(|pending| !keep.contains(&pending.seq)) {
         let stage = pending.step.stage;
         if let Some(op) = undo_of(&pending)
             && let Err(source) = system.apply(op, pending.outcome.as_ref()).await

@@ -258,14 +258,14 @@ impl<D: Data> World for D {
         let way = now.fast_path.get(&uplink.name);
         Ok(way.map_or_else(refused, |way| Offer::Loads(*way)))
     }
-    async fn undone(&self, done: &[&Op]) -> Result<Vec<usize>, WorldError> {
+    async fn undone(&self, done: &[(u64, &Op)]) -> Result<Vec<u64>, WorldError> {
         let now = self.now();
         now.check("undone")?;
         let is_undone = |op: &Op| now.undone_by_others.iter().any(|text| op.to_string().contains(text));
-        let undone = done.iter().enumerate().filter(|(_, op)| is_undone(op));
-        let places = undone.map(|(place, _)| place).collect();
-        self.asked(done);
-        Ok(places)
+        let undone = done.iter().filter(|(_, op)| is_undone(op));
+        let numbers = undone.map(|(number, _)| *number).collect();
+        self.asked(&done.iter().map(|(_, op)| *op).collect::<Vec<_>>());
+        Ok(numbers)
     }
     async fn program(&self, command: &str) -> Result<Option<String>, WorldError> {
         let now = self.now();

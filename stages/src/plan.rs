@@ -110,15 +110,12 @@ pub struct Plan {
     pub not_needed: Vec<NotNeeded>,
 }
 
-impl Plan {
-    /// How many first steps both plans share: these stay when one plan replaces the other.
-    pub fn common_head(&self, other: &[Step]) -> usize {
-        self.steps
-            .iter()
-            .zip(other)
-            .take_while(|(ours, theirs)| ours.apply == theirs.apply && ours.undo == theirs.undo)
-            .count()
-    }
+/// How many first steps are the same: these stay when the steps of a new plan replace those that were done.
+pub fn common_head<'a>(done: impl IntoIterator<Item = &'a Step>, new: &[Step]) -> usize {
+    let pairs = done.into_iter().zip(new);
+    pairs
+        .take_while(|(done, new)| done.apply == new.apply && done.undo == new.undo)
+        .count()
 }
 
 impl fmt::Display for Plan {
@@ -282,15 +279,18 @@ mod tests {
         };
         let nothing = || Undo::nothing("a test");
         let ours = plan(vec![step("a", nothing()), step("b", nothing()), step("c", nothing())]);
-        assert_eq!(ours.common_head(&ours.steps), 3);
-        assert_eq!(ours.common_head(&ours.steps[..1]), 1);
-        assert_eq!(ours.common_head(&[step("a", nothing()), step("x", nothing())]), 1);
+        assert_eq!(common_head(&ours.steps, &ours.steps), 3);
+        assert_eq!(common_head(&ours.steps, &ours.steps[..1]), 1);
+        assert_eq!(
+            common_head(&ours.steps, &[step("a", nothing()), step("x", nothing())]),
+            1
+        );
         // The same change with another undo.
         let other = [step("a", nothing()), step("b", Undo::Op(remove("b")))];
-        assert_eq!(ours.common_head(&other), 1);
+        assert_eq!(common_head(&ours.steps, &other), 1);
         // Why it is done does not matter.
         let mut reworded = ours.clone();
         reworded.steps[0].why = "another reason".into();
-        assert_eq!(ours.common_head(&reworded.steps), 3);
+        assert_eq!(common_head(&ours.steps, &reworded.steps), 3);
     }
 }

@@ -188,8 +188,8 @@ pub trait World: Send + Sync {
     /// Whether the fast path can be used on this uplink.
     async fn fast_path(&self, uplink: &Link) -> Result<Offer, WorldError>;
 
-    /// The places of those operations that were done and that another program has undone since.
-    async fn undone(&self, done: &[&Op]) -> Result<Vec<usize>, WorldError>;
+    /// The numbers of those operations that were done and that another program has undone since.
+    async fn undone(&self, done: &[(u64, &Op)]) -> Result<Vec<u64>, WorldError>;
 
     /// The path of a program that can be executed, looked up as `execvp` does; `None` = not found.
     async fn program(&self, command: &str) -> Result<Option<String>, WorldError>;

@@ -17,7 +17,7 @@ use clatd_stages::facts::Facts;
 use clatd_stages::fixed_world::FixedClaims;
 use clatd_stages::journal::{Journal, Ledger, MemoryJournal};
 use clatd_stages::pipeline::{self, WithoutWaiting};
-use clatd_stages::plan::{Idle, Plan, PlanDocument};
+use clatd_stages::plan::{Idle, Plan, PlanDocument, common_head};
 use clatd_stages::stage::Verdict;
 use support::cases::{self, Case};
 use support::model::{Fault, Model};
@@ -103,7 +103,7 @@ async fn what_is_applied_is_what_is_planned_and_comes_off_again() {
         assert_eq!(system.calls, planned, "{}", case.name);
         assert_ne!(system.state, before.state, "{}", case.name);
         assert!(
-            apply::unwind(&mut system, &mut journal, 0).await.is_empty(),
+            apply::unwind(&mut system, &mut journal, &[]).await.is_empty(),
             "{}",
             case.name
         );
@@ -131,7 +131,7 @@ async fn a_fault_at_any_step_undoes_exactly_the_steps_up_to_it() {
                 assert!(matches!(failure, ApplyError::Step { .. }), "{}: {failure}", case.name);
                 assert_eq!(journal.pending().len(), at + 1, "{}", case.name);
                 assert!(
-                    apply::unwind(&mut system, &mut journal, 0).await.is_empty(),
+                    apply::unwind(&mut system, &mut journal, &[]).await.is_empty(),
                     "{}",
                     case.name
                 );
@@ -154,7 +154,7 @@ async fn a_stop_between_any_two_steps_undoes_what_was_done() {
                 .unwrap_err();
             assert!(matches!(left, ApplyError::Stopped));
             assert_eq!(system.calls.len(), at, "{}", case.name);
-            assert!(apply::unwind(&mut system, &mut journal, 0).await.is_empty());
+            assert!(apply::unwind(&mut system, &mut journal, &[]).await.is_empty());
             assert_eq!(system.state, before.state, "{} stopped before step {at}", case.name);
         }
     }
@@ -180,7 +180,7 @@ async fn what_a_killed_daemon_left_is_undone_from_its_journal() {
                 let torn = format!("{}{{\"v\":1,\"event\":\"int", journal.text);
                 let ledger = Ledger::parse("killed.jsonl", &torn).unwrap();
                 assert_eq!(ledger.pending(), journal.pending());
-                assert!(apply::unwind(&mut system, &mut journal, 0).await.is_empty());
+                assert!(apply::unwind(&mut system, &mut journal, &[]).await.is_empty());
                 assert_eq!(
                     system.state, before.state,
                     "{} killed at step {begun}, effect: {had_effect}",
@@ -207,7 +207,7 @@ async fn an_undo_that_fails_stays_in_the_journal() {
                 .await
                 .unwrap();
             system.fault = Fault::Before(plan.steps.len() + at);
-            let failures = apply::unwind(&mut system, &mut journal, 0).await;
+            let failures = apply::unwind(&mut system, &mut journal, &[]).await;
             assert_eq!(failures.len(), 1, "{}", case.name);
             assert_eq!(
                 system.calls.len(),
@@ -218,10 +218,28 @@ async fn an_undo_that_fails_stays_in_the_journal() {
             let script = chain(&failures[0]).contains("script-down");
             assert_eq!(journal.pending().len(), usize::from(!script), "{}", case.name);
             system.fault = Fault::None;
-            assert!(apply::unwind(&mut system, &mut journal, 0).await.is_empty());
+            assert!(apply::unwind(&mut system, &mut journal, &[]).await.is_empty());
             assert_eq!(system.state, before.state, "{}", case.name);
         }
     }
+}
+
+#[tokio::test]
+async fn what_stays_is_told_by_its_number_in_the_journal() {
+    let (case, plan) = plans()
+        .await
+        .into_iter()
+        .find(|(_, plan)| plan.steps.len() > 3)
+        .unwrap();
+    let (mut system, mut journal) = (Model::of(&case.world), MemoryJournal::default());
+    let done = apply::apply(&plan.steps, &mut system, &mut journal, &|| false)
+        .await
+        .unwrap();
+    assert!(done.iter().zip(&plan.steps).all(|(done, step)| done.step == *step));
+    let second = done[1].seq;
+    assert!(apply::unwind(&mut system, &mut journal, &[second]).await.is_empty());
+    let left: Vec<u64> = journal.pending().iter().map(|pending| pending.seq).collect();
+    assert_eq!(left, [second]);
 }
 
 #[tokio::test]
@@ -230,8 +248,8 @@ async fn a_plan_shares_its_head_with_a_changed_one() {
     let find = |name: &str| cases.iter().find(|case| case.name == name).unwrap();
     let plan = |name: &'static str| async move { document(find(name)).await.unwrap().instances.remove(0) };
     let (default, bare) = (plan("no-fast-path").await, plan("defaultroute-bare").await);
-    assert_eq!(default.common_head(&default.steps), default.steps.len());
-    let head = default.common_head(&bare.steps);
+    assert_eq!(common_head(&default.steps, &default.steps), default.steps.len());
+    let head = common_head(&default.steps, &bare.steps);
     assert!(
         default.steps[head].apply.to_string().starts_with("add route default"),
         "{}",

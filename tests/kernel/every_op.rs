@@ -296,7 +296,7 @@ fn translator() -> Value {
 }
 
 async fn stands(bed: &Bed, op: &Op) -> bool {
-    bed.world.undone(&[op]).await.unwrap().is_empty()
+    bed.world.undone(&[(7, op)]).await.unwrap().is_empty()
 }
 
 /// Whether it soon stands, or soon does not.

@@ -81,7 +81,7 @@ fn a_journal_is_unwound_by_the_kernel() {
             .await
             .unwrap();
         assert!(runtime.path().join("x").exists());
-        assert!(unwind(&mut bed.kernel, &mut journal, 0).await.is_empty());
+        assert!(unwind(&mut bed.kernel, &mut journal, &[]).await.is_empty());
         assert!(!runtime.path().join("x").exists());
         assert!(FileJournal::list(runtime.path()).unwrap().is_empty());
     });
@@ -137,7 +137,7 @@ async fn is_undone(bed: &mut Bed, sample: &str, meanwhile: &str) -> Vec<(String,
     }
     drop(killed);
     sh(meanwhile);
-    let errors = unwind(&mut bed.kernel, &mut journal, 0).await;
+    let errors = unwind(&mut bed.kernel, &mut journal, &[]).await;
     assert!(errors.is_empty(), "{errors:?}");
     assert_unchanged(&before);
     assert_eq!(FileJournal::list(runtime.path()).unwrap(), [""; 0]);

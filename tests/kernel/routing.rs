@@ -362,16 +362,16 @@ fn anycast_addresses_come_and_go() {
         let before = state();
         let (device, address) = ("up0".to_owned(), "2001:db8:1::c1a7".parse().unwrap());
         let join = Op::JoinAnycast { device, address };
-        assert_eq!(bed.world.undone(&[&join]).await.unwrap(), [0]);
+        assert_eq!(bed.world.undone(&[(7, &join)]).await.unwrap(), [7]);
         let outcome = bed.apply(join.clone()).await;
         // Packets to it must not be the host's own.
         assert!(!sh("ip -6 route show table local").contains("2001:db8:1::c1a7"));
         assert!(sh("cat /proc/thread-self/net/anycast6").contains("20010db800010000000000000000c1a7"));
-        assert_eq!(bed.world.undone(&[&join]).await.unwrap(), [0; 0]);
+        assert_eq!(bed.world.undone(&[(7, &join)]).await.unwrap(), [0; 0]);
         sh("ip -6 route add anycast 2001:db8:1::c1a7 dev up0 table local");
         assert_eq!(
-            bed.world.undone(&[&join]).await.unwrap(),
-            [0],
+            bed.world.undone(&[(7, &join)]).await.unwrap(),
+            [7],
             "it would be the host's own"
         );
         sh("ip -6 route del anycast 2001:db8:1::c1a7 dev up0 table local");
@@ -382,7 +382,7 @@ fn anycast_addresses_come_and_go() {
             address,
         };
         bed.undo(leave("up0"), &outcome).await;
-        assert_eq!(bed.world.undone(&[&join]).await.unwrap(), [0]);
+        assert_eq!(bed.world.undone(&[(7, &join)]).await.unwrap(), [7]);
         assert_unchanged(&before);
         // It is left when this process ends, so another one finds nothing to undo.
         bed.undo(leave("absent0"), &outcome).await;

@@ -207,7 +207,7 @@ fn a_running_clat_of_another_is_not_torn_down() {
             .await
             .unwrap_err();
         assert!(journal.pending().is_empty(), "there is nothing to take back");
-        assert!(unwind(&mut bed.kernel, &mut journal, 0).await.is_empty());
+        assert!(unwind(&mut bed.kernel, &mut journal, &[]).await.is_empty());
         assert_unchanged(&before);
 
         // A killed daemon's record of the same device, before and after it was made.
@@ -291,7 +291,7 @@ fn a_directory_that_fills_up_keeps_nothing_from_being_undone() {
         assert!(chain(&error).contains("No space left"), "{}", chain(&error));
         assert_eq!(journal.pending().len(), 1);
         assert!(
-            unwind(&mut bed.kernel, &mut journal, 0).await.is_empty(),
+            unwind(&mut bed.kernel, &mut journal, &[]).await.is_empty(),
             "it is recorded, too"
         );
         assert!(!runtime.join("journal/wan0.jsonl").exists());

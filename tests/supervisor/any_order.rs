@@ -258,7 +258,7 @@ impl Host {
         let mut side = self.system.of(&format!("i{number}"));
         // Its descriptors are closed.
         side.device_is_gone(&format!("clat-{number}"));
-        apply::unwind(&mut side, &mut self.journals[number], 0).await;
+        apply::unwind(&mut side, &mut self.journals[number], &[]).await;
     }
 
     async fn happens(&mut self, event: &Event) {

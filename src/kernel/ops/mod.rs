@@ -281,13 +281,13 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// The places of the operations that somebody undid.
-    pub(crate) async fn undone(mut self, ops: &[&Op]) -> Result<Vec<usize>, WorldError> {
+    /// The numbers of the operations that somebody undid.
+    pub(crate) async fn undone(mut self, done: &[(u64, &Op)]) -> Result<Vec<u64>, WorldError> {
         let mut undone = Vec::new();
-        for (place, op) in ops.iter().enumerate() {
+        for (number, op) in done {
             let stands = ask!(Family::from(*op), operation => operation.stands(&mut self).await)?;
             if !stands {
-                undone.push(place);
+                undone.push(*number);
             }
         }
         Ok(undone)

@@ -240,10 +240,12 @@ async fn done(instance: &Instance, seen: &mut Examined, world: &dyn World) {
         .filter(|_| up)
         .and_then(|facts| pipeline::plan(instance, facts).ok())
     {
-        let ops: Vec<&Op> = plan.steps.iter().map(|step| &step.apply).collect();
+        let steps: Vec<_> = (0..).zip(&plan.steps).collect();
+        let ops: Vec<(u64, &Op)> = steps.iter().map(|(number, step)| (*number, &step.apply)).collect();
         let undone = world.undone(&ops).await;
-        let undone = seen.take(undone).into_iter().filter_map(|place| plan.steps.get(place));
-        seen.undone = undone.map(|step| (step.stage, step.apply.to_string())).collect();
+        let undone = seen.take(undone);
+        let undone = steps.iter().filter(|(number, _)| undone.contains(number));
+        seen.undone = undone.map(|(_, step)| (step.stage, step.apply.to_string())).collect();
         seen.accepts = plan
             .steps
             .iter()
