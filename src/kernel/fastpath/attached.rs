@@ -79,8 +79,6 @@ fn attach(
 pub(super) struct Links {
     /// To the CLAT device.
     pub(super) own: [SchedClassifierLink; 2],
-    /// By which way those are.
-    pub(super) own_attachment: Attachment,
     /// To the uplink, if it was wanted.
     pub(super) uplink: Option<SchedClassifierLink>,
 }
@@ -91,37 +89,17 @@ pub(super) struct Place {
     /// None = it has the program already.
     pub(super) uplink: Option<String>,
     pub(super) attachment: Attachment,
-    /// Whether the CLAT device has clsact.
-    pub(super) own_clsact: bool,
 }
 
 impl Place {
     /// Attaches all of them. Takes its time: the kernel lets all packets pass that are on their way before each return
     /// of a TCX attachment, and holds back everybody else who changes devices.
-    ///
-    /// Our own device takes filters of clsact where it can. They come at once, and go with the device, which goes with
-    /// the daemon. So with two hundred instances there are two hundred such waits, not six hundred.
     pub(super) fn attach(&self, loaded: &Loaded) -> Result<Links, ProgramError> {
-        let own = |attachment| {
-            let out = attach(loaded, Program::Out, &self.device, attachment)?;
-            let back = attach(loaded, Program::Back, &self.device, attachment)?;
-            Ok([out, back])
-        };
-        let filters = match self.own_clsact {
-            true => own(Attachment::Clsact).map(|links| (links, Attachment::Clsact)),
-            false => Err(ProgramError::NotLoaded),
-        };
-        let (own, own_attachment) = match filters {
-            Err(_) if self.attachment == Attachment::Tcx => (own(Attachment::Tcx)?, Attachment::Tcx),
-            other => other?,
-        };
-        let on_uplink = |uplink: &String| attach(loaded, Program::In, uplink, self.attachment);
+        let to = |program, device: &str| attach(loaded, program, device, self.attachment);
+        let own = [to(Program::Out, &self.device)?, to(Program::Back, &self.device)?];
+        let on_uplink = |uplink: &String| to(Program::In, uplink);
         let uplink = self.uplink.as_ref().map(on_uplink).transpose()?;
-        Ok(Links {
-            own,
-            own_attachment,
-            uplink,
-        })
+        Ok(Links { own, uplink })
     }
 }
 

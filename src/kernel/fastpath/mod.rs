@@ -106,14 +106,12 @@ impl FastPath {
         let next_hop = detached.next_hop;
         drop_links(detached.links).await?;
         if spec.way.attachment == Attachment::Tcx {
-            // A kernel without clsact has TCX.
-            let own_clsact = netlink.add_clsact(devices.clat).await.is_ok();
-            self.attach_all(devices, spec, next_hop, own_clsact).await?;
+            self.attach_all(devices, spec, next_hop).await?;
             return Ok(NOTHING);
         }
         netlink.add_clsact(devices.clat).await?;
         let made = netlink.add_clsact(devices.uplink).await?;
-        let attached = self.attach_all(devices, spec, next_hop, true).await;
+        let attached = self.attach_all(devices, spec, next_hop).await;
         if attached.is_err() && made {
             netlink.delete_clsact_if_empty(devices.uplink).await?;
         }
@@ -135,14 +133,12 @@ impl FastPath {
         devices: Devices,
         spec: &FastPathSpec,
         next_hop: Option<NextHop>,
-        own_clsact: bool,
     ) -> Result<(), Failure> {
         let (loaded, uplink_lacks) = self.lock().enter(devices, spec, next_hop)?;
         let place = Place {
             device: spec.device().to_owned(),
             uplink: uplink_lacks.then(|| spec.uplink.clone()),
             attachment: spec.way.attachment,
-            own_clsact,
         };
         let attached = tokio::task::spawn_blocking(move || place.attach(&loaded)).await;
         let links = match attached.map_err(Failure::from) {
@@ -215,15 +211,15 @@ impl FastPath {
         clat: u32,
         uplink: u32,
     ) -> Result<bool, AttachedError> {
-        let Some(expected) = self.lock().expected(spec.device(), clat, uplink) else {
+        let Some(numbers) = self.lock().numbers(spec.device(), clat, uplink) else {
             return Ok(false);
         };
-        for (program, number) in Program::ALL.into_iter().zip(expected.numbers) {
-            let (device, attachment) = match program {
-                Program::Out | Program::Back => (clat, expected.own_attachment),
-                Program::In => (uplink, spec.way.attachment),
+        for (program, number) in Program::ALL.into_iter().zip(numbers) {
+            let device = match program {
+                Program::Out | Program::Back => clat,
+                Program::In => uplink,
             };
-            let found = attached::to(netlink, device, program, attachment).await?;
+            let found = attached::to(netlink, device, program, spec.way.attachment).await?;
             if !found.contains(&number) {
                 self.lock().lost(program, uplink);
                 return Ok(false);

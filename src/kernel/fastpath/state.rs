@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aya::programs::tc::SchedClassifierLink;
-use clatd_stages::fast_path::{Attachment, FastPathSpec};
+use clatd_stages::fast_path::FastPathSpec;
 
 use super::super::failure::Failure;
 use super::attached::Links;
@@ -30,7 +30,6 @@ pub(super) struct Instance {
     spec: FastPathSpec,
     next_hop: Option<NextHop>,
     links: [SchedClassifierLink; 2],
-    attachment: Attachment,
 }
 
 /// What was taken off. The programs are off when the links are dropped, which may take its time.
@@ -39,14 +38,6 @@ pub(super) struct Detached {
     /// The next hop that the instance had.
     pub(super) next_hop: Option<NextHop>,
     pub(super) links: Vec<SchedClassifierLink>,
-}
-
-/// The programs of an instance as they should be attached.
-pub(super) struct Expected {
-    /// The kernel's numbers, in the order of [`Program::ALL`].
-    pub(super) numbers: [u32; 3],
-    /// How the CLAT device has them.
-    pub(super) own_attachment: Attachment,
 }
 
 struct Uplink {
@@ -100,7 +91,6 @@ impl State {
             spec: spec.clone(),
             next_hop,
             links: links.own,
-            attachment: links.own_attachment,
         };
         self.instances.insert(device.to_owned(), instance);
         let taken = match self.programs() {
@@ -173,17 +163,14 @@ impl State {
         Ok(())
     }
 
-    /// What should be attached for this instance, if it has these devices.
-    pub(super) fn expected(&self, device: &str, clat: u32, uplink: u32) -> Option<Expected> {
-        let instance = self.instances.get(device)?;
-        if (instance.devices.clat, instance.devices.uplink) != (clat, uplink) {
+    /// The kernel's numbers of the programs, if this instance has them on these devices.
+    pub(super) fn numbers(&self, device: &str, clat: u32, uplink: u32) -> Option<[u32; 3]> {
+        let devices = self.instances.get(device)?.devices;
+        if (devices.clat, devices.uplink) != (clat, uplink) {
             return None;
         }
         let programs = self.programs.as_ref()?.as_ref().ok()?;
-        Some(Expected {
-            numbers: programs.numbers(),
-            own_attachment: instance.attachment,
-        })
+        Some(programs.numbers())
     }
 
     /// Somebody took a program off: the one of an uplink, which instances share, is attached anew by the first of them.
