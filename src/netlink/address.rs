@@ -10,7 +10,7 @@ use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessa
 use super::mirror::Need;
 use super::socket::Connection;
 use super::wire::{self, Attributes};
-use super::{Message, NLM_F_CREATE, NLM_F_EXCL, Netlink, NetlinkError, emit};
+use super::{Message, Netlink, NetlinkError};
 
 /// Length of `struct ifaddrmsg`.
 const HEADER: usize = 8;
@@ -50,16 +50,15 @@ impl Netlink {
             // second.
             message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
         }
-        self.request(libc::RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, emit(&message))
-            .await
-            .map(drop)
+        let mut request = self.changes.address().add(index, address.addr(), address.prefix_len());
+        // By itself it would give a device of ours a broadcast address.
+        *request.message_mut() = message;
+        Ok(request.execute().await?)
     }
 
     /// Removes an address.
     pub async fn remove_address(&self, index: u32, address: IpNet) -> Result<(), NetlinkError> {
-        self.request(libc::RTM_DELADDR, 0, emit(&message(index, address)))
-            .await
-            .map(drop)
+        Ok(self.changes.address().del(message(index, address)).execute().await?)
     }
 
     async fn addresses(&self, index: u32, v6: bool) -> Result<Vec<Message>, NetlinkError> {

@@ -63,7 +63,7 @@ impl Netlink {
         let mut message = LinkMessage::default();
         message.header.index = index;
         message.attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
-        self.request(libc::RTM_SETLINK, 0, emit(&message)).await?;
+        self.changes.link().set(message).execute().await?;
         // While a device is down, the kernel does not report changes of its alias.
         let mut payload = dump_of_all();
         payload[4..8].copy_from_slice(&index.to_ne_bytes());
@@ -75,9 +75,7 @@ impl Netlink {
 
     /// Deletes a device.
     pub async fn delete_link(&self, index: u32) -> Result<(), NetlinkError> {
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        self.request(libc::RTM_DELLINK, 0, emit(&message)).await.map(drop)
+        Ok(self.changes.link().del(index).execute().await?)
     }
 }
 

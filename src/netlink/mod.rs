@@ -58,6 +58,8 @@ use socket::{Connection, Message, NLM_F_CREATE, NLM_F_EXCL};
 #[derive(Debug, Clone)]
 pub struct Netlink {
     connection: Arc<Mutex<Connection>>,
+    /// What it can send as it is meant: changes of devices and of addresses.
+    changes: rtnetlink::Handle,
     hub: Hub,
 }
 
@@ -67,7 +69,14 @@ impl Netlink {
         let connection = Connection::open(netlink_sys::protocols::NETLINK_ROUTE)?;
         let connection = Arc::new(Mutex::new(connection));
         let hub = Hub::start(Arc::clone(&connection))?;
-        Ok(Self { connection, hub })
+        let (sending, changes, _) = rtnetlink::new_connection()?;
+        // Ends with the last handle.
+        tokio::spawn(sending);
+        Ok(Self {
+            connection,
+            changes,
+            hub,
+        })
     }
 
     /// Reports every change to `listener` from now on, until it returns `false`. The hub calls it, and waits for it.

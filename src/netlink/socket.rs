@@ -54,6 +54,18 @@ pub enum NetlinkError {
     Interrupted,
 }
 
+impl From<rtnetlink::Error> for NetlinkError {
+    fn from(error: rtnetlink::Error) -> Self {
+        match error {
+            rtnetlink::Error::NetlinkError(refusal) => Self::Kernel {
+                errno: -refusal.raw_code(),
+                reason: None,
+            },
+            other => Self::Socket(io::Error::other(other)),
+        }
+    }
+}
+
 impl NetlinkError {
     /// The kernel's errno; 0 where it is none of the kernel's.
     pub fn errno(&self) -> i32 {
