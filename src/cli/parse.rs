@@ -171,31 +171,7 @@ impl Scan {
     /// The command that all words together mean.
     fn command(mut self) -> Result<Command, UsageError> {
         let spec = self.spec()?;
-        if let Some(option) = self
-            .flags
-            .iter()
-            .find(|option| !option.commands.is_empty() && !option.commands.contains(&spec.name))
-        {
-            let spelled = option.long.map(|long| format!("--{long}")).unwrap_or_default();
-            return Err(UsageError::new(format!("{spelled} does not go with {}", spec.name))
-                .hint(format!("it goes with {}", option.commands.join(", "))));
-        }
-        if let (Some((key, value)), false) = (self.options.settings.first(), spec.settings) {
-            return Err(UsageError::new(format!(
-                "{} takes no settings, such as \"{key}={value}\"",
-                spec.name
-            )));
-        }
-        if let Some(word) = self.words.get(spec.words.len()) {
-            return Err(UsageError::new(format!("unexpected word {word:?} after {}", spec.name)));
-        }
-        if self.words.len() < spec.required {
-            return Err(UsageError::new(format!(
-                "{} needs {}",
-                spec.name,
-                spec.words.join(" and ")
-            )));
-        }
+        self.check(spec)?;
         let (json, dry_run) = (self.has(Action::Json), self.has(Action::DryRun));
         let watch = self.has(Action::Watch);
         let mut words = std::mem::take(&mut self.words).into_iter();
@@ -249,6 +225,36 @@ impl Scan {
             }
             _ => Command::Run(options),
         })
+    }
+
+    /// Whether all that was typed goes with the command.
+    fn check(&self, spec: &CommandSpec) -> Result<(), UsageError> {
+        if let Some(option) = self
+            .flags
+            .iter()
+            .find(|option| !option.commands.is_empty() && !option.commands.contains(&spec.name))
+        {
+            let spelled = option.long.map(|long| format!("--{long}")).unwrap_or_default();
+            return Err(UsageError::new(format!("{spelled} does not go with {}", spec.name))
+                .hint(format!("it goes with {}", option.commands.join(", "))));
+        }
+        if let (Some((key, value)), false) = (self.options.settings.first(), spec.settings) {
+            return Err(UsageError::new(format!(
+                "{} takes no settings, such as \"{key}={value}\"",
+                spec.name
+            )));
+        }
+        if let Some(word) = self.words.get(spec.words.len()) {
+            return Err(UsageError::new(format!("unexpected word {word:?} after {}", spec.name)));
+        }
+        if self.words.len() < spec.required {
+            return Err(UsageError::new(format!(
+                "{} needs {}",
+                spec.name,
+                spec.words.join(" and ")
+            )));
+        }
+        Ok(())
     }
 
     /// The command that the first word names. Without one, a dry run is a plan and all else a run.

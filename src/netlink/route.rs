@@ -9,15 +9,18 @@ use clatd_stages::net::Route;
 use clatd_stages::world::RouteAnswer;
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
-    RouteType, RouteVia,
-};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteType};
 
 use super::mirror::{Mirror, Need};
 use super::socket::Connection;
 use super::wire::{self, Attribute, Attributes};
 use super::{Message, NLM_F_CREATE, NLM_F_EXCL, Netlink, NetlinkError, emit};
+
+mod listed;
+mod request;
+
+pub(super) use listed::ListedRoute;
+use request::{Expiry, message, replay};
 
 /// Length of `struct rtmsg`.
 const HEADER: usize = 12;
@@ -27,24 +30,16 @@ const NEXT_HOP: usize = 8;
 const IPV6_DEFAULT_METRIC: u32 = 1024;
 /// The table of the host's own addresses.
 const LOCAL_TABLE: u8 = libc::RT_TABLE_LOCAL;
-/// Ticks a second of the times in `RTA_CACHEINFO`.
-const USER_HZ: u32 = 100;
 
 const RTA_VIA: u16 = 18;
-const RTA_ENCAP_TYPE: u16 = 21;
-const RTA_ENCAP: u16 = 22;
-const RTA_EXPIRES: u16 = 23;
 const RTA_NH_ID: u16 = 30;
 const RTAX_MTU: u16 = 2;
 const RTAX_ADVMSS: u16 = 8;
 const RTNH_F_DEAD: u32 = 1;
-const RTNH_F_PERVASIVE: u32 = 2;
 const RTNH_F_ONLINK: u32 = 4;
 const RTNH_F_LINKDOWN: u32 = 16;
 /// The answer is the route of the table itself, not a copy for the packet.
 const RTM_F_FIB_MATCH: u32 = 0x2000;
-/// The flags that a user may set. The others are the kernel's state of the route.
-const SETTABLE_FLAGS: u32 = RTNH_F_PERVASIVE | RTNH_F_ONLINK;
 
 /// The names of devices by their indices.
 type Names<'a> = dyn Fn(u32) -> Option<String> + 'a;
@@ -339,91 +334,6 @@ pub(super) fn dump_defaults4(mut connection: Connection, table: u32) -> Result<V
     Ok(messages)
 }
 
-/// A route as the kernel reports it, with what distinguishes it from others.
-#[derive(Debug, Clone)]
-pub(super) struct ListedRoute {
-    pub(super) payload: Vec<u8>,
-    pub(super) table: u32,
-    pub(super) destination: IpNet,
-    pub(super) metric: u32,
-    pub(super) protocol: u8,
-    /// Its nexthop is an object of its own.
-    pub(super) object: bool,
-    device: Option<u32>,
-    gateway: Option<IpAddr>,
-    several: bool,
-}
-
-impl ListedRoute {
-    pub(super) fn new(payload: Vec<u8>) -> Option<Self> {
-        let attributes = Attributes(payload.get(HEADER..)?);
-        let number = |kind| attributes.clone().find(|attribute| attribute.kind == kind)?.u32();
-        Some(Self {
-            table: Self::table_of(&payload)?,
-            destination: Self::destination_of(&payload)?,
-            metric: number(libc::RTA_PRIORITY).unwrap_or_default(),
-            protocol: *payload.get(5)?,
-            object: number(RTA_NH_ID).is_some(),
-            device: number(libc::RTA_OIF),
-            gateway: gateway(attributes.clone()),
-            several: attributes
-                .clone()
-                .any(|attribute| attribute.kind == libc::RTA_MULTIPATH),
-            payload,
-        })
-    }
-
-    fn table_of(payload: &[u8]) -> Option<u32> {
-        let named = Attributes(payload.get(HEADER..)?).find(|attribute| attribute.kind == libc::RTA_TABLE);
-        named
-            .and_then(|attribute| attribute.u32())
-            .or_else(|| payload.get(4).map(|&table| table.into()))
-    }
-
-    fn destination_of(payload: &[u8]) -> Option<IpNet> {
-        let any = match i32::from(*payload.first()?) {
-            libc::AF_INET => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            libc::AF_INET6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-            _ => return None,
-        };
-        let mut attributes = Attributes(payload.get(HEADER..)?);
-        let named = attributes.find(|attribute| attribute.kind == libc::RTA_DST);
-        let address = named.and_then(|attribute| attribute.address()).unwrap_or(any);
-        Some(IpNet::new(address, *payload.get(1)?).ok()?.trunc())
-    }
-
-    pub(super) fn v6(&self) -> bool {
-        self.destination.addr().is_ipv6()
-    }
-
-    /// The index of its device; `None` = none, or several.
-    pub(super) fn only_device(&self) -> Option<u32> {
-        self.device.filter(|_| !self.several)
-    }
-
-    /// Several next hops, or an object in their place.
-    pub(super) fn is_complex(&self) -> bool {
-        self.several || self.object
-    }
-
-    /// Whether one can replace the other, or become a next hop of it.
-    pub(super) fn is_rival(&self, other: &Self) -> bool {
-        let key = |seen: &Self| (seen.table, seen.destination, seen.metric);
-        key(self) == key(other)
-    }
-
-    /// Whether it is the same route, with any metrics and lifetime.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        let key = |seen: &Self| (seen.protocol, seen.device, seen.gateway);
-        self.is_rival(other) && key(self) == key(other)
-    }
-
-    pub(super) fn differs_by_lifetime_only(&self, other: &Self) -> bool {
-        let lasting = |seen: &Self| replay(&seen.payload, None, Expiry::Drop).ok();
-        lasting(self) == lasting(other)
-    }
-}
-
 /// Whether both are the same route: byte by byte if both have the kernel's message, else by their fields.
 pub(crate) fn same(wanted: &Route, found: &Route) -> bool {
     if let (Some(wanted), Some(found)) = (raw_of(wanted), raw_of(found))
@@ -460,61 +370,6 @@ pub(crate) fn raw_of(route: &Route) -> Option<Vec<u8>> {
     text.chunks(2)
         .map(|pair| Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?))
         .collect()
-}
-
-fn message(route: &Route, device: Option<u32>) -> RouteMessage {
-    let v6 = matches!(route.destination, IpNet::V6(_));
-    let mut message = RouteMessage::default();
-    message.header = RouteHeader {
-        address_family: if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet },
-        destination_prefix_length: route.destination.prefix_len(),
-        table: u8::try_from(route.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC),
-        protocol: RouteProtocol::from(route.protocol),
-        // The choice of `ip`: a route without a next hop is on the link.
-        scope: if v6 || route.gateway.is_some() {
-            RouteScope::Universe
-        } else {
-            RouteScope::Link
-        },
-        kind: RouteType::Unicast,
-        flags: if route.onlink {
-            RouteFlags::Onlink
-        } else {
-            RouteFlags::empty()
-        },
-        ..RouteHeader::default()
-    };
-    let attributes = &mut message.attributes;
-    attributes.push(RouteAttribute::Table(route.table));
-    if route.destination.prefix_len() > 0 {
-        attributes.push(RouteAttribute::Destination(address(route.destination.trunc().addr())));
-    }
-    attributes.extend(device.map(RouteAttribute::Oif));
-    attributes.extend(route.gateway.map(|gateway| match gateway {
-        IpAddr::V6(gateway) if !v6 => RouteAttribute::Via(RouteVia::Inet6(gateway)),
-        gateway => RouteAttribute::Gateway(address(gateway)),
-    }));
-    attributes.extend(route.source.map(|source| RouteAttribute::PrefSource(address(source))));
-    if route.metric != 0 {
-        attributes.push(RouteAttribute::Priority(route.metric));
-    }
-    let metrics: Vec<_> = route
-        .mtu
-        .map(RouteMetric::Mtu)
-        .into_iter()
-        .chain(route.advmss.map(RouteMetric::Advmss))
-        .collect();
-    if !metrics.is_empty() {
-        attributes.push(RouteAttribute::Metrics(metrics));
-    }
-    message
-}
-
-fn address(address: IpAddr) -> RouteAddress {
-    match address {
-        IpAddr::V4(v4) => RouteAddress::Inet(v4),
-        IpAddr::V6(v6) => RouteAddress::Inet6(v6),
-    }
 }
 
 /// A route from `struct rtmsg` and its attributes; `names` are those of devices.
@@ -634,59 +489,4 @@ fn first_next_hop(route: &mut Route, hops: &[u8], names: &Names<'_>) {
         rest = rest.get(wire::align(usize::from(length))..).unwrap_or_default();
     }
     route.dead = dead;
-}
-
-/// What becomes of a route's remaining lifetime.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Expiry {
-    Keep,
-    Drop,
-}
-
-/// A request for a route, made from the kernel's message: without those attributes that the kernel reports and does
-/// not accept. `device` replaces the output device, whose index may have changed.
-fn replay(raw: &[u8], device: Option<u32>, expiry: Expiry) -> Result<Vec<u8>, NetlinkError> {
-    let (header, attributes) = raw.split_at_checked(HEADER).ok_or(NetlinkError::Malformed)?;
-    let flags = wire::u32_at(header, 8).ok_or(NetlinkError::Malformed)? & SETTABLE_FLAGS;
-    let mut payload = header[..8].to_vec();
-    payload.extend_from_slice(&flags.to_ne_bytes());
-    // A nexthop object replaces all of these, and the kernel refuses them beside it.
-    let by_object = Attributes(attributes).any(|attribute| attribute.kind == RTA_NH_ID);
-    for attribute in Attributes(attributes) {
-        match attribute.kind {
-            libc::RTA_OIF | libc::RTA_GATEWAY | libc::RTA_MULTIPATH | RTA_VIA | RTA_ENCAP_TYPE | RTA_ENCAP
-                if by_object => {}
-            libc::RTA_CACHEINFO => {
-                // struct rta_cacheinfo: the expiry is its third word, in ticks from now; 0 = never.
-                let ticks = wire::u32_at(attribute.value, 8).filter(|&ticks| ticks.cast_signed() > 0);
-                if let (Some(ticks), Expiry::Keep) = (ticks, expiry) {
-                    wire::push(&mut payload, RTA_EXPIRES, &(ticks / USER_HZ).max(1).to_ne_bytes());
-                }
-            }
-            libc::RTA_OIF => {
-                let device = device.map(u32::to_ne_bytes);
-                wire::push(
-                    &mut payload,
-                    attribute.raw_kind,
-                    device.as_ref().map_or(attribute.value, |device| device),
-                );
-            }
-            libc::RTA_MULTIPATH => wire::push(&mut payload, attribute.raw_kind, &settable_next_hops(attribute.value)),
-            _ => wire::push(&mut payload, attribute.raw_kind, attribute.value),
-        }
-    }
-    Ok(payload)
-}
-
-fn settable_next_hops(hops: &[u8]) -> Vec<u8> {
-    let mut hops = hops.to_vec();
-    let mut at = 0;
-    while let Some(length @ 1..) = wire::u16_at(&hops, at) {
-        if let Some(flags) = hops.get_mut(at + 2) {
-            // The two flags are in the low byte.
-            *flags &= SETTABLE_FLAGS as u8;
-        }
-        at += wire::align(usize::from(length));
-    }
-    hops
 }

@@ -6,7 +6,7 @@ use clatd_stages::stage::Instance;
 use tracing::{error, info, warn};
 
 use super::{Supervisor, allotments, same_uplink};
-use crate::config::{self, Configured};
+use crate::config::{self, Configured, Loaded};
 use crate::hardening;
 use crate::kernel::command;
 
@@ -22,17 +22,7 @@ impl Supervisor {
                 return Err(text);
             }
         };
-        command::set_limit(loaded.base.general.script_timeout);
-        for warning in &loaded.warnings {
-            warn!("{warning}");
-        }
-        let lacking = hardening::lacking(&loaded);
-        if !lacking.is_empty() {
-            warn!(
-                "the new configuration needs rights that were given up at the start ({}): restart clatd, or set hardening=no",
-                lacking.join(", ")
-            );
-        }
+        tell_what_was_read(&loaded);
         let (of_templates, of_files): (Vec<_>, Vec<_>) =
             self.started.values().partition(|started| started.template.is_some());
         let [of_templates, of_files] = [of_templates, of_files].map(|started| {
@@ -52,6 +42,25 @@ impl Supervisor {
         loaded.unable.extend(unable);
         self.refuse(&loaded);
         self.waiting.clear();
+        self.stop_changed(&loaded);
+        self.use_templates(loaded.templates);
+        self.serve_metrics(loaded.base.general.metrics_listen);
+        for configured in loaded.instances {
+            let name = &configured.instance.name;
+            let runs_on = self
+                .started
+                .get(name)
+                .is_some_and(|started| !started.stop.is_cancelled());
+            if !runs_on {
+                self.start_when_free(configured);
+            }
+        }
+        self.follow_uplinks().await;
+        Ok(())
+    }
+
+    /// Ends the instances that the configuration has no more, or has otherwise.
+    fn stop_changed(&self, loaded: &Loaded) {
         let mut wanted: BTreeMap<&str, &Instance> = BTreeMap::new();
         for configured in loaded.configured() {
             wanted.insert(&configured.instance.name, &configured.instance);
@@ -87,20 +96,20 @@ impl Supervisor {
                 started.stop.cancel();
             }
         }
-        self.use_templates(loaded.templates);
-        self.serve_metrics(loaded.base.general.metrics_listen);
-        for configured in loaded.instances {
-            let name = &configured.instance.name;
-            let runs_on = self
-                .started
-                .get(name)
-                .is_some_and(|started| !started.stop.is_cancelled());
-            if !runs_on {
-                self.start_when_free(configured);
-            }
-        }
-        self.follow_uplinks().await;
-        Ok(())
+    }
+}
+
+fn tell_what_was_read(loaded: &Loaded) {
+    command::set_limit(loaded.base.general.script_timeout);
+    for warning in &loaded.warnings {
+        warn!("{warning}");
+    }
+    let lacking = hardening::lacking(loaded);
+    if !lacking.is_empty() {
+        warn!(
+            "the new configuration needs rights that were given up at the start ({}): restart clatd, or set hardening=no",
+            lacking.join(", ")
+        );
     }
 }
 

@@ -1,6 +1,5 @@
 //! All reads from the running system.
 
-use std::cmp::Reverse;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
@@ -10,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use clatd_stages::facts::{Fact, Source};
 use clatd_stages::fast_path::Offer;
-use clatd_stages::net::{Address6, Link, MAIN_TABLE, Route};
+use clatd_stages::net::{Address6, Link, Route};
 use clatd_stages::op::Op;
 use clatd_stages::path::{Hop, Probe};
 use clatd_stages::settings::DnsServer;
@@ -19,7 +18,7 @@ use clatd_stages::world::{DnsAnswer, RouteAnswer, World, WorldError};
 use clatd_translator::Pref64;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 
-use crate::kernel::{Holds, Look, Netlink, NetlinkError, command, source_prefix, sysctl};
+use crate::kernel::{Holds, Look, Netlink, command, sysctl};
 use crate::probe;
 use crate::ra::{RaWatch, Snapshot};
 use crate::status::SilentPlats;
@@ -33,6 +32,7 @@ mod filters;
 mod questions;
 mod reach;
 mod routers;
+mod routes;
 pub(crate) mod users;
 
 pub use routers::SilentRouters;
@@ -176,98 +176,6 @@ impl SystemWorld {
         routes.map_err(|error| WorldError::new(format!("reading the {version} default routes of table {table}"), error))
     }
 
-    async fn route(
-        &self,
-        destination: Ipv6Addr,
-        device: Option<&str>,
-        source: Option<Ipv6Addr>,
-    ) -> Result<Option<RouteAnswer>, WorldError> {
-        let index = match device {
-            Some(device) => match self.index(device).await? {
-                None => return Ok(None),
-                index => index,
-            },
-            None => None,
-        };
-        let failed = |error: NetlinkError| WorldError::new(format!("looking up the route to {destination}"), error);
-        let found = self
-            .netlink
-            .route_to(destination.into(), index, source)
-            .await
-            .map_err(failed)?;
-        // With a source, the kernel takes the device only as a preference: other rules may lead elsewhere.
-        let by_device = found.filter(|found| device.is_none_or(|device| device == found.device));
-        let mut answer = match (by_device, device, source) {
-            (Some(answer), _, _) => answer,
-            (None, Some(device), Some(source)) => return self.route_in_table(destination, device, source).await,
-            (None, _, _) => return Ok(None),
-        };
-        if let (Some(IpAddr::V6(gateway)), Some(link)) = (answer.gateway, self.link(&answer.device).await?) {
-            let mut routes = self.leading_to(&link, destination).await?;
-            routes.retain(|route| is_for(route, source));
-            let next_hop = routers::next_hop(&self.netlink, &self.silent, link.index, &routes, destination, gateway);
-            answer.gateway = Some(next_hop.await.map_err(failed)?.into());
-        }
-        Ok(Some(answer))
-    }
-
-    /// The routes in the table of this device that lead to a destination.
-    async fn leading_to(&self, link: &Link, destination: Ipv6Addr) -> Result<Vec<Route>, WorldError> {
-        let table = self.table_of(link).await?;
-        let routes = self.netlink.leading_to(table, link.index, destination).await;
-        routes.map_err(|error| WorldError::new(format!("reading the routes to {destination}"), error))
-    }
-
-    /// The route by this device in its own table, whatever the rules say.
-    async fn route_in_table(
-        &self,
-        destination: Ipv6Addr,
-        device: &str,
-        source: Ipv6Addr,
-    ) -> Result<Option<RouteAnswer>, WorldError> {
-        let Some(link) = self.link(device).await? else {
-            return Ok(None);
-        };
-        let mut routes = self.leading_to(&link, destination).await?;
-        routes.retain(|route| {
-            let leads_there = route.destination.contains(&IpAddr::V6(destination)) && !route.dead;
-            leads_there && route.device.as_deref() == Some(device) && is_for(route, Some(source))
-        });
-        let best = routes.iter().min_by_key(|route| {
-            let for_source = source_prefix(route).map_or(0, |prefix| prefix.prefix_len());
-            (
-                Reverse(route.destination.prefix_len()),
-                Reverse(for_source),
-                route.metric,
-            )
-        });
-        Ok(best.map(|route| RouteAnswer {
-            device: device.to_owned(),
-            gateway: route.gateway,
-            source: Some(source.into()),
-        }))
-    }
-
-    /// The IPv6 default gateways of a device, or of all: which network it is in.
-    async fn gateways(&self, device: Option<&str>) -> Result<Vec<(String, Option<IpAddr>)>, WorldError> {
-        let link = match device {
-            Some(device) => self.link(device).await?,
-            None => None,
-        };
-        let table = match &link {
-            Some(link) => self.table_of(link).await?,
-            None => MAIN_TABLE,
-        };
-        let defaults = self.routes6(table).await?.into_iter();
-        let mut gateways: Vec<_> = defaults
-            .filter_map(|route| Some((route.device?, route.gateway)))
-            .filter(|(name, _)| device.is_none_or(|device| device == name))
-            .collect();
-        gateways.sort();
-        gateways.dedup();
-        Ok(gateways)
-    }
-
     /// The answer of a name server, or its earlier one if that is not old.
     async fn look_up(
         &self,
@@ -304,25 +212,9 @@ impl SystemWorld {
         Ok(!gateways.is_empty())
     }
 
-    /// The table with the routes of a device: the main table, or that of its VRF.
-    async fn table_of(&self, link: &Link) -> Result<u32, WorldError> {
-        let Some(master) = link.master else {
-            return Ok(MAIN_TABLE);
-        };
-        let links = self.links().await?;
-        let vrf = links.into_iter().find(|link| link.index == master);
-        Ok(vrf.and_then(|vrf| vrf.vrf_table).unwrap_or(MAIN_TABLE))
-    }
-
     async fn index(&self, device: &str) -> Result<Option<u32>, WorldError> {
         Ok(self.link(device).await?.map(|link| link.index))
     }
-}
-
-/// Whether a route is for packets from this source, or for all where none is given.
-fn is_for(route: &Route, source: Option<Ipv6Addr>) -> bool {
-    let prefix = source_prefix(route);
-    prefix.is_none_or(|prefix| source.is_some_and(|source| prefix.contains(&IpAddr::V6(source))))
 }
 
 #[async_trait]

@@ -16,6 +16,7 @@ mod identifier;
 use std::net::IpAddr;
 
 use async_trait::async_trait;
+use clatd_translator::Pref64;
 
 use crate::claims::Claims;
 use crate::facts::{Fact, Facts, Source};
@@ -24,7 +25,7 @@ use crate::plan::{StageName, Step};
 use crate::settings::ClatV6Addr;
 use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
 use crate::uplink;
-use crate::world::World;
+use crate::world::{World, WorldError};
 use choice::{choose, is_modified_eui64, is_preferred, is_ula};
 use identifier::Identifier;
 
@@ -140,46 +141,80 @@ async fn derive(
         return Ok(());
     };
     let (uplink, prefix) = (uplink.value.name.clone(), prefix.value);
-    let stage = StageName::Address;
-    let addresses = world.addresses6(&uplink).await.map_err(world_error(stage))?;
+    let addresses = world.addresses6(&uplink).await.map_err(failed)?;
     let eui64_first = instance.settings.clat.clat_v6_addr == ClatV6Addr::Derived;
     let Some(base) = choose(&addresses, prefix, eui64_first) else {
-        let single = |address: &&Address6| is_preferred(address) && !is_ula(address.address);
-        let singles: Vec<&Address6> = addresses.iter().filter(single).collect();
-        if !singles.is_empty() && singles.iter().all(|address| address.tentative) {
-            return Err(not_yet(format!(
-                "duplicate address detection on {uplink} has not ended"
-            )));
-        }
-        if !singles.is_empty() {
-            facts.notes.push(format!(
-                "{uplink} has single addresses but no prefix to derive another from, so the host's own is shared"
-            ));
-            return share(world, facts).await;
-        }
-        return Err(unusable(format!(
-            "{uplink} has no IPv6 address to derive the CLAT's from (global, preferred, not temporary); found {}; set clat-v6-addr to \
-             an address that is routed to this host",
-            describe(&addresses)
+        return without_base(world, facts, &uplink, &addresses).await;
+    };
+    let identifier = identifier(instance, world, &uplink, prefix, base).await?;
+    claim(claims, facts, &uplink, &addresses, &identifier).await
+}
+
+fn failed(error: WorldError) -> ObserveError {
+    world_error(StageName::Address)(error)
+}
+
+/// No address of the uplink has room for another one beside it.
+async fn without_base(
+    world: &dyn World,
+    facts: &mut Facts,
+    uplink: &str,
+    addresses: &[Address6],
+) -> Result<(), ObserveError> {
+    let single = |address: &&Address6| is_preferred(address) && !is_ula(address.address);
+    let singles: Vec<&Address6> = addresses.iter().filter(single).collect();
+    if !singles.is_empty() && singles.iter().all(|address| address.tentative) {
+        return Err(not_yet(format!(
+            "duplicate address detection on {uplink} has not ended"
         )));
-    };
+    }
+    if !singles.is_empty() {
+        facts.notes.push(format!(
+            "{uplink} has single addresses but no prefix to derive another from, so the host's own is shared"
+        ));
+        return share(world, facts).await;
+    }
+    Err(unusable(format!(
+        "{uplink} has no IPv6 address to derive the CLAT's from (global, preferred, not temporary); found {}; set clat-v6-addr to \
+         an address that is routed to this host",
+        describe(addresses)
+    )))
+}
+
+/// The interface identifiers to try in the network of `base`.
+async fn identifier(
+    instance: &Instance,
+    world: &dyn World,
+    uplink: &str,
+    prefix: Pref64,
+    base: &Address6,
+) -> Result<Identifier, ObserveError> {
     let (network, length) = (base.address, base.prefix_len);
-    let identifier = match instance.settings.clat.clat_v6_addr {
-        ClatV6Addr::Stable | ClatV6Addr::ChecksumNeutral => {
-            let secret = world.secret().await.map_err(world_error(stage))?;
-            let stable = Identifier::stable(network, length, &uplink, &instance.name, &secret);
-            match instance.settings.clat.clat_v6_addr {
-                ClatV6Addr::ChecksumNeutral => stable
-                    .neutral(instance.settings.clat.clat_v4_addr, prefix)
-                    .map_err(unusable)?,
-                _ => stable,
-            }
-        }
-        _ if is_modified_eui64(base) => Identifier::c1a7(network, instance.seed),
-        _ => Identifier::random(network, length, instance.seed),
+    let clat = &instance.settings.clat;
+    let neutral = match clat.clat_v6_addr {
+        ClatV6Addr::Stable => false,
+        ClatV6Addr::ChecksumNeutral => true,
+        _ if is_modified_eui64(base) => return Ok(Identifier::c1a7(network, instance.seed)),
+        _ => return Ok(Identifier::random(network, length, instance.seed)),
     };
+    let secret = world.secret().await.map_err(failed)?;
+    let stable = Identifier::stable(network, length, uplink, &instance.name, &secret);
+    if neutral {
+        return stable.neutral(clat.clat_v4_addr, prefix).map_err(unusable);
+    }
+    Ok(stable)
+}
+
+/// Takes the first address that nobody has.
+async fn claim(
+    claims: &dyn Claims,
+    facts: &mut Facts,
+    uplink: &str,
+    addresses: &[Address6],
+    identifier: &Identifier,
+) -> Result<(), ObserveError> {
     // The instance keeps its address, although a candidate that it would prefer may be free again.
-    let own = claims.reserved(&uplink).await.map_err(world_error(stage))?;
+    let own = claims.reserved(uplink).await.map_err(failed)?;
     let first = own.and_then(|own| (0..ATTEMPTS).find(|attempt| identifier.address(*attempt) == own));
     let others = (0..ATTEMPTS).filter(|attempt| Some(*attempt) != first);
     let mut owners = Vec::new();
@@ -189,28 +224,19 @@ async fn derive(
             continue;
         }
         // Neither instance detects the other as a duplicate, since the kernel answers for both.
-        let reserved = claims.reserve(&uplink, candidate).await;
-        if reserved.map_err(world_error(stage))?.is_some() {
+        if claims.reserve(uplink, candidate).await.map_err(failed)?.is_some() {
             continue;
         }
-        match claims
-            .duplicate_of(&uplink, candidate)
-            .await
-            .map_err(world_error(stage))?
-        {
-            None => {
-                facts.clat_v6_addr = Some(Fact::new(candidate, Source::Derived(identifier.describe(attempt))));
-                return Ok(());
-            }
-            Some(owner) => {
-                facts.notes.push(format!(
-                    "{candidate} on {uplink} belongs to another node: {owner}; clatd tries another address"
-                ));
-                owners.push(owner);
-                if owners.len() == CANDIDATES {
-                    break;
-                }
-            }
+        let Some(owner) = claims.duplicate_of(uplink, candidate).await.map_err(failed)? else {
+            facts.clat_v6_addr = Some(Fact::new(candidate, Source::Derived(identifier.describe(attempt))));
+            return Ok(());
+        };
+        facts.notes.push(format!(
+            "{candidate} on {uplink} belongs to another node: {owner}; clatd tries another address"
+        ));
+        owners.push(owner);
+        if owners.len() == CANDIDATES {
+            break;
         }
     }
     Err(unusable(format!(

@@ -83,31 +83,8 @@ impl Stage for Device {
             stage: self.name(),
             what: "no uplink".into(),
         })?;
-        let tayga = facts.translates_by(TranslatorChoice::Tayga);
-        let why = if tayga {
-            "TAYGA opens its TUN device by name, so it must be persistent"
-        } else {
-            "carries IPv4 to the translator and IPv6 from it"
-        };
         let mut steps = vec![
-            Step::new(
-                self.name(),
-                why,
-                Op::CreateTun {
-                    device: device.clone(),
-                    alias: instance.alias(),
-                    persistent: tayga,
-                    queues: if tayga {
-                        1
-                    } else {
-                        settings.translator.translator_queues
-                    },
-                },
-                Op::DeleteTun {
-                    device: device.clone(),
-                    alias: instance.alias(),
-                },
-            ),
+            create(self.name(), instance, facts),
             Step::on_device(
                 self.name(),
                 "the CLAT needs no link-local address",
@@ -152,6 +129,31 @@ impl Stage for Device {
         }));
         Ok(steps)
     }
+}
+
+fn create(stage: StageName, instance: &Instance, facts: &Facts) -> Step {
+    let device = &instance.settings.clat.clat_dev;
+    let tayga = facts.translates_by(TranslatorChoice::Tayga);
+    let (why, queues) = if tayga {
+        ("TAYGA opens its TUN device by name, so it must be persistent", 1)
+    } else {
+        let queues = instance.settings.translator.translator_queues;
+        ("carries IPv4 to the translator and IPv6 from it", queues)
+    };
+    Step::new(
+        stage,
+        why,
+        Op::CreateTun {
+            device: device.clone(),
+            alias: instance.alias(),
+            persistent: tayga,
+            queues,
+        },
+        Op::DeleteTun {
+            device: device.clone(),
+            alias: instance.alias(),
+        },
+    )
 }
 
 /// The CLAT's IPv4 address, and those of single-address mappings: the service addresses of an edge relay on the node
