@@ -83,7 +83,16 @@ fn missing(name: &str) -> Option<String> {
 /// The file of a test, and whether the test is made for each translator by a macro.
 fn source(modules: &[&str]) -> (String, bool) {
     match modules {
-        ["clatd-stages", inside @ .., "tests"] => (format!("stages/src/{}.rs", inside.join("/")), false),
+        ["clatd-stages", inside @ .., "tests"] => {
+            let module = format!("stages/src/{}", inside.join("/"));
+            let apart = format!("{module}/tests.rs");
+            let path = if read(&apart).is_some() {
+                apart
+            } else {
+                format!("{module}.rs")
+            };
+            (path, false)
+        }
         ["clatd-translator", binary] => (format!("stages/translator/tests/{binary}.rs"), false),
         [binary, module, "userspace" | "tayga"] => (format!("tests/{binary}/{module}.rs"), true),
         _ => (format!("tests/{}.rs", modules.join("/")), false),

@@ -22,11 +22,13 @@ const REMOTE6: &str = "64:ff9b::909:909";
 /// Everything that the PLAT would answer for is answered for here.
 fn plat() {
     // The kernel adds the route of an address a little later.
-    sh("ip -6 route replace local 64:ff9b::/96 dev lo; ip addr replace 64:ff9b::909:909/128 dev lo nodad
+    sh(
+        "ip -6 route replace local 64:ff9b::/96 dev lo; ip addr replace 64:ff9b::909:909/128 dev lo nodad
         for _ in $(seq 100); do
             ip -6 route show table local | grep -q 64:ff9b::909:909 && break
             sleep 0.02
-        done");
+        done",
+    );
 }
 
 async fn device(bed: &mut Bed, persistent: bool, queues: u32) {
