@@ -100,7 +100,7 @@ impl Task {
             device: device.to_owned(),
             duid,
             path,
-            events: LinkEvents::follow(&netlink),
+            events: netlink.link_events(),
             netlink,
             client: Client::new(config),
             socket: None,

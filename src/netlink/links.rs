@@ -27,7 +27,7 @@ struct Carriers {
 
 impl LinkEvents {
     /// Hears of all changes until the last of its handles is gone.
-    pub(crate) fn follow(netlink: &Netlink) -> Arc<Self> {
+    pub(super) fn follow(netlink: &Netlink) -> Arc<Self> {
         let events = Arc::new(Self::default());
         let heard = Arc::downgrade(&events);
         netlink.listen(move |change| match heard.upgrade() {

@@ -16,7 +16,7 @@
 //! bears it.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, Weak};
 
 use netlink_packet_core::Emitable;
 use tokio::sync::Mutex;
@@ -61,6 +61,8 @@ pub struct Netlink {
     /// What it can send as it is meant: changes of devices and of addresses.
     changes: rtnetlink::Handle,
     hub: Hub,
+    /// While somebody has it.
+    links: Arc<std::sync::Mutex<Weak<LinkEvents>>>,
 }
 
 impl Netlink {
@@ -76,6 +78,17 @@ impl Netlink {
             connection,
             changes,
             hub,
+            links: Arc::default(),
+        })
+    }
+
+    /// What happens to the links. All who ask have the same, so that it is kept once.
+    pub(crate) fn link_events(&self) -> Arc<LinkEvents> {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        links.upgrade().unwrap_or_else(|| {
+            let events = LinkEvents::follow(self);
+            *links = Arc::downgrade(&events);
+            events
         })
     }
 

@@ -91,7 +91,7 @@ impl RaWatch {
     /// the device whenever a prefix, a server or the MTU of a watched link came, went or moved. It must not block.
     /// Under an attack it may be called often, so its calls should be grouped.
     pub fn new(netlink: Netlink, notify: impl Fn(&str) + Send + Sync + 'static) -> Self {
-        let events = LinkEvents::follow(&netlink);
+        let events = netlink.link_events();
         let overheard = Arc::new(Overheard::new(Arc::clone(&events)));
         let overhearing = tokio::spawn({
             let overheard = Arc::clone(&overheard);
