@@ -214,9 +214,8 @@ impl Supervisor {
 
     async fn start_all(&mut self, loaded: Loaded) {
         self.refuse(&loaded);
-        let wants_fast_path = |configured: &Configured| {
-            fast_path::candidates(&configured.instance.settings).contains(&TranslatorChoice::Ebpf)
-        };
+        let wants_fast_path =
+            |configured: &Configured| fast_path::may_run(&configured.instance.settings, TranslatorChoice::Ebpf);
         if loaded.configured().any(wants_fast_path) {
             self.holds.fast_path.load_ahead();
         }

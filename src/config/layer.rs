@@ -159,7 +159,8 @@ pub(super) fn merge(layers: &[&Layer]) -> Merged {
                 (key.field.take_over)(theirs, &mut settings);
                 origin.clone()
             }
-            None => Origin::new(Place::Default, &key.default()),
+            // Nobody has set it, so the field still has its default.
+            None => Origin::new(Place::Default, &(key.field.write)(&settings)),
         };
         origins.insert(key.name, origin);
     }

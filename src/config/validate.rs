@@ -214,7 +214,7 @@ impl Judge<'_> {
 
     fn translator(&mut self) {
         let settings = &self.merged.settings;
-        let tayga = fast_path::candidates(settings).contains(&TranslatorChoice::Tayga);
+        let tayga = fast_path::may_run(settings, TranslatorChoice::Tayga);
         if !tayga && settings.translator.tayga_conffile.is_some() {
             self.warn("tayga-conffile", "has no effect without translator=tayga");
         }

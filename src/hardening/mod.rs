@@ -141,10 +141,12 @@ impl Needs {
         self.scripts |= is_special || has_script;
         self.script_user |= has_script && settings.general.script_user.is_some();
         self.low_ports |= settings.clat.clat_v6_addr == ClatV6Addr::Pd;
-        let may_run = |translator| fast_path::candidates(settings).contains(&translator);
-        self.bpf |= cfg!(feature = "ebpf") && may_run(TranslatorChoice::Ebpf);
+        self.bpf |= cfg!(feature = "ebpf") && fast_path::may_run(settings, TranslatorChoice::Ebpf);
         let file = settings.translator.tayga_conffile.as_deref().map(Path::new);
-        if let Some(folder) = file.and_then(Path::parent).filter(|_| may_run(TranslatorChoice::Tayga)) {
+        if let Some(folder) = file
+            .and_then(Path::parent)
+            .filter(|_| fast_path::may_run(settings, TranslatorChoice::Tayga))
+        {
             self.folders.insert(folder.to_owned());
         }
     }

@@ -108,13 +108,11 @@ impl fmt::Display for FastPathSpec {
     }
 }
 
-/// Who may translate by these settings, the best first. Which of them does is known once a plan is made, as a fact.
-pub fn candidates(settings: &Settings) -> &'static [TranslatorChoice] {
+/// Whether this one may translate by these settings. Who does is known once a plan is made, as a fact.
+pub fn may_run(settings: &Settings, translator: TranslatorChoice) -> bool {
     match settings.translator.translator {
-        TranslatorChoice::Auto => &[TranslatorChoice::Ebpf, TranslatorChoice::Userspace],
-        TranslatorChoice::Ebpf => &[TranslatorChoice::Ebpf],
-        TranslatorChoice::Userspace => &[TranslatorChoice::Userspace],
-        TranslatorChoice::Tayga => &[TranslatorChoice::Tayga],
+        TranslatorChoice::Auto => matches!(translator, TranslatorChoice::Ebpf | TranslatorChoice::Userspace),
+        only @ (TranslatorChoice::Ebpf | TranslatorChoice::Userspace | TranslatorChoice::Tayga) => translator == only,
     }
 }
 
