@@ -22,7 +22,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let clang = env::var("CLANG").unwrap_or_else(|_| "clang".to_owned());
     let status = Command::new(&clang)
         .args(["-target", target, "-mcpu=v3", "-O2", "-g", "-nostdinc"])
-        // The object names its sources. Where they lay is nobody's business, and the same sources give the same bytes.
+        // The object has the paths of its sources. Without this the folders of the building machine would be in it, and
+        // the same sources would not give the same bytes.
         .arg("-ffile-compilation-dir=clatd")
         .args([
             "-Wall",

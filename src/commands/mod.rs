@@ -204,8 +204,8 @@ async fn observe_all(loaded: &Loaded, wanted: Option<&str>) -> Result<(PlanDocum
     Ok((document, clean))
 }
 
-/// Whether the kernel would accept the sysctls of the plan; if not, reports why. In containers /proc/sys is often
-/// mounted read-only, and in some of them only its part of the network is not.
+/// Whether the kernel would accept the sysctls of the plan; if not, reports why. In many
+/// containers /proc/sys is read-only; in some of these /proc/sys/net is writable.
 fn can_write_sysctls(plan: &Plan) -> bool {
     let sets = |step: &&Step| {
         matches!(

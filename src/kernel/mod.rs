@@ -1,7 +1,8 @@
 //! All writes to the running system: carries out the operations of a plan, and their inverses.
 //!
-//! `ops` has one file per family of operations; the other modules are its tools. An inverse treats "already gone" as success. If another program has done the
-//! work of an operation already, its outcome says so, and its undo leaves that work alone.
+//! `ops` has one file per family of operations; the other modules are its tools. An inverse treats "already gone" as
+//! success. If another program has done the work of an operation already, its outcome says so, and its undo leaves that
+//! work alone.
 
 use std::collections::BTreeMap;
 

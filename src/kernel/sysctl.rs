@@ -78,9 +78,9 @@ fn vanished(error: &io::Error) -> bool {
 /// Who holds sysctls, which belong to no single instance. One table for all instances of the daemon: clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Holds {
-    /// Locked for looks and entries only: nothing is read or written meanwhile.
+    /// Locked only to look at the table or to change it, never while a sysctl is read or written.
     table: Arc<Mutex<BTreeMap<Place, Hold>>>,
-    /// One change at a time. A change waits for the kernel, so this is locked by [`Holds::change`] alone.
+    /// Only one change runs at a time. It may wait for the kernel, so [`Holds::change`] alone locks this.
     changing: Arc<Mutex<()>>,
     pub(crate) fast_path: FastPath,
 }

@@ -92,8 +92,8 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Attaches all of them. Takes its time: the kernel lets all packets pass that are on their way before each return
-    /// of a TCX attachment, and holds back everybody else who changes devices.
+    /// Attaches all of them. This is slow: for each attachment by TCX the kernel waits until no packet uses the device's
+    /// earlier list of programs, and nobody else can change devices meanwhile.
     pub(super) fn attach(&self, loaded: &Loaded) -> Result<Links, ProgramError> {
         let to = |program, device: &str| attach(loaded, program, device, self.attachment);
         let own = [to(Program::Out, &self.device)?, to(Program::Back, &self.device)?];
