@@ -295,6 +295,9 @@ impl Runner {
                 biased;
                 () = self.stop.cancelled() => return Cause::Stopped,
                 Some(exit) = self.exits.recv() => {
+                    if exit.start.is_over() {
+                        continue;
+                    }
                     return Cause::Failed(self.report(&format!("the translator on {} died: {}", exit.device, exit.detail)));
                 }
                 changed = self.changes.changed() => {

@@ -46,7 +46,7 @@ pub(crate) use netlink::{Reachability, gateways, source_prefix};
 pub(crate) use ops::Look;
 pub use ops::{Nature, nature};
 pub use sysctl::Holds;
-pub use translators::TranslatorExit;
+pub use translators::{Start, TranslatorExit};
 
 use crate::netlink;
 use translators::Running;
@@ -64,7 +64,7 @@ pub struct Kernel {
     hurried: bool,
     statistics: Statistics,
     tuns: BTreeMap<String, Tun>,
-    translators: BTreeMap<String, Running>,
+    translators: BTreeMap<String, (Start, Running)>,
     anycast: anycast::Anycast,
     /// Routes whose next hop needs another route that is not restored yet.
     waiting: Vec<Route>,

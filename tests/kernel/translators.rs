@@ -218,6 +218,31 @@ fn the_death_of_the_userspace_translator_is_told() {
     });
 }
 
+/// Each thread reports the end. Those that nobody read before the next start must not end that one, too.
+#[test]
+fn the_death_of_a_former_translator_is_not_that_of_the_next() {
+    in_namespace(|mut bed| async move {
+        plat();
+        device(&mut bed, false, 2).await;
+        bed.apply(userspace()).await;
+        sh("ip link del clat");
+        let first = death(&mut bed).await;
+        assert!(!first.start.is_over(), "it is news until the translator is stopped");
+        bed.undo(stop(), &Outcome::NOTHING).await;
+        bed.undo(delete(), &Outcome::NOTHING).await;
+        device(&mut bed, false, 2).await;
+        bed.apply(userspace()).await;
+        let second = death(&mut bed).await;
+        assert!(
+            second.start.is_over(),
+            "the other thread's report of the first translator: {second:?}"
+        );
+        assert!(bed.exits.try_recv().is_err(), "the next translator runs");
+        bed.undo(stop(), &Outcome::NOTHING).await;
+        bed.undo(delete(), &Outcome::NOTHING).await;
+    });
+}
+
 fn configuration() -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().unwrap();
     let text = format!("tun-device clat\nprefix 64:ff9b::/96\nipv4-addr 192.0.0.2\nmap 192.0.0.1 {CLAT6}\n");

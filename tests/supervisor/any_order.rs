@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clatd::instance::{End, Repairs, Runner, Status};
-use clatd::kernel::TranslatorExit;
+use clatd::kernel::{Start, TranslatorExit};
 use clatd_stages::apply;
 use clatd_stages::fixed_world::FixedClaims;
 use clatd_stages::journal::Journal;
@@ -281,6 +281,7 @@ impl Host {
                         instance: format!("i{number}"),
                         device: format!("clat-{number}"),
                         detail: "killed".into(),
+                        start: Start::default(),
                     });
                 }
             }

@@ -10,7 +10,7 @@
 //! > wait SECONDS                             nothing happens
 //! > fail TEXT | fail always TEXT | heal      operations with this text in them fail: the next one, or all until healed
 //! > somebody undoes TEXT                     what operations with this text in them did is gone
-//! > the translator dies: WHY
+//! > the translator dies: WHY | a former translator died: WHY
 //! > stop | stop during TEXT                  a stop is asked for, now or during the operation with this text in it
 //! ```
 //!
@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clatd::instance::{End, Repairs, Runner, Status};
-use clatd::kernel::TranslatorExit;
+use clatd::kernel::{Start, TranslatorExit};
 use clatd_stages::fixed_world::FixedClaims;
 use clatd_stages::op::Op;
 use clatd_stages::stage::Instance;
@@ -187,11 +187,10 @@ impl Recorder {
             self.system.undo(text);
             self.changes.send_modify(|count| *count += 1);
         } else if let Some(why) = event.strip_prefix("the translator dies: ") {
-            let exit = TranslatorExit {
-                instance: "clat".into(),
-                device: "clat".into(),
-                detail: why.into(),
-            };
+            self.exits.send(exit(why)).unwrap();
+        } else if let Some(why) = event.strip_prefix("a former translator died: ") {
+            let exit = exit(why);
+            exit.start.end();
             self.exits.send(exit).unwrap();
         } else {
             match event {
@@ -248,6 +247,15 @@ impl Trouble {
             return Err("it fails in this case".into());
         }
         Ok(())
+    }
+}
+
+fn exit(why: &str) -> TranslatorExit {
+    TranslatorExit {
+        instance: "clat".into(),
+        device: "clat".into(),
+        detail: why.into(),
+        start: Start::default(),
     }
 }
 
