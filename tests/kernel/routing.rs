@@ -134,7 +134,8 @@ fn a_dead_route_is_known_and_comes_back() {
     in_namespace(|mut bed| async move {
         sh("ip route add default via 192.0.2.1 dev up0 metric 5; ip link set isp0 down");
         let dead = |routes: Vec<Route>| routes.iter().find(|route| route.is_default()).map(|route| route.dead);
-        for _ in 0..40 {
+        // The kernel tells of a lost carrier once a second at most, and later if it is busy.
+        for _ in 0..200 {
             if dead(bed.world.routes4(254).await.unwrap()) == Some(true) {
                 break;
             }
