@@ -21,7 +21,7 @@ LAB_COMMANDS=(
 UNPACKED=$REPO/target/lab-programs
 UNPACKED_PROGRAMS=(systemd-resolved:systemd-resolved resolvectl:systemd-resolved NetworkManager:network-manager nmcli:network-manager prometheus:prometheus promtool:prometheus)
 # What scripts/vm needs, besides what it unpacks.
-VM_COMMANDS=(qemu-system-x86_64:qemu-system-x86 modprobe:kmod cpio:cpio xz:xz-utils zstd:zstd)
+VM_COMMANDS=(qemu-system-x86_64:qemu-system-x86 modprobe:kmod cpio:cpio xz:xz-utils zstd:zstd ethtool:ethtool)
 # What only building and checking need.
 BUILD_COMMANDS=(cc:build-essential clang:clang mandoc:mandoc zsh:zsh fish:fish)
 

@@ -44,6 +44,14 @@ mod hangs;
 mod life;
 #[path = "lab/older_kernels.rs"]
 mod older_kernels;
+#[path = "lab/other_devices.rs"]
+mod other_devices;
+#[path = "support/other_kernel.rs"]
+#[allow(
+    dead_code,
+    reason = "shared with other programs of tests, which use other parts of it"
+)]
+mod other_kernel;
 #[path = "support/pages.rs"]
 #[allow(dead_code, reason = "tests/docs.rs reads the reasons")]
 mod pages;

@@ -137,12 +137,15 @@ impl Lab {
         format!("unix:path={}", self.file("bus").display())
     }
 
+    /// The network namespace of a node.
+    pub fn netns(&self, node: &str) -> String {
+        format!("{}-{node}", self.name)
+    }
+
     /// A command that will run in a node: `host`, `net`, `isp0`.
     pub fn command(&self, node: &str) -> Command {
         let mut command = Command::new("ip");
-        command
-            .args(["netns", "exec", &format!("{}-{node}", self.name)])
-            .stdin(Stdio::null());
+        command.args(["netns", "exec", &self.netns(node)]).stdin(Stdio::null());
         command
     }
 

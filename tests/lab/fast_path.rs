@@ -197,11 +197,12 @@ fn the_next_hop_follows_the_gateway() {
     daemon.stop(Signal::SIGTERM);
 }
 
-/// Works on this device, which `make` puts on up0 and which has its address and routes from the same router.
-fn works_above(device: &str, make: &str) {
-    let lab = Lab::raise(&Uplink::new());
+/// Works on this device, which `make` puts on up0 or in its place, and which has its address and routes from the same
+/// router.
+pub fn works_on(lab: &Lab, device: &str, make: &str) {
     lab.host(&format!(
-        "{make} && sysctl -qw net.ipv6.conf.up0.accept_ra=0 && ip -6 address flush dev up0 && ip link set {device} up"
+        "{make} && if [ -e /sys/class/net/up0 ]; then sysctl -qw net.ipv6.conf.up0.accept_ra=0 && ip -6 address flush dev up0; fi &&
+         ip link set {device} up"
     ));
     let on_line = || {
         let routes = lab.host(&format!(
@@ -215,17 +216,19 @@ fn works_above(device: &str, make: &str) {
         "{}",
         lab.host("ip -6 address; ip -6 route")
     );
-    lab.host("ip -6 route del default dev up0 || true");
+    lab.host("ip -6 route del default dev up0 2>/dev/null || true");
     // The timers of a bridge, which run on, are no part of what clatd must leave as it was.
-    let mut daemon = Daemon::up(&lab, &[&format!("plat-dev={device}")]);
-    traffic::works(&lab);
-    assert!(counted(&lab, "/6to4/packets/tcp") > 0);
+    let mut daemon = Daemon::up(lab, &[&format!("plat-dev={device}")]);
+    traffic::works(lab);
+    assert!(counted(lab, "/4to6/packets/tcp") > 0);
+    assert!(counted(lab, "/6to4/packets/tcp") > 0);
     daemon.stop(Signal::SIGTERM);
 }
 
 #[test]
 fn the_uplink_may_be_a_bridge() {
-    works_above(
+    works_on(
+        &Lab::raise(&Uplink::new()),
         "br0",
         "ip link add br0 address $(cat /sys/class/net/up0/address) type bridge && ip link set up0 master br0",
     );
@@ -233,7 +236,11 @@ fn the_uplink_may_be_a_bridge() {
 
 #[test]
 fn the_uplink_may_be_a_macvlan() {
-    works_above("mv0", "ip link add mv0 link up0 type macvlan mode bridge");
+    works_on(
+        &Lab::raise(&Uplink::new()),
+        "mv0",
+        "ip link add mv0 link up0 type macvlan mode bridge",
+    );
 }
 
 /// A TUN device at either end, and packets carried from one to the other: RAWIP, as modems have it, or any other kind.

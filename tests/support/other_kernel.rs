@@ -1,21 +1,34 @@
 //! Tests of what this machine's kernel may lack. They are marked `ignored`, and one test that is not runs them all: here
 //! if the kernel will do, else in a virtual machine with a kernel of Debian's (`scripts/vm`), which is started once.
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// Runs the ignored tests of this program whose names begin so, of which there is at least one.
+/// Runs the ignored tests of this program whose names begin so, of which there is at least one: here if the kernel has
+/// VRFs.
 pub fn run_ignored(prefix: &str) {
-    let this = std::env::current_exe().unwrap();
+    if has_vrf() {
+        run(Command::new(this()), prefix);
+    } else {
+        run_ignored_elsewhere(prefix);
+    }
+}
+
+/// The same in a virtual machine in any case. It has two network cards, eth0 and eth1, with a cable between.
+pub fn run_ignored_elsewhere(prefix: &str) {
+    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/vm"));
+    // Under emulation it is slow, and slower beside other tests: that is no failure.
+    command.args(["-n", "-t", "1200"]).arg(this());
+    run(command, prefix);
+}
+
+fn this() -> PathBuf {
+    std::env::current_exe().unwrap()
+}
+
+fn run(mut command: Command, prefix: &str) {
     // Below /tmp, which the virtual machine has for itself: a checkout may be there, and must be seen all the same.
     let folder = tempfile::tempdir_in("/tmp").unwrap();
-    let mut command = if has_vrf() {
-        Command::new(this)
-    } else {
-        let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/vm"));
-        // Under emulation it is slow, and slower beside other tests: that is no failure.
-        command.args(["-t", "1200"]).arg(this);
-        command
-    };
     let output = command
         .args(["--ignored", "--nocapture", prefix])
         .current_dir(folder.path())
