@@ -65,7 +65,7 @@ const IDLE_POLL: Duration = Duration::from_secs(20);
 /// With `when-idle=exit`: for so long a lost uplink or prefix may come back. A link that flaps, a router that
 /// restarts and an uplink that is renumbered take seconds.
 const GRACE: Duration = Duration::from_secs(30);
-/// How long before its end a fact is looked at again.
+/// How long before its end a fact is observed again.
 const REFRESH_MARGIN: Duration = Duration::from_secs(10);
 /// Bounds of the time between two observations of facts that expire.
 const SHORTEST_REFRESH: Duration = Duration::from_secs(5);
@@ -106,13 +106,13 @@ pub struct Runner {
     pub stop: CancellationToken,
     /// Where it says how it is.
     pub status: watch::Sender<Status>,
-    /// How often it may still do again what others undo.
+    /// Limits how often it repairs what others undo.
     pub repairs: Repairs,
-    /// How often it may change its mind.
+    /// Limits how often it changes its plan.
     pub pace: Pace,
     /// What was said and has not changed since.
     pub said: Said,
-    /// What it has lived through.
+    /// What it went through so far.
     pub past: Past,
     /// Its own address, and the uplink of that.
     pub claimed: Option<(String, Ipv6Addr)>,

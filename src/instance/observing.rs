@@ -17,7 +17,7 @@ use crate::watch::Interest;
 
 /// How long something that will come soon (the end of duplicate address detection) is waited for.
 const NOT_YET_LIMIT: Duration = Duration::from_secs(15);
-/// How often it is looked at meanwhile.
+/// How often it is checked meanwhile.
 const NOT_YET_POLL: Duration = Duration::from_millis(250);
 
 /// What an observation came to.

@@ -13,10 +13,11 @@ use tracing::{error, warn};
 use super::{Cause, Runner};
 use crate::report::chain;
 
-/// How often it is looked whether that still stands of which the kernel tells nobody when it is undone.
+/// How often those steps are checked whose undoing the kernel does not report.
 const LOOK_AFTER_UNTOLD: Duration = Duration::from_secs(10);
 
-/// When that is looked at next: by all instances at once, so that hundreds wake the processor no more often than one.
+/// When they are checked next. All instances check at the same moment, so that hundreds wake the processor no more
+/// often than one.
 pub(super) fn next_look() -> Instant {
     static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
     let steps = BEGAN.elapsed().as_millis() / LOOK_AFTER_UNTOLD.as_millis() + 1;

@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const LONGEST: u64 = 8192;
 /// How long the lock of a dead daemon may remain.
 const LINGERING: Duration = Duration::from_secs(3);
-/// How often it is looked at meanwhile.
+/// How often the lock is tried meanwhile.
 const POLL: Duration = Duration::from_millis(20);
 
 /// This clatd must not run.
