@@ -16,7 +16,7 @@
 #include <sys/time.h>
 #include <time.h>
 
-enum { BATCH = 32, LARGEST = 2048, MOST_FLOWS = 65536 };
+enum { BATCH = 32, LARGEST = 4096, MOST_FLOWS = 65536 };
 static const char PORT[] = "5999";
 
 static char data[BATCH][LARGEST];
