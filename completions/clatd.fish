@@ -18,7 +18,7 @@ function __clatd_settings
             'script-up=' 'shell command run as the last step before the translator starts' \
             'script-down=' 'shell command run right after the translator has stopped' \
             'script-timeout=' 'seconds that a script or a helper program may take' \
-            'script-user=' 'user who runs script-up and script-down' \
+            'script-user=' 'user who runs scripts and helper programs' \
             'metrics-listen=' 'address:port on which the daemon serves Prometheus metrics' \
             'control-group=' 'group whose members may ask the daemon how it is' \
             'hardening=' 'whether the daemon gives up the rights that it does not need' \

@@ -162,7 +162,7 @@ impl Signals {
 impl Supervisor {
     async fn new(options: Options, loaded: &Loaded) -> Result<Self, StartError> {
         let runtime_dir = loaded.runtime_dir.clone();
-        command::set_limit(loaded.base.general.script_timeout);
+        command::follow(&loaded.base.general);
         let unusable = |source: Box<dyn std::error::Error + Send + Sync>| StartError::Runtime {
             path: runtime_dir.clone(),
             source,

@@ -22,6 +22,7 @@ use nix::sys::prctl;
 use tracing::{debug, warn};
 
 use crate::config::Loaded;
+use crate::kernel::ip6tables::locks_a_file;
 use crate::kernel::{FileJournal, command};
 use crate::trusted;
 
@@ -57,7 +58,7 @@ struct Needs {
     control_group: bool,
     /// Commands of the administrator's, which may do what nobody can foresee.
     scripts: bool,
-    /// Scripts that run as another user.
+    /// Scripts and helper programs that run as another user.
     script_user: bool,
     /// The lock file of the older kind of ip6tables.
     xtables_lock: bool,
@@ -115,6 +116,7 @@ impl Needs {
     fn of(loaded: &Loaded) -> Self {
         let mut needs = Self {
             control_group: loaded.base.general.control_group.is_some(),
+            script_user: loaded.base.general.script_user.is_some(),
             low_ports: loaded
                 .base
                 .general
@@ -178,13 +180,6 @@ impl Needs {
     }
 }
 
-/// The ip6tables that goes by nf_tables needs no lock.
-fn locks_a_file(ip6tables: &Path) -> bool {
-    let program = ip6tables.canonicalize().unwrap_or_else(|_| ip6tables.to_owned());
-    let name = program.file_name().unwrap_or_default().to_string_lossy();
-    !name.contains("nft")
-}
-
 /// Whether the runtime directory is there and ours, so that it can be named.
 fn runtime_is_there(runtime: &Path) -> bool {
     trusted::create_directory(runtime).is_ok()
@@ -237,12 +232,6 @@ mod tests {
             needs(|settings| settings.translator.translator = TranslatorChoice::Auto).bpf,
             cfg!(feature = "ebpf")
         );
-    }
-
-    #[test]
-    fn only_the_older_ip6tables_locks_a_file() {
-        assert!(locks_a_file(Path::new("/usr/sbin/xtables-legacy-multi")));
-        assert!(!locks_a_file(Path::new("/usr/sbin/xtables-nft-multi")));
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub async fn run_until(
     dry_run: bool,
     stop: CancellationToken,
 ) -> Result<Report, CleanupError> {
-    command::set_limit(settings.general.script_timeout);
+    command::follow(&settings.general);
     // Without a runtime directory no daemon runs in it, and a dry run creates no lock file.
     let lock = match runtime.exists() && (!dry_run || RuntimeLock::exists(runtime)) {
         true => Some(RuntimeLock::acquire(runtime)?),

@@ -11,13 +11,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use clatd_stages::settings::General;
 use nix::unistd::{AccessFlags, access};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::{ChildStdin, Command};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::Command;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::group::Group;
+use super::helper::{self, HelperUser};
 
 /// The default limit for a program, in seconds.
 static LIMIT: AtomicU64 = AtomicU64::new(60);
@@ -130,9 +132,10 @@ tokio::task_local! {
     static STOP: CancellationToken;
 }
 
-/// How long programs may take from now on.
-pub(crate) fn set_limit(seconds: u32) {
-    LIMIT.store(seconds.into(), Ordering::Relaxed);
+/// How long programs may take from now on, and who runs them.
+pub(crate) fn follow(general: &General) {
+    LIMIT.store(general.script_timeout.into(), Ordering::Relaxed);
+    helper::choose(general.script_user.as_deref());
 }
 
 /// After `stop` was asked for, programs that `work` runs have less time.
@@ -140,8 +143,22 @@ pub(crate) async fn stopped_by<T>(stop: CancellationToken, work: impl Future<Out
     STOP.scope(stop, work).await
 }
 
-/// Runs a program to its end.
+/// Runs a program to its end, as the user of helper programs.
 pub(crate) async fn run(command: &str, arguments: &[&str], input: Option<&str>) -> Result<Ended, CommandError> {
+    run_by(helper::user(), command, arguments, input).await
+}
+
+/// Runs a program to its end, as the daemon's own user.
+pub(crate) async fn run_as_we_are(command: &str, arguments: &[&str]) -> Result<Ended, CommandError> {
+    run_by(None, command, arguments, None).await
+}
+
+async fn run_by(
+    user: Option<HelperUser>,
+    command: &str,
+    arguments: &[&str],
+    input: Option<&str>,
+) -> Result<Ended, CommandError> {
     let line = std::iter::once(command)
         .chain(arguments.iter().copied())
         .collect::<Vec<_>>()
@@ -154,21 +171,24 @@ pub(crate) async fn run(command: &str, arguments: &[&str], input: Option<&str>) 
         line: line.clone(),
         source,
     };
-    let mut group = Group::spawn(
-        Command::new(path)
-            .args(arguments)
-            // Some answers can only be told apart by their words.
-            .env("LC_ALL", "C")
-            .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true),
-    )
-    .map_err(failed)?;
+    let input = input.map(|text| helper::readable(text.as_bytes())).transpose();
+    let mut program = Command::new(path);
+    program
+        .args(arguments)
+        // Some answers can only be told apart by their words.
+        .env("LC_ALL", "C")
+        .stdin(input.map_err(failed)?.map_or_else(Stdio::null, Stdio::from))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    if let Some(user) = user {
+        user.runs(program.as_std_mut());
+    }
+    let mut group = Group::spawn(&mut program).map_err(failed)?;
     let begun = Instant::now();
     let communicated = tokio::select! {
         biased;
-        communicated = communicate(&mut group, input) => Some(communicated),
+        communicated = communicate(&mut group) => Some(communicated),
         () = too_long() => None,
     };
     match communicated {
@@ -207,18 +227,14 @@ async fn too_long() {
     }
 }
 
-/// Writes the input, reads the output and waits for the end at the same time, so that no side waits for a full pipe.
-async fn communicate(group: &mut Group, input: Option<&str>) -> io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
+/// Reads the output and waits for the end at the same time, so that no side waits for a full pipe.
+async fn communicate(group: &mut Group) -> io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
     let child = &mut group.child;
-    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (mut output, mut errors) = (Vec::new(), Vec::new());
     let pipes = async {
-        let (fed, heard, heard_errors) = tokio::join!(
-            feed(stdin, input),
-            drain(stdout, &mut output),
-            drain(stderr, &mut errors)
-        );
-        fed.and(heard).and(heard_errors)
+        let (heard, heard_errors) = tokio::join!(drain(stdout, &mut output), drain(stderr, &mut errors));
+        heard.and(heard_errors)
     };
     let (status, piped) = {
         tokio::pin!(pipes);
@@ -236,16 +252,6 @@ async fn communicate(group: &mut Group, input: Option<&str>) -> io::Result<(Exit
     };
     piped.unwrap_or(Ok(()))?;
     Ok((status, output, errors))
-}
-
-async fn feed(stdin: Option<ChildStdin>, input: Option<&str>) -> io::Result<()> {
-    let (Some(mut stdin), Some(input)) = (stdin, input) else {
-        return Ok(());
-    };
-    match stdin.write_all(input.as_bytes()).await {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
-        _ => Ok(()),
-    }
 }
 
 /// Reads to the end. If the read is cancelled, its result so far stays.

@@ -1,5 +1,7 @@
 //! The ip6tables filter table, old or new style.
 
+use std::path::Path;
+
 use clatd_stages::net::ALIAS_PREFIX;
 
 use super::command::{self, CommandError, Ended};
@@ -55,7 +57,7 @@ pub(crate) async fn save_of(command: &str, by_nft: bool) -> Result<Option<String
     if command::find(&save).is_none() {
         return Ok(None);
     }
-    Ok(Some(command::run(&save, &["-t", "filter"], None).await?.output()?))
+    Ok(Some(run(&save, &["-t", "filter"]).await?.output()?))
 }
 
 /// Whether there is a filter table. Both kinds of the program create it when they list it, or print one that does not
@@ -69,7 +71,7 @@ async fn table_exists(command: &str) -> Result<bool, Failure> {
 
 /// Whether the program keeps its rules in nf_tables.
 pub(crate) async fn goes_by_nft(command: &str) -> Result<bool, Failure> {
-    let version = command::run(command, &["-V"], None).await?.output()?;
+    let version = run(command, &["-V"]).await?.output()?;
     Ok(version.contains("nf_tables"))
 }
 
@@ -120,7 +122,23 @@ fn words(line: &str) -> Vec<String> {
 async fn ip6tables(command: &str, verb: &str, chain: &str, rule: &[String]) -> Result<Ended, CommandError> {
     let words = ["-w", "5", "-t", "filter", verb, chain];
     let arguments: Vec<&str> = words.into_iter().chain(rule.iter().map(String::as_str)).collect();
-    command::run(command, &arguments, None).await
+    run(command, &arguments).await
+}
+
+/// The older kind keeps others of its kind away by a file of root's, so it runs as the daemon's own user.
+async fn run(command: &str, arguments: &[&str]) -> Result<Ended, CommandError> {
+    if command::find(command).is_some_and(|path| locks_a_file(&path)) {
+        command::run_as_we_are(command, arguments).await
+    } else {
+        command::run(command, arguments, None).await
+    }
+}
+
+/// Whether a program is of the older kind. The one that goes by nf_tables needs no lock.
+pub(crate) fn locks_a_file(ip6tables: &Path) -> bool {
+    let program = ip6tables.canonicalize().unwrap_or_else(|_| ip6tables.to_owned());
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    !name.contains("nft")
 }
 
 #[cfg(test)]
@@ -147,6 +165,12 @@ mod tests {
         assert!(our_rule("-A FORWARD -m comment --comment clatd:wan0:in -j ACCEPT").is_some());
         assert!(our_rule("-A FORWARD -m comment --comment \"not clatd:x\" -j ACCEPT").is_none());
         assert!(our_rule(":FORWARD DROP [0:0]").is_none());
+    }
+
+    #[test]
+    fn only_the_older_ip6tables_locks_a_file() {
+        assert!(locks_a_file(Path::new("/usr/sbin/xtables-legacy-multi")));
+        assert!(!locks_a_file(Path::new("/usr/sbin/xtables-nft-multi")));
     }
 
     #[test]

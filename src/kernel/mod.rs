@@ -25,6 +25,7 @@ pub mod fastpath;
 #[path = "fastpath_absent.rs"]
 pub mod fastpath;
 mod group;
+mod helper;
 pub(crate) mod ip6tables;
 pub mod journal;
 pub(crate) mod local_rule;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, PipeReader};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::command::{self, CommandError};
 use super::failure::Failure;
+use super::helper::{self, HelperUser};
 use super::netlink::Netlink;
 use crate::sys::child::die_with_us;
 
@@ -31,6 +32,12 @@ const POLL: Duration = Duration::from_millis(20);
 const KEPT_LINES: usize = 20;
 /// How long to wait for its last output after its death.
 const LAST_WORDS: Duration = Duration::from_millis(300);
+/// What TAYGA opens.
+const TUN: &str = "/dev/net/tun";
+/// Its argument before the name of its configuration file.
+const CONFIG: &str = "--config";
+/// The name of a process's own standard input.
+const STANDARD_INPUT: &str = "/proc/self/fd/0";
 
 /// A TAYGA at work.
 #[derive(Debug)]
@@ -158,14 +165,41 @@ fn spawn(path: PathBuf, arguments: &[String]) -> io::Result<(Child, PipeReader)>
     // One pipe for both streams, so that the lines keep their order.
     let (output, input) = io::pipe()?;
     let mut command = Command::new(path);
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(input.try_clone()?)
-        .stderr(input)
-        .process_group(0);
+    command.stdout(input.try_clone()?).stderr(input).process_group(0);
+    match helper_user() {
+        Some(user) => {
+            let (arguments, file) = by_standard_input(arguments)?;
+            command.args(arguments).stdin(file);
+            user.runs(&mut command);
+        }
+        None => {
+            command.args(arguments).stdin(Stdio::null());
+        }
+    }
     die_with_us(&mut command);
     Ok((command.spawn()?, output))
+}
+
+/// The user of helper programs, if that user may open TUN devices.
+fn helper_user() -> Option<HelperUser> {
+    let user = helper::user()?;
+    if user.may_use(Path::new(TUN)) {
+        return Some(user);
+    }
+    tracing::warn!("TAYGA runs as clatd's own user: script-user may not open {TUN}");
+    None
+}
+
+/// Only the daemon can read the file that the arguments name, so its text becomes the standard input.
+fn by_standard_input(arguments: &[String]) -> io::Result<(Vec<String>, Stdio)> {
+    let mut arguments = arguments.to_vec();
+    let named = arguments.iter().position(|argument| argument == CONFIG);
+    let Some(file) = named.and_then(|at| arguments.get_mut(at + 1)) else {
+        return Ok((arguments, Stdio::null()));
+    };
+    let text = helper::readable(&std::fs::read(&*file)?)?;
+    *file = STANDARD_INPUT.to_owned();
+    Ok((arguments, text.into()))
 }
 
 /// Waits for the child's end. Returns how it ended, with its last output.

@@ -100,7 +100,7 @@ impl Supervisor {
 }
 
 fn tell_what_was_read(loaded: &Loaded) {
-    command::set_limit(loaded.base.general.script_timeout);
+    command::follow(&loaded.base.general);
     for warning in &loaded.warnings {
         warn!("{warning}");
     }

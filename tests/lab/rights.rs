@@ -59,13 +59,17 @@ fn threads(pid: u32) -> BTreeMap<String, BTreeMap<String, String>> {
         .filter_map(|folder| {
             let folder = folder.unwrap();
             let text = std::fs::read_to_string(folder.path().join("status")).ok()?;
-            let fields: BTreeMap<_, _> = text
-                .lines()
-                .filter_map(|line| line.split_once(':'))
-                .map(|(field, value)| (field.to_owned(), value.trim().to_owned()))
-                .collect();
+            let fields = fields(&text);
             Some((format!("{} {}", fields["Name"], folder.file_name().display()), fields))
         })
+        .collect()
+}
+
+/// The fields of a status.
+fn fields(text: &str) -> BTreeMap<String, String> {
+    text.lines()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(field, value)| (field.to_owned(), value.trim().to_owned()))
         .collect()
 }
 
@@ -178,10 +182,8 @@ fn scripts_write_files_and_have_few_capabilities() {
 #[test]
 fn scripts_run_as_somebody_else() {
     let lab = Lab::raise(&Uplink::new());
-    open_folder(&lab, 0o755);
+    common_folder(&lab);
     let common = lab.file("common");
-    std::fs::create_dir(&common).unwrap();
-    std::fs::set_permissions(&common, std::fs::Permissions::from_mode(0o777)).unwrap();
     let (up, down) = (common.join("up"), common.join("down"));
     let words = [
         ENGINE.to_owned(),
@@ -216,6 +218,120 @@ fn scripts_run_as_somebody_else() {
     assert!(ran.err.contains("there is no user no-such-user (script-user)"), "{ran}");
 }
 
+/// A program that writes down who runs it, and then is the real one.
+fn with_a_diary(lab: &Lab, name: &str) -> String {
+    let real = lab.host(&format!("command -v {name}"));
+    let diary = lab.file("common").join(name);
+    let text = format!(
+        "#!/bin/sh\ngrep -hE '^(Uid|Gid|Groups|Cap|NoNewPrivs)' /proc/self/status >{}.$$\nexec {} \"$@\"\n",
+        diary.display(),
+        real.trim()
+    );
+    lab.program(&format!("bin/{name}"), &text)
+}
+
+/// The fields that `with_a_diary` wrote, of each time that the program ran.
+fn diary(lab: &Lab, name: &str) -> Vec<BTreeMap<String, String>> {
+    let start = format!("{name}.");
+    let pages = std::fs::read_dir(lab.file("common")).unwrap().map(Result::unwrap);
+    pages
+        .filter(|page| page.file_name().to_string_lossy().starts_with(&start))
+        .map(|page| fields(&std::fs::read_to_string(page.path()).unwrap()))
+        .collect()
+}
+
+/// `nobody`, with what changes the network and nothing else.
+fn assert_is_network_admin(fields: &BTreeMap<String, String>) {
+    assert_eq!(fields["Uid"], "65534\t65534\t65534\t65534");
+    assert_eq!(fields["Gid"], "65534\t65534\t65534\t65534");
+    assert_eq!(fields["Groups"], "");
+    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        assert_eq!(fields[set], mask(&[NET_ADMIN]), "{set}");
+    }
+    assert_eq!(fields["NoNewPrivs"], "1");
+}
+
+/// A folder `common` in which everybody writes.
+fn common_folder(lab: &Lab) {
+    open_folder(lab, 0o755);
+    let common = lab.file("common");
+    std::fs::create_dir(&common).unwrap();
+    std::fs::set_permissions(&common, std::fs::Permissions::from_mode(0o777)).unwrap();
+    std::fs::create_dir(lab.file("bin")).unwrap();
+}
+
+#[test]
+fn programs_run_as_script_user() {
+    let lab = Lab::raise(&Uplink::new());
+    lab.host(NFT_DROPS);
+    lab.host("ip6tables-nft -P FORWARD DROP");
+    common_folder(&lab);
+    let nft = format!("cmd-nft={}", with_a_diary(&lab, "nft"));
+    let ip6tables = format!("cmd-ip6tables={}", with_a_diary(&lab, "ip6tables-nft"));
+    with_a_diary(&lab, "ip6tables-nft-save");
+    let words = [ENGINE, "script-user=nobody", &nft, &ip6tables];
+    around(&lab, &words, |_| traffic::works(&lab));
+    for name in ["nft", "ip6tables-nft", "ip6tables-nft-save"] {
+        let pages = diary(&lab, name);
+        assert!(!pages.is_empty(), "{name} did not run");
+        pages.iter().for_each(assert_is_network_admin);
+    }
+}
+
+/// The file that ip6tables of the older kind locks is root's.
+#[test]
+fn the_older_ip6tables_keeps_the_daemons_user() {
+    let lab = Lab::raise(&Uplink::new());
+    lab.host("ip6tables-legacy -P FORWARD DROP");
+    common_folder(&lab);
+    let ip6tables = format!("cmd-ip6tables={}", with_a_diary(&lab, "ip6tables-legacy"));
+    with_a_diary(&lab, "ip6tables-legacy-save");
+    let words = [ENGINE, "script-user=nobody", "firewall=ip6tables", &ip6tables];
+    around(&lab, &words, |_| traffic::works(&lab));
+    let pages = diary(&lab, "ip6tables-legacy");
+    assert!(!pages.is_empty());
+    assert!(pages.iter().all(|page| page["Uid"] == "0\t0\t0\t0"), "{pages:?}");
+}
+
+/// What cannot be is said once, and IPv4 works.
+#[test]
+fn without_the_right_to_become_script_user_programs_run_as_the_daemons_user() {
+    let lab = Lab::raise(&Uplink::new());
+    lab.host(NFT_DROPS);
+    around(&lab, &[ENGINE, "script-user=no-such-user"], |daemon| {
+        clatd(&lab, &["reload"]).ok("clatd reload");
+        let said = daemon.output().matches("there is no user no-such-user").count();
+        assert_eq!(said, 1, "{}", daemon.output());
+    });
+}
+
+#[test]
+fn tayga_runs_as_script_user_and_ends_with_the_daemon() {
+    let lab = Lab::raise(&Uplink::new());
+    let before = lab.state();
+    let words = "translator=tayga script-user=nobody";
+    let mut child = start_with_open_tun(&lab, "", words);
+    let tayga = || {
+        let listed = lab.run("host", &format!("pgrep -P {} tayga", child.id()));
+        listed.out.trim().parse::<u32>().ok()
+    };
+    let running = tayga().unwrap_or_else(|| panic!("no TAYGA: {}", lab.read("clatd.log")));
+    traffic::works(&lab);
+    let status = std::fs::read_to_string(format!("/proc/{running}/status")).unwrap();
+    assert_is_network_admin(&fields(&status));
+    stop(child.id());
+    let status = child.wait().unwrap();
+    assert!(status.success(), "{status}: {}", lab.read("clatd.log"));
+    lab.assert_state_is(&before, "after the stop");
+
+    let mut child = start_with_open_tun(&lab, "", words);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    lab.assert_no_process_left("after a kill");
+    clatd(&lab, &["cleanup"]).ok("clatd cleanup");
+    lab.assert_state_is(&before, "after the cleanup");
+}
+
 /// Rights come back by a restart only, and a reload that needs more says so.
 #[test]
 fn a_reload_that_needs_more_says_so() {
@@ -243,35 +359,37 @@ fn a_user_with_two_capabilities_can_run_it() {
     open_folder(&lab, 0o755);
     std::fs::create_dir(lab.file("run")).unwrap();
     lab.host(&format!("chown 65534:65534 {}", lab.file("run").display()));
-    // Device nodes that everybody may open, as udev makes them, in the mounts of this process alone.
+    let as_nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all,+net_admin,+net_raw \
+                     --ambient-caps=+net_admin,+net_raw --bounding-set=-all,+net_admin,+net_raw";
+    let mut child = start_with_open_tun(&lab, as_nobody, ENGINE);
+    traffic::works(&lab);
+    assert_has(child.id(), &mask(&[NET_ADMIN, NET_RAW]));
+    stop(child.id());
+    let status = child.wait().unwrap();
+    assert!(status.success(), "{status}: {}", lab.read("clatd.log"));
+    lab.assert_state_is(&before, "after the stop");
+}
+
+/// Starts clatd by `how`, and waits until IPv4 works. Everybody may open TUN devices, as udev has it, in the mounts of
+/// this process alone.
+fn start_with_open_tun(lab: &Lab, how: &str, words: &str) -> std::process::Child {
     let line = format!(
         "mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200 && \
-         exec env CLATD_RUNTIME_DIR={} setpriv --reuid=65534 --regid=65534 --clear-groups \
-         --inh-caps=-all,+net_admin,+net_raw --ambient-caps=+net_admin,+net_raw --bounding-set=-all,+net_admin,+net_raw \
-         {} -c {} translator=userspace",
+         exec env CLATD_RUNTIME_DIR={} {how} {} -c {} {words}",
         lab.file("run").display(),
         program(),
         lab.file("clatd.conf").display()
     );
-    let log = std::fs::File::create(lab.file("nobody.log")).unwrap();
-    let mut child = lab
-        .command("host")
-        .args(["sh", "-c", &line])
-        .stderr(log)
-        .spawn()
-        .unwrap();
+    let log = std::fs::File::create(lab.file("clatd.log")).unwrap();
+    let mut command = lab.command("host");
+    let child = command.args(["sh", "-c", &line]).stderr(log).spawn().unwrap();
     let works = poll(std::time::Duration::from_secs(30), || {
         lab.run("host", &format!("ping -n -c 1 -W 1 {}", crate::bed::SERVER))
             .code
             == Some(0)
     });
-    assert!(works, "{}", lab.read("nobody.log"));
-    traffic::works(&lab);
-    assert_has(child.id(), &mask(&[NET_ADMIN, NET_RAW]));
-    stop(child.id());
-    let status = child.wait().unwrap();
-    assert!(status.success(), "{status}: {}", lab.read("nobody.log"));
-    lab.assert_state_is(&before, "after the stop");
+    assert!(works, "{}", lab.read("clatd.log"));
+    child
 }
 
 fn open_folder(lab: &Lab, mode: u32) {

@@ -20,7 +20,7 @@ section! {
         script_down: Option<String> = None,
         /// Seconds that a script or a helper program may take.
         script_timeout: u32 = SCRIPT_TIMEOUT,
-        /// Who runs the scripts; none = the user that the daemon runs as.
+        /// Who runs the scripts and helper programs; none = the user that the daemon runs as.
         script_user: Option<String> = None,
         /// Where the daemon serves metrics by HTTP.
         metrics_listen: Option<SocketAddr> = None,
