@@ -78,6 +78,11 @@ pub const COMMANDS: &[(&str, &str, RunBy)] = &[
         RunBy::Nobody("builds for minutes"),
     ),
     (
+        "install.md",
+        "scripts/package static armv7",
+        RunBy::Nobody("builds for minutes"),
+    ),
+    (
         "ipv6-mostly.md",
         "nmcli connection modify home ipv4.dhcp-ipv6-only-preferred yes",
         RunBy::Nobody("needs a NetworkManager newer than Debian 12's"),
