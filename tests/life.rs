@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use clatd::instance::{End, Repairs, Runner, State, Status};
-use clatd::kernel::TranslatorExit;
+use clatd::kernel::{Start, TranslatorExit};
 use clatd_stages::apply::{OpError, System};
 use clatd_stages::fixed_world::{FixedClaims, FixedWorld};
 use clatd_stages::journal::{Journal, JournalError, MemoryJournal, Outcome, Pending};
@@ -295,6 +295,7 @@ async fn the_death_of_the_translator_is_undone_and_repaired(waits: bool) {
         instance: "clat".into(),
         device: "clat".into(),
         detail: "exit status 1: no such prefix".into(),
+        start: Start::default(),
     };
     life.exits.send(death).unwrap();
     life.reaches(State::Idle).await;
