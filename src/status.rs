@@ -36,7 +36,7 @@ pub struct Entry {
     pub instance: Instance,
     /// Its state, as it changes.
     pub status: watch::Receiver<Status>,
-    /// Its translator's counters.
+    /// Its translators' counters.
     pub statistics: Statistics,
 }
 
@@ -168,7 +168,7 @@ impl Board {
                 true => facts.uplink.as_ref().map(|fact| fact.value.name.clone()),
                 false => settings.plat.plat_dev.clone(),
             },
-            counters: entry.statistics.document(),
+            counters: entry.statistics.totals().document(),
             last_error: status.last_error,
             prefix: facts
                 .plat_prefix

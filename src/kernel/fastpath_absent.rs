@@ -2,12 +2,16 @@
 
 use std::net::Ipv6Addr;
 
+use async_trait::async_trait;
 use clatd_stages::fast_path::{Attachment, FastPathSpec, Offer};
 use clatd_stages::journal::Outcome;
 use clatd_stages::net::Link;
+use clatd_stages::world::WorldError;
 
 use super::failure::{Done, Failure, NOTHING};
 use super::netlink::Netlink;
+use super::ops::Look;
+use super::translators::{Host, Place, Started, Translator};
 
 const ABSENT: &str = "this clatd was built without it";
 
@@ -30,8 +34,27 @@ impl Counted {
     }
 
     /// Never.
-    pub fn document(&self) -> serde_json::Value {
+    pub fn document(&self) -> clatd_stages::counters::FastPath {
         match *self {}
+    }
+}
+
+#[async_trait]
+impl Translator for FastPathSpec {
+    fn device(&self) -> &str {
+        self.device()
+    }
+
+    fn place(&self) -> Place {
+        Place::Before
+    }
+
+    async fn start(&self, _: Host<'_>) -> Result<Started, Failure> {
+        Err(Failure::new(ABSENT))
+    }
+
+    async fn stands(&self, _: &mut Look<'_>) -> Result<bool, WorldError> {
+        Ok(false)
     }
 }
 
@@ -43,11 +66,6 @@ impl FastPath {
         Offer::Refused(ABSENT.into())
     }
 
-    #[allow(clippy::unused_async, reason = "the other one waits")]
-    pub(super) async fn attach(&self, _: &Netlink, _: &FastPathSpec) -> Done {
-        Err(Failure::new(ABSENT))
-    }
-
     /// A clatd with the fast path removes what it left behind.
     #[allow(clippy::unused_async, reason = "the other one waits")]
     pub(super) async fn detach(&self, _: &Netlink, _: &str, _: &str, _: Attachment, _: Option<&Outcome>) -> Done {
@@ -56,14 +74,5 @@ impl FastPath {
 
     pub(super) fn set_next_hop(&self, _: &str, _: Option<Ipv6Addr>) -> Done {
         Err(Failure::new(ABSENT))
-    }
-
-    #[allow(clippy::unused_async, reason = "the other one waits")]
-    pub(crate) async fn stands(&self, _: &Netlink, _: &FastPathSpec, _: u32, _: u32) -> Result<bool, std::io::Error> {
-        Ok(false)
-    }
-
-    pub(super) fn counted(&self, _: &str) -> Option<Counted> {
-        None
     }
 }

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) mod anycast;
 pub mod cleanup;
 pub(crate) mod command;
+mod device_counters;
 pub mod engine;
 mod failure;
 #[cfg(feature = "ebpf")]
@@ -34,23 +35,24 @@ pub(crate) mod nft;
 mod on_devices;
 mod ops;
 pub(crate) mod rules;
+mod statistics;
 pub(crate) mod sysctl;
 mod tayga;
 mod translators;
 mod tun;
 
-pub use engine::Statistics;
 pub use journal::FileJournal;
 pub use lock::{NamespaceLock, RuntimeLock};
 pub use netlink::{Netlink, NetlinkError};
 pub(crate) use netlink::{Reachability, gateways, source_prefix};
 pub(crate) use ops::Look;
 pub use ops::{Nature, nature};
+pub use statistics::{Statistics, Totals};
 pub use sysctl::Holds;
 pub use translators::{Start, TranslatorExit};
 
 use crate::netlink;
-use translators::Running;
+use translators::{Place, Running};
 use tun::Tun;
 
 /// Carries out the operations of one instance.
@@ -65,7 +67,7 @@ pub struct Kernel {
     hurried: bool,
     statistics: Statistics,
     tuns: BTreeMap<String, Tun>,
-    translators: BTreeMap<String, (Start, Running)>,
+    translators: BTreeMap<(String, Place), (Start, Box<dyn Running>)>,
     anycast: anycast::Anycast,
     /// Routes whose next hop needs another route that is not restored yet.
     waiting: Vec<Route>,
@@ -109,7 +111,7 @@ impl Kernel {
         }
     }
 
-    /// The counters of the userspace translator. The handle stays valid for the life of the daemon.
+    /// The counters of the translators. The handle stays valid for the life of the daemon.
     pub fn statistics(&self) -> Statistics {
         self.statistics.clone()
     }

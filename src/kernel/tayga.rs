@@ -6,11 +6,13 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use clatd_stages::translator::TaygaSpec;
+use clatd_stages::world::WorldError;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
@@ -19,10 +21,14 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::command::{self, CommandError};
-use super::failure::Failure;
+use super::device_counters::DeviceCounters;
+use super::failure::{Failure, NOTHING};
 use super::helper::{self, HelperUser};
 use super::netlink::Netlink;
+use super::ops::Look;
+use super::translators::{Counting, Host, Place, Running, Started, Translator, is_open};
 use crate::sys::child::die_with_us;
+use crate::util::lock;
 
 /// How long TAYGA may take to open its device, and to end when asked to.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -45,6 +51,8 @@ pub(crate) struct Tayga {
     shared: Arc<Shared>,
     /// How it ended, once it has.
     ended: watch::Receiver<Option<String>>,
+    /// It does not tell what it does, but its device counts.
+    counters: Arc<DeviceCounters>,
 }
 
 #[derive(Debug, Default)]
@@ -56,10 +64,45 @@ struct Shared {
     output: Mutex<VecDeque<String>>,
 }
 
+#[async_trait]
+impl Translator for TaygaSpec {
+    fn device(&self) -> &str {
+        &self.device
+    }
+
+    fn place(&self) -> Place {
+        Place::Device
+    }
+
+    async fn start(&self, host: Host<'_>) -> Result<Started, Failure> {
+        let end = host.end;
+        let tayga = Tayga::start(self, host.netlink, move |detail| end.tell(detail)).await?;
+        Ok(Started {
+            running: Box::new(tayga),
+            outcome: NOTHING,
+        })
+    }
+
+    async fn stands(&self, look: &mut Look<'_>) -> Result<bool, WorldError> {
+        is_open(&self.device, look).await
+    }
+}
+
+#[async_trait]
+impl Running for Tayga {
+    fn counting(&self) -> Arc<dyn Counting> {
+        Arc::<DeviceCounters>::clone(&self.counters)
+    }
+
+    async fn stop(mut self: Box<Self>) {
+        self.end().await;
+    }
+}
+
 impl Tayga {
     /// Starts it, and waits until it has opened its device. `on_exit` is told when it ends without having been asked
     /// to.
-    pub(crate) async fn start(
+    async fn start(
         spec: &TaygaSpec,
         netlink: &Netlink,
         on_exit: impl Fn(String) + Send + 'static,
@@ -70,6 +113,9 @@ impl Tayga {
             };
             Failure::new(error).hint("install TAYGA, set cmd-tayga, or use translator=userspace")
         })?;
+        let Some(link) = netlink.link(&spec.device).await? else {
+            return Err(Failure::new(format!("there is no device {}", spec.device)));
+        };
         let shared = Arc::new(Shared::default());
         let (started, start) = tokio::sync::oneshot::channel();
         let (end, ended) = watch::channel(None);
@@ -94,11 +140,15 @@ impl Tayga {
             }
         })?;
         start.await??;
-        let tayga = Self { shared, ended };
+        let tayga = Self {
+            shared,
+            ended,
+            counters: Arc::new(DeviceCounters::from_now_on(link.index)),
+        };
         tayga.ready(netlink, &spec.device).await
     }
 
-    async fn ready(self, netlink: &Netlink, device: &str) -> Result<Self, Failure> {
+    async fn ready(mut self, netlink: &Netlink, device: &str) -> Result<Self, Failure> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let ended = self.ended.borrow().clone();
@@ -108,7 +158,7 @@ impl Tayga {
             let link = match netlink.link(device).await {
                 Ok(link) => link,
                 Err(error) => {
-                    self.stop().await;
+                    self.end().await;
                     return Err(error.into());
                 }
             };
@@ -123,7 +173,7 @@ impl Tayga {
             }
             if Instant::now() > deadline {
                 let output = last_lines(&self.shared);
-                self.stop().await;
+                self.end().await;
                 return Err(Failure::new(format!(
                     "TAYGA did not open {device} within {} s{output}",
                     PATIENCE.as_secs()
@@ -134,7 +184,7 @@ impl Tayga {
     }
 
     /// Asks it to end, and kills it if it does not. Returns when it has ended.
-    pub(crate) async fn stop(mut self) {
+    async fn end(&mut self) {
         self.shared.unattended.store(false, Ordering::SeqCst);
         self.signal(Signal::SIGTERM);
         if timeout(PATIENCE, self.ended.wait_for(Option::is_some)).await.is_err() {
@@ -239,8 +289,4 @@ fn last_lines(shared: &Shared) -> String {
     }
     let lines = kept.iter().map(|line| line.trim()).collect::<Vec<_>>();
     format!("; its last output: {}", lines.join(" | "))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

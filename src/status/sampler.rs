@@ -18,8 +18,7 @@ use tracing::{Instrument, debug, info_span};
 
 use super::{Board, Entry, lock};
 use crate::instance::State;
-use crate::kernel::engine::Snapshot;
-use crate::kernel::fastpath::Counted;
+use crate::kernel::Totals;
 use crate::report::chain;
 
 /// Between two looks.
@@ -100,17 +99,10 @@ struct Counts {
 }
 
 impl Counts {
-    fn new(snapshot: &Snapshot, fast: Option<&Counted>) -> Self {
-        let counters = &snapshot.translation;
-        let of = |direction: Direction| {
-            let place = direction as usize;
-            let by_fast_path = fast.map_or((0, 0), |fast| fast.carried(place));
-            (
-                counters.packets(direction) + by_fast_path.0,
-                counters.bytes[place] + by_fast_path.1,
-            )
-        };
-        let ((out_packets, out_bytes), (in_packets, in_bytes)) = (of(Direction::V4ToV6), of(Direction::V6ToV4));
+    fn new(totals: &Totals) -> Self {
+        let (out_packets, out_bytes) = totals.carried(Direction::V4ToV6);
+        let (in_packets, in_bytes) = totals.carried(Direction::V6ToV4);
+        let counters = totals.userspace.unwrap_or_default().translation;
         Self {
             at: Instant::now(),
             out_packets,
@@ -212,7 +204,7 @@ fn sample(board: &Board, entries: &BTreeMap<String, Entry>) -> bool {
     let mut wanted = false;
     let mut samples = lock(&board.samples.0);
     for (name, entry) in entries {
-        let counts = Counts::new(&entry.statistics.snapshot(), entry.statistics.fast_path().as_ref());
+        let counts = Counts::new(&entry.statistics.totals());
         let sampled = samples.entry(name.clone()).or_default();
         if let Some(before) = sampled.counts {
             wanted |= counts.out_packets > before.out_packets;
@@ -247,7 +239,7 @@ fn look(entry: &Entry, watched: &mut Watched, board: &Board, now: u64, wanted: b
             ..Watched::default()
         };
     }
-    // Nobody counts what TAYGA does.
+    // Nobody counts what TAYGA does in each direction.
     let counted = !facts.translates_by(TranslatorChoice::Tayga);
     if status.state != State::Running || !counted {
         return;

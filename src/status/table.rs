@@ -195,7 +195,8 @@ fn details(text: &mut String, instance: &InstanceStatus) {
     for (label, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
         let _ = writeln!(text, "  {label:<12} {value}");
     }
-    for (counter, value) in counters(&instance.counters) {
+    let counted = serde_json::to_value(&instance.counters).unwrap_or_default();
+    for (counter, value) in counters(&counted) {
         let _ = writeln!(text, "  {counter:<32} {value}");
     }
     for event in &instance.events {

@@ -4,6 +4,7 @@
 
 pub mod apply;
 pub mod claims;
+pub mod counters;
 pub mod facts;
 #[cfg(any(test, feature = "testing"))]
 pub mod fixed_world;

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use clatd_translator::DropReason;
-use serde_json::Value;
 
+use crate::counters::{Counters, Counts, Translated};
 use crate::health::Health;
 use crate::status::{InstanceStatus, State, StatusDocument};
 
@@ -104,6 +104,17 @@ pub const FAMILIES: &[(&str, &str, &str)] = &[
         "Translated packets that the kernel did not take.",
     ),
     (
+        "clatd_device_packets_total",
+        "counter",
+        "Packets that passed the CLAT device, where the translator does not count (TAYGA), by way: to it, or from it.",
+    ),
+    ("clatd_device_bytes_total", "counter", "Octets of these packets."),
+    (
+        "clatd_device_dropped_packets_total",
+        "counter",
+        "Packets that were lost there, likewise.",
+    ),
+    (
         "clatd_fast_packets_total",
         "counter",
         "Packets translated by the in-kernel fast path, by direction and protocol.",
@@ -171,47 +182,61 @@ fn samples(text: &mut String, family: &str, instance: &InstanceStatus) {
         "clatd_route_metric" => some(text, family, named, instance.metric.map(u64::from)),
         "clatd_route_mtu_bytes" => some(text, family, named, instance.mtu.map(u64::from)),
         "clatd_prefix_lifetime_seconds" => some(text, family, named, instance.lifetimes.prefix_s),
-        "clatd_hairpinned_packets_total" => some(text, family, named, instance.counters["hairpinned"].as_u64()),
-        "clatd_write_errors_total" => some(text, family, named, instance.counters["write_errors"].as_u64()),
-        _ => by_direction(text, family, named, &instance.counters),
+        "clatd_hairpinned_packets_total" => some(text, family, named, instance.counters.hairpinned),
+        "clatd_write_errors_total" => some(text, family, named, instance.counters.write_errors),
+        _ => counted(text, family, named, &instance.counters),
     }
 }
 
-fn by_direction(text: &mut String, family: &str, named: (&str, &str), counters: &Value) {
-    for direction in ["4to6", "6to4"] {
-        let of = match family.starts_with("clatd_fast_") {
-            true => &counters["fast_path"][direction],
-            false => &counters[direction],
-        };
-        let way = ("direction", direction);
-        let (key, label) = match family {
-            "clatd_packets_total" | "clatd_fast_packets_total" => ("packets", Some("protocol")),
-            "clatd_bytes_total" | "clatd_fast_bytes_total" => ("bytes", None),
-            "clatd_fragments_total" => ("fragments", None),
-            "clatd_dropped_packets_total" => ("dropped", Some("reason")),
-            "clatd_icmp_errors_sent_total" => ("errors_sent", None),
-            "clatd_icmp_errors_suppressed_total" => ("errors_suppressed", None),
-            _ => return,
-        };
-        match label {
-            None => {
-                if let Some(count) = of[key].as_u64() {
-                    sample(text, family, &[named, way], count);
-                }
-            }
-            // The document has those that occurred.
-            Some(label) if key == "dropped" && of[key].is_object() => {
-                for word in DropReason::ALL.iter().map(|reason| reason.name()) {
-                    let count = of[key][word].as_u64().unwrap_or(0);
-                    sample(text, family, &[named, way, (label, word)], count);
-                }
-            }
-            Some(label) => {
-                for (word, count) in of[key].as_object().into_iter().flatten() {
-                    sample(text, family, &[named, way, (label, word)], count.as_u64().unwrap_or(0));
-                }
+fn counted(text: &mut String, family: &str, named: (&str, &str), counters: &Counters) {
+    for (direction, of) in [("4to6", &counters.v4_to_v6), ("6to4", &counters.v6_to_v4)] {
+        if let Some(of) = of {
+            translated(text, family, &[named, ("direction", direction)], of);
+        }
+    }
+    if let Some(fast_path) = &counters.fast_path {
+        for (direction, of) in [("4to6", &fast_path.v4_to_v6), ("6to4", &fast_path.v6_to_v4)] {
+            let labels = [named, ("direction", direction)];
+            match family {
+                "clatd_fast_packets_total" => by_name(text, family, &labels, "protocol", &of.packets),
+                "clatd_fast_bytes_total" => sample(text, family, &labels, of.bytes),
+                _ => {}
             }
         }
+    }
+    if let Some(device) = counters.device {
+        for (way, of) in [("to", device.to_translator), ("from", device.from_translator)] {
+            let labels = [named, ("way", way)];
+            match family {
+                "clatd_device_packets_total" => sample(text, family, &labels, of.packets),
+                "clatd_device_bytes_total" => sample(text, family, &labels, of.bytes),
+                "clatd_device_dropped_packets_total" => sample(text, family, &labels, of.dropped),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn translated(text: &mut String, family: &str, labels: &[(&str, &str)], of: &Translated) {
+    match family {
+        "clatd_packets_total" => by_name(text, family, labels, "protocol", &of.packets),
+        "clatd_bytes_total" => sample(text, family, labels, of.bytes),
+        "clatd_fragments_total" => sample(text, family, labels, of.fragments),
+        "clatd_dropped_packets_total" => {
+            // The document has those that occurred.
+            let all = DropReason::ALL.iter().map(|reason| reason.name());
+            let counted = all.map(|name| (name.to_owned(), of.dropped.get(name).copied().unwrap_or(0)));
+            by_name(text, family, labels, "reason", &counted.collect());
+        }
+        "clatd_icmp_errors_sent_total" => sample(text, family, labels, of.errors_sent),
+        "clatd_icmp_errors_suppressed_total" => sample(text, family, labels, of.errors_suppressed),
+        _ => {}
+    }
+}
+
+fn by_name(text: &mut String, family: &str, labels: &[(&str, &str)], label: &str, counts: &Counts) {
+    for (name, count) in counts {
+        sample(text, family, &[labels, &[(label, name)]].concat(), *count);
     }
 }
 
@@ -246,7 +271,8 @@ mod tests {
                 "preferred": true, "metric": 2048, "mtu": 1260, "lifetimes": {"prefix_s": 60, "address_s": null},
                 "counters": {"4to6": {"packets": {"tcp": 5}, "bytes": 300, "fragments": 0, "dropped": {"igmp": 1},
                                       "errors_sent": 0, "errors_suppressed": 0}, "hairpinned": 0, "write_errors": 0,
-                             "fast_path": {"4to6": {"packets": {"tcp": 9}, "bytes": 900}}}}]
+                             "fast_path": {"4to6": {"packets": {"tcp": 9}, "bytes": 900}},
+                             "device": {"to_translator": {"packets": 3}}}}]
         }))
         .unwrap();
         let text = text(&document);

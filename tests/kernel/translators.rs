@@ -171,7 +171,12 @@ fn userspace_carries_traffic_and_stops() {
         assert!(counted.translation.packets(Direction::V4ToV6) > 100);
         assert!(counted.translation.bytes[1] > 64 << 20);
         assert_eq!(counted.write_errors, 0);
-        assert_eq!(statistics.document()["4to6"]["packets"]["icmp"], 6);
+        let document = statistics.totals().document();
+        assert_eq!(document.v4_to_v6.unwrap().packets["icmp"], 6);
+        assert_eq!(
+            document.device, None,
+            "who counts by direction needs no counters of the device"
+        );
         assert!(bed.exits.try_recv().is_err());
     });
 }
@@ -263,8 +268,21 @@ fn tayga_carries_traffic_and_stops() {
         ))
         .await;
         ping().await;
+        let statistics = bed.kernel.statistics();
+        let counted = statistics.totals().document();
+        assert_eq!((counted.v4_to_v6, counted.v6_to_v4), (None, None), "it does not tell");
+        let device = counted.device.unwrap();
+        // Each of three pings goes and comes back, by IPv4 and by IPv6.
+        for passed in [device.to_translator, device.from_translator] {
+            assert!(
+                (6..16).contains(&passed.packets) && passed.bytes >= 6 * 84,
+                "{passed:?}"
+            );
+        }
         tokio::task::spawn_blocking(|| echo_by_tcp(1 << 20)).await.unwrap();
         bed.undo(stop(), &Outcome::NOTHING).await;
+        let in_all = statistics.totals().device.unwrap();
+        assert!(in_all.to_translator.bytes > 4 << 20, "{in_all:?}");
         assert!(bed.exits.try_recv().is_err(), "a wanted end is not told");
         bed.undo(delete(), &Outcome::NOTHING).await;
         assert_unchanged(&before);

@@ -17,13 +17,14 @@ mod events;
 mod join;
 mod priority;
 mod queue;
-mod statistics;
+mod running;
 
 pub use bell::Bell;
 use events::Events;
 pub(crate) use priority::STEPS;
 use queue::{Port, Queue};
-pub use statistics::{Snapshot, Statistics};
+use running::EngineCounters;
+pub use running::Snapshot;
 
 /// A userspace translator at work.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ pub(crate) struct Engine {
     stopping: Arc<AtomicBool>,
     /// When this is dropped, its reading end becomes readable in every thread.
     wake: Option<PipeWriter>,
-    statistics: Statistics,
+    counters: Arc<EngineCounters>,
     events: Events,
 }
 
@@ -41,7 +42,7 @@ impl Engine {
     pub(crate) fn start(
         spec: &UserspaceSpec,
         tun: &Tun,
-        statistics: &Statistics,
+        bell: &Arc<Bell>,
         on_exit: impl Fn(String) + Clone + Send + 'static,
     ) -> Result<Self, Failure> {
         let mut config = spec.config(seed());
@@ -55,7 +56,7 @@ impl Engine {
             threads: Vec::new(),
             stopping: Arc::default(),
             wake: Some(wake),
-            statistics: statistics.clone(),
+            counters: Arc::default(),
             events: Events::start(&spec.device),
         };
         for (number, device) in (0..).zip(&tun.queues) {
@@ -66,9 +67,9 @@ impl Engine {
                 teller: engine.events.teller(),
                 woken: woken.try_clone()?,
                 stopping: Arc::clone(&engine.stopping),
-                bell: statistics.bell(),
+                bell: Arc::clone(bell),
             };
-            statistics.add(
+            engine.counters.add(
                 Arc::clone(queue.worker.counters()),
                 Arc::clone(queue.port.write_errors()),
             );
@@ -83,14 +84,13 @@ impl Engine {
     }
 
     /// Stops all threads and waits for their end.
-    pub(crate) async fn stop(mut self) {
+    async fn end(mut self) {
         self.release();
         let threads = std::mem::take(&mut self.threads);
         let join = move || threads.into_iter().for_each(|thread| drop(thread.join()));
         if let Err(error) = tokio::task::spawn_blocking(join).await {
             tracing::warn!(%error, "waiting for the translator's threads");
         }
-        self.statistics.close();
     }
 
     fn release(&mut self) {

@@ -2,8 +2,8 @@
 
 use std::ops::AddAssign;
 
+use clatd_stages::counters::{Counts, Fast, FastPath};
 use clatd_translator::Direction;
-use serde_json::{Map, Value, json};
 
 const CLASSES: [&str; 3] = ["tcp", "udp", "icmp"];
 /// `enum reason`.
@@ -83,30 +83,30 @@ impl Counted {
     }
 
     /// As `clatd status --json` shows it.
-    pub fn document(&self) -> Value {
-        let by_reason = |counts: &[u64]| -> Map<String, Value> {
-            let named = REASONS.iter().zip(counts).skip(1);
-            named
-                .filter(|(_, count)| **count > 0)
-                .map(|(reason, count)| ((*reason).to_owned(), json!(count)))
-                .collect()
-        };
-        let mut document = Map::new();
-        for direction in Direction::ALL {
-            let number = direction as usize;
-            let classes = CLASSES.iter().zip(self.fast[number]);
-            let packets: Map<String, Value> = classes
-                .map(|(class, count)| ((*class).to_owned(), json!(count)))
-                .collect();
-            let counters = json!({
-                "packets": packets,
-                "bytes": self.bytes[number],
-                "left": by_reason(&self.slow[number]),
-                "dropped": by_reason(&self.dropped[number]),
-            });
-            document.insert(direction.name().to_owned(), counters);
+    pub fn document(&self) -> FastPath {
+        FastPath {
+            v4_to_v6: self.direction(Direction::V4ToV6),
+            v6_to_v4: self.direction(Direction::V6ToV4),
+            sent_for_userspace: self.sent_for_engine,
         }
-        document.insert("sent_for_userspace".to_owned(), json!(self.sent_for_engine));
-        document.into()
     }
+
+    fn direction(&self, direction: Direction) -> Fast {
+        let number = direction as usize;
+        let classes = CLASSES.iter().zip(self.fast[number]);
+        Fast {
+            packets: classes.map(|(class, count)| ((*class).to_owned(), count)).collect(),
+            bytes: self.bytes[number],
+            left: by_reason(&self.slow[number]),
+            dropped: by_reason(&self.dropped[number]),
+        }
+    }
+}
+
+fn by_reason(counts: &[u64]) -> Counts {
+    let named = REASONS.iter().zip(counts).skip(1);
+    named
+        .filter(|(_, count)| **count > 0)
+        .map(|(reason, count)| ((*reason).to_owned(), *count))
+        .collect()
 }

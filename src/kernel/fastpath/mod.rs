@@ -1,7 +1,7 @@
 //! The fast path: loads the programs of `stages/translator/bpf`, attaches them, and tells them of instances.
 
 use std::net::Ipv6Addr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use aya::programs::tc::SchedClassifierLink;
 use clatd_stages::fast_path::{Attachment, FastPathSpec, LinkHeader, Offer, Way};
@@ -12,6 +12,7 @@ mod attached;
 mod counted;
 mod layout;
 mod programs;
+mod running;
 mod state;
 
 pub use attached::AttachedError;
@@ -21,6 +22,7 @@ pub use programs::{Devices, LoadError, Program, Programs};
 
 use super::failure::{Done, Failure, NOTHING};
 use super::netlink::{Filter, Hook, Netlink, NetlinkError};
+use crate::util::lock;
 use attached::Place;
 use state::State;
 
@@ -80,7 +82,7 @@ impl FastPath {
     }
 
     /// Attaches the programs for an instance, in place of what was attached for it before.
-    pub(super) async fn attach(&self, netlink: &Netlink, spec: &FastPathSpec) -> Done {
+    async fn attach(&self, netlink: &Netlink, spec: &FastPathSpec) -> Done {
         let index = async |name: &str| match netlink.link(name).await {
             Ok(Some(link)) => Ok(link.index),
             Ok(None) => Err(Failure::new(format!("there is no device {name}"))),
@@ -204,7 +206,7 @@ impl FastPath {
     }
 
     /// Whether the programs of an instance are still attached where they were, to the devices of now.
-    pub(crate) async fn stands(
+    async fn stands(
         &self,
         netlink: &Netlink,
         spec: &FastPathSpec,
@@ -229,12 +231,12 @@ impl FastPath {
     }
 
     /// What the programs counted for an instance.
-    pub(super) fn counted(&self, device: &str) -> Option<Counted> {
+    fn counted(&self, device: &str) -> Option<Counted> {
         self.lock().counted(device)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

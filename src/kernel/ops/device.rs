@@ -5,6 +5,7 @@ use clatd_stages::world::WorldError;
 
 use super::super::Kernel;
 use super::super::failure::{Done, Failure, NOTHING};
+use super::super::translators::Place;
 use super::super::tun;
 use super::{Look, Nature, Operation, Sweep, UNDOING, link};
 
@@ -68,7 +69,7 @@ impl<'a> Operation<'a> for Change<'a> {
             }
             Self::DeleteTun { device, alias } => {
                 // A translator that could not be stopped keeps the device open.
-                kernel.stop_translator(device).await;
+                kernel.stop_translator(device, Place::Device).await;
                 kernel.tuns.remove(device);
                 tun::delete(&kernel.netlink, device, alias, outcome).await
             }

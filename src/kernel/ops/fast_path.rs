@@ -10,7 +10,8 @@ use super::super::Kernel;
 use super::super::failure::{Done, Failure};
 #[cfg(feature = "ebpf")]
 use super::super::fastpath;
-use super::{Look, Nature, Operation, Sweep, UNDOING, failed};
+use super::super::translators::{Place, Translator};
+use super::{Look, Nature, Operation, Sweep, UNDOING};
 
 pub(super) enum Change<'a> {
     Attach {
@@ -71,37 +72,25 @@ impl<'a> Operation<'a> for Change<'a> {
     }
 
     async fn carry_out(&self, kernel: &mut Kernel, outcome: Option<&Outcome>) -> Done {
-        let (netlink, programs) = (&kernel.netlink, &kernel.holds.fast_path);
         match *self {
-            Self::Attach { fast_path, .. } => {
-                kernel.statistics.leave_fast_path();
-                let done = programs.attach(netlink, fast_path).await;
-                kernel.statistics.take_fast_path(programs, fast_path.device());
-                done
-            }
+            Self::Attach { fast_path, .. } => kernel.start_translator(fast_path).await,
             Self::Detach {
                 device,
                 uplink,
                 attachment,
             } => {
-                kernel.statistics.leave_fast_path();
+                kernel.stop_translator(device, Place::Before).await;
+                // Also if it was another process that attached them, or an instance that panicked.
+                let (netlink, programs) = (&kernel.netlink, &kernel.holds.fast_path);
                 programs.detach(netlink, device, uplink, attachment, outcome).await
             }
-            Self::SetNextHop { device, gateway } => programs.set_next_hop(device, gateway),
+            Self::SetNextHop { device, gateway } => kernel.holds.fast_path.set_next_hop(device, gateway),
         }
     }
 
     async fn stands(&self, look: &mut Look<'_>) -> Result<bool, WorldError> {
         match *self {
-            Self::Attach { fast_path, uplink } => {
-                let clat = look.link(fast_path.device()).await?;
-                let (Some(clat), Some(uplink)) = (clat, look.link(uplink).await?) else {
-                    return Ok(true);
-                };
-                let (netlink, programs) = (look.netlink, &look.holds.fast_path);
-                let stands = programs.stands(netlink, fast_path, clat.index, uplink.index).await;
-                stands.map_err(|error| failed("the fast path", error))
-            }
+            Self::Attach { fast_path, .. } => fast_path.stands(look).await,
             // It is a value in a map that nobody else has open. The programs themselves are checked above.
             Self::SetNextHop { .. } => Ok(true),
             Self::Detach { .. } => Ok(true),

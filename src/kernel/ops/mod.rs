@@ -258,8 +258,8 @@ pub(super) async fn link(netlink: &Netlink, device: &str) -> Result<Link, Failur
 
 /// Looks whether operations still stand. Each thing is read from the system once.
 pub(crate) struct Look<'a> {
-    netlink: &'a Netlink,
-    holds: &'a Holds,
+    pub(super) netlink: &'a Netlink,
+    pub(super) holds: &'a Holds,
     /// The instance that looks; `None` = no particular one.
     holder: Option<&'a str>,
     world: &'a dyn World,
@@ -293,7 +293,7 @@ impl<'a> Look<'a> {
         Ok(undone)
     }
 
-    async fn link(&mut self, device: &str) -> Result<Option<Link>, WorldError> {
+    pub(super) async fn link(&mut self, device: &str) -> Result<Option<Link>, WorldError> {
         if self.links.is_none() {
             self.links = Some(self.world.links().await?);
         }
@@ -321,6 +321,6 @@ impl<'a> Look<'a> {
 }
 
 /// Why it could not be told whether something still stands.
-fn failed(what: &str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> WorldError {
+pub(super) fn failed(what: &str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> WorldError {
     WorldError::new(format!("looking whether {what} still stands"), source)
 }

@@ -1,4 +1,5 @@
-//! What moves the packets: started and stopped. Who that is, and how it is started, is in `src/kernel/translators.rs`.
+//! What moves the packets: started and stopped. How each is started, is in its own file (`Translator` in
+//! `src/kernel/translators.rs`).
 
 use clatd_stages::journal::Outcome;
 use clatd_stages::translator::TranslatorSpec;
@@ -6,6 +7,7 @@ use clatd_stages::world::WorldError;
 
 use super::super::Kernel;
 use super::super::failure::{Done, NOTHING};
+use super::super::translators::{self, Place};
 use super::{Look, Nature, Operation, UNDOING};
 
 pub(super) enum Change<'a> {
@@ -38,9 +40,9 @@ impl<'a> Operation<'a> for Change<'a> {
 
     async fn carry_out(&self, kernel: &mut Kernel, _: Option<&Outcome>) -> Done {
         match self {
-            Self::Start(translator) => kernel.start_translator(translator).await,
+            Self::Start(translator) => kernel.start_translator(translators::of(translator)).await,
             Self::Stop { device } => {
-                kernel.stop_translator(device).await;
+                kernel.stop_translator(device, Place::Device).await;
                 Ok(NOTHING)
             }
         }
@@ -48,11 +50,8 @@ impl<'a> Operation<'a> for Change<'a> {
 
     async fn stands(&self, look: &mut Look<'_>) -> Result<bool, WorldError> {
         match self {
-            // It has the device open, which gives that its carrier. Its death is reported separately.
-            Self::Start(translator) => Ok(look
-                .link(translator.device())
-                .await?
-                .is_none_or(|link| !link.up || link.carrier)),
+            // Its death is reported separately.
+            Self::Start(translator) => translators::of(translator).stands(look).await,
             Self::Stop { .. } => Ok(true),
         }
     }
