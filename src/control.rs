@@ -18,7 +18,7 @@ use std::future::Future;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use clatd_stages::world::World;
@@ -31,11 +31,13 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
 use crate::doctor::diagnose;
 use crate::status::{Board, FOLLOWERS};
 use crate::trusted;
+use crate::util::lock;
 
 /// Name of the socket in the runtime directory.
 pub const SOCKET: &str = "control.sock";
@@ -87,12 +89,11 @@ pub type Reload = oneshot::Sender<Result<(), String>>;
 /// The socket; removed when dropped.
 pub struct Control {
     path: PathBuf,
-    task: tokio::task::JoinHandle<()>,
+    _task: AbortOnDropHandle<()>,
 }
 
 impl Drop for Control {
     fn drop(&mut self) {
-        self.task.abort();
         let _ = std::fs::remove_file(&self.path);
     }
 }
@@ -109,8 +110,8 @@ pub fn open(runtime_dir: &Path, sources: Sources, group: Option<&str>) -> io::Re
     if let Some(group) = group {
         admit(group, runtime_dir, &path)?;
     }
-    let task = tokio::spawn(accept(listener, sources));
-    Ok(Control { path, task })
+    let _task = AbortOnDropHandle::new(tokio::spawn(accept(listener, sources)));
+    Ok(Control { path, _task })
 }
 
 /// Lets the members of a group use the socket, and nothing else in its directory.
@@ -179,7 +180,7 @@ impl Waiting {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, CancellationToken>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

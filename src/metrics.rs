@@ -16,8 +16,8 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
 use crate::status::Board;
@@ -36,7 +36,7 @@ const LONGEST_HEAD: usize = 16 * 1024;
 /// A server; ends when dropped.
 pub struct Server {
     address: SocketAddr,
-    task: AbortHandle,
+    _task: AbortOnDropHandle<()>,
 }
 
 impl Server {
@@ -46,19 +46,13 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 /// Begins to serve. Needs a runtime.
 pub fn serve(address: SocketAddr, board: Board) -> io::Result<Server> {
     let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
-    let task = tokio::spawn(accept(listener, board)).abort_handle();
-    Ok(Server { address, task })
+    let _task = AbortOnDropHandle::new(tokio::spawn(accept(listener, board)));
+    Ok(Server { address, _task })
 }
 
 async fn accept(listener: TcpListener, board: Board) {

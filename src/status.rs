@@ -5,7 +5,7 @@ mod sampler;
 mod table;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clatd_stages::doctor::Running;
@@ -15,12 +15,13 @@ use clatd_stages::settings::TranslatorChoice;
 use clatd_stages::stage::Instance;
 use clatd_stages::status::{Event, InstanceStatus, Lifetimes, StatusDocument, TranslatorStatus};
 use tokio::sync::{broadcast, watch};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::doctor::Patient;
 use crate::instance::{State, Status};
 use crate::kernel::Statistics;
 use crate::kernel::engine::Bell;
-use crate::util::Task;
+use crate::util::lock;
 
 pub use events::FOLLOWERS;
 pub use sampler::{SilentPlats, watch_plats};
@@ -53,7 +54,7 @@ pub struct Board {
 /// An instance's place on the board.
 struct Place {
     entry: Entry,
-    _follower: Task,
+    _follower: AbortOnDropHandle<()>,
 }
 
 impl Entry {
@@ -78,7 +79,7 @@ impl Board {
         let follow = self.events.clone().follow(name.to_owned(), entry.status.clone());
         let place = Place {
             entry,
-            _follower: Task(tokio::spawn(follow).abort_handle()),
+            _follower: AbortOnDropHandle::new(tokio::spawn(follow)),
         };
         lock(&self.entries).insert(name.to_owned(), place);
         self.bell.ring();
@@ -222,8 +223,4 @@ fn facts_shown(facts: &Facts) -> serde_json::Value {
 
 fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,7 +3,7 @@
 //! uplink makes dozens), so a burst counts once, when it is over.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use clatd_stages::facts::Facts;
@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::kernel::{Netlink, Reachability};
 use crate::netlink::{Change, LinkChange};
+use crate::util::lock;
 use crate::world::SilentRouters;
 
 /// A burst is over after this much silence. It is short, since packets are lost meanwhile if an uplink has failed.
@@ -192,7 +193,7 @@ impl Watch {
         let now = Instant::now();
         let mut any = false;
         for subscriber in self.lock().iter_mut() {
-            let interest = subscriber.interest.lock().unwrap_or_else(PoisonError::into_inner);
+            let interest = lock(&subscriber.interest);
             if concerns(&interest) {
                 let begun = subscriber.burst.map_or(now, |(begun, _)| begun);
                 subscriber.burst = Some((begun, now));
@@ -235,7 +236,7 @@ impl Watch {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Subscriber>> {
-        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.subscribers)
     }
 }
 
@@ -252,7 +253,7 @@ impl Changes {
 
     /// From now on something else is of interest.
     pub fn mind(&self, interest: Interest) {
-        *self.interest.lock().unwrap_or_else(PoisonError::into_inner) = interest;
+        *lock(&self.interest) = interest;
     }
 }
 

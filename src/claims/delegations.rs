@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use clatd_stages::facts::{Fact, Source};
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::dhcp6::{self, PdClient, PdLease};
 use crate::kernel::Netlink;
+use crate::util::lock;
 use crate::world::Notify;
 
 /// How long an observation waits for a server. `notify` reports a later lease.
@@ -79,7 +80,7 @@ impl Delegations {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Asking>> {
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.clients)
     }
 }
 

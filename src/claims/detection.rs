@@ -19,7 +19,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::Ipv6Addr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use clatd_stages::nd::{Answer, Conflict, Defence, How, MOST_MOVES, Moves, Parameters};
@@ -30,6 +30,7 @@ use tracing::{debug, warn};
 
 use crate::kernel::sysctl;
 use crate::probe::{self, ConflictWatch, ProbeError};
+use crate::util::lock;
 use crate::world::Notify;
 
 /// The shortest and the longest time that a neighbour has for its answer, whatever a router says.
@@ -131,7 +132,7 @@ impl Detection {
 
     /// How long the detection is waited for.
     fn patience(&self, device: &str) -> Duration {
-        let late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        let late = lock(&self.late);
         match late.get(device) {
             Some(since) if since.elapsed() < TAKEN_FOR => Duration::MAX,
             _ => HASTE,
@@ -145,7 +146,7 @@ impl Detection {
         let concluded = found.and_then(|found| {
             if let Some(conflict) = &found {
                 warn!("{conflict} on {device}, and said so late; clatd looks for another address");
-                let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut late = lock(&self.late);
                 late.insert(device.clone(), Instant::now());
             }
             self.conclude(key.clone(), found, &notify)
@@ -269,7 +270,7 @@ impl Detection {
         if *kept || disputed.as_ref().is_some_and(Taken::holds) {
             return false;
         }
-        let mut moves = self.moves.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut moves = lock(&self.moves);
         if moves.entry(device.clone()).or_default().allow(self.begun.elapsed()) {
             warn!(
                 "{conflict} on {device}, but that is the CLAT's address, and does not give it up; clatd looks for another address"
@@ -287,7 +288,7 @@ impl Detection {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Claim>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 }
 

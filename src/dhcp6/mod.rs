@@ -15,8 +15,8 @@ use clatd_stages::dhcp6::{Lease, Phase};
 use ipnet::Ipv6Net;
 use serde::Serialize;
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::since_boot;
 use crate::kernel::Netlink;
@@ -42,7 +42,7 @@ pub struct PdClient {
     device: String,
     state: watch::Receiver<task::ClientState>,
     stop: CancellationToken,
-    task: AbortHandle,
+    _task: AbortOnDropHandle<()>,
 }
 
 /// What is known of a delegated prefix.
@@ -99,7 +99,7 @@ impl PdClient {
             device: device.to_owned(),
             state,
             stop,
-            task: tokio::spawn(task.run()).abort_handle(),
+            _task: AbortOnDropHandle::new(tokio::spawn(task.run())),
         }
     }
 
@@ -129,12 +129,6 @@ impl PdClient {
         let mut state = self.state.clone();
         let ended = state.wait_for(|state| state.phase == Phase::Ended);
         let _ = tokio::time::timeout(RELEASE_LIMIT, ended).await;
-    }
-}
-
-impl Drop for PdClient {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 

@@ -7,8 +7,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use clatd_stages::settings::General;
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::group::Group;
 use super::helper::{self, HelperUser};
+use crate::util::lock;
 
 /// The default limit for a program, in seconds.
 static LIMIT: AtomicU64 = AtomicU64::new(60);
@@ -201,7 +202,7 @@ async fn run_by(
         Some(Err(source)) => Err(failed(source)),
         None => {
             let limit_s = begun.elapsed().as_secs();
-            *HUNG.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            *lock(&HUNG) = Some(Instant::now());
             group.end().await.map_err(failed)?;
             Err(CommandError::Timeout { line, limit_s })
         }
@@ -210,7 +211,7 @@ async fn run_by(
 
 /// Ends when a program has had its time.
 async fn too_long() {
-    let hung = *HUNG.lock().unwrap_or_else(PoisonError::into_inner);
+    let hung = *lock(&HUNG);
     let hangs = hung.is_some_and(|at| at.elapsed() < HANGS_AGAIN);
     let most = if hangs { AFTER_A_HANG } else { Duration::MAX };
     let usual = Duration::from_secs(LIMIT.load(Ordering::Relaxed));

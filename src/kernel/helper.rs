@@ -6,7 +6,7 @@ use std::io::{self, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use caps::{CapSet, Capability};
 use nix::errno::Errno;
@@ -15,6 +15,7 @@ use nix::unistd::{User, geteuid};
 use tracing::warn;
 
 use crate::sys::child::be_network_admin;
+use crate::util::lock;
 
 /// What becoming another user takes, and ending its programs.
 const NEEDED: [Capability; 3] = [Capability::CAP_SETUID, Capability::CAP_SETGID, Capability::CAP_KILL];
@@ -36,7 +37,7 @@ pub(crate) struct HelperUser {
 
 /// From now on this user runs helper programs.
 pub(super) fn choose(name: Option<&str>) {
-    let mut chosen = CHOSEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut chosen = lock(&CHOSEN);
     if chosen.name.as_deref() == name {
         return;
     }
@@ -54,7 +55,7 @@ pub(super) fn choose(name: Option<&str>) {
 
 /// Who runs helper programs; `None` = the daemon's own user.
 pub(super) fn user() -> Option<HelperUser> {
-    CHOSEN.lock().unwrap_or_else(PoisonError::into_inner).user
+    lock(&CHOSEN).user
 }
 
 impl HelperUser {

@@ -18,7 +18,7 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::geteuid;
 use serde_json::{Value, json};
 use socket2::{Domain, SockAddr, Socket, Type};
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::trusted;
 
@@ -153,15 +153,7 @@ impl RuntimeLock {
 /// Keeps other daemons out of the network namespace until it is dropped.
 #[derive(Debug)]
 pub struct NamespaceLock {
-    answering: Option<JoinHandle<()>>,
-}
-
-impl Drop for NamespaceLock {
-    fn drop(&mut self) {
-        if let Some(answering) = &self.answering {
-            answering.abort();
-        }
-    }
+    answering: Option<AbortOnDropHandle<()>>,
 }
 
 impl NamespaceLock {
@@ -221,7 +213,9 @@ impl NamespaceLock {
                 }
             }
         });
-        Ok(Self { answering: Some(task) })
+        Ok(Self {
+            answering: Some(AbortOnDropHandle::new(task)),
+        })
     }
 }
 

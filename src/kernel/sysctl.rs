@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use clatd_stages::journal::{Left, Outcome};
 use nix::net::if_::if_nametoindex;
 
 use super::failure::{Done, Failure, NOTHING};
 use super::fastpath::FastPath;
+use crate::util::lock;
 
 const ROOT: &str = "/proc/sys";
 
@@ -157,7 +158,7 @@ impl Holds {
     ) -> Result<T, Failure> {
         let holds = self.clone();
         let changed = tokio::task::spawn_blocking(move || {
-            let _one_at_a_time = holds.changing.lock().unwrap_or_else(PoisonError::into_inner);
+            let _one_at_a_time = lock(&holds.changing);
             work(&holds)
         });
         changed.await.map_err(Failure::new)?
@@ -295,7 +296,7 @@ impl Holds {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Place, Hold>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.table)
     }
 }
 

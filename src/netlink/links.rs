@@ -2,12 +2,13 @@
 //! addresses.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::watch;
 
 use super::Netlink;
 use super::change::Change;
+use crate::util::lock;
 
 /// What happened to the links.
 #[derive(Debug, Default)]
@@ -49,12 +50,12 @@ impl LinkEvents {
 
     /// How often the carrier of a device went, at most.
     pub(crate) fn carrier_losses(&self, index: u32) -> u64 {
-        let carriers = self.carriers.lock().unwrap_or_else(PoisonError::into_inner);
+        let carriers = lock(&self.carriers);
         carriers.unknown + carriers.lost.get(&index).copied().unwrap_or_default()
     }
 
     fn carriers(&self, change: impl FnOnce(&mut Carriers)) {
-        change(&mut self.carriers.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut lock(&self.carriers));
     }
 
     /// Takes in a change of the network.
@@ -99,7 +100,7 @@ impl LinkEvents {
     }
 
     fn listeners(&self) -> MutexGuard<'_, BTreeMap<String, watch::Sender<u64>>> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.listeners)
     }
 }
 

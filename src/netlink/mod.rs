@@ -16,7 +16,7 @@
 //! bears it.
 
 use std::io;
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use netlink_packet_core::Emitable;
 use tokio::sync::Mutex;
@@ -51,6 +51,8 @@ pub(crate) use rule::FoundRule;
 pub use socket::NetlinkError;
 use socket::{Connection, Message, NLM_F_CREATE, NLM_F_EXCL};
 
+use crate::util::lock;
+
 /// The network of one namespace. Clones share everything.
 ///
 /// The kernel runs one dump at a time on a socket, so requests take turns. They run on tokio's blocking threads,
@@ -84,7 +86,7 @@ impl Netlink {
 
     /// What happens to the links. All who ask have the same, so that it is kept once.
     pub(crate) fn link_events(&self) -> Arc<LinkEvents> {
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut links = lock(&self.links);
         links.upgrade().unwrap_or_else(|| {
             let events = LinkEvents::follow(self);
             *links = Arc::downgrade(&events);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use clatd_stages::nd::{Advertisement, Conflict, How, LinkAddress, Message, Nonce, Solicitation, claim};
 use tokio::sync::mpsc::Sender;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
 use super::dad::{Listening, listen};
@@ -26,7 +26,7 @@ const AFTER_ERROR: Duration = Duration::from_secs(1);
 /// Listens on one device for others that use one address, until it is dropped.
 #[derive(Debug)]
 pub struct ConflictWatch {
-    task: Option<JoinHandle<()>>,
+    task: Option<AbortOnDropHandle<()>>,
 }
 
 impl ConflictWatch {
@@ -38,7 +38,7 @@ impl ConflictWatch {
             Ok(listening) => {
                 let watch = watch(device.to_owned(), address, listening, reports);
                 Ok(Self {
-                    task: Some(tokio::spawn(watch)),
+                    task: Some(AbortOnDropHandle::new(tokio::spawn(watch))),
                 })
             }
             Err(why) => {
@@ -101,14 +101,6 @@ async fn send(
     let packet = message(own.address).packet();
     let sent = socket.send_multicast(own.index, group, &packet).await;
     sent.map_err(ProbeError::on(device, "sending neighbour discovery"))
-}
-
-impl Drop for ConflictWatch {
-    fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
-    }
 }
 
 async fn watch(device: String, address: Ipv6Addr, listening: Listening, reports: Sender<Conflict>) {

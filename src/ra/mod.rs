@@ -9,17 +9,18 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use clatd_stages::ra::{Learned, RouterState};
 use clatd_translator::Pref64;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::kernel::Netlink;
 use crate::netlink::LinkEvents;
-use crate::util::Task;
+use crate::util::lock;
 use listener::{Listener, ListenerState};
 use overheard::Overheard;
 use socket::RaSocket;
@@ -46,12 +47,12 @@ struct Shared {
     notify: Notify,
     devices: Mutex<BTreeMap<String, Device>>,
     overheard: Arc<Overheard>,
-    _task: Task,
+    _task: AbortOnDropHandle<()>,
 }
 
 struct Device {
     state: watch::Receiver<ListenerState>,
-    _task: Task,
+    _task: AbortOnDropHandle<()>,
 }
 
 /// What the routers of a link have told.
@@ -105,7 +106,7 @@ impl RaWatch {
                 notify: Arc::new(notify),
                 devices: Mutex::default(),
                 overheard,
-                _task: Task(overhearing.abort_handle()),
+                _task: AbortOnDropHandle::new(overhearing),
             }),
         }
     }
@@ -124,7 +125,7 @@ impl RaWatch {
         let overheard = Arc::clone(&shared.overheard);
         let listener = Listener::new(device, shared.netlink.clone(), events, overheard, notify, sender);
         let task = tokio::spawn(listener.run());
-        let _task = Task(task.abort_handle());
+        let _task = AbortOnDropHandle::new(task);
         devices.insert(device.to_owned(), Device { state, _task });
     }
 
@@ -175,7 +176,7 @@ impl RaWatch {
     }
 
     fn devices(&self) -> MutexGuard<'_, BTreeMap<String, Device>> {
-        self.shared.devices.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared.devices)
     }
 }
 

@@ -4,13 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use clatd_stages::ra::{self, Advertisements};
 
 use super::clock;
 use super::socket::RaSocket;
 use crate::netlink::LinkEvents;
+use crate::util::lock;
 
 /// How many devices are remembered. A new one replaces the one that was heard first.
 const MOST: usize = 32;
@@ -101,6 +102,6 @@ impl Overheard {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, Heard>> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.heard)
     }
 }

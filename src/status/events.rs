@@ -7,8 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clatd_stages::status::{Event, EventKind, Moment, happened};
 use tokio::sync::{broadcast, watch};
 
-use super::lock;
 use crate::instance::Status;
+use crate::util::lock;
 
 /// Events of an instance that are remembered.
 const REMEMBERED: usize = 10;

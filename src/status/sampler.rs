@@ -16,10 +16,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument, debug, info_span};
 
-use super::{Board, Entry, lock};
+use super::{Board, Entry};
 use crate::instance::State;
 use crate::kernel::Totals;
 use crate::report::chain;
+use crate::util::lock;
 
 /// Between two looks.
 pub(super) const STEP: Duration = Duration::from_secs(5);

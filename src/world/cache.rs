@@ -6,12 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clatd_stages::world::DnsAnswer;
 use hickory_resolver::proto::rr::{RData, RecordType};
 use tokio::time::Instant;
+
+use crate::util::lock;
 
 /// How long before its end a positive answer is renewed.
 const MARGIN_S: u32 = 10;
@@ -96,7 +98,7 @@ impl Cache {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Question, Known>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

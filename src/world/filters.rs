@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use clatd_stages::net::ALIAS_PREFIX;
@@ -15,10 +15,11 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{AsyncSocket, AsyncSocketExt, Socket, TokioSocket};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
-use tokio::task::AbortHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::kernel::{command, ip6tables, nft};
 use crate::netlink::{NftChange, NftEvent, nft_events};
+use crate::util::lock;
 
 /// `NFNLGRP_NFTABLES` of `linux/netfilter/nfnetlink.h`.
 const GROUP: u32 = 7;
@@ -34,17 +35,7 @@ const MATTERS: [&str; 8] = ["drop", "reject", "queue", "xt", "jump", "goto", "vm
 pub(super) struct PacketFilters {
     state: Arc<Mutex<FiltersState>>,
     maps: VerdictMaps,
-    _listening: Arc<Listening>,
-}
-
-struct Listening(Option<AbortHandle>);
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        if let Some(task) = &self.0 {
-            task.abort();
-        }
-    }
+    _listening: Arc<Option<AbortOnDropHandle<()>>>,
 }
 
 /// Maps whose elements are verdicts: table and name.
@@ -53,7 +44,7 @@ struct VerdictMaps(Arc<StdMutex<BTreeSet<(String, String)>>>);
 
 impl VerdictMaps {
     fn lock(&self) -> MutexGuard<'_, BTreeSet<(String, String)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Whether an event changes what is kept, or whether our rules stand.
@@ -86,7 +77,7 @@ impl PacketFilters {
         let maps = VerdictMaps::default();
         let listening = subscribed_task().ok().map(|socket| {
             let maps = maps.clone();
-            tokio::spawn(listen(socket, maps, notify)).abort_handle()
+            AbortOnDropHandle::new(tokio::spawn(listen(socket, maps, notify)))
         });
         let state = FiltersState {
             events: subscribed().ok(),
@@ -95,7 +86,7 @@ impl PacketFilters {
         Self {
             state: Arc::new(Mutex::new(state)),
             maps,
-            _listening: Arc::new(Listening(listening)),
+            _listening: Arc::new(listening),
         }
     }
 

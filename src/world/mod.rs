@@ -17,12 +17,12 @@ use clatd_stages::world::{DnsAnswer, RouteAnswer, World, WorldError};
 
 use clatd_translator::Pref64;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::kernel::{Holds, Look, Netlink, command, sysctl};
 use crate::probe;
 use crate::ra::{RaWatch, Snapshot};
 use crate::status::SilentPlats;
-use crate::util::Task;
 
 #[cfg(feature = "dbus")]
 mod bus;
@@ -60,7 +60,7 @@ pub struct SystemWorld {
     managers: bus::Managers,
     silent: SilentRouters,
     silent_plats: SilentPlats,
-    _asking: Option<Arc<Task>>,
+    _asking: Option<Arc<AbortOnDropHandle<()>>>,
     notify: NotifyOf,
     users: users::Users,
     /// The instance that reads; `None` = no particular one.
@@ -108,7 +108,7 @@ impl SystemWorld {
     pub fn avoiding(mut self, silent: SilentRouters) -> Self {
         let asking = tokio::spawn(routers::ask_again(self.netlink.clone(), silent.clone()));
         self.silent = silent;
-        self._asking = Some(Arc::new(Task(asking.abort_handle())));
+        self._asking = Some(Arc::new(AbortOnDropHandle::new(asking)));
         self
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clatd_stages::world::DnsAnswer;
@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::Notify;
 use super::cache::{Cache, Question};
+use crate::util::lock;
 
 /// For how long to wait for a new answer if an old one of the same network can be used until it comes. A new answer
 /// may be impossible, because the uplink has just lost its addresses; waiting would only delay the move to another
@@ -86,10 +87,6 @@ impl Drop for Asking {
     fn drop(&mut self) {
         lock(&self.asked).remove(&self.question);
     }
-}
-
-fn lock(asked: &Mutex<BTreeSet<Question>>) -> MutexGuard<'_, BTreeSet<Question>> {
-    asked.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether two answers are equal but for their lifetimes.

@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use clatd_stages::net::Route;
@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::kernel::{Netlink, NetlinkError, Reachability, gateways};
+use crate::util::lock;
 
 /// How often a silent router is asked: once a minute (RFC 4191 section 3.5).
 const ASK_AGAIN: Duration = Duration::from_secs(60);
@@ -140,7 +141,7 @@ impl SilentRouters {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(u32, Ipv6Addr), Silence>> {
-        self.0.silent.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.silent)
     }
 }
 

@@ -1,11 +1,13 @@
 //! Which instance uses which uplink. What listens or asks on an uplink ends when no instance uses it any more.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::sleep;
+
+use crate::util::lock;
 
 /// For how long clatd still listens on an uplink that no instance uses any more.
 const BEFORE_LEAVING: Duration = Duration::from_secs(60);
@@ -56,7 +58,7 @@ impl Users {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -4,11 +4,13 @@
 //! A packet thread neither waits nor allocates for them. It puts them into a ring of fixed size, at most one a minute
 //! for each reason, and a task of the runtime logs them.
 
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, TryLockError};
 
 use clatd_translator::{Direction, DropEvent, DropReason, Flow};
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::util::lock;
 
 /// For how long a thread is silent about a reason that it has reported.
 const SILENCE_MS: u64 = 60_000;
@@ -34,7 +36,7 @@ struct Ring {
 #[derive(Debug)]
 pub(super) struct Events {
     ring: Arc<Ring>,
-    task: JoinHandle<()>,
+    _task: AbortOnDropHandle<()>,
 }
 
 impl Events {
@@ -45,7 +47,10 @@ impl Events {
             filled: Notify::new(),
         });
         let task = tokio::spawn(log(Arc::clone(&ring), device.to_owned()));
-        Self { ring, task }
+        Self {
+            ring,
+            _task: AbortOnDropHandle::new(task),
+        }
     }
 
     /// What a packet thread tells of.
@@ -57,18 +62,12 @@ impl Events {
     }
 }
 
-impl Drop for Events {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 async fn log(ring: Arc<Ring>, device: String) {
     let mut events = Vec::with_capacity(ROOM);
     loop {
         ring.filled.notified().await;
         {
-            let mut waiting = ring.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut waiting = lock(&ring.waiting);
             // Both keep their room.
             events.append(&mut waiting);
         }
@@ -184,7 +183,7 @@ mod tests {
     #[tokio::test]
     async fn one_a_minute_with_addresses_and_ports() {
         let events = Events::start("clat");
-        events.task.abort();
+        events._task.abort();
         let mut teller = events.teller();
         let texts = || {
             let waiting = events.ring.waiting.lock().unwrap();
@@ -207,7 +206,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_ring_makes_nobody_wait() {
         let events = Events::start("clat");
-        events.task.abort();
+        events._task.abort();
         let mut teller = events.teller();
         let zero = event(DropReason::UdpZeroChecksum);
         for minute in 0..ROOM as u64 + 5 {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use aya::maps::lpm_trie::Key;
 use aya::maps::{HashMap, LpmTrie, MapData, MapError, PerCpuHashMap, PerCpuValues};
@@ -16,6 +16,7 @@ use ipnet::Ipv6Net;
 
 use super::counted::{Counted, WORDS};
 use super::layout::{self, CLAT, KEY4, KEY6, NextHop, TO4, TO6};
+use crate::util::lock;
 
 const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/clat.bpf.o"));
 /// Lines of the verifier's that tell why it refused a program.
@@ -225,7 +226,7 @@ impl Loaded {
         program: Program,
         act: impl FnOnce(&mut SchedClassifier) -> Result<T, ProgramError>,
     ) -> Result<T, ProgramError> {
-        let mut ebpf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ebpf = lock(&self.0);
         let found = ebpf.program_mut(program.name()).ok_or(ProgramError::NotLoaded)?;
         act(found.try_into()?)
     }
