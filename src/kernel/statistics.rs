@@ -6,7 +6,7 @@ use std::ops::AddAssign;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use clatd_stages::counters::{Counters, Device, Translated};
-use clatd_translator::{Direction, DropReason, Protocol};
+use clatd_translator::{Direction, Protocol};
 
 use super::engine::{Bell, Snapshot};
 use super::fastpath::Counted;
@@ -85,10 +85,7 @@ fn translated(counted: &Snapshot, direction: Direction) -> Translated {
     let (translation, place) = (&counted.translation, direction as usize);
     let packets = Protocol::ALL.iter().zip(translation.translated[place]);
     // There are dozens of reasons, most of which nobody ever sees.
-    let dropped = DropReason::ALL
-        .iter()
-        .map(|&reason| (reason, translation.drops(direction, reason)))
-        .filter(|(_, count)| *count > 0);
+    let dropped = translation.drops_by_reason(direction);
     Translated {
         packets: packets
             .map(|(protocol, count)| (protocol.name().to_owned(), count))

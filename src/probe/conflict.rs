@@ -26,7 +26,7 @@ const AFTER_ERROR: Duration = Duration::from_secs(1);
 /// Listens on one device for others that use one address, until it is dropped.
 #[derive(Debug)]
 pub struct ConflictWatch {
-    task: Option<AbortOnDropHandle<()>>,
+    _task: Option<AbortOnDropHandle<()>>,
 }
 
 impl ConflictWatch {
@@ -38,19 +38,20 @@ impl ConflictWatch {
             Ok(listening) => {
                 let watch = watch(device.to_owned(), address, listening, reports);
                 Ok(Self {
-                    task: Some(AbortOnDropHandle::new(tokio::spawn(watch))),
+                    _task: Some(AbortOnDropHandle::new(tokio::spawn(watch))),
                 })
             }
             Err(why) => {
                 debug!("no watch for address conflicts on {device}: {why}");
-                Ok(Self { task: None })
+                Ok(Self { _task: None })
             }
         }
     }
 
     /// False = the device has no neighbours, or nobody reads the reports any more.
+    #[cfg(feature = "testing")]
     pub fn is_listening(&self) -> bool {
-        self.task.as_ref().is_some_and(|task| !task.is_finished())
+        self._task.as_ref().is_some_and(|task| !task.is_finished())
     }
 }
 

@@ -23,7 +23,7 @@ use crate::facts::{Fact, Facts, Source};
 use crate::net::Address6;
 use crate::plan::{StageName, Step};
 use crate::settings::ClatV6Addr;
-use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
+use crate::stage::{Delay, Instance, ObserveError, PlanError, Stage, Verdict, world_error};
 use crate::uplink;
 use crate::world::{World, WorldError};
 use choice::{choose, is_modified_eui64, is_preferred, is_ula};
@@ -41,6 +41,10 @@ const ATTEMPTS: u32 = 64;
 impl Stage for Address {
     fn name(&self) -> StageName {
         StageName::Address
+    }
+
+    fn delay(&self, _instance: &Instance) -> Option<Delay> {
+        None
     }
 
     async fn observe(
@@ -63,6 +67,8 @@ impl Stage for Address {
         }
         Ok(Verdict::Ready)
     }
+
+    fn keep(&self, _old: &Facts, _new: &mut Facts) {}
 
     fn plan(&self, _instance: &Instance, _facts: &Facts) -> Result<Vec<Step>, PlanError> {
         Ok(Vec::new())

@@ -61,6 +61,8 @@ impl Stage for Conncheck {
         }
     }
 
+    fn keep(&self, _old: &Facts, _new: &mut Facts) {}
+
     fn plan(&self, _instance: &Instance, _facts: &Facts) -> Result<Vec<Step>, PlanError> {
         Ok(Vec::new())
     }

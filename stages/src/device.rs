@@ -12,7 +12,7 @@ use crate::op::Op;
 use crate::plan::{StageName, Step};
 use crate::route::HEADER_DIFFERENCE;
 use crate::settings::{RouteMtu, Settings, TranslatorChoice};
-use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
+use crate::stage::{Delay, Instance, ObserveError, PlanError, Stage, Verdict, world_error};
 use crate::world::World;
 
 /// The smallest MTU of an IPv6 link, in bytes (RFC 8200 section 5).
@@ -49,6 +49,10 @@ impl Stage for Device {
         StageName::Device
     }
 
+    fn delay(&self, _instance: &Instance) -> Option<Delay> {
+        None
+    }
+
     async fn observe(
         &self,
         instance: &Instance,
@@ -75,6 +79,8 @@ impl Stage for Device {
             _ => Ok(Verdict::Ready),
         }
     }
+
+    fn keep(&self, _old: &Facts, _new: &mut Facts) {}
 
     fn plan(&self, instance: &Instance, facts: &Facts) -> Result<Vec<Step>, PlanError> {
         let settings = &instance.settings;

@@ -14,7 +14,7 @@ use crate::conncheck::judge_uplink;
 use crate::facts::{Fact, Facts, Source};
 use crate::plan::{StageName, Step};
 use crate::settings::{DiscoveryWay, DnsServer};
-use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
+use crate::stage::{Delay, Instance, ObserveError, PlanError, Stage, Verdict, world_error};
 use crate::uplink::{self, Uplink};
 use crate::validity::problem_of_prefix;
 use crate::world::{DnsAnswer, World, WorldError};
@@ -37,6 +37,10 @@ pub struct Discovery;
 impl Stage for Discovery {
     fn name(&self) -> StageName {
         StageName::Discovery
+    }
+
+    fn delay(&self, _instance: &Instance) -> Option<Delay> {
+        None
     }
 
     async fn observe(
@@ -99,6 +103,8 @@ impl Stage for Discovery {
         }
         Ok(Verdict::idle(unreachable.join("; ")))
     }
+
+    fn keep(&self, _old: &Facts, _new: &mut Facts) {}
 
     fn plan(&self, _instance: &Instance, _facts: &Facts) -> Result<Vec<Step>, PlanError> {
         Ok(Vec::new())

@@ -11,7 +11,7 @@ use crate::facts::{Facts, FirewallFacts, Ip6tablesChain};
 use crate::plan::{StageName, Step};
 use crate::settings::{FirewallChoice, Settings};
 use crate::shared;
-use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
+use crate::stage::{Delay, Instance, ObserveError, PlanError, Stage, Verdict, world_error};
 use crate::world::{World, WorldError};
 
 /// The stage.
@@ -21,6 +21,10 @@ pub struct Firewall;
 impl Stage for Firewall {
     fn name(&self) -> StageName {
         StageName::Firewall
+    }
+
+    fn delay(&self, _instance: &Instance) -> Option<Delay> {
+        None
     }
 
     async fn observe(
@@ -75,6 +79,8 @@ impl Stage for Firewall {
         facts.firewall = Some(found);
         Ok(Verdict::Ready)
     }
+
+    fn keep(&self, _old: &Facts, _new: &mut Facts) {}
 
     fn plan(&self, instance: &Instance, facts: &Facts) -> Result<Vec<Step>, PlanError> {
         let mut steps: Vec<Step> = Vec::new();

@@ -18,12 +18,13 @@ use ipnet::Ipv6Net;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use crate::claims::Claims;
 use crate::facts::{Fact, Facts, Source};
 use crate::net::{Address6, Route};
 use crate::op::Op;
 use crate::plan::{StageName, Step};
 use crate::settings::{NdChoice, Settings};
-use crate::stage::{Instance, PlanError, Stage};
+use crate::stage::{Delay, Instance, ObserveError, PlanError, Stage, Verdict};
 use crate::sysctl::{ALL_FORWARDING, key};
 use crate::translator::mappings;
 use crate::vrf;
@@ -231,6 +232,20 @@ pub struct ProxyNd;
 impl Stage for ProxyNd {
     fn name(&self) -> StageName {
         StageName::ProxyNd
+    }
+
+    fn delay(&self, _instance: &Instance) -> Option<Delay> {
+        None
+    }
+
+    async fn observe(
+        &self,
+        _instance: &Instance,
+        _world: &dyn World,
+        _claims: &dyn Claims,
+        _facts: &mut Facts,
+    ) -> Result<Verdict, ObserveError> {
+        Ok(Verdict::Ready)
     }
 
     /// What spoke for or against joining the address may have gone since, which is no reason to change it under traffic.

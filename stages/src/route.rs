@@ -26,7 +26,7 @@ use crate::op::Op;
 use crate::plan::{StageName, Step};
 use crate::settings::{RouteMtu, Settings};
 use crate::shared;
-use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
+use crate::stage::{Delay, Instance, ObserveError, PlanError, Stage, Verdict, world_error};
 use crate::translator::mappings;
 use crate::world::{World, WorldError};
 
@@ -68,6 +68,10 @@ pub struct Route;
 impl Stage for Route {
     fn name(&self) -> StageName {
         StageName::Route
+    }
+
+    fn delay(&self, _instance: &Instance) -> Option<Delay> {
+        None
     }
 
     async fn observe(

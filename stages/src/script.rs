@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 
+use crate::claims::Claims;
 use crate::facts::Facts;
 use crate::op::{Op, Undo};
 use crate::plan::{StageName, Step};
 use crate::route::default_route_mtu;
 use crate::settings::RouteMtu;
-use crate::stage::{Instance, PlanError, Stage};
+use crate::stage::{Delay, Instance, ObserveError, PlanError, Stage, Verdict};
+use crate::world::World;
 
 /// The stage.
 pub struct Script;
@@ -20,6 +22,22 @@ impl Stage for Script {
     fn name(&self) -> StageName {
         StageName::Script
     }
+
+    fn delay(&self, _instance: &Instance) -> Option<Delay> {
+        None
+    }
+
+    async fn observe(
+        &self,
+        _instance: &Instance,
+        _world: &dyn World,
+        _claims: &dyn Claims,
+        _facts: &mut Facts,
+    ) -> Result<Verdict, ObserveError> {
+        Ok(Verdict::Ready)
+    }
+
+    fn keep(&self, _old: &Facts, _new: &mut Facts) {}
 
     fn plan(&self, instance: &Instance, facts: &Facts) -> Result<Vec<Step>, PlanError> {
         let settings = &instance.settings;

@@ -108,24 +108,20 @@ pub trait Stage: Send + Sync {
     fn name(&self) -> StageName;
 
     /// What to wait for before the observation. A dry run does not wait.
-    fn delay(&self, _instance: &Instance) -> Option<Delay> {
-        None
-    }
+    fn delay(&self, instance: &Instance) -> Option<Delay>;
 
     /// Reads the system into `facts`. Later stages see what earlier ones found.
     async fn observe(
         &self,
-        _instance: &Instance,
-        _world: &dyn World,
-        _claims: &dyn Claims,
-        _facts: &mut Facts,
-    ) -> Result<Verdict, ObserveError> {
-        Ok(Verdict::Ready)
-    }
+        instance: &Instance,
+        world: &dyn World,
+        claims: &dyn Claims,
+        facts: &mut Facts,
+    ) -> Result<Verdict, ObserveError>;
 
     /// Takes those facts from `old` in which our own changes show: what was there before these changes counts. Both are
     /// of the same uplink, which may have another name by now.
-    fn keep(&self, _old: &Facts, _new: &mut Facts) {}
+    fn keep(&self, old: &Facts, new: &mut Facts);
 
     /// Makes steps out of facts: pure, no I/O, no clock.
     fn plan(&self, instance: &Instance, facts: &Facts) -> Result<Vec<Step>, PlanError>;

@@ -16,7 +16,7 @@ use crate::op::{OnDevices, Op};
 use crate::plan::{StageName, Step};
 use crate::proxynd::{self, Neighbours};
 use crate::settings::{NdChoice, Settings};
-use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
+use crate::stage::{Delay, Instance, ObserveError, PlanError, Stage, Verdict, world_error};
 use crate::world::{World, WorldError};
 
 /// The stage.
@@ -38,6 +38,10 @@ fn proxy_delay(device: &str) -> String {
 impl Stage for Sysctl {
     fn name(&self) -> StageName {
         StageName::Sysctl
+    }
+
+    fn delay(&self, _instance: &Instance) -> Option<Delay> {
+        None
     }
 
     async fn observe(

@@ -16,7 +16,7 @@ use crate::plan::{StageName, Step};
 use crate::settings::{
     IcmpErrorRate, MapEntry, Pref64Setting, Settings, Tos, TranslatorChoice, UdpZeroChecksum, UnmappedSource,
 };
-use crate::stage::{Instance, ObserveError, PlanError, Stage, Verdict, world_error};
+use crate::stage::{Delay, Instance, ObserveError, PlanError, Stage, Verdict, world_error};
 use crate::world::World;
 
 /// Who moves the packets of one device, and how: all that is needed to start it.
@@ -210,6 +210,10 @@ impl Stage for Translator {
         StageName::Translator
     }
 
+    fn delay(&self, _instance: &Instance) -> Option<Delay> {
+        None
+    }
+
     async fn observe(
         &self,
         instance: &Instance,
@@ -232,6 +236,8 @@ impl Stage for Translator {
         }
         Ok(Verdict::Ready)
     }
+
+    fn keep(&self, _old: &Facts, _new: &mut Facts) {}
 
     fn plan(&self, instance: &Instance, facts: &Facts) -> Result<Vec<Step>, PlanError> {
         let settings = &instance.settings;

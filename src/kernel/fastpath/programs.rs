@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex};
 
 use aya::maps::lpm_trie::Key;
 use aya::maps::{HashMap, LpmTrie, MapData, MapError, PerCpuHashMap, PerCpuValues};
+use aya::programs::ProgramError;
 use aya::programs::tc::SchedClassifier;
-use aya::programs::{ProgramError, TestRun, TestRunOptions};
+#[cfg(feature = "testing")]
+use aya::programs::{TestRun, TestRunOptions};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use clatd_stages::fast_path::{FastPathSpec, LinkHeader};
@@ -199,9 +201,8 @@ impl Programs {
         self.numbers
     }
 
-    /// Runs a program on a packet with an Ethernet header, as nobody but a test does; its verdict, and what the packet
-    /// has become.
-    #[doc(hidden)]
+    /// Runs a program on a packet with an Ethernet header; its verdict, and what the packet has become.
+    #[cfg(feature = "testing")]
     pub fn try_on(&mut self, program: Program, packet: &[u8]) -> Result<(i32, Vec<u8>), ProgramError> {
         let mut out = vec![0; packet.len() + 64];
         let options = TestRunOptions {
