@@ -39,7 +39,6 @@ use clatd_stages::claims::Claims;
 use clatd_stages::facts::{Facts, Memory};
 use clatd_stages::journal::Journal;
 use clatd_stages::op::Op;
-use clatd_stages::pipeline;
 use clatd_stages::plan::{Plan, common_head};
 use clatd_stages::settings::{PlatCheck, Settings};
 use clatd_stages::stage::Instance;
@@ -328,18 +327,13 @@ impl Runner {
 
     /// Observes again, and replaces the running plan by the new one.
     async fn follow(&mut self, old: &Plan) -> Result<Plan, Cause> {
-        let mut new = match self.observe(false, Some(old)).await {
+        let new = match self.observe(false, Some(old)).await {
             Observation::Ready(plan) => *plan,
             Observation::Idle(nothing) => return Err(Cause::Idle(nothing)),
             Observation::Stopped => return Err(Cause::Stopped),
             Observation::Failed(reason) if self.uplink_is_bare(old).await => return Err(Cause::Failed(reason)),
             Observation::Failed(_) => return Ok(old.clone()),
         };
-        let mut facts = new.facts.clone();
-        pipeline::keep_what_we_changed(&old.facts, &mut facts);
-        if let Ok(plan) = pipeline::plan(&self.instance, facts) {
-            new = plan;
-        }
         let head = common_head(self.repairs.done.iter().map(|done| &done.step), &new.steps);
         if !self.may_change(old, &new, head).await {
             self.put_back(old, |_| true).await?;

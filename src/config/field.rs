@@ -53,7 +53,6 @@ impl Field {
 
     /// Whether an empty text unsets it.
     #[cfg(test)]
-    #[cfg(test)]
     pub(super) fn may_be_empty(&self) -> bool {
         (self.read)(&mut Settings::default(), "").is_ok()
     }

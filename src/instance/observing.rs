@@ -43,7 +43,7 @@ fn shown(facts: &Facts) -> String {
 
 impl Runner {
     /// Observes and plans. With `at_start` it also waits for the delays of the stages. `running` is the plan that
-    /// stands.
+    /// stands: facts in which its changes show are taken from it.
     pub(super) async fn observe(&mut self, at_start: bool, running: Option<&Plan>) -> Observation {
         let memory = &mut self.past.memory;
         memory.running = running.is_some();
@@ -83,6 +83,9 @@ impl Runner {
             status.facts = facts.clone();
             status.observed = SystemTime::now();
         });
+        if let Some(running) = running {
+            pipeline::keep_what_we_changed(&running.facts, &mut facts);
+        }
         match pipeline::plan(&self.instance, facts) {
             Ok(plan) => Observation::Ready(Box::new(plan)),
             Err(failure) => Observation::Failed(self.report_outcome(&chain(&failure))),
