@@ -80,26 +80,15 @@ fn load_for(purpose: Purpose, options: &Options, paths: &Paths) -> Result<Loaded
     let base_merged = over_base(&[&words]);
     let runtime_dir = runtime_dir(&paths.runtime_dir, &mut findings);
     let from_instance_files = !files.is_empty();
-    let mut drafts: Vec<Draft> = if from_instance_files {
-        let layers: Vec<_> = files
-            .iter()
-            .map(|(name, path)| (name, path, instance_layer(path, &mut findings)))
-            .collect();
-        let drafts = layers.iter().map(|(name, path, layer)| Draft {
-            name: (*name).clone(),
-            file: Some((*path).clone()),
-            merged: over_base(&[layer, &words]),
-            ordinal: 0,
-        });
-        drafts.collect()
-    } else {
-        vec![Draft {
-            name: base_merged.settings.clat.clat_dev.clone(),
-            file: None,
-            merged: base_merged.clone(),
-            ordinal: 0,
-        }]
-    };
+    let mut drafts = Vec::new();
+    for (name, path) in files {
+        let layer = instance_layer(&path, &mut findings);
+        drafts.push(Draft::new(name, Some(path), over_base(&[&layer, &words])));
+    }
+    if !from_instance_files {
+        let name = base_merged.settings.clat.clat_dev.clone();
+        drafts.push(Draft::new(name, None, base_merged.clone()));
+    }
     for draft in &mut drafts {
         let several = from_instance_files || draft.is_template();
         complete(&mut draft.merged, several, paths.has_service_manager);
@@ -176,6 +165,15 @@ pub(super) struct Draft {
 }
 
 impl Draft {
+    fn new(name: String, file: Option<PathBuf>, merged: Merged) -> Self {
+        Self {
+            name,
+            file,
+            merged,
+            ordinal: 0,
+        }
+    }
+
     /// Whether its `plat-dev` is a pattern, so that it makes an instance for each device that matches.
     fn is_template(&self) -> bool {
         self.merged

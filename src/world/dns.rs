@@ -132,29 +132,7 @@ async fn ask_for_answer(
     server: &DnsServer,
     device: Option<&str>,
 ) -> Result<DnsAnswer<RData>, String> {
-    let device = server
-        .device
-        .as_deref()
-        .or(device)
-        .filter(|_| !server.address.is_loopback());
-    let sockets = Sockets {
-        handle: TokioHandle::default(),
-        device: device.map(str::to_owned),
-    };
-    let mut name_server = NameServerConfig::udp_and_tcp(server.address);
-    name_server.trust_negative_responses = false;
-    let config = ResolverConfig::from_parts(None, vec![], vec![name_server]);
-    let mut builder = Resolver::builder_with_config(config, sockets);
-    let options = builder.options_mut();
-    options.cache_size = 0;
-    options.attempts = RETRIES;
-    options.timeout = TRY;
-    options.use_hosts_file = ResolveHosts::Never;
-    // One short answer needs no larger packets. Without EDNS nobody asks for DNSSEC records, which would stop a
-    // DNS64.
-    options.edns0 = false;
-    options.num_concurrent_reqs = 1;
-    let resolver = builder.build().map_err(|error| error.to_string())?;
+    let resolver = resolver(server, device)?;
     match resolver.lookup(name.clone(), kind).await {
         Ok(lookup) => {
             let answers = lookup.answers();
@@ -187,6 +165,33 @@ async fn ask_for_answer(
         Err(NetError::Timeout) => Err("no answer".to_owned()),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// Asks one server, through this device unless the server names another. It remembers nothing.
+fn resolver(server: &DnsServer, device: Option<&str>) -> Result<Resolver<Sockets>, String> {
+    let device = server
+        .device
+        .as_deref()
+        .or(device)
+        .filter(|_| !server.address.is_loopback());
+    let sockets = Sockets {
+        handle: TokioHandle::default(),
+        device: device.map(str::to_owned),
+    };
+    let mut name_server = NameServerConfig::udp_and_tcp(server.address);
+    name_server.trust_negative_responses = false;
+    let config = ResolverConfig::from_parts(None, vec![], vec![name_server]);
+    let mut builder = Resolver::builder_with_config(config, sockets);
+    let options = builder.options_mut();
+    options.cache_size = 0;
+    options.attempts = RETRIES;
+    options.timeout = TRY;
+    options.use_hosts_file = ResolveHosts::Never;
+    // One short answer needs no larger packets. Without EDNS nobody asks for DNSSEC records, which would stop a
+    // DNS64.
+    options.edns0 = false;
+    options.num_concurrent_reqs = 1;
+    builder.build().map_err(|error| error.to_string())
 }
 
 /// The `nameserver` lines of resolv.conf, with their `%device`.

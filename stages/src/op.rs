@@ -28,6 +28,18 @@ pub struct OnDevices {
 }
 
 impl OnDevices {
+    fn held(&self) -> String {
+        let (devices, name, value, before) = (self.devices.join(", "), &self.name, &self.value, &self.before);
+        format!("hold sysctl {name}={value} (was {before}) on {devices}")
+    }
+
+    fn released(&self) -> String {
+        let (devices, name, value, before) = (self.devices.join(", "), &self.name, &self.value, &self.before);
+        format!(
+            "release sysctl {name} on {devices}: back to {before} where it is still {value} and nobody else holds it"
+        )
+    }
+
     /// The key of each device's sysctl.
     pub fn keys(&self) -> impl Iterator<Item = String> + '_ {
         self.devices.iter().map(|device| key(device, &self.name))
@@ -349,18 +361,7 @@ impl fmt::Display for Op {
                 persistent,
                 queues,
                 ..
-            } => {
-                write!(f, "make TUN device {device}")?;
-                if *persistent {
-                    f.write_str(", persistent")?;
-                }
-                match queues {
-                    _ if *persistent => Ok(()),
-                    0 => f.write_str(", a queue per core"),
-                    1 => f.write_str(", one queue"),
-                    n => write!(f, ", {n} queues"),
-                }
-            }
+            } => write!(f, "make TUN device {device}, {}", kind_of_tun(*persistent, *queues)),
             Self::DeleteTun { device, .. } => write!(f, "delete TUN device {device}"),
             Self::SetLinkUp { device, mtu } => write!(f, "bring {device} up with MTU {mtu}"),
             Self::AddAddress { device, address } => write!(f, "add address {address} to {device}"),
@@ -381,17 +382,8 @@ impl fmt::Display for Op {
                     .iter()
                     .try_for_each(|(key, value)| write!(f, ", then {key}={value}"))
             }
-            Self::HoldOnDevices(on) => {
-                let (devices, name, value, before) = (on.devices.join(", "), &on.name, &on.value, &on.before);
-                write!(f, "hold sysctl {name}={value} (was {before}) on {devices}")
-            }
-            Self::ReleaseOnDevices(on) => {
-                let (devices, name, value, before) = (on.devices.join(", "), &on.name, &on.value, &on.before);
-                write!(
-                    f,
-                    "release sysctl {name} on {devices}: back to {before} where it is still {value} and nobody else holds it"
-                )
-            }
+            Self::HoldOnDevices(on) => f.write_str(&on.held()),
+            Self::ReleaseOnDevices(on) => f.write_str(&on.released()),
             Self::AddProxyNeighbour { device, address } => {
                 write!(f, "answer neighbour solicitations for {address} on {device}")
             }
@@ -415,11 +407,8 @@ impl fmt::Display for Op {
                 only_if_empty,
                 ..
             } => {
-                write!(
-                    f,
-                    "delete nft table {family} {table}{}",
-                    if *only_if_empty { " if it holds no rules" } else { "" }
-                )
+                let condition = if *only_if_empty { " if it holds no rules" } else { "" };
+                write!(f, "delete nft table {family} {table}{condition}")
             }
             Self::InsertIp6tables { command, chain, rule } => write!(f, "{command} -I {chain} {}", rule.join(" ")),
             Self::DeleteIp6tables { command, chain, rule } => write!(f, "{command} -D {chain} {}", rule.join(" ")),
@@ -436,14 +425,21 @@ impl fmt::Display for Op {
             Self::SetNextHop {
                 device,
                 uplink,
-                gateway: Some(gateway),
-            } => write!(f, "send packets of {device} to {gateway} by {uplink}"),
-            Self::SetNextHop {
-                device,
-                uplink,
-                gateway: None,
-            } => write!(f, "send packets of {device} to neighbours by {uplink}"),
+                gateway,
+            } => {
+                let next = gateway.map_or_else(|| "neighbours".to_owned(), |gateway| gateway.to_string());
+                write!(f, "send packets of {device} to {next} by {uplink}")
+            }
         }
+    }
+}
+
+fn kind_of_tun(persistent: bool, queues: u32) -> Cow<'static, str> {
+    match queues {
+        _ if persistent => "persistent".into(),
+        0 => "a queue per core".into(),
+        1 => "one queue".into(),
+        several => format!("{several} queues").into(),
     }
 }
 

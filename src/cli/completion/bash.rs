@@ -6,10 +6,26 @@ use super::{
 
 /// Completion for bash.
 pub fn bash() -> String {
+    let mut text = beginning();
+    for (option, values) in options_with_argument() {
+        let answer = reply(&values);
+        text += &format!("        {}) {answer} return ;;\n", spellings(option).join(" | "));
+    }
+    text += "    esac\n    case $cur in\n";
+    text += &options_of_commands();
+    text += "        *=*) _clatd_value \"${cur%%=*}\" \"${cur#*=}\" ;;\n";
+    text += &words_of_commands();
+    text += "    esac\n";
+    text += "    [[ ${COMPREPLY[0]-} != *= ]] || compopt -o nospace 2>/dev/null\n}\n\n";
+    text + &values_of_keys()
+}
+
+/// Until the word before the one that is completed is looked at.
+fn beginning() -> String {
     let skipped: Vec<String> = options_with_argument()
         .flat_map(|(option, _)| spellings(option))
         .collect();
-    let mut text = format!(
+    format!(
         "# bash completion for clatd; made from its tables, see tests/manual.rs\n\
          _clatd_devices() {{ {DEVICES}; }}\n\
          _clatd_instances() {{ {INSTANCES}; }}\n\
@@ -44,13 +60,11 @@ pub fn bash() -> String {
         names(COMMANDS.iter().map(|command| command.name.to_owned())),
         names(keys::all().map(|key| format!("{}=", key.name))),
         skipped.join(" | "),
-    );
-    for (option, values) in options_with_argument() {
-        let answer = reply(&values);
-        text += &format!("        {}) {answer} return ;;\n", spellings(option).join(" | "));
-    }
-    text += "    esac\n    case $cur in\n";
-    text += "        -*)\n            case $command in\n";
+    )
+}
+
+fn options_of_commands() -> String {
+    let mut text = "        -*)\n            case $command in\n".to_owned();
     for command in COMMANDS {
         text += &format!(
             "                {}) {} ;;\n",
@@ -62,8 +76,11 @@ pub fn bash() -> String {
         "                *) {} ;;\n            esac ;;\n",
         words(&names(OPTIONS.iter().flat_map(spellings)))
     );
-    text += "        *=*) _clatd_value \"${cur%%=*}\" \"${cur#*=}\" ;;\n";
-    text += "        *)\n            case $command in\n";
+    text
+}
+
+fn words_of_commands() -> String {
+    let mut text = "        *)\n            case $command in\n".to_owned();
     text += &format!(
         "                '') {} ;;\n",
         words("\"${_clatd_commands[@]}\" \"${_clatd_keys[@]}\"")
@@ -75,9 +92,12 @@ pub fn bash() -> String {
         }
         text += &format!("                {}) {} ;;\n", command.name, or_nothing(&answer));
     }
-    text += "            esac ;;\n    esac\n";
-    text += "    [[ ${COMPREPLY[0]-} != *= ]] || compopt -o nospace 2>/dev/null\n}\n\n";
-    text += "# _clatd_value KEY BEGINNING\n_clatd_value()\n{\n    local listed head='' cur=$2\n    case $1 in\n";
+    text + "            esac ;;\n"
+}
+
+fn values_of_keys() -> String {
+    let mut text =
+        "# _clatd_value KEY BEGINNING\n_clatd_value()\n{\n    local listed head='' cur=$2\n    case $1 in\n".to_owned();
     for (values, keys) in keys_by_values() {
         text += &format!("        {}) {} ;;\n", keys.join(" | "), reply(&values));
     }

@@ -4,6 +4,32 @@ use super::{COMMANDS, DEVICES, INSTANCES, OPTIONS, Values, keys, keys_by_values,
 
 /// Completion for fish.
 pub fn fish() -> String {
+    let mut text = functions();
+    text += "\ncomplete -c clatd -f\n";
+    let commands: Vec<&str> = COMMANDS.iter().map(|command| command.name).collect();
+    let none = quoted(&format!("not __fish_seen_subcommand_from {}", commands.join(" ")));
+    for command in COMMANDS {
+        text += &format!(
+            "complete -c clatd -n {none} -a {} -d {}\n",
+            command.name,
+            quoted(command.brief)
+        );
+    }
+    text += &format!("complete -c clatd -n {none} -a '(__clatd_settings)'\n");
+    for command in COMMANDS {
+        let seen = quoted(&format!("__fish_seen_subcommand_from {}", command.name));
+        if let Some(values) = words_of(command) {
+            text += &format!("complete -c clatd -n {seen} {}\n", argument(&values));
+        }
+        if command.settings {
+            text += &format!("complete -c clatd -n {seen} -a '(__clatd_settings)'\n");
+        }
+    }
+    text + &options()
+}
+
+/// What the rest calls.
+fn functions() -> String {
     let mut text = format!(
         "# fish completion for clatd; made from its tables, see tests/manual.rs\n\
          function __clatd_devices\n    {DEVICES}\nend\n\
@@ -28,26 +54,11 @@ pub fn fish() -> String {
     for (values, keys) in keys_by_values() {
         text += &format!("        case {}\n            {}\n", keys.join(" "), settings(&values));
     }
-    text += "    end\nend\n\ncomplete -c clatd -f\n";
-    let commands: Vec<&str> = COMMANDS.iter().map(|command| command.name).collect();
-    let none = quoted(&format!("not __fish_seen_subcommand_from {}", commands.join(" ")));
-    for command in COMMANDS {
-        text += &format!(
-            "complete -c clatd -n {none} -a {} -d {}\n",
-            command.name,
-            quoted(command.brief)
-        );
-    }
-    text += &format!("complete -c clatd -n {none} -a '(__clatd_settings)'\n");
-    for command in COMMANDS {
-        let seen = quoted(&format!("__fish_seen_subcommand_from {}", command.name));
-        if let Some(values) = words_of(command) {
-            text += &format!("complete -c clatd -n {seen} {}\n", argument(&values));
-        }
-        if command.settings {
-            text += &format!("complete -c clatd -n {seen} -a '(__clatd_settings)'\n");
-        }
-    }
+    text + "    end\nend\n"
+}
+
+fn options() -> String {
+    let mut text = String::new();
     for option in OPTIONS {
         let short = option.short.map(|short| format!(" -s {short}")).unwrap_or_default();
         let long = option.long.map(|long| format!(" -l {long}")).unwrap_or_default();

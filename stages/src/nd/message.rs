@@ -81,6 +81,20 @@ pub struct Solicitation {
 }
 
 impl Solicitation {
+    /// What holds for those of duplicate address detection, which come from nowhere.
+    fn check(&self) -> Result<(), Invalid> {
+        if !self.source.is_unspecified() {
+            return Ok(());
+        }
+        if self.destination != solicited_node(self.target) {
+            return Err(Invalid::Destination);
+        }
+        if self.source_link_address.is_some() {
+            return Err(Invalid::SourceLinkAddress);
+        }
+        Ok(())
+    }
+
     /// The solicitation of duplicate address detection (RFC 4862 section 5.4.2).
     pub fn detecting(target: Ipv6Addr, nonce: Nonce) -> Self {
         Self {
@@ -210,21 +224,15 @@ impl Message {
             }
             return Ok(Self::Advertisement(advertisement));
         }
-        if source.is_unspecified() {
-            if destination != solicited_node(target) {
-                return Err(Invalid::Destination);
-            }
-            if options.source_link_address.is_some() {
-                return Err(Invalid::SourceLinkAddress);
-            }
-        }
-        Ok(Self::Solicitation(Solicitation {
+        let solicitation = Solicitation {
             source,
             destination,
             target,
             source_link_address: options.source_link_address,
             nonce: options.nonce,
-        }))
+        };
+        solicitation.check()?;
+        Ok(Self::Solicitation(solicitation))
     }
 
     /// The packet, from the IPv6 header on. Each option's contents are padded with zeros to a multiple of eight
