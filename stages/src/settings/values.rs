@@ -330,3 +330,24 @@ fn with_length(text: &str, length: u8) -> String {
         format!("{text}/{length}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plat_check_is_read_as_it_is_written_and_spares_ipv4only_arpa() {
+        for text in ["auto", "yes", "no", "198.51.100.1", "198.51.100.1:443"] {
+            assert_eq!(text.parse::<PlatCheck>().unwrap().to_string(), text);
+        }
+        for (text, hint) in [
+            ("192.0.0.170", "ipv4only.arpa"),
+            ("192.0.0.171:443", "ipv4only.arpa"),
+            ("198.51.100.1:x", "address:port"),
+            ("nat64.example", "address:port"),
+        ] {
+            let error = text.parse::<PlatCheck>().unwrap_err().to_string();
+            assert!(error.contains(hint), "{text}: {error}");
+        }
+    }
+}
