@@ -282,7 +282,8 @@ fn tayga_carries_traffic_and_stops() {
         tokio::task::spawn_blocking(|| echo_by_tcp(1 << 20)).await.unwrap();
         bed.undo(stop(), &Outcome::NOTHING).await;
         let in_all = statistics.totals().device.unwrap();
-        assert!(in_all.to_translator.bytes > 4 << 20, "{in_all:?}");
+        // It goes there and back.
+        assert!(in_all.to_translator.bytes > 2 << 20, "{in_all:?}");
         assert!(bed.exits.try_recv().is_err(), "a wanted end is not told");
         bed.undo(delete(), &Outcome::NOTHING).await;
         assert_unchanged(&before);
