@@ -208,3 +208,21 @@ fn finish(out: &mut [u8], at: usize, new: &ErrorHead, layout: &Layout, unit: usi
         padding.fill(0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_extension_begins_no_earlier_than_behind_the_ports() {
+        let message = [0; HEAD + 40];
+        let parts = |length| {
+            let (original, extension) = split(&message, length, 20);
+            (original.len(), extension.len())
+        };
+        assert_eq!(parts(27), (40, 0));
+        assert_eq!(parts(28), (28, 12));
+        assert_eq!(parts(40), (40, 0));
+        assert_eq!(parts(41), (40, 0));
+    }
+}
