@@ -15,6 +15,8 @@ mod support;
 mod compare;
 #[path = "fastpath/made_up.rs"]
 mod made_up;
+#[path = "fastpath/shared.rs"]
+mod shared;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -73,6 +73,8 @@ mod routes;
 mod scripts;
 #[path = "lab/service.rs"]
 mod service;
+#[path = "lab/shared.rs"]
+mod shared;
 #[path = "lab/sysctls.rs"]
 mod sysctls;
 #[path = "lab/uplinks.rs"]

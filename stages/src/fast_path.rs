@@ -12,6 +12,7 @@ use crate::op::Op;
 use crate::plan::{NotNeeded, StageName, Step};
 use crate::proxynd::Neighbours;
 use crate::settings::{Settings, TranslatorChoice};
+use crate::shared;
 use crate::stage::{Instance, ObserveError, world_error};
 use crate::translator::UserspaceSpec;
 use crate::world::World;
@@ -63,6 +64,16 @@ pub enum Offer {
     Refused(String),
 }
 
+/// What tells packets of the CLAT from the host's own, where both have the same address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sharing {
+    /// The flows that the CLAT began.
+    Flows,
+    /// The prefix of the other side alone (`ctmark=0`): all that comes from there is the CLAT's.
+    Prefix,
+}
+
 /// What the programs are to do for one instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FastPathSpec {
@@ -75,6 +86,9 @@ pub struct FastPathSpec {
     /// A network whose packets all go to the translator, whatever the mappings say (RFC 7084 WPD-5).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delegated: Option<Ipv6Net>,
+    /// The CLAT's own mapping, the first one, is of an address that the host has, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<Sharing>,
 }
 
 impl FastPathSpec {
@@ -104,7 +118,11 @@ impl fmt::Display for FastPathSpec {
         for network in self.networks() {
             write!(f, ", for {network}")?;
         }
-        Ok(())
+        match self.shared {
+            None => Ok(()),
+            Some(Sharing::Flows) => f.write_str(", shared with the host: by a map of flows"),
+            Some(Sharing::Prefix) => f.write_str(", shared with the host: by the prefix"),
+        }
     }
 }
 
@@ -157,11 +175,6 @@ async fn offer(world: &dyn World, facts: &Facts) -> Result<Offer, crate::world::
     let Some(uplink) = &facts.uplink else {
         return Ok(Offer::Refused("there is no uplink".into()));
     };
-    if facts.shared {
-        return Ok(Offer::Refused(
-            "the CLAT shares the host's address, so that its flows must be told by marks".into(),
-        ));
-    }
     world.fast_path(&uplink.value).await
 }
 
@@ -181,6 +194,10 @@ pub(crate) fn steps(instance: &Instance, facts: &Facts, translation: UserspaceSp
         way,
         translation,
         delegated: facts.delegated_prefix.as_ref().map(|prefix| prefix.value),
+        shared: facts.shared.then(|| match shared::mark(&instance.settings) {
+            Some(_) => Sharing::Flows,
+            None => Sharing::Prefix,
+        }),
     };
     vec![
         Step::new(
@@ -236,12 +253,17 @@ pub(crate) fn not_needed(instance: &Instance, facts: &Facts) -> Vec<NotNeeded> {
         "accept rules in IPv6 packet filters".into(),
         "the CLAT's IPv6 packets pass none of their hooks; IPv4 filters see all traffic on the CLAT's device",
     );
+    let table = instance.settings.clat.route_table;
+    if facts.shared {
+        leave(
+            StageName::Firewall,
+            format!("nft table ip6 clatd_{table}, which marks flows and takes their replies out of the host's packets"),
+            "the programs themselves tell the CLAT's packets from the host's",
+        );
+    }
     leave(
         StageName::Route,
-        format!(
-            "IPv6 routes and rules of table {}, another place of table local",
-            instance.settings.clat.route_table
-        ),
+        format!("IPv6 routes and rules of table {table}, another place of table local"),
         "the programs find the CLAT's packets by their addresses and know the next hop",
     );
     left

@@ -34,7 +34,7 @@ impl Stage for Firewall {
         _claims: &dyn Claims,
         facts: &mut Facts,
     ) -> Result<Verdict, ObserveError> {
-        if facts.shared {
+        if facts.shared && facts.fast_path.is_none() {
             let command = &instance.settings.programs.cmd_nft;
             if world
                 .program(command)
@@ -84,7 +84,8 @@ impl Stage for Firewall {
 
     fn plan(&self, instance: &Instance, facts: &Facts) -> Result<Vec<Step>, PlanError> {
         let mut steps: Vec<Step> = Vec::new();
-        if facts.shared {
+        // The fast path tells the flows itself.
+        if facts.shared && facts.fast_path.is_none() {
             steps.extend(shared::steering(&instance.settings, facts));
         }
         let Some(found) = &facts.firewall else { return Ok(steps) };

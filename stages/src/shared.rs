@@ -4,6 +4,8 @@
 //! The kernel first looks up the routing table of the host's own addresses. No rule of ours may stand before that
 //! table's rule: a program that adds a rule without a priority would then get one before it, too. So nft takes the
 //! replies before routing: its `dup` sends a copy to the CLAT device, and the original is dropped.
+//!
+//! The fast path needs none of this: its programs know the CLAT's flows.
 
 use std::borrow::Cow;
 use std::net::Ipv6Addr;

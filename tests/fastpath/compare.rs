@@ -12,8 +12,8 @@ use crate::support::{self, Got, hex};
 const DEVICE: u32 = 1;
 const ETHERNET: usize = 14;
 /// TC_ACT_REDIRECT, and the verdict that the next program decides.
-const REDIRECT: i32 = 7;
-const NEXT: i32 = -1;
+pub const REDIRECT: i32 = 7;
+pub const NEXT: i32 = -1;
 /// More than a test run takes in one page.
 const LARGEST: usize = 3000;
 
@@ -150,7 +150,7 @@ impl Pair {
 }
 
 /// The identification is a random number in either; a header checksum that is right covers it.
-fn without_identification(packet: &[u8]) -> Vec<u8> {
+pub fn without_identification(packet: &[u8]) -> Vec<u8> {
     let mut packet = packet.to_vec();
     if packet.len() >= 20 && packet[0] >> 4 == 4 {
         let is_right = support::sum16(&packet[..20]) == 0xffff;
@@ -160,7 +160,7 @@ fn without_identification(packet: &[u8]) -> Vec<u8> {
     packet
 }
 
-fn spec(config: &Config) -> Option<FastPathSpec> {
+pub fn spec(config: &Config) -> Option<FastPathSpec> {
     let tos = |tos| match tos {
         Tos::Copy => settings::Tos::Copy,
         Tos::Fixed(value) => settings::Tos::Value(value),
@@ -195,5 +195,6 @@ fn spec(config: &Config) -> Option<FastPathSpec> {
         },
         translation,
         delegated: None,
+        shared: None,
     })
 }

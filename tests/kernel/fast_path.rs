@@ -23,6 +23,7 @@ fn attach(device: &str, clat_v6: &str, attachment: Attachment) -> Op {
             },
             translation,
             delegated: None,
+            shared: None,
         },
     }
 }

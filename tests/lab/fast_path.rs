@@ -10,7 +10,7 @@ use crate::bed::{Lab, SERVER, Uplink, poll};
 use crate::daemon::{Daemon, around, clatd};
 use crate::traffic;
 
-const FAST: &str = "translator=ebpf";
+pub const FAST: &str = "translator=ebpf";
 
 /// Takes the programs of a daemon off the devices of this name, as somebody with the rights of root can.
 const DETACH: &str = r#"
@@ -29,8 +29,20 @@ for info in glob.glob(f"/proc/{sys.argv[1]}/fdinfo/*"):
         print("detached", found["link_id"])
 "#;
 
+/// Takes them off one device.
+pub fn take_off(lab: &Lab, daemon: &Daemon, device: &str) {
+    let detach = lab.file("detach.py");
+    std::fs::write(&detach, DETACH).unwrap();
+    let done = lab.host(&format!(
+        "python3 {} {} $(cat /sys/class/net/{device}/ifindex)",
+        detach.display(),
+        daemon.pid()
+    ));
+    assert!(done.contains("detached"), "{done}");
+}
+
 /// What the fast path counted for the one instance.
-fn counted(lab: &Lab, pointer: &str) -> u64 {
+pub fn counted(lab: &Lab, pointer: &str) -> u64 {
     let status = clatd(lab, &["status", "--json"]).ok("status");
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     let value = status.pointer(&format!("/instances/0/counters/fast_path{pointer}"));
@@ -41,7 +53,7 @@ fn counted(lab: &Lab, pointer: &str) -> u64 {
 
 /// What a CLAT must not touch with the fast path. Sysctls of the CLAT's device are its own, and the anycast address is in
 /// table local.
-fn of_others(lab: &Lab) -> String {
+pub fn of_others(lab: &Lab) -> String {
     lab.host(
         "sysctl -a 2>/dev/null | grep '^net.ipv[46].*\\(conf\\|neigh\\)' | grep -v '[./]clat[./]'
         ip -6 rule; ip -6 neigh show proxy; nft list ruleset
@@ -148,17 +160,10 @@ fn a_neighbour_that_asks_is_answered_at_once() {
 #[test]
 fn programs_that_somebody_takes_off_are_put_back() {
     let lab = Lab::raise(&Uplink::new());
-    let detach = lab.file("detach.py");
-    std::fs::write(&detach, DETACH).unwrap();
     around(&lab, &[FAST, "when-idle=wait"], |daemon| {
         traffic::ping(&lab);
         for device in ["up0", "clat"] {
-            let done = lab.host(&format!(
-                "python3 {} {} $(cat /sys/class/net/{device}/ifindex)",
-                detach.display(),
-                daemon.pid()
-            ));
-            assert!(done.contains("detached"), "{done}");
+            take_off(&lab, daemon, device);
             daemon.wait_for("the program to be back", || {
                 lab.run("host", &format!("ping -n -c 1 -W 1 {SERVER}")).code == Some(0)
             });

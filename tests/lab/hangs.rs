@@ -76,7 +76,8 @@ fn an_nft_that_leaves_a_child_with_its_pipes_is_no_hung_one() {
     let lab = Lab::raise(&Uplink::new());
     let nft = lab.program("nft", "#!/bin/sh\nsleep 20 &\nexec nft \"$@\"\n");
     let begun = Instant::now();
-    let mut daemon = Daemon::up(&lab, &["clat-v6-addr=shared", &format!("cmd-nft={nft}")]);
+    let words = ["clat-v6-addr=shared", "translator=userspace", &format!("cmd-nft={nft}")];
+    let mut daemon = Daemon::up(&lab, &words);
     assert!(
         begun.elapsed() < Duration::from_secs(20),
         "{:?}\n{}",
@@ -110,7 +111,7 @@ fn another_clatd_in_the_same_namespace_is_refused_and_harms_nothing() {
 #[test]
 fn a_flushed_ruleset_of_a_shared_address_comes_back() {
     let lab = Lab::raise(&Uplink::new());
-    let mut daemon = Daemon::up(&lab, &["clat-v6-addr=shared"]);
+    let mut daemon = Daemon::up(&lab, &["clat-v6-addr=shared", "translator=userspace"]);
     lab.host("nft flush ruleset");
     daemon.wait_for("IPv4 after the flush", || {
         lab.run("host", &format!("ping -n -c 1 -W 1 {SERVER}")).code == Some(0)

@@ -21,19 +21,21 @@ fn single_address(lab: &Lab) {
 fn a_single_address_is_shared_with_the_host() {
     let lab = Lab::raise(&Uplink::new());
     single_address(&lab);
-    around(&lab, &[], |daemon| {
-        assert!(
-            daemon.output().contains("the host's own is shared"),
-            "{}",
-            daemon.output()
-        );
-        assert_eq!(status(&lab)["facts"]["shared"], true);
-        traffic::works(&lab);
-        // The host's own IPv6 traffic to the same NAT64 goes on beside it.
-        lab.host("ping -6 -n -c 2 -W 2 64:ff9b::192.88.99.10");
-        lab.host("curl -g -sSf -m 20 -o /dev/null 'http://[64:ff9b::c058:630a]/blob?size=1000000'");
-        lab.host("curl -sSf -m 20 -o /dev/null 'http://192.88.99.10/blob?size=1000000'");
-    });
+    for translator in ["translator=auto", "translator=userspace"] {
+        around(&lab, &[translator], |daemon| {
+            assert!(
+                daemon.output().contains("the host's own is shared"),
+                "{}",
+                daemon.output()
+            );
+            assert_eq!(status(&lab)["facts"]["shared"], true);
+            traffic::works(&lab);
+            // The host's own IPv6 traffic to the same NAT64 goes on beside it.
+            lab.host("ping -6 -n -c 2 -W 2 64:ff9b::192.88.99.10");
+            lab.host("curl -g -sSf -m 20 -o /dev/null 'http://[64:ff9b::c058:630a]/blob?size=1000000'");
+            lab.host("curl -sSf -m 20 -o /dev/null 'http://192.88.99.10/blob?size=1000000'");
+        });
+    }
 }
 
 #[test]
@@ -45,7 +47,9 @@ fn a_shared_address_passes_strict_firewalls() {
          nft add chain inet fw rpf '{ type filter hook prerouting priority -145; }'; \
          nft add rule inet fw rpf meta nfproto ipv6 fib saddr . mark . iif oif missing drop",
     );
-    around(&lab, &["clat-v6-addr=shared"], |_| traffic::works(&lab));
+    for translator in ["translator=ebpf", "translator=userspace"] {
+        around(&lab, &["clat-v6-addr=shared", translator], |_| traffic::works(&lab));
+    }
 }
 
 #[test]

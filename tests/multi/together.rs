@@ -85,8 +85,29 @@ fn two_joined_addresses_on_one_uplink() {
 fn several_share_the_addresses_of_their_uplinks() {
     let lab = raise(&[Uplink::new(), Uplink::new()]);
     let before = sorted_state(&lab);
-    let mut daemon = start(&lab, &[EVERY_UPLINK, "clat-v6-addr=shared"], 2);
-    leaves_by(&lab, Some(&device(0)), 0);
-    leaves_by(&lab, Some(&device(1)), 1);
+    for translator in ["translator=ebpf", "translator=userspace"] {
+        let mut daemon = start(&lab, &[EVERY_UPLINK, "clat-v6-addr=shared", translator], 2);
+        leaves_by(&lab, Some(&device(0)), 0);
+        leaves_by(&lab, Some(&device(1)), 1);
+        stop(&lab, &mut daemon, &before, &[]);
+    }
+}
+
+/// Two with different PLATs share the one address of their uplink.
+#[test]
+fn two_on_one_uplink_share_its_address() {
+    let lab = raise(&[Uplink::new().plat("64:ff9b::/96").plat("2001:db8:64::/96")]);
+    instance(&lab, "one", "plat-dev=up0\nplat-prefix=64:ff9b::/96\n");
+    instance(&lab, "two", "plat-dev=up0\nplat-prefix=2001:db8:64::/96\n");
+    let before = sorted_state(&lab);
+    let words = ["clat-v6-addr=shared", "translator=ebpf"];
+    let mut daemon = start(&lab, &words, 2);
+    for name in ["one", "two"] {
+        lab.host(&format!("ping -n -c 2 -i 0.2 -W 2 -I clat-{name} {SERVER}"));
+    }
+    no_instance(&lab, "one");
+    tool(&lab, &["reload"]).ok("clatd reload");
+    daemon.wait_for("one instance", || in_state(&lab, "running") == ["two"]);
+    lab.host(&format!("ping -n -c 2 -i 0.2 -W 2 -I clat-two {SERVER}"));
     stop(&lab, &mut daemon, &before, &[]);
 }

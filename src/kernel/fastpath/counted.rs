@@ -7,7 +7,7 @@ use clatd_translator::Direction;
 
 const CLASSES: [&str; 3] = ["tcp", "udp", "icmp"];
 /// `enum reason`.
-const REASONS: [&str; 12] = [
+const REASONS: [&str; 13] = [
     "fast",
     "other-protocol",
     "fragment",
@@ -20,6 +20,7 @@ const REASONS: [&str; 12] = [
     "malformed",
     "no-next-hop",
     "no-memory",
+    "no-port",
 ];
 /// `struct counters` in words of 64 bits.
 pub(super) const WORDS: usize = 2 * CLASSES.len() + 2 + 2 * (2 * REASONS.len()) + 1;

@@ -3,8 +3,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use clatd_stages::fast_path::{FastPathSpec, LinkHeader};
-use clatd_stages::settings::{Tos, UnmappedSource};
+use clatd_stages::fast_path::{FastPathSpec, LinkHeader, Sharing};
+use clatd_stages::settings::{MapEntry, Tos, UnmappedSource};
 use ipnet::{Ipv4Net, Ipv6Net};
 
 /// `struct clat`.
@@ -17,6 +17,10 @@ pub(super) const TO6: usize = 24;
 pub(super) const KEY6: usize = 20;
 /// `struct to4`.
 pub(super) const TO4: usize = 16;
+/// `struct flow_key`.
+pub(super) const FLOW_KEY: u32 = 24;
+/// `struct flow`.
+pub(super) const FLOW: u32 = 8;
 
 const READY: u8 = 1;
 const ONLY: u8 = 2;
@@ -24,6 +28,9 @@ const BY_PREFIX: u8 = 4;
 const STRICT: u8 = 8;
 const TRAFFIC_CLASS: u8 = 16;
 const TOS: u8 = 32;
+const FLOWS: u8 = 64;
+/// In place of a CLAT device: found by the other side's prefix.
+const SHARED: u32 = 0;
 /// In place of a shift: not to be translated by the programs.
 const NO_MAPPING: u32 = 255;
 const ETHERNET_HEADER: u8 = 14;
@@ -37,22 +44,24 @@ pub(super) fn clat(spec: &FastPathSpec, uplink: u32, clat_header: LinkHeader, ne
     let translation = &spec.translation;
     let prefix = translation.plat_prefix.0;
     let only = only(spec);
+    let own = only.or_else(|| shared(spec)).and_then(single);
     let flag = |set: bool, flag: u8| if set { flag } else { 0 };
     let flags = flag(next_hop.is_some(), READY)
         | flag(only.is_some(), ONLY)
         | flag(translation.unmapped_source == UnmappedSource::Prefix, BY_PREFIX)
         | flag(translation.wkp_strict && prefix.is_well_known(), STRICT)
         | flag(translation.traffic_class != Tos::Copy, TRAFFIC_CLASS)
-        | flag(translation.tos != Tos::Copy, TOS);
-    let (only_v4, only_v6) = only.unwrap_or((Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED));
+        | flag(translation.tos != Tos::Copy, TOS)
+        | flag(spec.shared == Some(Sharing::Flows), FLOWS);
+    let (own_v4, own_v6) = own.unwrap_or((Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED));
     let gateway = next_hop
         .and_then(|next_hop| next_hop.0)
         .unwrap_or(Ipv6Addr::UNSPECIFIED);
     let mut record = Record::default();
     record.u128(prefix.address().to_bits());
     record.u128(mask6(prefix.length()));
-    record.u128(only_v6.to_bits());
-    record.u32(only_v4.to_bits());
+    record.u128(own_v6.to_bits());
+    record.u32(own_v4.to_bits());
     record.u32(translation.own_v4.to_bits());
     record.u32(translation.mtu4);
     record.u32(translation.mtu6);
@@ -77,11 +86,21 @@ fn value(tos: Tos) -> u8 {
 }
 
 /// The mapping of a CLAT, if that is all there is.
-fn only(spec: &FastPathSpec) -> Option<(Ipv4Addr, Ipv6Addr)> {
+fn only(spec: &FastPathSpec) -> Option<&MapEntry> {
     match spec.translation.maps.as_slice() {
-        [map] if (map.v4.prefix_len(), map.v6.prefix_len()) == (32, 128) => Some((map.v4.addr(), map.v6.addr())),
+        [map] if single(map).is_some() => Some(map),
         _ => None,
     }
+}
+
+/// The mapping whose IPv6 address is the host's, too.
+pub(super) fn shared(spec: &FastPathSpec) -> Option<&MapEntry> {
+    spec.shared.and_then(|_| spec.translation.maps.first())
+}
+
+/// The addresses of a mapping of two addresses.
+fn single(map: &MapEntry) -> Option<(Ipv4Addr, Ipv6Addr)> {
+    ((map.v4.prefix_len(), map.v6.prefix_len()) == (32, 128)).then(|| (map.v4.addr(), map.v6.addr()))
 }
 
 fn length(header: LinkHeader) -> u8 {
@@ -107,6 +126,15 @@ pub(super) fn key6(uplink: u32, network: Ipv6Net) -> (u32, [u8; KEY6]) {
     (32 + u32::from(network.prefix_len()), record.done())
 }
 
+/// `struct key6` of an instance's prefix, and the length that the map wants.
+pub(super) fn prefix_key(uplink: u32, spec: &FastPathSpec) -> (u32, [u8; KEY6]) {
+    let prefix = spec.translation.plat_prefix.0;
+    let mut record = Record::default();
+    record.u32(uplink);
+    record.bytes(&prefix.address().octets());
+    (32 + u32::from(prefix.length()), record.done())
+}
+
 /// `struct to6` of an explicit mapping (RFC 7757 section 3.3.1).
 pub(super) fn to6(v4: Ipv4Net, v6: Ipv6Net) -> [u8; TO6] {
     let (suffix, shift) = suffix(v4, v6);
@@ -126,6 +154,11 @@ pub(super) fn to4(clat: u32, v4: Ipv4Net, v6: Ipv6Net) -> [u8; TO4] {
 /// `struct to4` of a network whose packets are left to the userspace translator.
 pub(super) fn to_engine(clat: u32) -> [u8; TO4] {
     to4_record(clat, 0, 0, NO_MAPPING)
+}
+
+/// `struct to4` of an address that instances share with the host.
+pub(super) fn to_sharers() -> [u8; TO4] {
+    to4_record(SHARED, 0, 0, 0)
 }
 
 fn to4_record(clat: u32, base: u32, suffix: u32, shift: u32) -> [u8; TO4] {

@@ -10,6 +10,7 @@ use clatd_stages::net::Link;
 
 mod attached;
 mod counted;
+mod flows;
 mod layout;
 mod programs;
 mod running;

@@ -1,6 +1,6 @@
 //! The programs in the kernel, and the maps by which they know the instances. They are loaded once for all instances.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex};
 
@@ -17,6 +17,7 @@ use clatd_stages::settings::MapEntry;
 use ipnet::Ipv6Net;
 
 use super::counted::{Counted, WORDS};
+use super::flows::Flows;
 use super::layout::{self, CLAT, KEY4, KEY6, NextHop, TO4, TO6};
 use crate::util::lock;
 
@@ -86,6 +87,10 @@ pub struct Programs {
     clats: HashMap<MapData, u32, [u8; CLAT]>,
     ours4: LpmTrie<MapData, [u8; KEY4], [u8; TO6]>,
     ours6: LpmTrie<MapData, [u8; KEY6], [u8; TO4]>,
+    theirs6: LpmTrie<MapData, [u8; KEY6], u32>,
+    flows: Flows,
+    /// Who shares an address with the host, by uplink.
+    sharers: BTreeMap<(u32, Ipv6Net), BTreeSet<u32>>,
     counted: PerCpuHashMap<MapData, u32, [u64; WORDS]>,
     processors: usize,
 }
@@ -112,10 +117,14 @@ impl Programs {
         }
         let mut map = |name| ebpf.take_map(name).ok_or(LoadError::Missing(name));
         let (clats, ours4, ours6, counted) = (map("clats")?, map("ours4")?, map("ours6")?, map("counted")?);
+        let (theirs6, flows_of) = (map("theirs6")?, map("flows_of")?);
         Ok(Self {
             clats: clats.try_into().map_err(LoadError::Map)?,
             ours4: ours4.try_into().map_err(LoadError::Map)?,
             ours6: ours6.try_into().map_err(LoadError::Map)?,
+            theirs6: theirs6.try_into().map_err(LoadError::Map)?,
+            flows: Flows::new(flows_of.try_into().map_err(LoadError::Map)?),
+            sharers: BTreeMap::new(),
             counted: counted.try_into().map_err(LoadError::Map)?,
             loaded: Loaded(Arc::new(Mutex::new(ebpf))),
             numbers,
@@ -132,6 +141,7 @@ impl Programs {
             self.ours4
                 .insert(&Key::new(length, key), layout::to6(map.v4, map.v6), 0)?;
         }
+        self.flows.enter(devices, spec)?;
         self.set(devices, spec, next_hop)
     }
 
@@ -158,7 +168,47 @@ impl Programs {
         for map in mappings(spec) {
             insert(map.v6, layout::to4(devices.clat, map.v4, map.v6))?;
         }
+        match layout::shared(spec) {
+            Some(shared) => self.share(devices, spec, shared.v6),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes what of the packets to this address, which the host has, too, is the instance's.
+    fn share(&mut self, devices: Devices, spec: &FastPathSpec, address: Ipv6Net) -> Result<(), MapError> {
+        let (length, key) = layout::prefix_key(devices.uplink, spec);
+        self.theirs6.insert(&Key::new(length, key), devices.clat, NO_EXIST)?;
+        let sharers = self.sharers.entry((devices.uplink, address)).or_default();
+        sharers.insert(devices.clat);
+        if sharers.len() == 1 {
+            let (length, key) = layout::key6(devices.uplink, address);
+            self.ours6
+                .insert(&Key::new(length, key), layout::to_sharers(), NO_EXIST)?;
+        }
         Ok(())
+    }
+
+    /// The reverse; what is not there is no error.
+    fn share_no_more(&mut self, devices: Devices, spec: &FastPathSpec, address: Ipv6Net) {
+        let (length, key) = layout::prefix_key(devices.uplink, spec);
+        let key = Key::new(length, key);
+        // Another instance may have it.
+        if self.theirs6.get(&key, 0).ok() == Some(devices.clat) {
+            _ = self.theirs6.remove(&key);
+        }
+        let place = (devices.uplink, address);
+        let Some(sharers) = self.sharers.get_mut(&place) else {
+            return;
+        };
+        sharers.remove(&devices.clat);
+        if sharers.is_empty() {
+            self.sharers.remove(&place);
+            let (length, key) = layout::key6(devices.uplink, address);
+            let key = Key::new(length, key);
+            if self.ours6.get(&key, 0).ok() == Some(layout::to_sharers()) {
+                _ = self.ours6.remove(&key);
+            }
+        }
     }
 
     /// Forgets an instance; what is not there is no error.
@@ -177,6 +227,10 @@ impl Programs {
             let (length, key) = layout::key4(devices.clat, map.v4);
             _ = self.ours4.remove(&Key::new(length, key));
         }
+        if let Some(shared) = layout::shared(spec) {
+            self.share_no_more(devices, spec, shared.v6);
+        }
+        self.flows.forget(devices.clat);
         _ = self.clats.remove(&devices.clat);
         _ = self.counted.remove(&devices.clat);
     }
@@ -239,8 +293,10 @@ fn left_to_the_engine(spec: &FastPathSpec) -> Option<Ipv6Net> {
         .filter(|network| !spec.translation.maps.iter().any(|map| map.v6 == *network))
 }
 
+/// The mappings by which addresses alone say whose a packet is.
 fn mappings(spec: &FastPathSpec) -> impl Iterator<Item = &MapEntry> {
-    spec.translation.maps.iter()
+    let shared = usize::from(spec.shared.is_some());
+    spec.translation.maps.iter().skip(shared)
 }
 
 /// Returns the kernel's number of the program.

@@ -9,9 +9,11 @@
  *    host's IPv4 <- clat <-------- IPv4 -------- uplink, ingress: clatd_in <- network
  *                   TUN, engine <-- not plain -------'
  *
+ * Where the CLAT shares the host's address, flows.h tells its packets from the host's.
+ *
  * "Plain" is what stages/translator/src/plain.rs calls so; the results are the same, byte for byte but for the
  * identification. A packet that is not ours always goes on to the next program. */
-#include "packet.h"
+#include "flows.h"
 
 char terms[] SEC("license") = "MIT";
 
@@ -39,6 +41,14 @@ INLINE const struct to4 *find6(__u32 uplink, const __be32 *address)
 	struct key6 key = {32 + 128, uplink, {address[0], address[1], address[2], address[3]}};
 
 	return map_lookup(&ours6, &key);
+}
+
+/* Whether flows tell whose packets of this address are. */
+INLINE int is_shared(const struct clat *clat, const __be32 *address)
+{
+	struct address6 own = read6(address);
+
+	return clat->flags & CLAT_FLOWS && own.high == clat->only_high && own.low == clat->only_low;
 }
 
 /* IPv6 leaves by the uplink, to its own gateway, whatever the routing tables say. */
@@ -192,7 +202,8 @@ int clatd_out(struct __sk_buff *skb)
 	struct transport head;
 	struct ip6 out = {};
 	struct ip4 ip;
-	__u32 at, length, segment;
+	struct flow_key flow = {};
+	__u32 at, length, segment, port = NO_PORT_FREE;
 	__u64 difference;
 	int class, reason;
 
@@ -222,7 +233,11 @@ int clatd_out(struct __sk_buff *skb)
 	out.next = ip.protocol;
 	out.hop_limit = ip.ttl - 1;
 	difference = sum6(out.source) + sum6(out.destination);
+	flow.port = head.word[SOURCE_PORT];
+	flow.remote_port = head.word[DESTINATION_PORT];
 	if (class == ICMP) {
+		flow.port = head.word[ECHO_ID];
+		flow.remote_port = 0;
 		difference += pseudo_icmp6(length) + (__u16)~head.word[ICMP_TYPE];
 		if (!translate_echo(&head.word[ICMP_TYPE], ECHO4, ECHO_REPLY4, ECHO6, ECHO_REPLY6))
 			return leave(seen, V4_TO_V6, NO_ECHO);
@@ -231,13 +246,26 @@ int clatd_out(struct __sk_buff *skb)
 	} else {
 		difference += minus4(&ip);
 	}
+	if (clat->flags & CLAT_FLOWS && swap32(ip.source) == clat->only_v4 &&
+	    (class != ICMP || *(__u8 *)head.word == ECHO6)) {
+		flow.remote[0] = out.destination[0];
+		flow.remote[1] = out.destination[1];
+		flow.remote[2] = out.destination[2];
+		flow.remote[3] = out.destination[3];
+		flow.protocol = out.next;
+		port = port_out(skb, clat, device, &flow);
+		if (port == NO_PORT_FREE)
+			return drop(seen, V4_TO_V6, NO_PORT);
+	}
 
 	if (skb_change_proto(skb, swap16_constant(ETH_P_IPV6), 0))
 		return leave(seen, V4_TO_V6, NO_MEMORY);
 	at = clat->clat_head + sizeof(out);
 	if (skb_store_bytes(skb, clat->clat_head, &out, sizeof(out), BPF_F_RECOMPUTE_CSUM) ||
 	    class == ICMP && skb_store_bytes(skb, at, &head, 2, BPF_F_RECOMPUTE_CSUM) ||
-	    update_checksum(skb, at, class, difference))
+	    update_checksum(skb, at, class, difference) ||
+	    class != ICMP && port != NO_PORT_FREE && port != head.word[SOURCE_PORT] &&
+		    write_port(skb, at, at + checksum_at(out.next), out.next, head.word[SOURCE_PORT], port))
 		return drop(seen, V4_TO_V6, NO_MEMORY);
 	seen->fast[V4_TO_V6][class]++;
 	seen->bytes[V4_TO_V6] += swap16(ip.total);
@@ -261,22 +289,29 @@ int clatd_back(struct __sk_buff *skb)
 	/* To one of our own addresses: through the translator again (RFC 7757 section 4). */
 	ours = find6(clat->uplink, ip.destination);
 	if (ours)
-		return redirect(ours->clat, 0);
+		return redirect(ours->clat == SHARED ? device : ours->clat, 0);
 	if (!(clat->flags & CLAT_READY))
 		return drop(seen, V4_TO_V6, NO_NEXT_HOP);
+	if (is_shared(clat, ip.source) && !leave_by_flow(skb, clat, device, &ip))
+		return drop(seen, V4_TO_V6, NO_PORT);
 	seen->sent_for_engine++;
 	return send(skb, clat, ip.destination, seen);
 }
 
 /* The kernel waits up to 0.8 s before it answers for an anycast address (RFC 4861 section 7.2.7), unless it is asked
  * directly. Nobody else answers for ours, so there is nobody to wait for. */
-INLINE void answer_at_once(struct __sk_buff *skb)
+NOT_INLINE void answer_at_once(struct __sk_buff *skb)
 {
 	struct solicitation message;
+	const struct to4 *ours;
 
 	if (skb_load_bytes_relative(skb, sizeof(struct ip6), &message, sizeof(message), BPF_HDR_START_NET))
 		return;
-	if (message.type == NEIGHBOUR_SOLICITATION && find6(skb->ifindex, message.target))
+	if (message.type != NEIGHBOUR_SOLICITATION)
+		return;
+	ours = find6(skb->ifindex, message.target);
+	/* The host answers for its own address as ever. */
+	if (ours && ours->clat != SHARED)
 		skb_change_type(skb, PACKET_HOST);
 }
 
@@ -336,11 +371,13 @@ int clatd_in(struct __sk_buff *skb)
 	const struct clat *clat;
 	struct counters *seen;
 	struct transport head;
+	struct found flow = {};
+	struct to4 own = {};
 	struct ip4 out = {};
 	struct ip6 ip;
 	__u32 at, length, segment;
 	__u64 difference;
-	int class, reason;
+	int class, reason, owner;
 
 	if (skb->protocol != swap16_constant(ETH_P_IPV6) || skb->vlan_present)
 		return NEXT;
@@ -355,10 +392,24 @@ int clatd_in(struct __sk_buff *skb)
 	/* Not what a network card that listens to everything brings for others. */
 	if (!ours || skb->pkt_type != PACKET_HOST || is_neighbour_discovery(skb, &ip))
 		return NEXT;
-	clat = map_lookup(&clats, &ours->clat);
-	seen = counters_of(ours->clat);
+	flow.clat = ours->clat;
+	owner = ours->clat == SHARED ? find_owner(skb, &ip, &flow) : CLATS;
+	if (owner == HOSTS)
+		return NEXT;
+	clat = map_lookup(&clats, &flow.clat);
+	seen = counters_of(flow.clat);
 	if (!clat || !seen)
 		return NEXT;
+	if (owner == NOBODY_KNOWS) {
+		/* A fragment that came before the first one. Either side can wait for that, and only one will get it. */
+		leave(seen, V6_TO_V4, FRAGMENT);
+		clone_redirect(skb, flow.clat, 0);
+		return NEXT;
+	}
+	if (ours->clat == SHARED) {
+		own.base = clat->only_v4;
+		ours = &own;
+	}
 
 	length = swap16(ip.payload);
 	at = clat->uplink_head + sizeof(ip);
@@ -377,7 +428,10 @@ int clatd_in(struct __sk_buff *skb)
 	}
 	if (reason != FAST) {
 		leave(seen, V6_TO_V4, reason);
-		return redirect(ours->clat, 0);
+		if (flow.port_at && write_port(skb, clat->uplink_head + flow.port_at, clat->uplink_head + flow.checksum_at,
+					       flow.protocol, flow.from, flow.to))
+			return drop(seen, V6_TO_V4, NO_MEMORY);
+		return redirect(flow.clat, 0);
 	}
 
 	out.version_length = 0x45;
@@ -396,14 +450,15 @@ int clatd_in(struct __sk_buff *skb)
 
 	if (skb_change_proto(skb, swap16_constant(ETH_P_IP), 0)) {
 		leave(seen, V6_TO_V4, NO_MEMORY);
-		return redirect(ours->clat, 0);
+		return redirect(flow.clat, 0);
 	}
 	at = clat->uplink_head + sizeof(out);
 	if (skb_store_bytes(skb, clat->uplink_head, &out, sizeof(out), BPF_F_RECOMPUTE_CSUM) ||
 	    class == ICMP && skb_store_bytes(skb, at, &head, 2, BPF_F_RECOMPUTE_CSUM) ||
-	    update_checksum(skb, at, class, difference))
+	    update_checksum(skb, at, class, difference) ||
+	    flow.port_at && write_port(skb, at + 2, at + checksum_at(flow.protocol), flow.protocol, flow.from, flow.to))
 		return drop(seen, V6_TO_V4, NO_MEMORY);
 	seen->fast[V6_TO_V4][class]++;
 	seen->bytes[V6_TO_V4] += sizeof(ip) + length;
-	return redirect(ours->clat, BPF_F_INGRESS);
+	return redirect(flow.clat, BPF_F_INGRESS);
 }

@@ -15,6 +15,8 @@ enum {
 	/* Not as received, but always so. */
 	CLAT_TRAFFIC_CLASS = 16,
 	CLAT_TOS = 32,
+	/* The address of the CLAT's own mapping is the host's, too: flows tell whose a packet is (flows.h). */
+	CLAT_FLOWS = 64,
 };
 
 /* One instance. */
@@ -22,6 +24,7 @@ struct clat {
 	/* The PLAT's prefix (RFC 6052), and the bits that belong to it. */
 	__u64 prefix_high, prefix_low;
 	__u64 mask_high, mask_low;
+	/* The CLAT's own mapping, where it is the only one or shared. */
 	__u64 only_high, only_low;
 	__u32 only_v4;
 	/* The translator's own address, for which the engine answers. */
@@ -83,7 +86,7 @@ struct key6 {
 
 /* IPv4 address = base | (IPv6 address >> shift & suffix). */
 struct to4 {
-	/* The CLAT device. */
+	/* The CLAT device; SHARED = the address is the host's, too, and instances are found by `theirs6`. */
 	__u32 clat;
 	__u32 base;
 	__u32 suffix;
@@ -91,7 +94,7 @@ struct to4 {
 	__u32 shift;
 };
 
-enum { NO_MAPPING = 255 };
+enum { NO_MAPPING = 255, SHARED = 0 };
 
 struct {
 	NUMBER(type, BPF_MAP_TYPE_LPM_TRIE);
@@ -100,6 +103,80 @@ struct {
 	TYPE(key, struct key6);
 	TYPE(value, struct to4);
 } ours6 SEC(".maps");
+
+/* CLAT devices whose address is shared, by uplink and by the prefix of the other side. */
+struct {
+	NUMBER(type, BPF_MAP_TYPE_LPM_TRIE);
+	NUMBER(map_flags, BPF_F_NO_PREALLOC);
+	NUMBER(max_entries, 4096);
+	TYPE(key, struct key6);
+	TYPE(value, __u32);
+} theirs6 SEC(".maps");
+
+/* What an entry of `flows` is about. */
+enum flow_kind {
+	/* A flow, by our port on the wire; its value has the port that the host's IPv4 knows. */
+	ON_THE_WIRE,
+	/* A flow with another port on the wire, by the port that the host's IPv4 knows; the reverse. */
+	MOVED,
+};
+
+struct flow_key {
+	__be32 remote[4];
+	/* Our port, and the other one's; of an echo the identifier and 0. */
+	__be16 port, remote_port;
+	__u8 protocol;
+	__u8 kind;
+	__u16 unused;
+};
+
+struct flow {
+	__be16 port;
+	__u16 unused;
+	/* When there was the last packet; about seconds. */
+	__u32 seen;
+};
+
+/* The flows of one instance; the least recently used ones go when it is full. The daemon makes it, and says how many it
+ * holds. */
+struct flows {
+	NUMBER(type, BPF_MAP_TYPE_LRU_HASH);
+	NUMBER(max_entries, 1);
+	NUMBER(key_size, sizeof(struct flow_key));
+	NUMBER(value_size, sizeof(struct flow));
+};
+
+/* By the index of the CLAT device. */
+struct {
+	NUMBER(type, BPF_MAP_TYPE_HASH_OF_MAPS);
+	NUMBER(map_flags, BPF_F_NO_PREALLOC);
+	NUMBER(max_entries, 4096);
+	TYPE(key, __u32);
+	NUMBER(value_size, 4);
+	MAPS(values, struct flows);
+} flows_of SEC(".maps");
+
+/* A datagram that came in, in fragments. */
+struct fragments_key {
+	/* The CLAT device. */
+	__u32 clat;
+	__be32 remote[4];
+	__be32 identification;
+};
+
+struct fragments {
+	__u32 is_ours;
+	/* As of a flow. */
+	__u32 seen;
+};
+
+/* A map of its own, so that nobody can drive flows out by fragments. */
+struct {
+	NUMBER(type, BPF_MAP_TYPE_LRU_HASH);
+	NUMBER(max_entries, 4096);
+	TYPE(key, struct fragments_key);
+	TYPE(value, struct fragments);
+} fragmented SEC(".maps");
 
 enum direction { V4_TO_V6, V6_TO_V4, DIRECTIONS };
 
@@ -119,6 +196,7 @@ enum reason {
 	MALFORMED,
 	NO_NEXT_HOP,
 	NO_MEMORY,
+	NO_PORT,
 	REASONS,
 };
 

@@ -23,6 +23,9 @@ struct ip6 {
 	__be32 source[4], destination[4];
 };
 
+/* Where its fields stand. */
+enum { NEXT6_AT = 6, SOURCE6_AT = 8, DESTINATION6_AT = 24 };
+
 struct solicitation {
 	__u8 type, code;
 	__be16 checksum;
@@ -34,7 +37,7 @@ struct solicitation {
 struct transport {
 	__be16 word[4];
 };
-enum { UDP_LENGTH = 2, UDP_CHECKSUM = 3, ICMP_TYPE = 0 };
+enum { SOURCE_PORT = 0, DESTINATION_PORT = 1, UDP_LENGTH = 2, UDP_CHECKSUM = 3, ICMP_TYPE = 0, ECHO_ID = 2 };
 enum { TCP_CHECKSUM_AT = 16, UDP_CHECKSUM_AT = 6, ICMP_CHECKSUM_AT = 2 };
 
 /* An IPv6 address, or the part of it that a prefix has. */

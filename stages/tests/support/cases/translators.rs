@@ -117,6 +117,11 @@ fn fast_path() -> Vec<Case> {
             with_source(with_fast_path(Attachment::Tcx)),
         ),
         case(
+            "ebpf-shared-by-addresses-alone",
+            &[("clat-v6-addr", json!("shared")), ("ctmark", json!(0))],
+            with_source(with_fast_path(Attachment::Tcx)),
+        ),
+        case(
             "ebpf-with-firewall-and-maps",
             &[
                 ("translator", json!("ebpf")),

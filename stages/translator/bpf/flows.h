@@ -1,0 +1,440 @@
+/* Whose a packet is where the CLAT shares the host's address: a map has the CLAT's flows, and all others are the host's.
+ * A flow keeps its port, unless the host has the same flow towards the same PLAT, or another flow of the CLAT took the
+ * port. Then it gets another port on the wire, which only this file knows: the translators and the host's IPv4 never
+ * see it. */
+#pragma once
+#include "packet.h"
+
+/* More than a port's number. */
+#define NO_PORT_FREE 0x10000u
+/* A flow that was idle for so long is asked for again among the host's, which may have taken its port since. In the
+ * unit of now(). */
+#define IDLE 60
+/* Ports that Linux does not choose by itself (ip_local_port_range), so that the host takes none of them later. */
+#define FIRST_PORT 61000
+#define PORTS (65536 - FIRST_PORT)
+#define TRIES 4
+
+/* About seconds. */
+INLINE __u32 now(void)
+{
+	return ktime_get_coarse_ns() >> 30;
+}
+
+INLINE int has_ports(__u8 protocol)
+{
+	return protocol == PROTO_TCP || protocol == PROTO_UDP;
+}
+
+/* Where the checksum of TCP, UDP and ICMPv6 stands in their headers. */
+INLINE __u32 checksum_at(__u8 protocol)
+{
+	return protocol == PROTO_TCP ? TCP_CHECKSUM_AT : protocol == PROTO_UDP ? UDP_CHECKSUM_AT : ICMP_CHECKSUM_AT;
+}
+
+/* What a packet says of its flow. */
+struct trace {
+	/* Of the transport header, from the network header. */
+	__u32 at;
+	/* An echo has its identifier as either port, other protocols have zeros. */
+	__be16 source, destination;
+	__u8 protocol;
+	/* Of an ICMPv6 message. */
+	__u8 type;
+	/* Of a fragment: its identification, and whether it is the first one. */
+	__u8 is_fragment, is_first;
+	__be32 identification;
+};
+
+INLINE int load(struct __sk_buff *skb, __u32 at, void *to, __u32 length)
+{
+	return skb_load_bytes_relative(skb, at, to, length, BPF_HDR_START_NET);
+}
+
+/* Steps over an extension header; 1 = another one may follow, 0 = this was none or the last, -1 = it is cut off. */
+INLINE int step(struct __sk_buff *skb, __u32 *at, __u8 *next, struct trace *trace)
+{
+	struct {
+		__u8 next, length;
+		__be16 fragment;
+		__be32 identification;
+	} extension;
+
+	if (*next != 0 && *next != 43 && *next != 44 && *next != 60)
+		return 0;
+	if (load(skb, *at, &extension, sizeof(extension)))
+		return -1;
+	*at += 8;
+	if (*next == 44) {
+		trace->is_fragment = 1;
+		trace->identification = extension.identification;
+		/* A whole packet may have a Fragment Header, too (RFC 6946). */
+		trace->is_first = !(extension.fragment & swap16_constant(0xfff8));
+	} else {
+		*at += extension.length * 8;
+	}
+	*next = extension.next;
+	return !trace->is_fragment || trace->is_first;
+}
+
+/* Reads behind the IPv6 header at `at`; 0 = there is no transport header, and it is no later fragment. */
+NOT_INLINE int read_trace(struct __sk_buff *skb, __u32 at, __u8 next, struct trace *trace)
+{
+	__be16 ports[2];
+	__u8 message[8];
+	int more;
+
+	__builtin_memset(trace, 0, sizeof(*trace));
+	at += sizeof(struct ip6);
+	/* No loop: kernels before Linux 6.3 refuse some, depending on how the compiler puts them. */
+	more = step(skb, &at, &next, trace);
+	if (more > 0)
+		more = step(skb, &at, &next, trace);
+	if (more > 0)
+		more = step(skb, &at, &next, trace);
+	if (more < 0)
+		return 0;
+	trace->at = at;
+	trace->protocol = next;
+	if (trace->is_fragment && !trace->is_first)
+		return 1;
+	if (next == PROTO_ICMPV6) {
+		if (load(skb, at, message, sizeof(message)))
+			return 0;
+		trace->type = message[0];
+		trace->source = trace->destination = *(__be16 *)&message[4];
+	} else if (has_ports(next) || next == 33 /* DCCP */ || next == 132 /* SCTP */ || next == 136 /* UDP-Lite */) {
+		if (load(skb, at, ports, sizeof(ports)))
+			return 0;
+		trace->source = ports[0];
+		trace->destination = ports[1];
+	}
+	return 1;
+}
+
+INLINE int is_error6(const struct trace *trace)
+{
+	return trace->protocol == PROTO_ICMPV6 && trace->type >= 1 && trace->type <= 4 && !trace->is_fragment;
+}
+
+/* Writes another port into a packet, at `port` from its beginning, and corrects the checksum at `checksum`. */
+INLINE int write_port(struct __sk_buff *skb, __u32 port, __u32 checksum, __u8 protocol, __be16 from, __be16 to)
+{
+	__u64 flags = sizeof(from) | (protocol == PROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0);
+
+	return l4_csum_replace(skb, checksum, from, to, flags) || skb_store_bytes(skb, port, &to, sizeof(to), 0);
+}
+
+/* Keeps the compiler from making one piece of code of two, which would compute with the address of a socket. */
+#define KEEP_APART(value) asm volatile("" : "+r"(value))
+
+/* Whether a socket of the host's, of IPv6, has this flow. Nobody can ask for sockets of echoes. */
+NOT_INLINE int is_hosts(struct __sk_buff *skb, const struct clat *clat, const struct flow_key *key)
+{
+	struct tuple6 six = {};
+	struct tuple4 four = {};
+	struct bpf_sock *sock;
+	int found;
+
+	six.source[0] = key->remote[0];
+	six.source[1] = key->remote[1];
+	six.source[2] = key->remote[2];
+	six.source[3] = key->remote[3];
+	write6(six.destination, (struct address6){clat->only_high, clat->only_low});
+	six.source_port = key->remote_port;
+	six.destination_port = key->port;
+	if (key->protocol == PROTO_TCP) {
+		sock = skc_lookup_tcp(skb, &six, sizeof(six), BPF_F_CURRENT_NETNS, 0);
+		if (!sock)
+			return 0;
+		/* Who listens waits for flows of others. */
+		found = sock->state;
+		KEEP_APART(found);
+		sk_release(sock);
+		return found != TCP_LISTEN;
+	}
+	if (key->protocol != PROTO_UDP)
+		return 0;
+	sock = sk_lookup_udp(skb, &six, sizeof(six), BPF_F_CURRENT_NETNS, 0);
+	if (!sock)
+		return 0;
+	sk_release(sock);
+	/* A socket of both families, which speaks IPv4 by the CLAT. */
+	four.source = swap32(extract(clat, read6(key->remote)));
+	four.destination = swap32(clat->only_v4);
+	four.source_port = key->remote_port;
+	four.destination_port = key->port;
+	sock = sk_lookup_udp(skb, &four, sizeof(four), BPF_F_CURRENT_NETNS, 0);
+	if (!sock)
+		return 1;
+	found = sock->family;
+	KEEP_APART(found);
+	sk_release(sock);
+	return found != AF_INET6;
+}
+
+INLINE void touch(struct flow *flow)
+{
+	__u32 time = now();
+
+	if (flow->seen != time)
+		flow->seen = time;
+}
+
+/* Enters a flow of the CLAT that is not known; the key has its port, or the one that it had on the wire. */
+NOT_INLINE __u32 enter(struct __sk_buff *skb, const struct clat *clat, void *flows, struct flow_key *key, __be16 port)
+{
+	struct flow fresh = {.port = port, .seen = now()};
+	struct flow moved = {.seen = fresh.seen};
+	struct flow *found;
+
+	UNROLL
+	for (int i = 0; i < TRIES; i++) {
+		if (!is_hosts(skb, clat, key)) {
+			found = map_lookup(flows, key);
+			if (!found && !map_update(flows, key, &fresh, BPF_NOEXIST)) {
+				moved.port = key->port;
+				if (moved.port == port)
+					return moved.port;
+				key->kind = MOVED;
+				key->port = port;
+				map_update(flows, key, &moved, BPF_ANY);
+				return moved.port;
+			}
+			/* Another processor was faster. */
+			if (!found)
+				found = map_lookup(flows, key);
+			if (found && found->port == port) {
+				touch(found);
+				return key->port;
+			}
+		}
+		/* No other protocol has a port that may be changed. */
+		if (!has_ports(key->protocol))
+			break;
+		key->port = swap16((__u16)(FIRST_PORT + random32() % PORTS));
+	}
+	return NO_PORT_FREE;
+}
+
+/* The port by which a packet of the CLAT leaves; `key` has its own one. A flow that begins is entered. */
+INLINE __u32 port_out(struct __sk_buff *skb, const struct clat *clat, __u32 device, struct flow_key *key)
+{
+	void *flows = map_lookup(&flows_of, &device);
+	__be16 port = key->port;
+	struct flow *flow;
+
+	if (!flows)
+		return NO_PORT_FREE;
+	key->kind = ON_THE_WIRE;
+	flow = map_lookup(flows, key);
+	if (flow && flow->port == port && now() - flow->seen < IDLE) {
+		touch(flow);
+		return port;
+	}
+	key->kind = MOVED;
+	flow = map_lookup(flows, key);
+	key->kind = ON_THE_WIRE;
+	if (flow) {
+		key->port = flow->port;
+		flow = map_lookup(flows, key);
+		if (flow && flow->port == port && now() - flow->seen < IDLE) {
+			touch(flow);
+			return key->port;
+		}
+	}
+	return enter(skb, clat, flows, key, port);
+}
+
+/* The port that the host's IPv4 knows of a flow that comes in, by the one on the wire; NO_PORT_FREE = it is no flow of
+ * the CLAT. */
+INLINE __u32 port_in(struct __sk_buff *skb, const struct clat *clat, void *flows, struct flow_key *key, int begins)
+{
+	struct flow *flow = map_lookup(flows, key);
+	__u32 port;
+
+	if (!flow)
+		return NO_PORT_FREE;
+	if ((begins || now() - flow->seen >= IDLE) && is_hosts(skb, clat, key)) {
+		map_delete(flows, key);
+		return NO_PORT_FREE;
+	}
+	port = flow->port;
+	touch(flow);
+	return port;
+}
+
+enum whose { HOSTS, CLATS, NOBODY_KNOWS };
+
+/* Of a packet that came in. */
+struct found {
+	__u32 clat;
+	/* The port to be written, and where: from the network header. 0 = none. */
+	__u32 port_at, checksum_at;
+	__be16 from, to;
+	__u8 protocol;
+};
+
+/* An error at `trace`: reads where the packet in it went, which must have come from this address of ours. */
+INLINE int read_error(struct __sk_buff *skb, const struct trace *trace, const __be32 *ours, __be32 *remote, __u8 *next)
+{
+	__u32 at = trace->at + 8;
+
+	return !load(skb, at + SOURCE6_AT, remote, 16) && remote[0] == ours[0] && remote[1] == ours[1] &&
+	       remote[2] == ours[2] && remote[3] == ours[3] && !load(skb, at + DESTINATION6_AT, remote, 16) &&
+	       !load(skb, at + NEXT6_AT, next, 1);
+}
+
+/* The flow that a packet answers, or that the packet in an error has; 0 = none. */
+INLINE int set_flow(struct flow_key *key, const struct trace *trace, int in_error)
+{
+	if (trace->protocol == PROTO_ICMPV6 && trace->type != (in_error ? ECHO6 : ECHO_REPLY6))
+		return 0;
+	key->port = in_error ? trace->source : trace->destination;
+	key->remote_port = in_error ? trace->destination : trace->source;
+	if (trace->protocol == PROTO_ICMPV6)
+		key->remote_port = 0;
+	key->protocol = trace->protocol;
+	return 1;
+}
+
+/* An answer to who began a connection. */
+INLINE int is_syn_ack(struct __sk_buff *skb, const struct trace *trace)
+{
+	__u8 flags;
+
+	return trace->protocol == PROTO_TCP && !load(skb, trace->at + 13, &flags, sizeof(flags)) && (flags & 0x12) == 0x12;
+}
+
+INLINE void set_fragments(struct fragments_key *key, __u32 clat, const __be32 *remote, const struct trace *trace)
+{
+	key->clat = clat;
+	key->remote[0] = remote[0];
+	key->remote[1] = remote[1];
+	key->remote[2] = remote[2];
+	key->remote[3] = remote[3];
+	key->identification = trace->identification;
+}
+
+/* Where the first fragment went. */
+INLINE int find_fragments(__u32 clat, const __be32 *remote, const struct trace *trace)
+{
+	struct fragments_key key;
+	struct fragments *known;
+
+	set_fragments(&key, clat, remote, trace);
+	known = map_lookup(&fragmented, &key);
+	/* Identifications come again. */
+	if (!known || now() - known->seen >= IDLE)
+		return NOBODY_KNOWS;
+	return known->is_ours ? CLATS : HOSTS;
+}
+
+INLINE void remember_fragments(__u32 clat, const __be32 *remote, const struct trace *trace, int is_ours)
+{
+	struct fragments value = {is_ours, now()};
+	struct fragments_key key;
+
+	set_fragments(&key, clat, remote, trace);
+	map_update(&fragmented, &key, &value, BPF_ANY);
+}
+
+/* Whose a packet to a shared address is. */
+NOT_INLINE int find_owner(struct __sk_buff *skb, const struct ip6 *ip, struct found *found)
+{
+	struct key6 far = {32 + 128, skb->ifindex, {ip->source[0], ip->source[1], ip->source[2], ip->source[3]}};
+	__u32 *device = map_lookup(&theirs6, &far), port = NO_PORT_FREE;
+	struct flow_key key = {};
+	struct trace trace;
+	struct clat *clat;
+	int in_error;
+	void *flows;
+	__u8 next;
+
+	/* Nearly all of the host's own packets. */
+	if (!device && has_ports(ip->next))
+		return HOSTS;
+	if (!read_trace(skb, 0, ip->next, &trace))
+		return HOSTS;
+	in_error = is_error6(&trace);
+	if (in_error) {
+		if (!read_error(skb, &trace, ip->destination, far.address, &next))
+			return HOSTS;
+		found->checksum_at = trace.at + ICMP_CHECKSUM_AT;
+		device = map_lookup(&theirs6, &far);
+		if (!read_trace(skb, trace.at + 8, next, &trace) || trace.is_fragment && !trace.is_first)
+			return HOSTS;
+	}
+	clat = device ? map_lookup(&clats, device) : 0;
+	if (!clat)
+		return HOSTS;
+	found->clat = *device;
+	if (!(clat->flags & CLAT_FLOWS))
+		return CLATS;
+	flows = map_lookup(&flows_of, device);
+	if (!flows)
+		return HOSTS;
+	if (trace.is_fragment && !trace.is_first)
+		return find_fragments(found->clat, far.address, &trace);
+
+	key.remote[0] = far.address[0];
+	key.remote[1] = far.address[1];
+	key.remote[2] = far.address[2];
+	key.remote[3] = far.address[3];
+	if (set_flow(&key, &trace, in_error)) {
+		found->from = key.port;
+		port = port_in(skb, clat, flows, &key, !in_error && is_syn_ack(skb, &trace));
+	}
+	if (trace.is_fragment && !in_error)
+		remember_fragments(found->clat, far.address, &trace, port != NO_PORT_FREE);
+	if (port == NO_PORT_FREE)
+		return HOSTS;
+	found->to = port;
+	if (found->to == found->from)
+		return CLATS;
+	found->port_at = trace.at + (in_error ? 0 : 2);
+	found->protocol = in_error ? PROTO_ICMPV6 : trace.protocol;
+	if (!in_error)
+		found->checksum_at = trace.at + checksum_at(trace.protocol);
+	return CLATS;
+}
+
+/* Enters the flow of a packet that the engine made, and writes its port on the wire; 0 = that cannot be done. */
+NOT_INLINE int leave_by_flow(struct __sk_buff *skb, const struct clat *clat, __u32 device, const struct ip6 *ip)
+{
+	struct flow_key key = {.remote = {ip->destination[0], ip->destination[1], ip->destination[2], ip->destination[3]}};
+	__u32 head = clat->clat_head, inner_at = 0, port, checksum;
+	struct trace trace;
+	__u8 inner_next = 0;
+	__be16 own;
+
+	if (!read_trace(skb, 0, ip->next, &trace) || trace.is_fragment && !trace.is_first)
+		return 1;
+	checksum = trace.at + checksum_at(trace.protocol);
+	if (is_error6(&trace)) {
+		/* About a packet that came in. */
+		inner_at = trace.at + 8;
+		if (load(skb, inner_at + SOURCE6_AT, key.remote, sizeof(key.remote)) ||
+		    load(skb, inner_at + NEXT6_AT, &inner_next, sizeof(inner_next)) ||
+		    !read_trace(skb, inner_at, inner_next, &trace) || trace.is_fragment && !trace.is_first ||
+		    !has_ports(trace.protocol))
+			return 1;
+		key.port = trace.destination;
+		key.remote_port = trace.source;
+	} else {
+		if (trace.protocol == PROTO_ICMPV6 && trace.type != ECHO6)
+			return 1;
+		key.port = trace.source;
+		key.remote_port = trace.protocol == PROTO_ICMPV6 ? 0 : trace.destination;
+	}
+	key.protocol = trace.protocol;
+	own = key.port;
+	port = port_out(skb, clat, device, &key);
+	if (port == NO_PORT_FREE)
+		return 0;
+	if (port == own)
+		return 1;
+	if (inner_at)
+		return !write_port(skb, head + trace.at + 2, head + checksum, PROTO_ICMPV6, own, port);
+	return !write_port(skb, head + trace.at, head + checksum, trace.protocol, own, port);
+}
