@@ -297,6 +297,39 @@ impl Stage for ProxyNd {
 mod tests {
     use super::*;
 
+    /// The fact shows why.
+    #[tokio::test]
+    async fn a_device_that_would_lose_its_route_speaks_against_forwarding() {
+        let link = |index, name: &str| crate::net::Link {
+            index,
+            name: name.into(),
+            mtu: 1500,
+            up: true,
+            carrier: true,
+            alias: None,
+            master: None,
+            vrf_table: None,
+        };
+        let mut route = Route::ours("::/0".parse().unwrap(), "up1");
+        route.protocol = FROM_ADVERTISEMENT;
+        for (accept_ra, speaks) in [("0", true), ("1", false)] {
+            let world = crate::fixed_world::FixedWorld {
+                links: vec![link(2, "up0"), link(3, "up1")],
+                routes6: [(crate::net::MAIN_TABLE, vec![route.clone()])].into(),
+                sysctls: [(key("up1", "accept_ra"), accept_ra.to_owned())].into(),
+                ..Default::default()
+            };
+            let mut facts = Facts::default();
+            for name in ["forwarding", "force_forwarding"] {
+                facts.sysctls.insert(key("up0", name), "0".into());
+            }
+            let why = against_forwarding(&Settings::default(), "up0", &world, &mut facts).await;
+            assert_eq!(why.unwrap().is_some_and(|why| why.contains("accept_ra=0")), speaks);
+            let shown = facts.sysctls.get(&key("up1", "accept_ra"));
+            assert_eq!(shown.is_some_and(|value| value == "0"), speaks);
+        }
+    }
+
     #[test]
     fn only_default_routes_of_advertisements_are_lost() {
         let lost = |destination: &str, protocol| {

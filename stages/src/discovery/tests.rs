@@ -91,3 +91,35 @@ async fn a_device_without_ipv6_is_told() {
     let told = on.lacks_ipv6(&world).await.unwrap().unwrap();
     assert!(told.contains("net.ipv6.conf.all.disable_ipv6=1"), "{told}");
 }
+
+/// A PLAT translates where something answers from behind it. If nothing does and no server is published, it does not.
+#[tokio::test]
+async fn what_answers_from_behind_the_plat_shows_that_it_translates() {
+    let instance = Instance {
+        name: "clat".into(),
+        settings: crate::settings::Settings::default(),
+        runtime_dir: "/run/clatd".into(),
+        ordinal: 0,
+        seed: 0,
+    };
+    let prefix = Fact::new("64:ff9b::/96".parse().unwrap(), Source::Configuration);
+    for (from, translates) in [
+        (None, false),
+        (Some("2001:db8::1"), false),
+        (Some("64:ff9b::c633:6401"), true),
+    ] {
+        let world = crate::fixed_world::FixedWorld {
+            hops: from
+                .map(|from| crate::path::Hop {
+                    hops: 3,
+                    from: from.parse().unwrap(),
+                    says: crate::path::Says::Unreachable(0),
+                })
+                .into_iter()
+                .collect(),
+            ..Default::default()
+        };
+        let found = plat_translates(&instance, &prefix, "up0", &world).await.unwrap();
+        assert_eq!(found, translates, "{from:?}");
+    }
+}

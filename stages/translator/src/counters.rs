@@ -277,3 +277,25 @@ impl core::ops::AddAssign for CountersSnapshot {
         self.hairpinned = self.hairpinned.wrapping_add(other.hairpinned);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_of_several_workers_add_up() {
+        let all = |unit| CountersSnapshot {
+            translated: [[unit; 4]; 2],
+            bytes: [2 * unit; 2],
+            dropped: [[3 * unit; REASONS]; 2],
+            answers: [4 * unit; 2],
+            suppressed: [5 * unit; 2],
+            fragments: [6 * unit; 2],
+            hairpinned: 7 * unit,
+            errors: [8 * unit; 2],
+        };
+        let mut sum = all(1);
+        sum += all(10);
+        assert_eq!(sum, all(11));
+    }
+}

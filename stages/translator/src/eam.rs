@@ -231,6 +231,21 @@ mod tests {
     ];
 
     #[test]
+    fn an_overlap_in_either_family_is_told() {
+        let beside = ("192.0.2.0/28", "2001:db8::/124");
+        for other in [
+            ("192.0.2.1/32", "2001:db8:1::1/128"),
+            ("198.51.100.1/32", "2001:db8::1/128"),
+        ] {
+            for pair in [[beside, other], [other, beside]] {
+                assert_eq!(table(&pair).unwrap().overlaps().len(), 1, "{pair:?}");
+            }
+        }
+        let apart = [beside, ("198.51.100.1/32", "2001:db8:1::1/128")];
+        assert!(table(&apart).unwrap().overlaps().is_empty());
+    }
+
+    #[test]
     fn rfc7757_figure_7() {
         let table = table(&FIGURE_1).unwrap();
         for (v4, v6) in [
