@@ -146,7 +146,21 @@ fn nothing_is_wrong_with_what_works() {
             .iter()
             .any(|found| found.check == check && found.verdict == Verdict::Good)
     };
-    for check in [Check::Device, Check::Forwarding, Check::Filter, Check::Route] {
+    for check in [
+        Check::Daemon,
+        Check::Uplink,
+        Check::Carrier,
+        Check::Address,
+        Check::Gateway,
+        Check::Prefix,
+        Check::Plat,
+        Check::Device,
+        Check::Forwarding,
+        Check::Filter,
+        Check::Route,
+        Check::Mtu,
+        Check::Ipv4,
+    ] {
         assert!(good(check), "{check:?}: {findings:#?}");
     }
     let without_daemon = Examined {
