@@ -11,7 +11,7 @@ use std::net::Ipv6Addr;
 
 use socket2::{Domain, Socket, Type};
 
-use super::failure::{Done, Failure, NOTHING};
+use super::failure::{Failure, NOTHING, OpResult};
 use super::netlink::Netlink;
 use super::ops::link;
 use crate::sys::socket::join_anycast;
@@ -24,7 +24,7 @@ const LISTING: &str = "/proc/thread-self/net/anycast6";
 pub(super) struct Anycast(BTreeMap<(String, Ipv6Addr), Socket>);
 
 impl Anycast {
-    pub(super) async fn join(&mut self, netlink: &Netlink, device: &str, address: Ipv6Addr) -> Done {
+    pub(super) async fn join(&mut self, netlink: &Netlink, device: &str, address: Ipv6Addr) -> OpResult {
         let key = (device.to_owned(), address);
         // The address was lost with its device, but the socket still exists.
         self.0.remove(&key);
@@ -36,7 +36,7 @@ impl Anycast {
         Ok(NOTHING)
     }
 
-    pub(super) fn leave(&mut self, device: &str, address: Ipv6Addr) -> Done {
+    pub(super) fn leave(&mut self, device: &str, address: Ipv6Addr) -> OpResult {
         self.0.remove(&(device.to_owned(), address));
         Ok(NOTHING)
     }

@@ -73,7 +73,7 @@ impl<E: Error + Send + Sync + 'static> From<E> for Failure {
 }
 
 /// What an operation's work gives.
-pub(crate) type Done = Result<Outcome, Failure>;
+pub(crate) type OpResult = Result<Outcome, Failure>;
 
 /// Nothing to remember.
 pub(crate) const NOTHING: Outcome = Outcome::NOTHING;

@@ -8,7 +8,7 @@ use clatd_stages::journal::Outcome;
 use clatd_stages::net::Link;
 use clatd_stages::world::WorldError;
 
-use super::failure::{Done, Failure, NOTHING};
+use super::failure::{Failure, NOTHING, OpResult};
 use super::netlink::Netlink;
 use super::ops::Look;
 use super::translators::{Host, Place, Started, Translator};
@@ -68,11 +68,11 @@ impl FastPath {
 
     /// A clatd with the fast path removes what it left behind.
     #[allow(clippy::unused_async, reason = "the other one waits")]
-    pub(super) async fn detach(&self, _: &Netlink, _: &str, _: &str, _: Attachment, _: Option<&Outcome>) -> Done {
+    pub(super) async fn detach(&self, _: &Netlink, _: &str, _: &str, _: Attachment, _: Option<&Outcome>) -> OpResult {
         Ok(NOTHING)
     }
 
-    pub(super) fn set_next_hop(&self, _: &str, _: Option<Ipv6Addr>) -> Done {
+    pub(super) fn set_next_hop(&self, _: &str, _: Option<Ipv6Addr>) -> OpResult {
         Err(Failure::new(ABSENT))
     }
 }

@@ -5,14 +5,14 @@ use std::path::Path;
 use clatd_stages::net::ALIAS_PREFIX;
 
 use super::command::{self, CommandError, Ended};
-use super::failure::{Done, Failure, NOTHING};
+use super::failure::{Failure, NOTHING, OpResult};
 use super::netlink;
 
 /// Legacy tables that this network namespace has.
 const LEGACY_TABLES: &str = "/proc/thread-self/net/ip6_tables_names";
 
 /// Inserts a rule at the head of a chain.
-pub(crate) async fn insert(command: &str, chain: &str, rule: &[String]) -> Done {
+pub(crate) async fn insert(command: &str, chain: &str, rule: &[String]) -> OpResult {
     let ended = ip6tables(command, "-I", chain, rule).await;
     match ended.and_then(Ended::output) {
         Ok(_) => Ok(NOTHING),
@@ -24,7 +24,7 @@ pub(crate) async fn insert(command: &str, chain: &str, rule: &[String]) -> Done 
 }
 
 /// Deletes exactly that rule. `-C` comes first, since `-D` has the same status for "gone" and for "failed".
-pub(crate) async fn delete(command: &str, chain: &str, rule: &[String]) -> Done {
+pub(crate) async fn delete(command: &str, chain: &str, rule: &[String]) -> OpResult {
     if !table_exists(command).await? {
         return Ok(NOTHING);
     }

@@ -5,7 +5,7 @@
 
 use clatd_stages::net::{LOCAL_TABLE, Rule};
 
-use super::failure::{Done, NOTHING};
+use super::failure::{NOTHING, OpResult};
 use super::netlink::{FoundRule, Netlink, NetlinkError};
 
 /// The kernel's own rule for the local table.
@@ -28,7 +28,7 @@ pub(crate) async fn is_moved(netlink: &Netlink) -> Result<bool, NetlinkError> {
 }
 
 /// Makes the rule the first one again, if an older version moved it. The rule exists at every moment.
-pub(crate) async fn restore(netlink: &Netlink) -> Done {
+pub(crate) async fn restore(netlink: &Netlink) -> OpResult {
     if !is_moved(netlink).await? {
         return Ok(NOTHING);
     }

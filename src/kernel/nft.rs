@@ -9,7 +9,7 @@ use clatd_stages::op::NftRule;
 use serde_json::{Value, json};
 
 use super::command::{self, CommandError};
-use super::failure::{Done, Failure, NOTHING};
+use super::failure::{Failure, NOTHING, OpResult};
 
 /// An nft command that failed.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +65,7 @@ pub(crate) fn objects<'a>(listing: &'a Value, kind: &'a str) -> impl Iterator<It
 }
 
 /// Inserts a rule at the head of its chain. The outcome has its handle.
-pub(crate) async fn insert(command: &str, rule: &NftRule) -> Done {
+pub(crate) async fn insert(command: &str, rule: &NftRule) -> OpResult {
     let mut object = json!({ "family": rule.family, "table": rule.table, "chain": rule.chain });
     object["expr"] = rule.statements.clone();
     object["comment"] = json!(rule.comment);
@@ -90,7 +90,7 @@ pub(crate) async fn insert(command: &str, rule: &NftRule) -> Done {
 }
 
 /// Removes the rules of the chain that have our comment and, if the handle is known, that handle.
-pub(crate) async fn remove(command: &str, rule: &NftRule, outcome: Option<&Outcome>) -> Done {
+pub(crate) async fn remove(command: &str, rule: &NftRule, outcome: Option<&Outcome>) -> OpResult {
     let Some(listing) = list(command, &["chain", &rule.family, &rule.table, &rule.chain]).await? else {
         return Ok(NOTHING);
     };
@@ -121,7 +121,7 @@ pub(crate) async fn delete_rule(
 }
 
 /// Creates a table of ours. The ruleset is one transaction. A leftover table of that name is replaced if it is ours.
-pub(crate) async fn create_table(command: &str, family: &str, table: &str, ruleset: &Value) -> Done {
+pub(crate) async fn create_table(command: &str, family: &str, table: &str, ruleset: &Value) -> OpResult {
     let commands = match ruleset {
         Value::Array(commands) => commands.clone(),
         other => other["nftables"]
@@ -151,7 +151,7 @@ pub(crate) async fn create_table(command: &str, family: &str, table: &str, rules
 
 /// Deletes a table. It is no error if it is gone already. With `only_if_empty` a table that another program uses
 /// stays.
-pub(crate) async fn delete_table(command: &str, family: &str, table: &str, only_if_empty: bool) -> Done {
+pub(crate) async fn delete_table(command: &str, family: &str, table: &str, only_if_empty: bool) -> OpResult {
     let Some(listing) = list(command, &["table", family, table]).await? else {
         return Ok(NOTHING);
     };

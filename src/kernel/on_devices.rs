@@ -7,13 +7,13 @@ use clatd_stages::op::OnDevices;
 use clatd_stages::sysctl::key;
 use nix::net::if_::{if_indextoname, if_nametoindex};
 
-use super::failure::{Done, Failure, NOTHING};
+use super::failure::{Failure, NOTHING, OpResult};
 use super::sysctl::{Holds, Release, read};
 
 impl Holds {
     /// Adds a holder on each device that has the value from before. All of them or, where it fails, none. Part of a
     /// [`Self::change`].
-    pub(crate) fn acquire_on(&self, holder: &str, on: &OnDevices) -> Done {
+    pub(crate) fn acquire_on(&self, holder: &str, on: &OnDevices) -> OpResult {
         let mut held = BTreeMap::new();
         for device in &on.devices {
             match self.acquire_one(holder, device, on) {
@@ -47,7 +47,7 @@ impl Holds {
     }
 
     /// Takes the holder away on each device that it holds, whatever that is called now. Goes on past errors.
-    pub(crate) fn release_on(&self, holder: &str, on: &OnDevices, outcome: Option<&Outcome>) -> Done {
+    pub(crate) fn release_on(&self, holder: &str, on: &OnDevices, outcome: Option<&Outcome>) -> OpResult {
         let devices: Vec<(&str, Option<u32>)> = match outcome.map(|outcome| &outcome.left) {
             Some(Left::Holds(held)) => held.iter().map(|(name, index)| (name.as_str(), *index)).collect(),
             Some(_) | None => on.devices.iter().map(|device| (device.as_str(), None)).collect(),

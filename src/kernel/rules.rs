@@ -6,14 +6,14 @@ use clatd_stages::journal::Outcome;
 use clatd_stages::net::{LOCAL_TABLE, ROUTE_PROTOCOL, Rule};
 use ipnet::IpNet;
 
-use super::failure::{Done, Failure, NOTHING, changed_nothing, existed, gone};
+use super::failure::{Failure, NOTHING, OpResult, changed_nothing, existed, gone};
 use super::netlink::{FoundRule, Netlink, NetlinkError};
 
 /// Our rules are numbered in blocks of this size, which begin at multiples of it. The order within a block stays.
 const BLOCK: u32 = 4;
 
 /// Adds a policy rule, or moves it to its place.
-pub(crate) async fn add(netlink: &Netlink, rule: &Rule, outcome: Option<&Outcome>) -> Done {
+pub(crate) async fn add(netlink: &Netlink, rule: &Rule, outcome: Option<&Outcome>) -> OpResult {
     if changed_nothing(outcome) {
         return Ok(NOTHING);
     }
@@ -43,7 +43,7 @@ pub(crate) async fn add(netlink: &Netlink, rule: &Rule, outcome: Option<&Outcome
 }
 
 /// Removes exactly this policy rule.
-pub(crate) async fn remove(netlink: &Netlink, rule: &Rule, outcome: Option<&Outcome>) -> Done {
+pub(crate) async fn remove(netlink: &Netlink, rule: &Rule, outcome: Option<&Outcome>) -> OpResult {
     if changed_nothing(outcome) {
         return Ok(NOTHING);
     }
@@ -171,7 +171,7 @@ fn is_copy(rule: &Rule, found: &FoundRule) -> bool {
     found.plain && (found.rule == *rule || rule.ahead && rule.is_at_any_place(&found.rule))
 }
 
-async fn add_at(netlink: &Netlink, rule: &Rule) -> Done {
+async fn add_at(netlink: &Netlink, rule: &Rule) -> OpResult {
     match netlink.add_rule(rule).await {
         Ok(()) => Ok(NOTHING),
         Err(error) if error.errno() == libc::EEXIST => {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use clatd_stages::journal::{Left, Outcome};
 use nix::net::if_::if_nametoindex;
 
-use super::failure::{Done, Failure, NOTHING};
+use super::failure::{Failure, NOTHING, OpResult};
 use super::fastpath::FastPath;
 use crate::util::lock;
 
@@ -29,7 +29,7 @@ pub(crate) fn read(key: &str) -> io::Result<Option<String>> {
 }
 
 /// Sets a sysctl of a device of ours. Part of a [`Holds::change`].
-pub(crate) fn set(key: &str, value: &str) -> Done {
+pub(crate) fn set(key: &str, value: &str) -> OpResult {
     write(key, value)?;
     Ok(NOTHING)
 }
@@ -182,7 +182,7 @@ impl Holds {
     }
 
     /// Adds a holder; the first writes the value. Part of a [`Self::change`].
-    pub(crate) fn acquire(&self, holder: &str, key: &str, value: &str, before: &str) -> Done {
+    pub(crate) fn acquire(&self, holder: &str, key: &str, value: &str, before: &str) -> OpResult {
         let Some(place) = Place::now(key) else {
             return Err(Failure::new(io::Error::from_raw_os_error(libc::ENODEV)).hint("the device is gone"));
         };
@@ -246,7 +246,7 @@ impl Holds {
     /// Takes a holder away; the last restores the value from before, if the sysctl still has ours. A hold that is not
     /// in the table is one of a killed daemon, or one that failed. `release` has the present names of devices. Part of a
     /// [`Self::change`].
-    pub(crate) fn release(&self, holder: &str, release: &Release<'_>, outcome: Option<&Outcome>) -> Done {
+    pub(crate) fn release(&self, holder: &str, release: &Release<'_>, outcome: Option<&Outcome>) -> OpResult {
         let Release {
             key,
             value,

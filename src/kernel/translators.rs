@@ -13,7 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::Kernel;
 use super::engine::Bell;
-use super::failure::{Done, Failure};
+use super::failure::{Failure, OpResult};
 use super::fastpath::FastPath;
 use super::netlink::Netlink;
 use super::ops::Look;
@@ -147,7 +147,7 @@ pub(super) async fn is_open(device: &str, look: &mut Look<'_>) -> Result<bool, W
 }
 
 impl Kernel {
-    pub(super) async fn start_translator(&mut self, translator: &dyn Translator) -> Done {
+    pub(super) async fn start_translator(&mut self, translator: &dyn Translator) -> OpResult {
         let (device, place) = (translator.device(), translator.place());
         let key = (device.to_owned(), place);
         match place {

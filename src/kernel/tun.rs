@@ -10,7 +10,7 @@ use clatd_stages::journal::{Left, Outcome};
 use clatd_stages::net::Link;
 use tun_rs::{DeviceBuilder, SyncDevice};
 
-use super::failure::{Done, Failure, NOTHING};
+use super::failure::{Failure, NOTHING, OpResult};
 use super::netlink::Netlink;
 
 /// The queues of a TUN device that this process holds open. The device goes when the last one is closed.
@@ -83,7 +83,7 @@ const POLL: Duration = Duration::from_millis(20);
 /// Deletes the device if it is ours. The caller has closed its queues. The record of the step identifies ours by its
 /// index. Without a record, because the daemon was killed before it wrote one, a device with our alias is ours unless
 /// a running program has it open.
-pub(crate) async fn delete(netlink: &Netlink, device: &str, alias: &str, outcome: Option<&Outcome>) -> Done {
+pub(crate) async fn delete(netlink: &Netlink, device: &str, alias: &str, outcome: Option<&Outcome>) -> OpResult {
     let made = match outcome.map(|outcome| &outcome.left) {
         Some(Left::Device(index)) => Some(*index),
         Some(_) | None => None,

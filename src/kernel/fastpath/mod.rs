@@ -21,11 +21,11 @@ pub use counted::Counted;
 pub use layout::NextHop;
 pub use programs::{Devices, LoadError, Program, Programs};
 
-use super::failure::{Done, Failure, NOTHING};
+use super::failure::{Failure, NOTHING, OpResult};
 use super::netlink::{Filter, Hook, Netlink, NetlinkError};
 use crate::util::lock;
 use attached::Place;
-use state::State;
+use state::Registry;
 
 /// `ARPHRD_*` of devices that the programs know.
 const ETHERNET: u16 = 1;
@@ -35,7 +35,7 @@ const WITHOUT_HEADER: [u16; 3] = [519, 0xfffe, 512];
 /// The fast path of all instances of the daemon: clones share it.
 #[derive(Clone, Default)]
 pub struct FastPath {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<Registry>>,
     /// Whoever attaches or detaches has it: the kernel lets only one do so at a time, and they shall not wait for that on
     /// the runtime's threads.
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -83,7 +83,7 @@ impl FastPath {
     }
 
     /// Attaches the programs for an instance, in place of what was attached for it before.
-    async fn attach(&self, netlink: &Netlink, spec: &FastPathSpec) -> Done {
+    async fn attach(&self, netlink: &Netlink, spec: &FastPathSpec) -> OpResult {
         let index = async |name: &str| match netlink.link(name).await {
             Ok(Some(link)) => Ok(link.index),
             Ok(None) => Err(Failure::new(format!("there is no device {name}"))),
@@ -103,7 +103,7 @@ impl FastPath {
         attached
     }
 
-    async fn attach_to(&self, netlink: &Netlink, devices: Devices, spec: &FastPathSpec) -> Done {
+    async fn attach_to(&self, netlink: &Netlink, devices: Devices, spec: &FastPathSpec) -> OpResult {
         let _turn = self.turn.lock().await;
         let detached = self.lock().detach(spec.device());
         let next_hop = detached.next_hop;
@@ -172,7 +172,7 @@ impl FastPath {
         uplink: &str,
         attachment: Attachment,
         outcome: Option<&Outcome>,
-    ) -> Done {
+    ) -> OpResult {
         let _turn = self.turn.lock().await;
         let detached = self.lock().detach(device);
         drop_links(detached.links).await?;
@@ -201,7 +201,7 @@ impl FastPath {
     }
 
     /// Says where the packets of an instance go.
-    pub(super) fn set_next_hop(&self, device: &str, gateway: Option<Ipv6Addr>) -> Done {
+    pub(super) fn set_next_hop(&self, device: &str, gateway: Option<Ipv6Addr>) -> OpResult {
         self.lock().set_next_hop(device, NextHop(gateway))?;
         Ok(NOTHING)
     }
@@ -236,7 +236,7 @@ impl FastPath {
         self.lock().counted(device)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Registry> {
         lock(&self.state)
     }
 }

@@ -12,9 +12,9 @@ use super::layout::NextHop;
 use super::programs::{Devices, LoadError, Loaded, Program, Programs};
 use crate::report::chain;
 
-/// All of it.
+/// What is loaded, and for whom.
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct Registry {
     programs: Option<Result<Box<Programs>, String>>,
     /// By CLAT device.
     pub(super) instances: BTreeMap<String, Instance>,
@@ -47,7 +47,7 @@ struct Uplink {
     made_clsact: bool,
 }
 
-impl State {
+impl Registry {
     /// The programs, loaded at the first call.
     pub(super) fn programs(&mut self) -> Result<&mut Programs, String> {
         let load = || Programs::load().map(Box::new).map_err(|error| refusal(&error));

@@ -5,7 +5,7 @@ use clatd_stages::world::WorldError;
 use ipnet::IpNet;
 
 use super::super::Kernel;
-use super::super::failure::{Done, Failure, NOTHING, changed_nothing, existed};
+use super::super::failure::{Failure, NOTHING, OpResult, changed_nothing, existed};
 use super::super::netlink::Netlink;
 use super::{Look, Nature, Operation, UNDOING, failed, link};
 
@@ -33,7 +33,7 @@ impl<'a> Operation<'a> for Change<'a> {
         }
     }
 
-    async fn carry_out(&self, kernel: &mut Kernel, outcome: Option<&Outcome>) -> Done {
+    async fn carry_out(&self, kernel: &mut Kernel, outcome: Option<&Outcome>) -> OpResult {
         match *self {
             Self::Add(device, address) => add(&kernel.netlink, device, address).await,
             Self::Remove(device, address) => remove(&kernel.netlink, device, address, outcome).await,
@@ -54,7 +54,7 @@ impl<'a> Operation<'a> for Change<'a> {
     }
 }
 
-async fn add(netlink: &Netlink, device: &str, address: IpNet) -> Done {
+async fn add(netlink: &Netlink, device: &str, address: IpNet) -> OpResult {
     let link = link(netlink, device).await?;
     match netlink.add_address(link.index, address).await {
         Ok(()) => Ok(NOTHING),
@@ -70,7 +70,7 @@ async fn add(netlink: &Netlink, device: &str, address: IpNet) -> Done {
     }
 }
 
-async fn remove(netlink: &Netlink, device: &str, address: IpNet, outcome: Option<&Outcome>) -> Done {
+async fn remove(netlink: &Netlink, device: &str, address: IpNet, outcome: Option<&Outcome>) -> OpResult {
     if changed_nothing(outcome) {
         return Ok(NOTHING);
     }

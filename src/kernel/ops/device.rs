@@ -4,7 +4,7 @@ use clatd_stages::journal::Outcome;
 use clatd_stages::world::WorldError;
 
 use super::super::Kernel;
-use super::super::failure::{Done, Failure, NOTHING};
+use super::super::failure::{Failure, NOTHING, OpResult};
 use super::super::translators::Place;
 use super::super::tun;
 use super::{Look, Nature, Operation, Sweep, UNDOING, link};
@@ -55,7 +55,7 @@ impl<'a> Operation<'a> for Change<'a> {
         }
     }
 
-    async fn carry_out(&self, kernel: &mut Kernel, outcome: Option<&Outcome>) -> Done {
+    async fn carry_out(&self, kernel: &mut Kernel, outcome: Option<&Outcome>) -> OpResult {
         match *self {
             Self::CreateTun {
                 device,

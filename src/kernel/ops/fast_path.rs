@@ -7,7 +7,7 @@ use clatd_stages::journal::Outcome;
 use clatd_stages::world::WorldError;
 
 use super::super::Kernel;
-use super::super::failure::{Done, Failure};
+use super::super::failure::{Failure, OpResult};
 #[cfg(feature = "ebpf")]
 use super::super::fastpath;
 use super::super::translators::{Place, Translator};
@@ -71,7 +71,7 @@ impl<'a> Operation<'a> for Change<'a> {
         }
     }
 
-    async fn carry_out(&self, kernel: &mut Kernel, outcome: Option<&Outcome>) -> Done {
+    async fn carry_out(&self, kernel: &mut Kernel, outcome: Option<&Outcome>) -> OpResult {
         match *self {
             Self::Attach { fast_path, .. } => kernel.start_translator(fast_path).await,
             Self::Detach {

@@ -8,7 +8,7 @@ use clatd_stages::translator::TAYGA_FILE_MARK;
 use clatd_stages::world::WorldError;
 
 use super::super::Kernel;
-use super::super::failure::{Done, Failure, NOTHING};
+use super::super::failure::{Failure, NOTHING, OpResult};
 use super::{Look, Nature, Operation, UNDOING};
 use crate::trusted;
 
@@ -37,7 +37,7 @@ impl<'a> Operation<'a> for Change<'a> {
         }
     }
 
-    async fn carry_out(&self, _: &mut Kernel, outcome: Option<&Outcome>) -> Done {
+    async fn carry_out(&self, _: &mut Kernel, outcome: Option<&Outcome>) -> OpResult {
         match self {
             Self::Write { path, contents } => write(path, contents),
             Self::Remove { path } => remove(path, outcome),
@@ -53,7 +53,7 @@ impl<'a> Operation<'a> for Change<'a> {
 }
 
 /// Writes a file that nobody else can read, and replaces an earlier one as a whole.
-fn write(path: &str, contents: &str) -> Done {
+fn write(path: &str, contents: &str) -> OpResult {
     let path = Path::new(path);
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Failure::new("it has no file name"));
@@ -83,7 +83,7 @@ fn write(path: &str, contents: &str) -> Done {
 
 /// Removes a file. It is no error if the file is gone already. If the daemon was killed before it wrote the outcome,
 /// the file may still be the earlier one; then only its first line shows whether it is ours.
-fn remove(path: &str, outcome: Option<&Outcome>) -> Done {
+fn remove(path: &str, outcome: Option<&Outcome>) -> OpResult {
     let path = Path::new(path);
     if outcome.is_none() && !holds(path, TAYGA_FILE_MARK) {
         return Ok(NOTHING);

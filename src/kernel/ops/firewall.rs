@@ -6,7 +6,7 @@ use clatd_stages::op::NftRule;
 use clatd_stages::world::WorldError;
 use serde_json::Value;
 
-use super::super::failure::{Done, Failure};
+use super::super::failure::{Failure, OpResult};
 use super::super::{Kernel, command, ip6tables, nft};
 use super::{Look, Nature, Operation, Sweep, UNDOING, failed};
 
@@ -70,7 +70,7 @@ impl<'a> Operation<'a> for Change<'a> {
         }
     }
 
-    async fn carry_out(&self, _: &mut Kernel, outcome: Option<&Outcome>) -> Done {
+    async fn carry_out(&self, _: &mut Kernel, outcome: Option<&Outcome>) -> OpResult {
         match *self {
             Self::InsertNft { command, rule } => nft::insert(command, rule).await,
             Self::RemoveNft { command, rule } => nft::remove(command, rule, outcome).await,

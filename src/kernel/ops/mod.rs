@@ -25,7 +25,7 @@ mod translator;
 
 pub(super) use sweep::Sweep;
 
-use super::failure::{Done, Failure, NOTHING};
+use super::failure::{Failure, NOTHING, OpResult};
 use super::netlink::{FoundRule, Netlink, ProxyNeighbour};
 use super::sysctl::Release;
 use super::{Holds, Kernel};
@@ -65,7 +65,7 @@ trait Operation<'a> {
     fn device(&mut self) -> Option<&mut &'a str>;
 
     /// Does it. If it undoes a step, `outcome` is what that step left; `None` = the daemon was killed before it wrote that.
-    async fn carry_out(&self, kernel: &mut Kernel, outcome: Option<&Outcome>) -> Done;
+    async fn carry_out(&self, kernel: &mut Kernel, outcome: Option<&Outcome>) -> OpResult;
 
     /// Whether what it did still stands. True for what takes something back: no plan does that.
     async fn stands(&self, look: &mut Look<'_>) -> Result<bool, WorldError>;
@@ -224,7 +224,7 @@ pub fn nature(op: &Op) -> Nature {
 
 /// Carries out an operation. What it does to a device is recorded with the device's index. Its undo finds the device by
 /// that, whatever it is called now, and leaves another device alone that has the old name.
-pub(super) async fn carry_out(kernel: &mut Kernel, op: &Op, outcome: Option<&Outcome>) -> Done {
+pub(super) async fn carry_out(kernel: &mut Kernel, op: &Op, outcome: Option<&Outcome>) -> OpResult {
     let mut family = Family::from(op);
     let name;
     let named = ask!(&mut family, operation => operation.device());

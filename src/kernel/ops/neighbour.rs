@@ -6,7 +6,7 @@ use clatd_stages::journal::Outcome;
 use clatd_stages::net::ROUTE_PROTOCOL;
 use clatd_stages::world::WorldError;
 
-use super::super::failure::{Done, Failure, NOTHING, changed_nothing, existed};
+use super::super::failure::{Failure, NOTHING, OpResult, changed_nothing, existed};
 use super::super::netlink::{Netlink, NetlinkError, ProxyNeighbour};
 use super::super::{Kernel, anycast};
 use super::{Look, Nature, Operation, Sweep, UNDOING, failed, link};
@@ -45,7 +45,7 @@ impl<'a> Operation<'a> for Change<'a> {
         }
     }
 
-    async fn carry_out(&self, kernel: &mut Kernel, outcome: Option<&Outcome>) -> Done {
+    async fn carry_out(&self, kernel: &mut Kernel, outcome: Option<&Outcome>) -> OpResult {
         let netlink = &kernel.netlink;
         match *self {
             Self::AddProxy(device, address) => add(netlink, device, address).await,
@@ -88,7 +88,7 @@ pub(super) async fn sweep(sweep: &mut Sweep<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn add(netlink: &Netlink, device: &str, address: Ipv6Addr) -> Done {
+async fn add(netlink: &Netlink, device: &str, address: Ipv6Addr) -> OpResult {
     let link = link(netlink, device).await?;
     // The kernel would silently make a user's entry ours.
     if let Some(entry) = find(netlink, link.index, address).await? {
@@ -102,7 +102,7 @@ async fn add(netlink: &Netlink, device: &str, address: Ipv6Addr) -> Done {
     Ok(NOTHING)
 }
 
-async fn remove(netlink: &Netlink, device: &str, address: Ipv6Addr, outcome: Option<&Outcome>) -> Done {
+async fn remove(netlink: &Netlink, device: &str, address: Ipv6Addr, outcome: Option<&Outcome>) -> OpResult {
     if changed_nothing(outcome) {
         return Ok(NOTHING);
     }

@@ -7,7 +7,7 @@ use clatd_stages::net::{ROUTE_PROTOCOL, Route};
 use clatd_stages::world::WorldError;
 
 use super::super::Kernel;
-use super::super::failure::{Done, Failure, NOTHING, changed_nothing, existed, gone};
+use super::super::failure::{Failure, NOTHING, OpResult, changed_nothing, existed, gone};
 use super::super::netlink::{Netlink, NetlinkError, raw_of, same};
 use super::{Look, Nature, Operation, Sweep, failed, link};
 
@@ -66,7 +66,7 @@ impl<'a> Operation<'a> for Change<'a> {
         }
     }
 
-    async fn carry_out(&self, kernel: &mut Kernel, outcome: Option<&Outcome>) -> Done {
+    async fn carry_out(&self, kernel: &mut Kernel, outcome: Option<&Outcome>) -> OpResult {
         let netlink = &kernel.netlink;
         match self {
             Self::Add(of) => add(netlink, &of.now(), outcome, &mut kernel.waiting).await,
@@ -106,7 +106,7 @@ pub(super) async fn sweep(sweep: &mut Sweep<'_>) -> Result<(), Failure> {
 
 /// Adds a route, or restores one that was read from the kernel. `waiting` are routes whose next hop needs another
 /// route that is not restored yet.
-async fn add(netlink: &Netlink, route: &Route, outcome: Option<&Outcome>, waiting: &mut Vec<Route>) -> Done {
+async fn add(netlink: &Netlink, route: &Route, outcome: Option<&Outcome>, waiting: &mut Vec<Route>) -> OpResult {
     if changed_nothing(outcome) {
         return Ok(NOTHING);
     }
@@ -133,7 +133,7 @@ async fn add(netlink: &Netlink, route: &Route, outcome: Option<&Outcome>, waitin
 }
 
 /// Removes exactly this route.
-async fn remove(netlink: &Netlink, route: &Route, outcome: Option<&Outcome>) -> Done {
+async fn remove(netlink: &Netlink, route: &Route, outcome: Option<&Outcome>) -> OpResult {
     if changed_nothing(outcome) {
         return Ok(NOTHING);
     }
@@ -179,7 +179,7 @@ async fn restore(netlink: &Netlink, route: &Route) -> Result<bool, Failure> {
     }
 }
 
-async fn conflict(netlink: &Netlink, route: &Route, error: NetlinkError) -> Done {
+async fn conflict(netlink: &Netlink, route: &Route, error: NetlinkError) -> OpResult {
     let routes = netlink.routes_to(route).await?;
     if routes.iter().any(|found| same(route, found)) {
         return Ok(if route.protocol == ROUTE_PROTOCOL {

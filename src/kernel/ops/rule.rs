@@ -4,7 +4,7 @@ use clatd_stages::journal::Outcome;
 use clatd_stages::net::{ROUTE_PROTOCOL, Rule};
 use clatd_stages::world::WorldError;
 
-use super::super::failure::{Done, Failure, NOTHING};
+use super::super::failure::{Failure, NOTHING, OpResult};
 use super::super::{Kernel, local_rule, rules};
 use super::sweep::LOCAL_RULE_BACK;
 use super::{Look, Nature, Operation, Sweep, UNDOING};
@@ -46,7 +46,7 @@ impl<'a> Operation<'a> for Change<'a> {
         }
     }
 
-    async fn carry_out(&self, kernel: &mut Kernel, outcome: Option<&Outcome>) -> Done {
+    async fn carry_out(&self, kernel: &mut Kernel, outcome: Option<&Outcome>) -> OpResult {
         let netlink = &kernel.netlink;
         match self {
             Self::Add(rule) => rules::add(netlink, rule, outcome).await,

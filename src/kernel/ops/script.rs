@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::super::Kernel;
-use super::super::failure::{Done, Failure, NOTHING};
+use super::super::failure::{Failure, NOTHING, OpResult};
 use super::super::group::Group;
 use super::{Look, Nature, Operation};
 
@@ -47,7 +47,7 @@ impl<'a> Operation<'a> for Change<'a> {
         }
     }
 
-    async fn carry_out(&self, kernel: &mut Kernel, _: Option<&Outcome>) -> Done {
+    async fn carry_out(&self, kernel: &mut Kernel, _: Option<&Outcome>) -> OpResult {
         match self {
             Self::Run(script) => {
                 // A script-down is part of stopping.
@@ -82,7 +82,7 @@ impl Script<'_> {
     /// Runs it to its end, with its output where ours goes. After the limit, or when `stop` is asked for, all its processes
     /// are asked to end (SIGTERM, later SIGKILL): the step then fails as a whole, rather than the service manager losing
     /// its patience.
-    async fn run(&self, stop: Option<&CancellationToken>) -> Done {
+    async fn run(&self, stop: Option<&CancellationToken>) -> OpResult {
         let (event, command, limit) = (self.event, self.command, self.limit);
         tracing::info!(event, command, "running the script");
         let mut script = self.start()?;

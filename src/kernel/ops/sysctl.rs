@@ -8,7 +8,7 @@ use clatd_stages::op::OnDevices;
 use clatd_stages::world::WorldError;
 
 use super::super::Kernel;
-use super::super::failure::{Done, NOTHING};
+use super::super::failure::{NOTHING, OpResult};
 use super::super::netlink::{Netlink, NetlinkError};
 use super::super::sysctl::{self, Holds, Release, device_of, of_device};
 use super::{Look, Nature, Operation, UNDOING, failed};
@@ -56,7 +56,7 @@ impl<'a> Operation<'a> for Change<'a> {
         }
     }
 
-    async fn carry_out(&self, kernel: &mut Kernel, outcome: Option<&Outcome>) -> Done {
+    async fn carry_out(&self, kernel: &mut Kernel, outcome: Option<&Outcome>) -> OpResult {
         let (holds, holder) = (&kernel.holds, &kernel.instance);
         let holder = holder.clone();
         match self {
@@ -98,7 +98,7 @@ impl<'a> Operation<'a> for Change<'a> {
 }
 
 /// Gives a hold back under the present names of devices.
-async fn release_by_index(kernel: &Kernel, release: &Release<'_>, outcome: Option<&Outcome>) -> Done {
+async fn release_by_index(kernel: &Kernel, release: &Release<'_>, outcome: Option<&Outcome>) -> OpResult {
     let (netlink, holder) = (&kernel.netlink, &kernel.instance);
     let give_back = match outcome.map(|outcome| &outcome.left) {
         Some(Left::Hold { devices, .. }) if !devices.is_empty() => {

@@ -6,7 +6,7 @@ use clatd_stages::translator::TranslatorSpec;
 use clatd_stages::world::WorldError;
 
 use super::super::Kernel;
-use super::super::failure::{Done, NOTHING};
+use super::super::failure::{NOTHING, OpResult};
 use super::super::translators::{self, Place};
 use super::{Look, Nature, Operation, UNDOING};
 
@@ -38,7 +38,7 @@ impl<'a> Operation<'a> for Change<'a> {
         }
     }
 
-    async fn carry_out(&self, kernel: &mut Kernel, _: Option<&Outcome>) -> Done {
+    async fn carry_out(&self, kernel: &mut Kernel, _: Option<&Outcome>) -> OpResult {
         match self {
             Self::Start(translator) => kernel.start_translator(translators::of(translator)).await,
             Self::Stop { device } => {
