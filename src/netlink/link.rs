@@ -15,6 +15,7 @@ const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_VRF_TABLE: u16 = 1;
 const IFLA_CARRIER_DOWN_COUNT: u16 = 48;
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 
 impl Netlink {
     /// All devices, by index.
@@ -56,6 +57,33 @@ impl Netlink {
         message.header.change_mask = LinkFlags::Up;
         message.attributes.push(LinkAttribute::Mtu(mtu));
         self.request(libc::RTM_SETLINK, 0, emit(&message)).await.map(drop)
+    }
+
+    /// The sysctl `addr_gen_mode` of a device; `None` = it has no IPv6, or is gone. While anybody changes devices, those who
+    /// read or write the file of this sysctl try again and again without a pause. This way they sleep.
+    pub(crate) async fn addr_gen_mode(&self, index: u32) -> Result<Option<u8>, NetlinkError> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        match self.request(libc::RTM_GETLINK, 0, emit(&message)).await {
+            Ok(messages) => {
+                let found = messages.iter().find(|message| message.kind == libc::RTM_NEWLINK);
+                Ok(found.and_then(|message| addr_gen_mode(&message.payload)))
+            }
+            Err(error) if error.errno() == libc::ENODEV => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sets it.
+    pub(crate) async fn set_addr_gen_mode(&self, index: u32, mode: u8) -> Result<(), NetlinkError> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        let mut payload = emit(&message);
+        let (mut family, mut families) = (Vec::new(), Vec::new());
+        wire::push(&mut family, IFLA_INET6_ADDR_GEN_MODE, &[mode]);
+        wire::push(&mut families, u16::from(wire::family(true)), &family);
+        wire::push(&mut payload, libc::IFLA_AF_SPEC, &families);
+        self.request(libc::RTM_SETLINK, 0, payload).await.map(drop)
     }
 
     /// Sets the ifalias.
@@ -112,6 +140,19 @@ pub(super) fn parse(payload: &[u8]) -> Option<Link> {
         }
     }
     Some(link)
+}
+
+/// Of a device that has IPv6.
+fn addr_gen_mode(payload: &[u8]) -> Option<u8> {
+    let families = Attributes(payload.get(HEADER..)?)
+        .find(|attribute| attribute.kind == libc::IFLA_AF_SPEC)?
+        .nested();
+    let family = u16::from(wire::family(true));
+    let mut ipv6 = families
+        .into_iter()
+        .find(|attribute| attribute.kind == family)?
+        .nested();
+    ipv6.find(|attribute| attribute.kind == IFLA_INET6_ADDR_GEN_MODE)?.u8()
 }
 
 /// How often a device lost its carrier since it was made.

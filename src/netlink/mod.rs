@@ -60,6 +60,8 @@ use crate::util::lock;
 #[derive(Debug, Clone)]
 pub struct Netlink {
     connection: Arc<Mutex<Connection>>,
+    /// For requests that wait while anybody changes devices. No other request stands behind these.
+    waiting: Arc<Mutex<Connection>>,
     /// What it can send as it is meant: changes of devices and of addresses.
     changes: rtnetlink::Handle,
     hub: Hub,
@@ -72,12 +74,14 @@ impl Netlink {
     pub fn open() -> io::Result<Self> {
         let connection = Connection::open(netlink_sys::protocols::NETLINK_ROUTE)?;
         let connection = Arc::new(Mutex::new(connection));
+        let waiting = Connection::open(netlink_sys::protocols::NETLINK_ROUTE)?;
         let hub = Hub::start(Arc::clone(&connection))?;
         let (sending, changes, _) = rtnetlink::new_connection()?;
         // Ends with the last handle.
         tokio::spawn(sending);
         Ok(Self {
             connection,
+            waiting: Arc::new(Mutex::new(waiting)),
             changes,
             hub,
             links: Arc::default(),
@@ -100,13 +104,22 @@ impl Netlink {
     }
 
     async fn dump(&self, kind: u16, payload: Vec<u8>) -> Result<Vec<Message>, NetlinkError> {
-        self.with_connection(move |connection| connection.dump(kind, &payload))
-            .await
+        let dump = move |connection: &mut Connection| connection.dump(kind, &payload);
+        with(self.connection_for(kind), dump).await
     }
 
     async fn request(&self, kind: u16, flags: u16, payload: Vec<u8>) -> Result<Vec<Message>, NetlinkError> {
-        self.with_connection(move |connection| connection.request(kind, flags, &payload))
-            .await
+        let request = move |connection: &mut Connection| connection.request(kind, flags, &payload);
+        with(self.connection_for(kind), request).await
+    }
+
+    fn connection_for(&self, kind: u16) -> Arc<Mutex<Connection>> {
+        match kind {
+            libc::RTM_GETROUTE | libc::RTM_GETRULE | libc::RTM_GETADDR | libc::RTM_GETNEIGH => {
+                Arc::clone(&self.connection)
+            }
+            _ => Arc::clone(&self.waiting),
+        }
     }
 
     async fn with_connection<T: Send + 'static>(

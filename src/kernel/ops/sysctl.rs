@@ -8,10 +8,10 @@ use clatd_stages::op::OnDevices;
 use clatd_stages::world::WorldError;
 
 use super::super::Kernel;
-use super::super::failure::{NOTHING, OpResult};
+use super::super::failure::{Failure, NOTHING, OpResult};
 use super::super::netlink::{Netlink, NetlinkError};
 use super::super::sysctl::{self, Holds, Release, device_of, of_device};
-use super::{Look, Nature, Operation, UNDOING, failed};
+use super::{Look, Nature, Operation, UNDOING, failed, link};
 
 pub(super) enum Change<'a> {
     Set {
@@ -61,6 +61,9 @@ impl<'a> Operation<'a> for Change<'a> {
         let holder = holder.clone();
         match self {
             Self::Set { key, value } => {
+                if let Some((device, mode)) = addr_gen_mode(key, value) {
+                    return set_addr_gen_mode(&kernel.netlink, device, mode).await;
+                }
                 let (key, value) = ((*key).to_owned(), (*value).to_owned());
                 holds.change(move |_| sysctl::set(&key, &value)).await
             }
@@ -85,6 +88,13 @@ impl<'a> Operation<'a> for Change<'a> {
     async fn stands(&self, look: &mut Look<'_>) -> Result<bool, WorldError> {
         match self {
             Self::Set { key, value } | Self::Hold { key, value, .. } => {
+                if let Some((device, mode)) = addr_gen_mode(key, value) {
+                    let Some(link) = look.link(device).await? else {
+                        return Ok(true);
+                    };
+                    let now = look.netlink.addr_gen_mode(link.index).await;
+                    return Ok(now.map_err(|error| failed(key, error))?.is_none_or(|now| now == mode));
+                }
                 let now = sysctl::read(key).map_err(|error| failed(key, error))?;
                 Ok(now.is_none_or(|now| now == *value))
             }
@@ -95,6 +105,20 @@ impl<'a> Operation<'a> for Change<'a> {
             Self::Release(_) | Self::ReleaseOn(_) => Ok(true),
         }
     }
+}
+
+/// The device and the value, if it is this sysctl of a device.
+fn addr_gen_mode<'a>(key: &'a str, value: &str) -> Option<(&'a str, u8)> {
+    let device = device_of(key)?;
+    (key == clatd_stages::sysctl::key(device, "addr_gen_mode")).then_some((device, value.parse().ok()?))
+}
+
+async fn set_addr_gen_mode(netlink: &Netlink, device: &str, mode: u8) -> OpResult {
+    let hint = "the device is gone, or has no IPv6";
+    let index = link(netlink, device).await.map_err(|failure| failure.hint(hint))?.index;
+    let set = netlink.set_addr_gen_mode(index, mode).await;
+    set.map_err(|error| Failure::new(error).hint(hint))?;
+    Ok(NOTHING)
 }
 
 /// Gives a hold back under the present names of devices.
