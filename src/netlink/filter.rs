@@ -1,7 +1,9 @@
 //! Traffic control, as far as it attaches programs: the queueing discipline clsact and its filters.
 
+use std::sync::Arc;
+
 use super::wire::{self, Attributes};
-use super::{Message, NLM_F_CREATE, NLM_F_EXCL, Netlink, NetlinkError};
+use super::{Message, NLM_F_CREATE, NLM_F_EXCL, Netlink, NetlinkError, with};
 
 /// Length of `struct tcmsg`.
 const HEADER: usize = 20;
@@ -81,6 +83,20 @@ impl Netlink {
             .collect())
     }
 
+    /// The kernel's numbers of the programs that run as filters as packets leave, and as they come in.
+    pub(crate) async fn programs(&self, index: u32) -> Result<[Vec<u32>; 2], NetlinkError> {
+        with(Arc::clone(&self.waiting), move |connection| {
+            let mut on = |hook: Hook| {
+                let payload = header(index, 0, hook.parent(), 0);
+                let messages = some_or_none(connection.dump(libc::RTM_GETTFILTER, &payload))?;
+                let filters = messages.iter().filter_map(parse);
+                Ok::<_, NetlinkError>(filters.map(|filter| filter.program).collect())
+            };
+            Ok([on(Hook::Egress)?, on(Hook::Ingress)?])
+        })
+        .await
+    }
+
     /// Removes a filter. It is no error if it is gone.
     pub(crate) async fn delete_filter(&self, index: u32, hook: Hook, filter: &Filter) -> Result<(), NetlinkError> {
         let payload = header(index, filter.handle, hook.parent(), filter.info);
@@ -91,14 +107,16 @@ impl Netlink {
     }
 
     async fn filter_messages(&self, index: u32, hook: Hook) -> Result<Vec<Message>, NetlinkError> {
-        match self
-            .dump(libc::RTM_GETTFILTER, header(index, 0, hook.parent(), 0))
-            .await
-        {
-            // No clsact, or no device.
-            Err(error) if matches!(error.errno(), libc::EINVAL | libc::ENOENT | libc::ENODEV) => Ok(Vec::new()),
-            other => other,
-        }
+        let payload = header(index, 0, hook.parent(), 0);
+        some_or_none(self.dump(libc::RTM_GETTFILTER, payload).await)
+    }
+}
+
+/// Where there is no clsact, or no device, there are no filters.
+fn some_or_none(dumped: Result<Vec<Message>, NetlinkError>) -> Result<Vec<Message>, NetlinkError> {
+    match dumped {
+        Err(error) if matches!(error.errno(), libc::EINVAL | libc::ENOENT | libc::ENODEV) => Ok(Vec::new()),
+        other => other,
     }
 }
 

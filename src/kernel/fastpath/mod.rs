@@ -108,13 +108,14 @@ impl FastPath {
         let detached = self.lock().detach(spec.device());
         let next_hop = detached.next_hop;
         drop_links(detached.links).await?;
+        let has_clsact = netlink.add_clsact(devices.clat).await;
         if spec.way.attachment == Attachment::Tcx {
-            self.attach_all(devices, spec, next_hop).await?;
+            self.attach_all(devices, spec, next_hop, has_clsact.is_ok()).await?;
             return Ok(NOTHING);
         }
-        netlink.add_clsact(devices.clat).await?;
+        has_clsact?;
         let made = netlink.add_clsact(devices.uplink).await?;
-        let attached = self.attach_all(devices, spec, next_hop).await;
+        let attached = self.attach_all(devices, spec, next_hop, true).await;
         if attached.is_err() && made {
             netlink.delete_clsact_if_empty(devices.uplink).await?;
         }
@@ -136,10 +137,12 @@ impl FastPath {
         devices: Devices,
         spec: &FastPathSpec,
         next_hop: Option<NextHop>,
+        has_clsact: bool,
     ) -> Result<(), Failure> {
         let (loaded, uplink_lacks) = self.lock().enter(devices, spec, next_hop)?;
         let place = Place {
             device: spec.device().to_owned(),
+            has_clsact,
             uplink: uplink_lacks.then(|| spec.uplink.clone()),
             attachment: spec.way.attachment,
         };
@@ -214,19 +217,18 @@ impl FastPath {
         clat: u32,
         uplink: u32,
     ) -> Result<bool, AttachedError> {
-        let Some(numbers) = self.lock().numbers(spec.device(), clat, uplink) else {
+        let Some(expected) = self.lock().expected(spec.device(), clat, uplink) else {
             return Ok(false);
         };
-        for (program, number) in Program::ALL.into_iter().zip(numbers) {
-            let device = match program {
-                Program::Out | Program::Back => clat,
-                Program::In => uplink,
-            };
-            let found = attached::to(netlink, device, program, spec.way.attachment).await?;
-            if !found.contains(&number) {
-                self.lock().lost(program, uplink);
-                return Ok(false);
-            }
+        let [out, back, into] = expected.numbers;
+        let [leaving, coming] = attached::to_own(netlink, clat, expected.own).await?;
+        if !leaving.contains(&out) || !coming.contains(&back) {
+            return Ok(false);
+        }
+        let on_uplink = attached::to_uplink(netlink, uplink, spec.way.attachment).await?;
+        if !on_uplink.contains(&into) {
+            self.lock().lost(uplink);
+            return Ok(false);
         }
         Ok(true)
     }

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aya::programs::tc::SchedClassifierLink;
-use clatd_stages::fast_path::FastPathSpec;
+use clatd_stages::fast_path::{Attachment, FastPathSpec};
 
 use super::super::failure::Failure;
-use super::attached::Links;
+use super::attached::{Links, Own};
 use super::counted::Counted;
 use super::layout::NextHop;
-use super::programs::{Devices, LoadError, Loaded, Program, Programs};
+use super::programs::{Devices, LoadError, Loaded, Programs};
 use crate::report::chain;
 
 /// What is loaded, and for whom.
@@ -29,7 +29,15 @@ pub(super) struct Instance {
     devices: Devices,
     spec: FastPathSpec,
     next_hop: Option<NextHop>,
-    links: [SchedClassifierLink; 2],
+    own: Own,
+}
+
+/// The programs of an instance as they should be attached.
+pub(super) struct Expected {
+    /// The kernel's numbers, in the order of [`Program::ALL`].
+    pub(super) numbers: [u32; 3],
+    /// How the CLAT device has them.
+    pub(super) own: Attachment,
 }
 
 /// What was taken off. The programs are off when the links are dropped, which may take its time.
@@ -90,7 +98,7 @@ impl Registry {
             devices,
             spec: spec.clone(),
             next_hop,
-            links: links.own,
+            own: links.own,
         };
         self.instances.insert(device.to_owned(), instance);
         let taken = match self.programs() {
@@ -123,7 +131,7 @@ impl Registry {
         if let Ok(programs) = self.programs() {
             programs.forget(instance.devices, &instance.spec);
         }
-        let mut links = Vec::from(instance.links);
+        let mut links = Vec::from(instance.own.links);
         links.extend(self.leave_uplink(instance.devices.uplink, device));
         Detached {
             next_hop: instance.next_hop,
@@ -163,19 +171,22 @@ impl Registry {
         Ok(())
     }
 
-    /// The kernel's numbers of the programs, if this instance has them on these devices.
-    pub(super) fn numbers(&self, device: &str, clat: u32, uplink: u32) -> Option<[u32; 3]> {
-        let devices = self.instances.get(device)?.devices;
-        if (devices.clat, devices.uplink) != (clat, uplink) {
+    /// What should be attached for this instance, if it has these devices.
+    pub(super) fn expected(&self, device: &str, clat: u32, uplink: u32) -> Option<Expected> {
+        let instance = self.instances.get(device)?;
+        if (instance.devices.clat, instance.devices.uplink) != (clat, uplink) {
             return None;
         }
         let programs = self.programs.as_ref()?.as_ref().ok()?;
-        Some(programs.numbers())
+        Some(Expected {
+            numbers: programs.numbers(),
+            own: instance.own.attachment,
+        })
     }
 
-    /// Somebody took a program off: the one of an uplink, which instances share, is attached anew by the first of them.
-    pub(super) fn lost(&mut self, program: Program, uplink: u32) {
-        if let (Program::In, Some(uplink)) = (program, self.uplinks.get_mut(&uplink)) {
+    /// Somebody took the program off an uplink, which instances share: the first of them attaches it anew.
+    pub(super) fn lost(&mut self, uplink: u32) {
+        if let Some(uplink) = self.uplinks.get_mut(&uplink) {
             uplink.link = None;
         }
     }
