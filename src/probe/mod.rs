@@ -5,6 +5,7 @@ use std::io;
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
+mod closing;
 mod conflict;
 mod dad;
 mod packet;

@@ -10,6 +10,7 @@ use clatd_stages::nd::LinkAddress;
 use socket2::{Domain, SockFilter, Socket, Type};
 use tokio::io::Interest;
 
+use super::closing::Last;
 use crate::sys::device::index_and_flags;
 use crate::sys::packet::{link_level, link_level_of};
 use crate::sys::socket::{Registered, receive_from};
@@ -68,6 +69,14 @@ impl Device {
 pub(super) struct PacketSocket {
     socket: Registered,
     name: String,
+    /// Dropped after the socket.
+    last: Last,
+}
+
+impl Drop for PacketSocket {
+    fn drop(&mut self) {
+        self.last = Last::of(self.socket.get_ref());
+    }
 }
 
 impl PacketSocket {
@@ -82,6 +91,7 @@ impl PacketSocket {
         Ok(Self {
             socket: registered(socket)?,
             name: device.to_owned(),
+            last: Last::default(),
         })
     }
 
