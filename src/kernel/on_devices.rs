@@ -1,23 +1,27 @@
 //! Holds on one IPv6 sysctl of several devices at once: one step, however many devices a host has.
 
 use std::collections::BTreeMap;
+use std::os::unix::net::UnixDatagram;
 
 use clatd_stages::journal::{Left, Outcome};
 use clatd_stages::op::OnDevices;
 use clatd_stages::sysctl::key;
-use nix::net::if_::{if_indextoname, if_nametoindex};
+use nix::net::if_::if_indextoname;
 
 use super::failure::{Failure, NOTHING, OpResult};
-use super::sysctl::{Holds, Release, read};
+use super::sysctl::{Holds, Place, Release, read};
+use crate::sys::device::index;
 
 impl Holds {
     /// Adds a holder on each device that has the value from before. All of them or, where it fails, none. Part of a
     /// [`Self::change`].
     pub(crate) fn acquire_on(&self, holder: &str, on: &OnDevices) -> OpResult {
+        let socket = UnixDatagram::unbound()?;
         let mut held = BTreeMap::new();
         for device in &on.devices {
-            match self.acquire_one(holder, device, on) {
-                Ok(true) => _ = held.insert(device.clone(), if_nametoindex(device.as_str()).ok()),
+            let index = index(&socket, device).ok();
+            match self.acquire_one(holder, device, index, on) {
+                Ok(true) => _ = held.insert(device.clone(), index),
                 Ok(false) => {}
                 Err(failure) => {
                     self.release_on(holder, on, Some(&Left::Holds(held).into()))?;
@@ -29,14 +33,22 @@ impl Holds {
     }
 
     /// False = the device is gone, or somebody gave it another value since.
-    fn acquire_one(&self, holder: &str, device: &str, on: &OnDevices) -> Result<bool, Failure> {
+    fn acquire_one(&self, holder: &str, device: &str, index: Option<u32>, on: &OnDevices) -> Result<bool, Failure> {
+        let Some(index) = index else { return Ok(false) };
         let key = key(device, &on.name);
-        let now = match self.before(&key) {
+        let place = Place::of(&key, Some(index));
+        let held = self.before_at(&place);
+        let is_held = held.is_some();
+        let now = match held {
             None => read(&key)?,
             held => held,
         };
         if now.as_ref() != Some(&on.before) {
             return Ok(false);
+        }
+        // With two hundred uplinks forty thousand of these holds are taken, and all but two hundred this way.
+        if is_held && self.share(holder, &place, &on.value) {
+            return Ok(true);
         }
         match self.acquire(holder, &key, &on.value, &on.before) {
             Ok(_) => Ok(true),
@@ -55,6 +67,10 @@ impl Holds {
         let nothing_else = BTreeMap::new();
         let mut failed = None;
         for (device, index) in devices {
+            let place = Place::of(&key(device, &on.name), index);
+            if index.is_some() && self.leave_to_others(holder, &place) {
+                continue;
+            }
             let Some(device) = called_now(device, index) else {
                 if let Some(index) = index {
                     self.forget(holder, &key(device, &on.name), index);

@@ -1,7 +1,8 @@
 //! Sysctls, and the table of holds on those that belong to no single instance.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -21,10 +22,20 @@ pub struct BadKey(String);
 
 /// Reads a sysctl; `None` = this kernel has no such key, or its device is gone.
 pub(crate) fn read(key: &str) -> io::Result<Option<String>> {
-    match std::fs::read_to_string(path(key).map_err(io::Error::other)?) {
+    match read_whole(&path(key).map_err(io::Error::other)?) {
         Ok(text) => Ok(Some(text.trim_end_matches('\n').to_owned())),
         Err(error) if vanished(&error) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// The kernel gives a whole sysctl at the first read. With hundreds of uplinks hundreds of thousands are read.
+fn read_whole(path: &Path) -> io::Result<String> {
+    let mut buffer = [0; 256];
+    let length = File::open(path)?.read(&mut buffer)?;
+    match buffer.get(..length) {
+        Some(text) if length < buffer.len() => Ok(String::from_utf8_lossy(text).into_owned()),
+        Some(_) | None => std::fs::read_to_string(path),
     }
 }
 
@@ -91,11 +102,12 @@ const ALL_FORWARDING: &str = "net/ipv6/conf/all/forwarding";
 
 /// A sysctl, whatever its device is called now.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+pub(super) struct Place {
+    /// The key, where it is of a device without the name. It comes first, so that the same sysctl of all devices stands
+    /// together in the table.
+    key: String,
     /// The index of its device, if it is of one.
     device: Option<u32>,
-    /// The key, where it is of a device without the name.
-    key: String,
 }
 
 impl Place {
@@ -107,12 +119,12 @@ impl Place {
         }
     }
 
-    fn of(key: &str, device: Option<u32>) -> Self {
+    pub(super) fn of(key: &str, device: Option<u32>) -> Self {
         let key = match device {
             None => key.to_owned(),
             Some(_) => of_device(key, ""),
         };
-        Self { device, key }
+        Self { key, device }
     }
 }
 
@@ -166,13 +178,45 @@ impl Holds {
 
     /// The value that a held sysctl had before its first holder; `None` = nobody holds it.
     pub fn before(&self, key: &str) -> Option<String> {
-        if self.lock().is_empty() {
+        if !self.may_be_held(key) {
             return None;
         }
-        let place = Place::now(key)?;
+        self.before_at(&Place::now(key)?)
+    }
+
+    /// False = it is held for no device, so that nobody needs to ask which device it is of.
+    fn may_be_held(&self, key: &str) -> bool {
         let table = self.lock();
-        let reset = || table.values().find_map(|hold| hold.reset.get(&place).cloned());
-        table.get(&place).map(|hold| hold.before.clone()).or_else(reset)
+        let all = Place::of(ALL_FORWARDING, None);
+        let first = Place::of(key, device_of(key).map(|_| 0));
+        let mut same = table.range(&first..).take_while(|(place, _)| place.key == first.key);
+        same.next().is_some() || table.get(&all).is_some_and(|hold| !hold.reset.is_empty())
+    }
+
+    pub(super) fn before_at(&self, place: &Place) -> Option<String> {
+        let table = self.lock();
+        let reset = || table.get(&Place::of(ALL_FORWARDING, None))?.reset.get(place).cloned();
+        table.get(place).map(|hold| hold.before.clone()).or_else(reset)
+    }
+
+    /// Adds a holder to a hold that others have on the same value already; false = nobody has, or this holder has it, and
+    /// does it again. The first holder sees to it that the value stays.
+    pub(super) fn share(&self, holder: &str, place: &Place, value: &str) -> bool {
+        match self.lock().get_mut(place) {
+            Some(hold) if hold.value == value && !hold.holders.is_empty() => hold.holders.insert(holder.to_owned()),
+            Some(_) | None => false,
+        }
+    }
+
+    /// Takes a holder away who is not the last one; false = he is, or there is no such hold.
+    pub(super) fn leave_to_others(&self, holder: &str, place: &Place) -> bool {
+        match self.lock().get_mut(place) {
+            Some(hold) if !hold.holders.contains(holder) || hold.holders.len() > 1 => {
+                hold.holders.remove(holder);
+                true
+            }
+            Some(_) | None => false,
+        }
     }
 
     /// The first of those who hold a sysctl.
@@ -256,16 +300,10 @@ impl Holds {
         let Some(place) = Place::now(key) else {
             return Ok(NOTHING);
         };
-        let in_table = match self.lock().get_mut(&place) {
-            Some(hold) => {
-                if !hold.holders.contains(holder) || hold.holders.len() > 1 {
-                    hold.holders.remove(holder);
-                    return Ok(NOTHING);
-                }
-                Some(hold.before.clone())
-            }
-            None => None,
-        };
+        if self.leave_to_others(holder, &place) {
+            return Ok(NOTHING);
+        }
+        let in_table = self.lock().get(&place).map(|hold| hold.before.clone());
         let before = match in_table {
             Some(before) => before,
             None => match outcome.map(|outcome| &outcome.left) {

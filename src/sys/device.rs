@@ -5,8 +5,22 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use libc::ifreq;
 
+/// Index of the device of this name.
+pub(crate) fn index(socket: &impl AsFd, name: &str) -> io::Result<u32> {
+    Ok(ask_index(socket, name)?.0)
+}
+
 /// Index and flags (`IFF_*`) of the device of this name.
 pub(crate) fn index_and_flags(socket: &impl AsFd, name: &str) -> io::Result<(u32, u32)> {
+    let (index, mut request) = ask_index(socket, name)?;
+    ask(socket, Request::Flags, &mut request)?;
+    // SAFETY: all members of the union are plain numbers, and all its bytes are initialised.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    Ok((index, u32::from(flags.cast_unsigned())))
+}
+
+/// The index, and the request with the name.
+fn ask_index(socket: &impl AsFd, name: &str) -> io::Result<(u32, ifreq)> {
     if name.is_empty() || name.len() >= libc::IFNAMSIZ {
         return Err(io::Error::from_raw_os_error(libc::ENODEV));
     }
@@ -17,11 +31,8 @@ pub(crate) fn index_and_flags(socket: &impl AsFd, name: &str) -> io::Result<(u32
     ask(socket, Request::Index, &mut request)?;
     // SAFETY: all members of the union are plain numbers, and all its bytes are initialised.
     let index = unsafe { request.ifr_ifru.ifru_ifindex };
-    ask(socket, Request::Flags, &mut request)?;
-    // SAFETY: as above.
-    let flags = unsafe { request.ifr_ifru.ifru_flags };
     let index = u32::try_from(index).map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?;
-    Ok((index, u32::from(flags.cast_unsigned())))
+    Ok((index, request))
 }
 
 /// The Ethernet address of the device with this index, if that is what it has.
