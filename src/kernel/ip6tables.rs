@@ -1,6 +1,7 @@
 //! The ip6tables filter table, old or new style.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use clatd_stages::net::ALIAS_PREFIX;
 
@@ -10,6 +11,15 @@ use super::netlink;
 
 /// Legacy tables that this network namespace has.
 const LEGACY_TABLES: &str = "/proc/thread-self/net/ip6_tables_names";
+
+/// How often this process changed a table. Of tables of the old kind the kernel reports no changes, so whoever keeps what
+/// was read of them needs to know of ours.
+static CHANGES: AtomicU64 = AtomicU64::new(0);
+
+/// Another number = this process changed a table in between.
+pub(crate) fn changes() -> u64 {
+    CHANGES.load(Ordering::SeqCst)
+}
 
 /// Inserts a rule at the head of a chain.
 pub(crate) async fn insert(command: &str, chain: &str, rule: &[String]) -> OpResult {
@@ -122,7 +132,9 @@ fn words(line: &str) -> Vec<String> {
 async fn ip6tables(command: &str, verb: &str, chain: &str, rule: &[String]) -> Result<Ended, CommandError> {
     let words = ["-w", "5", "-t", "filter", verb, chain];
     let arguments: Vec<&str> = words.into_iter().chain(rule.iter().map(String::as_str)).collect();
-    run(command, &arguments).await
+    let ended = run(command, &arguments).await;
+    CHANGES.fetch_add(1, Ordering::SeqCst);
+    ended
 }
 
 /// The older kind keeps others of its kind away by a file of root's, so it runs as the daemon's own user.

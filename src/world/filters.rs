@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use clatd_stages::net::ALIAS_PREFIX;
 use clatd_stages::world::WorldError;
@@ -27,6 +27,9 @@ const GROUP: u32 = 7;
 const LONGEST: usize = 64 * 1024;
 /// A pause, so that a socket that only gives errors makes no busy loop.
 const PAUSE: Duration = Duration::from_millis(150);
+/// For so long a table of ip6tables' old kind is not read again, however many instances ask: the kernel reports none of its
+/// changes. Those of our own are known.
+const KEEP_UNREPORTED: Duration = Duration::from_secs(1);
 /// The keys and words of libnftables JSON that show that a rule can stop a packet, or leads to one that can.
 const MATTERS: [&str; 8] = ["drop", "reject", "queue", "xt", "jump", "goto", "vmap", "fib"];
 
@@ -66,8 +69,24 @@ struct FiltersState {
     rulesets: BTreeMap<String, Value>,
     /// The output of each save program, if it uses nf_tables.
     saved: BTreeMap<String, Option<String>>,
+    /// The output of the others, for a moment.
+    unreported: BTreeMap<String, Unreported>,
     /// Whether a program uses nf_tables, with its identity, which shows whether it was replaced.
     kinds: BTreeMap<String, (PathBuf, Option<SystemTime>, bool)>,
+}
+
+/// A table whose changes are not reported, as it was.
+struct Unreported {
+    read: Instant,
+    /// [`ip6tables::changes`] at that time.
+    changes: u64,
+    saved: Option<String>,
+}
+
+impl Unreported {
+    fn is_fresh(&self) -> bool {
+        self.read.elapsed() < KEEP_UNREPORTED && self.changes == ip6tables::changes()
+    }
 }
 
 impl PacketFilters {
@@ -156,10 +175,21 @@ impl PacketFilters {
         if let Some(saved) = state.saved.get(program).filter(|_| by_nft) {
             return Ok(saved.clone());
         }
+        if let Some(known) = state
+            .unreported
+            .get(program)
+            .filter(|known| !by_nft && known.is_fresh())
+        {
+            return Ok(known.saved.clone());
+        }
+        let (read, changes) = (Instant::now(), ip6tables::changes());
         let saved = ip6tables::save_of(program, by_nft).await;
         let saved = saved.map_err(|error| failed(error.into_source()))?;
-        // The kernel reports no changes of the old kind of tables.
-        if by_nft && state.events.is_some() {
+        if !by_nft {
+            let saved = saved.clone();
+            let known = Unreported { read, changes, saved };
+            state.unreported.insert(program.to_owned(), known);
+        } else if state.events.is_some() {
             state.saved.insert(program.to_owned(), saved.clone());
         }
         Ok(saved)

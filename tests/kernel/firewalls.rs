@@ -237,6 +237,39 @@ fn ip6tables_rules_come_and_go_in_both_kinds() {
     }
 }
 
+/// Nobody is told of changes of the old kind of tables, and hundreds of instances look at them.
+#[test]
+fn many_who_look_at_once_run_one_program() {
+    in_namespace(|mut bed| async move {
+        let folder = tempfile::tempdir().unwrap();
+        let (command, ran) = (folder.path().join("ip6tables"), folder.path().join("ran"));
+        for suffix in ["", "-save"] {
+            let script = format!(
+                "#!/bin/sh\necho {suffix} >>{}\nexec ip6tables-legacy{suffix} \"$@\"\n",
+                ran.display()
+            );
+            let program = format!("{}{suffix}", command.display());
+            std::fs::write(&program, script).unwrap();
+            sh(&format!("chmod +x {program}"));
+        }
+        let command = command.to_str().unwrap();
+        sh("ip6tables-legacy -P FORWARD DROP");
+        let (insert, _) = ip6tables(command);
+        let runs = || std::fs::read_to_string(&ran).unwrap().matches("-save").count();
+        let begin = std::time::Instant::now();
+        for _ in 0..200 {
+            let saved = bed.world.ip6tables_filter(command).await.unwrap().unwrap();
+            assert!(saved.contains(":FORWARD DROP"), "{saved}");
+        }
+        // On a machine that stood still for seconds it is read again.
+        assert!(runs() <= 1 + begin.elapsed().as_secs() as usize, "{} runs", runs());
+        // What this process changes shows at once.
+        bed.apply(insert).await;
+        let saved = bed.world.ip6tables_filter(command).await.unwrap().unwrap();
+        assert!(saved.contains("clatd:test:out"), "{saved}");
+    });
+}
+
 #[test]
 fn looking_at_ip6tables_makes_no_table() {
     for command in ["ip6tables", "ip6tables-legacy"] {
