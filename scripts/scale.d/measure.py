@@ -9,6 +9,8 @@ import time
 
 TICKS = os.sysconf("SC_CLK_TCK")
 EVENTS = 4
+# So many in the seconds between two looks at what the kernel does not report.
+IRRELEVANT, LOOKS = 200, 10
 ADVERTISEMENTS = 4
 
 
@@ -121,14 +123,20 @@ def relevant(host, daemon):
 
 
 def irrelevant(host, daemon):
-    """A route of somebody else's comes, and goes."""
-    before = sum(daemon.cpu()[1:]) + daemon.precise_cpu()
-    for number in range(EVENTS):
-        what = "add" if number % 2 == 0 else "del"
-        host.run("host", "ip", "-6", "route", what, "2001:db9:77::/48", "via", "fe80::1", "dev", "up0", "proto", "bird")
-        time.sleep(2)
-        settle(daemon)
-    return (sum(daemon.cpu()[1:]) + daemon.precise_cpu() - before) / EVENTS
+    """Routes of somebody else's come and go: what each costs beyond what as long a time without any does."""
+
+    def spent():
+        return sum(daemon.cpu()[1:]) + daemon.precise_cpu()
+
+    route = "2001:db9:77::/48 via fe80::1 dev up0 proto bird"
+    before, begin = spent(), time.monotonic()
+    for number in range(IRRELEVANT // 2):
+        host.run("host", "ip", "-6", "-batch", "-", text=f"route add {route}\nroute del {route}\n")
+        time.sleep(max(begin + (number + 1) * LOOKS / (IRRELEVANT // 2) - time.monotonic(), 0))
+    with_events, took = spent() - before, time.monotonic() - begin
+    before = spent()
+    time.sleep(took)
+    return max(with_events - (spent() - before), 0) / IRRELEVANT
 
 
 def flapping(host, daemon, seconds=5):
