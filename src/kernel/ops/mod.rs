@@ -263,7 +263,7 @@ pub(crate) struct Look<'a> {
     /// The instance that looks; `None` = no particular one.
     holder: Option<&'a str>,
     world: &'a dyn World,
-    links: Option<Vec<Link>>,
+    links: BTreeMap<String, Option<Link>>,
     proxies: Option<Vec<ProxyNeighbour>>,
     rules: BTreeMap<bool, Vec<FoundRule>>,
 }
@@ -275,7 +275,7 @@ impl<'a> Look<'a> {
             holds,
             holder,
             world,
-            links: None,
+            links: BTreeMap::new(),
             proxies: None,
             rules: BTreeMap::new(),
         }
@@ -294,11 +294,12 @@ impl<'a> Look<'a> {
     }
 
     pub(super) async fn link(&mut self, device: &str) -> Result<Option<Link>, WorldError> {
-        if self.links.is_none() {
-            self.links = Some(self.world.links().await?);
+        if let Some(known) = self.links.get(device) {
+            return Ok(known.clone());
         }
-        let mut links = self.links.iter().flatten();
-        Ok(links.find(|link| link.name == device).cloned())
+        let found = self.world.link(device).await?;
+        self.links.insert(device.to_owned(), found.clone());
+        Ok(found)
     }
 
     async fn proxies(&mut self) -> Result<&[ProxyNeighbour], WorldError> {
