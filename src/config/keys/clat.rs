@@ -62,7 +62,7 @@ pub(super) const KEYS: &[Key] = &[
                This needs a PLAT prefix of length 32 or 96.\n\
                \n\
                With `shared` the CLAT uses the host's own address towards the PLAT, as clatd 2.x does.\n\
-               With `translator=ebpf` a map in the kernel tells the CLAT's flows from those of the host. \
+               With `translator=ebpf` a map in the kernel tells the CLAT's flows from those of the host.\n\
                A flow gets another port where the host has the same one.\n\
                With other translators the mark `ctmark` tells them; this needs nft.\n\
                \n\
