@@ -342,6 +342,15 @@ fn an_attribute_on_several_lines_is_seen() {
     assert!(!allows_unsafe_code(&format!("#![forbid({name})]\n// {name}")));
 }
 
+/// Debian 12's cargo (1.65) cannot read `debug = "line-tables-only"`, and says only that. Without such a line it says that
+/// it is older than the edition. So that line stands in .cargo/config.toml.
+#[test]
+fn an_older_cargo_says_that_it_is_too_old() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let unreadable = manifest.lines().find(|line| line.starts_with("debug = \""));
+    assert_eq!(unreadable, None);
+}
+
 /// The compiler denies `unsafe` where no attribute allows it. ARCHITECTURE.md says where that is.
 #[test]
 fn unsafe_code_is_in_one_folder_only() {
