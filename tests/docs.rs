@@ -229,6 +229,28 @@ fn links_lead_somewhere() {
     }
 }
 
+/// Both packages have the pages of docs/, and what these lead to outside of it.
+#[test]
+fn packages_have_what_the_pages_lead_to() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let (deb, rpm) = manifest.split_once("[package.metadata.generate-rpm]").unwrap();
+    for (path, page) in pages() {
+        for link in page
+            .split("](../")
+            .skip(1)
+            .filter_map(|rest| rest.split([')', '#']).next())
+        {
+            let folder = Path::new(link).parent().unwrap().join("*");
+            let is_in = |list: &str| {
+                [link, folder.to_str().unwrap()]
+                    .iter()
+                    .any(|name| list.contains(&format!("\"{name}\"")))
+            };
+            assert!(is_in(deb) && is_in(rpm), "{}: {link} is in no package", path.display());
+        }
+    }
+}
+
 /// The anchors of a page's headings.
 fn headings(page: &str) -> BTreeSet<String> {
     let titles = page.lines().filter_map(|line| line.strip_prefix('#'));
