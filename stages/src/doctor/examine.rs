@@ -8,7 +8,7 @@ use clatd_translator::Pref64;
 use crate::conncheck::native_defaults;
 use crate::discovery::{self, Checked};
 use crate::facts::{Fact, Facts, FirewallFacts, NftChain, Source};
-use crate::firewall::{self, nftables::suspects_of_own_ipv4};
+use crate::firewall::{self, nftables::suspects_of_own_sockets};
 use crate::net::{Address6, Link, MAIN_TABLE, Route};
 use crate::op::Op;
 use crate::path::{self, Hop, NOBODY, Probe};
@@ -90,8 +90,8 @@ pub struct Examined {
     pub undone: Vec<(StageName, String)>,
     /// Packet filters in the CLAT's way, whether or not the plan has accept rules in them.
     pub firewall: Option<FirewallFacts>,
-    /// Packet filters that may stop IPv4 of this host's own.
-    pub own_ipv4_filters: Vec<NftChain>,
+    /// Packet filters that may stop packets of this host's own.
+    pub own_filters: Vec<NftChain>,
     /// What the plan does about packet filters.
     pub accepts: usize,
     /// Sysctls by key.
@@ -259,7 +259,7 @@ async fn done(instance: &Instance, seen: &mut Examined, world: &dyn World) {
     seen.firewall = seen.take(found);
     let ruleset = world.nft_ruleset(&settings.programs.cmd_nft).await;
     let ruleset = seen.take(ruleset);
-    seen.own_ipv4_filters = ruleset.as_ref().map(suspects_of_own_ipv4).unwrap_or_default();
+    seen.own_filters = ruleset.as_ref().map(suspects_of_own_sockets).unwrap_or_default();
 }
 
 async fn find_gateway(uplink: &Link, seen: &mut Examined, world: &dyn World) {

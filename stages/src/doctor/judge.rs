@@ -372,11 +372,9 @@ impl Judge<'_> {
             );
         }
         let translated = answers.iter().any(|hop| matches!(hop.from, IpAddr::V4(_)));
-        let suspects: Vec<String> = self.seen.own_ipv4_filters.iter().map(inside::named).collect();
-        if !translated && !suspects.is_empty() {
+        if let Some(suspects) = self.own_filters("ip").filter(|_| !translated) {
             return format!(
-                "not even the translator answers, and {} may drop IPv4 of this host: let it pass to and from {clat}",
-                suspects.join(" and ")
+                "not even the translator answers, and {suspects} may drop IPv4 of this host: let it pass to and from {clat}"
             );
         }
         let so_far = match translated {
@@ -387,6 +385,16 @@ impl Judge<'_> {
             "{so_far}: look for packet filters (nft list ruleset), reverse-path filters and rules (ip -6 rule) between \
              {clat} and the uplink, both ways"
         )
+    }
+
+    /// The packet filters that may stop packets of this host's own, of a family (`ip` or `ip6`), in words.
+    fn own_filters(&self, family: &str) -> Option<String> {
+        let filters = self.seen.own_filters.iter();
+        let named: Vec<String> = filters
+            .filter(|chain| chain.family == family || chain.family == "inet")
+            .map(inside::named)
+            .collect();
+        (!named.is_empty()).then(|| named.join(" and "))
     }
 
     fn host(&mut self) {

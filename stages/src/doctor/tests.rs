@@ -206,6 +206,16 @@ fn the_uplink_and_its_router() {
     );
 }
 
+fn input_chain_that_drops(family: &str) -> NftChain {
+    NftChain {
+        family: family.into(),
+        table: "fw".into(),
+        chain: "in".into(),
+        hook: "input".into(),
+        reason: "policy drop".into(),
+    }
+}
+
 #[test]
 fn the_plat_and_who_tells_of_it() {
     case(
@@ -231,7 +241,18 @@ fn the_plat_and_who_tells_of_it() {
             seen.plats[0].answers.clear();
             seen.through_clat = Some(Vec::new());
         },
-        &[(Check::Plat, "nobody on the way says anything")],
+        &[(Check::Plat, "nobody on the way says anything -> tell whoever")],
+    );
+    case(
+        |seen| {
+            seen.plats[0].answers.clear();
+            seen.through_clat = Some(Vec::new());
+            seen.own_filters = ["ip6", "ip"].map(input_chain_that_drops).into();
+        },
+        &[(
+            Check::Plat,
+            "-> the nft chain ip6 fw in (hook input, policy drop) may drop the answers: let ICMPv6 in and out; if it does, tell",
+        )],
     );
     // A host that answers through it speaks for it, too.
     case(
@@ -333,10 +354,10 @@ fn this_host() {
         ..chain.clone()
     };
     // Nor is this one.
-    case(|seen| seen.own_ipv4_filters = vec![own.clone()], &[]);
+    case(|seen| seen.own_filters = vec![own.clone()], &[]);
     case(
         |seen| {
-            seen.own_ipv4_filters = vec![own.clone()];
+            seen.own_filters = vec![own.clone()];
             seen.through_clat = Some(Vec::new());
         },
         &[(

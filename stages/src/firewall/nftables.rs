@@ -41,12 +41,12 @@ pub fn judge(ruleset: &Value, skip_ip6tables: bool, shared: bool) -> Vec<NftChai
     })
 }
 
-/// The base chains that may stop IPv4 of this host's own sockets: on hooks output and input those that drop by policy or
+/// The base chains that may stop packets of this host's own sockets: on hooks output and input those that drop by policy or
 /// by rule. Many a host has such chains, and they let through what they should: they are suspects only where nothing
 /// comes back.
-pub(crate) fn suspects_of_own_ipv4(ruleset: &Value) -> Vec<NftChain> {
+pub(crate) fn suspects_of_own_sockets(ruleset: &Value) -> Vec<NftChain> {
     let ruleset = Ruleset::new(ruleset);
-    ruleset.base_chains(&["ip", "inet"], |chain| match chain.hook {
+    ruleset.base_chains(&["ip", "ip6", "inet"], |chain| match chain.hook {
         "output" | "input" => ruleset.drops(chain),
         _ => None,
     })

@@ -108,10 +108,15 @@ impl Judge<'_> {
             Some(hop) => format!("packets get as far as {} and no further", hop.from),
             None => "nobody on the way says anything".to_owned(),
         };
+        let tell = "tell whoever runs the NAT64; meanwhile another prefix can be set by plat-prefix, or another uplink be used";
+        let advice = match self.own_filters("ip6").filter(|_| plat.answers.is_empty()) {
+            Some(suspects) => format!("{suspects} may drop the answers: let ICMPv6 in and out; if it does, {tell}"),
+            None => tell.to_owned(),
+        };
         self.wrong(
             Check::Plat,
             format!("the PLAT of {prefix} does not answer: {far}"),
-            "tell whoever runs the NAT64; meanwhile another prefix can be set by plat-prefix, or another uplink be used",
+            advice,
         );
     }
 }
