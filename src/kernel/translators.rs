@@ -14,6 +14,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::Kernel;
 use super::engine::Bell;
 use super::failure::{Failure, OpResult};
+#[cfg(feature = "ebpf")]
 use super::fastpath::FastPath;
 use super::netlink::Netlink;
 use super::ops::Look;
@@ -91,6 +92,7 @@ pub(super) struct Host<'a> {
     /// The CLAT device, if this process has it open.
     pub(super) tun: Option<&'a Tun>,
     /// The programs in the kernel.
+    #[cfg(feature = "ebpf")]
     pub(super) fast_path: &'a FastPath,
     /// Rung when packets come after a pause.
     pub(super) bell: Arc<Bell>,
@@ -164,6 +166,7 @@ impl Kernel {
         let host = Host {
             netlink: &self.netlink,
             tun: self.tuns.get(device),
+            #[cfg(feature = "ebpf")]
             fast_path: &self.holds.fast_path,
             bell: self.statistics.bell(),
             end: End {
