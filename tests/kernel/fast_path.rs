@@ -73,6 +73,32 @@ fn clsact_is_made_shared_and_taken_away() {
     });
 }
 
+/// Each attachment by TCX keeps all others waiting, so where there are many the devices of our own do without.
+#[test]
+fn the_devices_of_many_instances_have_filters() {
+    in_namespace(async |mut bed| {
+        let filters = |number: u32| sh(&format!("tc filter show dev clat{number} egress"));
+        for number in 0..18 {
+            tun(&mut bed, &format!("clat{number}")).await;
+            let address = format!("2001:db8:1::c1a7:{number}");
+            bed.apply(attach(&format!("clat{number}"), &address, Attachment::Tcx))
+                .await;
+        }
+        assert!(!filters(15).contains("clatd_out"), "{}", filters(15));
+        assert!(filters(16).contains("clatd_out"), "{}", filters(16));
+        assert!(
+            !on_uplink().contains("clatd_in"),
+            "others' devices keep TCX: {}",
+            on_uplink()
+        );
+        for number in 0..18 {
+            bed.undo(detach(&format!("clat{number}"), Attachment::Tcx), &Outcome::NOTHING)
+                .await;
+        }
+        assert!(!filters(16).contains("clatd_out"), "{}", filters(16));
+    });
+}
+
 #[test]
 fn filters_of_a_killed_daemon_are_found_by_another() {
     in_namespace(async |mut bed| {

@@ -5,7 +5,7 @@ use clatd_stages::net::{Route, Rule};
 use clatd_stages::op::Op;
 use clatd_stages::world::World;
 
-use crate::support::{Bed, assert_unchanged, chain, in_namespace, json, sh, state};
+use crate::support::{Bed, assert_unchanged, chain, in_namespace, json, settled_state, sh, state};
 
 fn add(route: &Route) -> Op {
     Op::AddRoute { route: route.clone() }
@@ -77,7 +77,7 @@ fn routes_of_both_versions_in_any_table() {
 
 /// Takes every default route away and puts all of them back.
 async fn replace_defaults(bed: &mut Bed) {
-    let before = state();
+    let before = settled_state().await;
     let routes: Vec<Route> = bed
         .world
         .routes4(254)

@@ -1,6 +1,7 @@
 //! A namespace for each test, and looking at it with the system's own programs.
 
 use std::process::Command;
+use std::time::Duration;
 
 use clatd::kernel::{Holds, Kernel, Netlink, TranslatorExit};
 use clatd::world::SystemWorld;
@@ -100,6 +101,19 @@ pub fn state() -> String {
         ip -6 neigh show proxy; nft list ruleset; ip6tables-save -t filter | sed '/^#/d; s/\\[.*//'
         cd /proc/sys/net/ipv6/conf; grep . */forwarding */accept_ra */proxy_ndp",
     )
+}
+
+/// The same once the kernel has done what it does a moment after a device was brought up, or lost its carrier.
+pub async fn settled_state() -> String {
+    let mut last = state();
+    loop {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        let now = state();
+        if now == last {
+            return now;
+        }
+        last = now;
+    }
 }
 
 /// Fails with the lines that differ.

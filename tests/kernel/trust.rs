@@ -15,7 +15,7 @@ use clatd_stages::settings::Settings;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::support::{assert_unchanged, chain, in_namespace, sh, state};
+use crate::support::{assert_unchanged, chain, in_namespace, settled_state, sh, state};
 
 /// A step whose undo leaves a trace.
 fn planted(trace: &Path) -> Step {
@@ -199,7 +199,7 @@ fn a_running_clat_of_another_is_not_torn_down() {
             .await
             .unwrap();
         sh("ip link set clat up; until ip link show clat | grep -q LOWER_UP; do sleep 0.02; done");
-        let before = state();
+        let before = settled_state().await;
 
         let mut journal = FileJournal::open(&runtime, "wan0").unwrap();
         let step = Step::new(StageName::Device, "", create.clone(), delete.clone());

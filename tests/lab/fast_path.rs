@@ -33,15 +33,11 @@ for info in glob.glob(f"/proc/{sys.argv[1]}/fdinfo/*"):
 pub fn take_off(lab: &Lab, daemon: &Daemon, device: &str) {
     let detach = lab.file("detach.py");
     std::fs::write(&detach, DETACH).unwrap();
-    let done = match device {
-        // The CLAT's own device has filters.
-        "clat" => lab.host("tc qdisc del dev clat clsact && echo detached"),
-        uplink => lab.host(&format!(
-            "python3 {} {} $(cat /sys/class/net/{uplink}/ifindex)",
-            detach.display(),
-            daemon.pid()
-        )),
-    };
+    let done = lab.host(&format!(
+        "python3 {} {} $(cat /sys/class/net/{device}/ifindex)",
+        detach.display(),
+        daemon.pid()
+    ));
     assert!(done.contains("detached"), "{done}");
 }
 

@@ -115,9 +115,8 @@ impl Place {
     /// Attaches all of them. For each attachment by TCX the kernel waits until no packet uses the device's earlier list of
     /// programs (15 ms), and nobody else can change devices meanwhile.
     ///
-    /// So the CLAT device takes filters of clsact, which cost nothing if clsact was made one such wait earlier: the uplink
-    /// is the first. Nothing that is said for TCX holds for a CLAT device. It is our own, and its filters go with it when
-    /// the daemon dies.
+    /// A CLAT device with clsact takes filters, which cost no wait if clsact was made one such wait earlier: the uplink is
+    /// the first. They do not outlive the daemon: the device is our own, and its filters go with it.
     pub(super) fn attach(&self, loaded: &Loaded) -> Result<Links, ProgramError> {
         let on_uplink = |uplink: &String| attach(loaded, Program::In, uplink, self.attachment);
         let uplink = self.uplink.as_ref().map(on_uplink).transpose()?;

@@ -108,12 +108,12 @@ impl FastPath {
         let detached = self.lock().detach(spec.device());
         let next_hop = detached.next_hop;
         drop_links(detached.links).await?;
-        let has_clsact = netlink.add_clsact(devices.clat).await;
         if spec.way.attachment == Attachment::Tcx {
-            self.attach_all(devices, spec, next_hop, has_clsact.is_ok()).await?;
+            let has_clsact = self.lock().serves_many() && netlink.add_clsact(devices.clat).await.is_ok();
+            self.attach_all(devices, spec, next_hop, has_clsact).await?;
             return Ok(NOTHING);
         }
-        has_clsact?;
+        netlink.add_clsact(devices.clat).await?;
         let made = netlink.add_clsact(devices.uplink).await?;
         let attached = self.attach_all(devices, spec, next_hop, true).await;
         if attached.is_err() && made {

@@ -12,6 +12,9 @@ use super::layout::NextHop;
 use super::programs::{Devices, LoadError, Loaded, Programs};
 use crate::report::chain;
 
+/// From so many instances on, CLAT devices take filters of clsact.
+const MANY: usize = 16;
+
 /// What is loaded, and for whom.
 #[derive(Default)]
 pub(super) struct Registry {
@@ -169,6 +172,12 @@ impl Registry {
         programs.set(instance.devices, &instance.spec, Some(next_hop))?;
         instance.next_hop = Some(next_hop);
         Ok(())
+    }
+
+    /// Whether it has so many instances that the time which TCX takes for another one counts more than what filters cost
+    /// its packets.
+    pub(super) fn serves_many(&self) -> bool {
+        self.instances.len() >= MANY
     }
 
     /// What should be attached for this instance, if it has these devices.
