@@ -11,7 +11,7 @@ use clatd_stages::world::WorldError;
 use super::failure::{Failure, NOTHING, OpResult};
 use super::netlink::Netlink;
 use super::ops::Look;
-use super::translators::{Host, Place, Started, Translator};
+use super::translators::{Host, Position, Started, Translator};
 
 const ABSENT: &str = "this clatd was built without it";
 
@@ -45,8 +45,8 @@ impl Translator for FastPathSpec {
         self.device()
     }
 
-    fn place(&self) -> Place {
-        Place::Before
+    fn position(&self) -> Position {
+        Position::Before
     }
 
     async fn start(&self, _: Host<'_>) -> Result<Started, Failure> {

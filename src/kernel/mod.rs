@@ -52,7 +52,7 @@ pub use sysctl::Holds;
 pub use translators::{Start, TranslatorExit};
 
 use crate::netlink;
-use translators::{Place, Running};
+use translators::{Position, Running};
 use tun::Tun;
 
 /// Carries out the operations of one instance.
@@ -67,7 +67,7 @@ pub struct Kernel {
     hurried: bool,
     statistics: Statistics,
     tuns: BTreeMap<String, Tun>,
-    translators: BTreeMap<(String, Place), (Start, Box<dyn Running>)>,
+    translators: BTreeMap<(String, Position), (Start, Box<dyn Running>)>,
     anycast: anycast::Anycast,
     /// Routes whose next hop needs another route that is not restored yet.
     waiting: Vec<Route>,

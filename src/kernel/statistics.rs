@@ -10,7 +10,7 @@ use clatd_translator::{Direction, Protocol};
 
 use super::engine::{Bell, Snapshot};
 use super::fastpath::Counted;
-use super::translators::{Counting, Place};
+use super::translators::{Counting, Position};
 use crate::util::lock;
 
 /// Counters over the life of an instance, for every translator that it uses. Each counts by itself. The lock here is
@@ -23,7 +23,7 @@ pub struct Statistics {
 #[derive(Default)]
 struct Inner {
     past: Totals,
-    live: BTreeMap<Place, Arc<dyn Counting>>,
+    live: BTreeMap<Position, Arc<dyn Counting>>,
     bell: Arc<Bell>,
 }
 
@@ -127,18 +127,18 @@ impl Statistics {
 
     /// Whether packets may pass without a thread of ours, so that nobody rings.
     pub fn passes_in_silence(&self) -> bool {
-        self.lock().live.contains_key(&Place::Before)
+        self.lock().live.contains_key(&Position::Before)
     }
 
     /// A translator has started.
-    pub(super) fn open(&self, place: Place, counting: Arc<dyn Counting>) {
-        self.lock().live.insert(place, counting);
+    pub(super) fn open(&self, position: Position, counting: Arc<dyn Counting>) {
+        self.lock().live.insert(position, counting);
     }
 
     /// It has stopped: what it counted stays.
-    pub(super) fn close(&self, place: Place) {
+    pub(super) fn close(&self, position: Position) {
         let mut inner = self.lock();
-        if let Some(counting) = inner.live.remove(&place) {
+        if let Some(counting) = inner.live.remove(&position) {
             inner.past += counting.totals();
         }
     }

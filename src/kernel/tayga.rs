@@ -26,7 +26,7 @@ use super::failure::{Failure, NOTHING};
 use super::helper::{self, HelperUser};
 use super::netlink::Netlink;
 use super::ops::Look;
-use super::translators::{Counting, Host, Place, Running, Started, Translator, is_open};
+use super::translators::{Counting, Host, Position, Running, Started, Translator, is_open};
 use crate::sys::child::die_with_us;
 use crate::util::lock;
 
@@ -70,8 +70,8 @@ impl Translator for TaygaSpec {
         &self.device
     }
 
-    fn place(&self) -> Place {
-        Place::Device
+    fn position(&self) -> Position {
+        Position::Device
     }
 
     async fn start(&self, host: Host<'_>) -> Result<Started, Failure> {

@@ -53,9 +53,9 @@ impl Start {
     }
 }
 
-/// Where a translator takes the packets of a device. Each place has one translator.
+/// Where a translator takes the packets of a device. Each position has one translator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Place {
+pub(super) enum Position {
     /// It has the device open.
     Device,
     /// In the kernel, before packets come to the device. It can be started anew where it is.
@@ -69,7 +69,7 @@ pub(super) trait Translator: Send + Sync {
     fn device(&self) -> &str;
 
     /// Where it takes its packets.
-    fn place(&self) -> Place;
+    fn position(&self) -> Position;
 
     /// Starts it. Returns when packets can come.
     async fn start(&self, host: Host<'_>) -> Result<Started, Failure>;
@@ -150,15 +150,15 @@ pub(super) async fn is_open(device: &str, look: &mut Look<'_>) -> Result<bool, W
 
 impl Kernel {
     pub(super) async fn start_translator(&mut self, translator: &dyn Translator) -> OpResult {
-        let (device, place) = (translator.device(), translator.place());
-        let key = (device.to_owned(), place);
-        match place {
-            Place::Device if self.translators.contains_key(&key) => {
+        let (device, position) = (translator.device(), translator.position());
+        let key = (device.to_owned(), position);
+        match position {
+            Position::Device if self.translators.contains_key(&key) => {
                 return Err(Failure::new(format!("a translator runs on {device} already")));
             }
-            Place::Device => {}
-            Place::Before => {
-                self.statistics.close(place);
+            Position::Device => {}
+            Position::Before => {
+                self.statistics.close(position);
                 self.translators.remove(&key);
             }
         }
@@ -177,17 +177,17 @@ impl Kernel {
             },
         };
         let Started { running, outcome } = translator.start(host).await?;
-        self.statistics.open(place, running.counting());
+        self.statistics.open(position, running.counting());
         self.translators.insert(key, (start, running));
         Ok(outcome)
     }
 
     /// Stops the translator of a device. It is no error if there is none: a killed daemon's translator died with it.
-    pub(super) async fn stop_translator(&mut self, device: &str, place: Place) {
-        if let Some((start, running)) = self.translators.remove(&(device.to_owned(), place)) {
+    pub(super) async fn stop_translator(&mut self, device: &str, position: Position) {
+        if let Some((start, running)) = self.translators.remove(&(device.to_owned(), position)) {
             running.stop().await;
             start.end();
-            self.statistics.close(place);
+            self.statistics.close(position);
         }
     }
 }

@@ -12,7 +12,7 @@ use clatd_translator::{Counters, CountersSnapshot};
 use super::super::failure::{Failure, NOTHING};
 use super::super::ops::Look;
 use super::super::statistics::Totals;
-use super::super::translators::{Counting, Host, Place, Running, Started, Translator, is_open};
+use super::super::translators::{Counting, Host, Position, Running, Started, Translator, is_open};
 use super::Engine;
 use crate::util::lock;
 
@@ -38,8 +38,8 @@ impl Translator for UserspaceSpec {
         &self.device
     }
 
-    fn place(&self) -> Place {
-        Place::Device
+    fn position(&self) -> Position {
+        Position::Device
     }
 
     async fn start(&self, host: Host<'_>) -> Result<Started, Failure> {

@@ -13,8 +13,8 @@ mod counted;
 mod flows;
 mod layout;
 mod programs;
+mod registry;
 mod running;
-mod state;
 
 pub use attached::AttachedError;
 pub use counted::Counted;
@@ -25,7 +25,7 @@ use super::failure::{Failure, NOTHING, OpResult};
 use super::netlink::{Filter, Hook, Netlink, NetlinkError};
 use crate::util::lock;
 use attached::Place;
-use state::Registry;
+use registry::Registry;
 
 /// `ARPHRD_*` of devices that the programs know.
 const ETHERNET: u16 = 1;
@@ -35,7 +35,7 @@ const WITHOUT_HEADER: [u16; 3] = [519, 0xfffe, 512];
 /// The fast path of all instances of the daemon: clones share it.
 #[derive(Clone, Default)]
 pub struct FastPath {
-    state: Arc<Mutex<Registry>>,
+    registry: Arc<Mutex<Registry>>,
     /// Whoever attaches or detaches has it: the kernel lets only one do so at a time, and they shall not wait for that on
     /// the runtime's threads.
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -43,9 +43,9 @@ pub struct FastPath {
 
 impl std::fmt::Debug for FastPath {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let state = self.lock();
+        let registry = self.lock();
         f.debug_struct("FastPath")
-            .field("instances", &state.instances.keys())
+            .field("instances", &registry.instances.keys())
             .finish()
     }
 }
@@ -69,11 +69,11 @@ impl FastPath {
             Some(kind) => return Offer::Refused(format!("{} is a device of an unknown kind ({kind})", uplink.name)),
             None => return Offer::Refused(format!("{} is gone", uplink.name)),
         };
-        let mut state = self.lock();
-        if let Some(refusal) = state.refusals.get(&uplink.index) {
+        let mut registry = self.lock();
+        if let Some(refusal) = registry.refusals.get(&uplink.index) {
             return Offer::Refused(refusal.clone());
         }
-        match state.programs() {
+        match registry.programs() {
             Err(why) => Offer::Refused(why),
             Ok(_) => Offer::Loads(Way {
                 attachment: attached::how(),
@@ -120,10 +120,10 @@ impl FastPath {
             netlink.delete_clsact_if_empty(devices.uplink).await?;
         }
         attached?;
-        let mut state = self.lock();
-        let [_, _, program] = state.programs().map_err(Failure::new)?.numbers();
+        let mut registry = self.lock();
+        let [_, _, program] = registry.programs().map_err(Failure::new)?.numbers();
         // Whoever is the last on this uplink has to know.
-        let made = state.made_clsact(devices.uplink, made);
+        let made = registry.made_clsact(devices.uplink, made);
         // By which a later process knows the filter, if this one is killed.
         Ok(Left::Clsact {
             made,
@@ -239,7 +239,7 @@ impl FastPath {
     }
 
     fn lock(&self) -> MutexGuard<'_, Registry> {
-        lock(&self.state)
+        lock(&self.registry)
     }
 }
 

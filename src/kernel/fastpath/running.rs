@@ -9,7 +9,7 @@ use clatd_stages::world::WorldError;
 use super::super::failure::Failure;
 use super::super::ops::{Look, failed};
 use super::super::statistics::Totals;
-use super::super::translators::{Counting, Host, Place, Running, Started, Translator};
+use super::super::translators::{Counting, Host, Position, Running, Started, Translator};
 use super::{Counted, FastPath, drop_links};
 use crate::util::lock;
 
@@ -19,8 +19,8 @@ impl Translator for FastPathSpec {
         self.device()
     }
 
-    fn place(&self) -> Place {
-        Place::Before
+    fn position(&self) -> Position {
+        Position::Before
     }
 
     async fn start(&self, host: Host<'_>) -> Result<Started, Failure> {

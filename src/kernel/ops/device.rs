@@ -5,7 +5,7 @@ use clatd_stages::world::WorldError;
 
 use super::super::Kernel;
 use super::super::failure::{Failure, NOTHING, OpResult};
-use super::super::translators::Place;
+use super::super::translators::Position;
 use super::super::tun;
 use super::{Look, Nature, Operation, Sweep, UNDOING, link};
 
@@ -69,7 +69,7 @@ impl<'a> Operation<'a> for Change<'a> {
             }
             Self::DeleteTun { device, alias } => {
                 // A translator that could not be stopped keeps the device open.
-                kernel.stop_translator(device, Place::Device).await;
+                kernel.stop_translator(device, Position::Device).await;
                 kernel.tuns.remove(device);
                 tun::delete(&kernel.netlink, device, alias, outcome).await
             }

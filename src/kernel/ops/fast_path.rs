@@ -10,7 +10,7 @@ use super::super::Kernel;
 use super::super::failure::{Failure, OpResult};
 #[cfg(feature = "ebpf")]
 use super::super::fastpath;
-use super::super::translators::{Place, Translator};
+use super::super::translators::{Position, Translator};
 use super::{Look, Nature, Operation, Sweep, UNDOING};
 
 pub(super) enum Change<'a> {
@@ -79,7 +79,7 @@ impl<'a> Operation<'a> for Change<'a> {
                 uplink,
                 attachment,
             } => {
-                kernel.stop_translator(device, Place::Before).await;
+                kernel.stop_translator(device, Position::Before).await;
                 // Also if it was another process that attached them, or an instance that panicked.
                 let (netlink, programs) = (&kernel.netlink, &kernel.holds.fast_path);
                 programs.detach(netlink, device, uplink, attachment, outcome).await

@@ -7,7 +7,7 @@ use clatd_stages::world::WorldError;
 
 use super::super::Kernel;
 use super::super::failure::{NOTHING, OpResult};
-use super::super::translators::{self, Place};
+use super::super::translators::{self, Position};
 use super::{Look, Nature, Operation, UNDOING};
 
 pub(super) enum Change<'a> {
@@ -42,7 +42,7 @@ impl<'a> Operation<'a> for Change<'a> {
         match self {
             Self::Start(translator) => kernel.start_translator(translators::of(translator)).await,
             Self::Stop { device } => {
-                kernel.stop_translator(device, Place::Device).await;
+                kernel.stop_translator(device, Position::Device).await;
                 Ok(NOTHING)
             }
         }
