@@ -64,7 +64,7 @@ pub(super) const KEYS: &[Key] = &[
                With `shared` the CLAT uses the host's own address towards the PLAT, as clatd 2.x does.\n\
                With `translator=ebpf` a map in the kernel tells the CLAT's flows from those of the host.\n\
                A flow gets another port where the host has the same one.\n\
-               With other translators the mark `ctmark` tells them; this needs nft.\n\
+               With other translators the mark `ctmark` does that; this needs nft.\n\
                \n\
                With `pd` clatd asks for a prefix on the uplink by DHCPv6 (RFC 8415), and takes an address of its first /64.\n\
                \n\
@@ -90,7 +90,7 @@ pub(super) const KEYS: &[Key] = &[
         brief: "connection mark of the CLAT's flows; 0 = none",
         full: "The connection-tracking mark of flows from the CLAT to the PLAT.\n\
                Only packets of flows with this mark come back to the CLAT: nft sends the CLAT a copy of each reply and drops the original.\n\
-               This is how `clat-v6-addr=shared` works, but with `translator=ebpf`, which needs no mark.\n\
+               `clat-v6-addr=shared` works by this mark, except with `translator=ebpf`, which needs none.\n\
                An SIIT-DC edge relay must leave the mark at 0, since its flows begin on the other side.\n\
                With instance files and this key unset, each instance with a shared address gets its own mark, from 0xc1a7 upwards.",
         origin: Origin::Clatd2,

@@ -66,7 +66,7 @@ pub(super) const KEYS: &[Key] = &[
         full: "The user who runs `script-up` and `script-down`, in its own group and no other.\n\
                They may then read and write what that user may, and have no capabilities, so they cannot change the network.\n\
                nft, ip6tables and TAYGA are run by the same user, with CAP_NET_ADMIN and no other capability.\n\
-               The older ip6tables (ip6tables-legacy) stays root's, since it locks a file of root's; so does TAYGA where that user may not open /dev/net/tun.\n\
+               The older ip6tables (ip6tables-legacy) always runs as clatd's own user, since it locks a file of root's; so does TAYGA where `script-user` may not open /dev/net/tun.\n\
                For these programs, the value in clatd.conf or on the command line counts.\n\
                Only a clatd that runs as root, with CAP_SETUID, CAP_SETGID and CAP_KILL, can run anything as somebody else.\n\
                Where it cannot, scripts fail, and the programs run as clatd's own user.",
