@@ -63,6 +63,31 @@ impl Flows {
         Ok(())
     }
 
+    /// Makes all flows older, as if there had been no packet for so many seconds.
+    #[cfg(feature = "testing")]
+    pub(super) fn age(&self, seconds: u32) -> Result<(), MapError> {
+        for (_, _, map) in &self.in_use {
+            let mut flows = entries(map)?;
+            for entry in flows.iter().collect::<Result<Vec<_>, _>>()? {
+                let (key, [port, seen]) = entry;
+                flows.insert(key, [port, seen.wrapping_sub(seconds)], 0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets all flows, as if others had driven them out.
+    #[cfg(feature = "testing")]
+    pub(super) fn drive_out(&self) -> Result<(), MapError> {
+        for (_, _, map) in &self.in_use {
+            let mut flows = entries(map)?;
+            for key in flows.keys().collect::<Result<Vec<_>, _>>()? {
+                flows.remove(&key)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Takes it away; what is not there is no error.
     pub(super) fn forget(&mut self, clat: u32) {
         let Some(place) = self.in_use.iter().position(|(index, _, _)| *index == clat) else {
@@ -79,4 +104,10 @@ impl Flows {
 fn make() -> Result<MapData, MapError> {
     let map = aya_obj::Map::new_from_params(LRU_HASH, FLOW_KEY, FLOW, FLOWS, 0);
     MapData::create(map, "flows", None)
+}
+
+/// The entries of a map: keys, and values in two parts, of which the second one is the time.
+#[cfg(feature = "testing")]
+fn entries(map: &MapData) -> Result<aya::maps::HashMap<MapData, [u8; FLOW_KEY as usize], [u32; 2]>, MapError> {
+    aya::maps::Map::LruHashMap(MapData::from_id(map.info()?.id())?).try_into()
 }

@@ -255,6 +255,18 @@ impl Programs {
         self.numbers
     }
 
+    /// Makes the flows of all instances older, as if there had been no packet for so many seconds.
+    #[cfg(feature = "testing")]
+    pub fn age_flows(&self, seconds: u32) -> Result<(), MapError> {
+        self.flows.age(seconds)
+    }
+
+    /// Forgets all flows, as if others had driven them out.
+    #[cfg(feature = "testing")]
+    pub fn drive_flows_out(&self) -> Result<(), MapError> {
+        self.flows.drive_out()
+    }
+
     /// Runs a program on a packet with an Ethernet header; its verdict, and what the packet has become.
     #[cfg(feature = "testing")]
     pub fn try_on(&mut self, program: Program, packet: &[u8]) -> Result<(i32, Vec<u8>), ProgramError> {

@@ -7,9 +7,13 @@
 
 /* More than a port's number. */
 #define NO_PORT_FREE 0x10000u
-/* A flow that was idle for so long is asked for again among the host's, which may have taken its port since. In the
- * unit of now(). */
-#define IDLE 60
+/* A flow that was idle for so long is asked for again among the host's, which may have taken its port since: as long as
+ * a NAT keeps it (RFC 5382 REQ-5, RFC 4787 REQ-5, RFC 5508 REQ-1). In the unit of now(). */
+#define IDLE_TCP 7440
+#define IDLE_UDP 300
+#define IDLE_OTHER 60
+/* For so long the fragments of one datagram are on their way (RFC 8200 section 4.5). */
+#define IDLE_FRAGMENTS 60
 /* Ports that Linux does not choose by itself (ip_local_port_range), so that the host takes none of them later. */
 #define FIRST_PORT 61000
 #define PORTS (65536 - FIRST_PORT)
@@ -24,6 +28,11 @@ INLINE __u32 now(void)
 INLINE int has_ports(__u8 protocol)
 {
 	return protocol == PROTO_TCP || protocol == PROTO_UDP;
+}
+
+INLINE __u32 idle_time(__u8 protocol)
+{
+	return protocol == PROTO_TCP ? IDLE_TCP : protocol == PROTO_UDP ? IDLE_UDP : IDLE_OTHER;
 }
 
 /* Where the checksum of TCP, UDP and ICMPv6 stands in their headers. */
@@ -125,14 +134,54 @@ INLINE int write_port(struct __sk_buff *skb, __u32 port, __u32 checksum, __u8 pr
 	return l4_csum_replace(skb, checksum, from, to, flags) || skb_store_bytes(skb, port, &to, sizeof(to), 0);
 }
 
+/* Whether the packet at `trace` has its checksum, which an error may have cut off. */
+INLINE int has_checksum(struct __sk_buff *skb, const struct trace *trace)
+{
+	__u16 checksum;
+
+	return has_ports(trace->protocol) &&
+	       !load(skb, trace->at + checksum_at(trace->protocol), &checksum, sizeof(checksum)) &&
+	       (checksum || trace->protocol == PROTO_TCP);
+}
+
 /* Keeps the compiler from making one piece of code of two, which would compute with the address of a socket. */
 #define KEEP_APART(value) asm volatile("" : "+r"(value))
+
+/* The flow as the host's IPv4 has it, if its port was not changed. */
+INLINE struct tuple4 as_ipv4(const struct clat *clat, const struct flow_key *key)
+{
+	struct tuple4 four = {};
+
+	four.source = swap32(extract(clat, read6(key->remote)));
+	four.destination = swap32(clat->only_v4);
+	four.source_port = key->remote_port;
+	four.destination_port = key->port;
+	return four;
+}
+
+/* Whether a connection of the host's, by IPv4, has this flow. */
+NOT_INLINE int is_connection4(struct __sk_buff *skb, const struct clat *clat, const struct flow_key *key)
+{
+	struct tuple4 four = as_ipv4(clat, key);
+	struct bpf_sock *sock;
+	int found;
+
+	if (key->protocol != PROTO_TCP)
+		return 0;
+	sock = skc_lookup_tcp(skb, &four, sizeof(four), BPF_F_CURRENT_NETNS, 0);
+	if (!sock)
+		return 0;
+	found = sock->state;
+	KEEP_APART(found);
+	sk_release(sock);
+	return found != TCP_LISTEN;
+}
 
 /* Whether a socket of the host's, of IPv6, has this flow. Nobody can ask for sockets of echoes. */
 NOT_INLINE int is_hosts(struct __sk_buff *skb, const struct clat *clat, const struct flow_key *key)
 {
 	struct tuple6 six = {};
-	struct tuple4 four = {};
+	struct tuple4 four;
 	struct bpf_sock *sock;
 	int found;
 
@@ -160,10 +209,7 @@ NOT_INLINE int is_hosts(struct __sk_buff *skb, const struct clat *clat, const st
 		return 0;
 	sk_release(sock);
 	/* A socket of both families, which speaks IPv4 by the CLAT. */
-	four.source = swap32(extract(clat, read6(key->remote)));
-	four.destination = swap32(clat->only_v4);
-	four.source_port = key->remote_port;
-	four.destination_port = key->port;
+	four = as_ipv4(clat, key);
 	sock = sk_lookup_udp(skb, &four, sizeof(four), BPF_F_CURRENT_NETNS, 0);
 	if (!sock)
 		return 1;
@@ -171,6 +217,11 @@ NOT_INLINE int is_hosts(struct __sk_buff *skb, const struct clat *clat, const st
 	KEEP_APART(found);
 	sk_release(sock);
 	return found != AF_INET6;
+}
+
+INLINE int is_idle(const struct flow *flow, const struct flow_key *key)
+{
+	return now() - flow->seen >= idle_time(key->protocol);
 }
 
 INLINE void touch(struct flow *flow)
@@ -228,7 +279,7 @@ INLINE __u32 port_out(struct __sk_buff *skb, const struct clat *clat, __u32 devi
 		return NO_PORT_FREE;
 	key->kind = ON_THE_WIRE;
 	flow = map_lookup(flows, key);
-	if (flow && flow->port == port && now() - flow->seen < IDLE) {
+	if (flow && flow->port == port && !is_idle(flow, key)) {
 		touch(flow);
 		return port;
 	}
@@ -238,12 +289,24 @@ INLINE __u32 port_out(struct __sk_buff *skb, const struct clat *clat, __u32 devi
 	if (flow) {
 		key->port = flow->port;
 		flow = map_lookup(flows, key);
-		if (flow && flow->port == port && now() - flow->seen < IDLE) {
+		if (flow && flow->port == port && !is_idle(flow, key)) {
 			touch(flow);
 			return key->port;
 		}
 	}
 	return enter(skb, clat, flows, key, port);
+}
+
+/* A packet comes in for a flow that is not known. A connection may be idle for so long that others drove its flow out,
+ * and it outlives the daemon, so its socket tells, too. */
+INLINE __u32 port_of_socket(struct __sk_buff *skb, const struct clat *clat, void *flows, struct flow_key *key)
+{
+	struct flow fresh = {.port = key->port, .seen = now()};
+
+	if (!is_connection4(skb, clat, key) || is_hosts(skb, clat, key))
+		return NO_PORT_FREE;
+	map_update(flows, key, &fresh, BPF_ANY);
+	return fresh.port;
 }
 
 /* The port that the host's IPv4 knows of a flow that comes in, by the one on the wire; NO_PORT_FREE = it is no flow of
@@ -254,8 +317,8 @@ INLINE __u32 port_in(struct __sk_buff *skb, const struct clat *clat, void *flows
 	__u32 port;
 
 	if (!flow)
-		return NO_PORT_FREE;
-	if ((begins || now() - flow->seen >= IDLE) && is_hosts(skb, clat, key)) {
+		return port_of_socket(skb, clat, flows, key);
+	if ((begins || is_idle(flow, key)) && is_hosts(skb, clat, key)) {
 		map_delete(flows, key);
 		return NO_PORT_FREE;
 	}
@@ -298,12 +361,13 @@ INLINE int set_flow(struct flow_key *key, const struct trace *trace, int in_erro
 	return 1;
 }
 
-/* An answer to who began a connection. */
-INLINE int is_syn_ack(struct __sk_buff *skb, const struct trace *trace)
+/* An answer to who began a connection: it is accepted (SYN, ACK) or refused (RST, ACK). */
+INLINE int answers_syn(struct __sk_buff *skb, const struct trace *trace)
 {
 	__u8 flags;
 
-	return trace->protocol == PROTO_TCP && !load(skb, trace->at + 13, &flags, sizeof(flags)) && (flags & 0x12) == 0x12;
+	return trace->protocol == PROTO_TCP && !load(skb, trace->at + 13, &flags, sizeof(flags)) && flags & 0x10 &&
+	       flags & 0x06;
 }
 
 INLINE void set_fragments(struct fragments_key *key, __u32 clat, const __be32 *remote, const struct trace *trace)
@@ -325,7 +389,7 @@ INLINE int find_fragments(__u32 clat, const __be32 *remote, const struct trace *
 	set_fragments(&key, clat, remote, trace);
 	known = map_lookup(&fragmented, &key);
 	/* Identifications come again. */
-	if (!known || now() - known->seen >= IDLE)
+	if (!known || now() - known->seen >= IDLE_FRAGMENTS)
 		return NOBODY_KNOWS;
 	return known->is_ours ? CLATS : HOSTS;
 }
@@ -383,7 +447,7 @@ NOT_INLINE int find_owner(struct __sk_buff *skb, const struct ip6 *ip, struct fo
 	key.remote[3] = far.address[3];
 	if (set_flow(&key, &trace, in_error)) {
 		found->from = key.port;
-		port = port_in(skb, clat, flows, &key, !in_error && is_syn_ack(skb, &trace));
+		port = port_in(skb, clat, flows, &key, !in_error && answers_syn(skb, &trace));
 	}
 	if (trace.is_fragment && !in_error)
 		remember_fragments(found->clat, far.address, &trace, port != NO_PORT_FREE);
@@ -393,9 +457,12 @@ NOT_INLINE int find_owner(struct __sk_buff *skb, const struct ip6 *ip, struct fo
 	if (found->to == found->from)
 		return CLATS;
 	found->port_at = trace.at + (in_error ? 0 : 2);
-	found->protocol = in_error ? PROTO_ICMPV6 : trace.protocol;
-	if (!in_error)
+	found->protocol = PROTO_ICMPV6;
+	/* With its own checksum corrected, the packet in an error adds the same to that of the error as before. */
+	if (!in_error || has_checksum(skb, &trace)) {
+		found->protocol = trace.protocol;
 		found->checksum_at = trace.at + checksum_at(trace.protocol);
+	}
 	return CLATS;
 }
 
@@ -434,7 +501,10 @@ NOT_INLINE int leave_by_flow(struct __sk_buff *skb, const struct clat *clat, __u
 		return 0;
 	if (port == own)
 		return 1;
-	if (inner_at)
+	if (inner_at && !has_checksum(skb, &trace))
 		return !write_port(skb, head + trace.at + 2, head + checksum, PROTO_ICMPV6, own, port);
+	if (inner_at)
+		return !write_port(skb, head + trace.at + 2, head + trace.at + checksum_at(trace.protocol),
+				   trace.protocol, own, port);
 	return !write_port(skb, head + trace.at, head + checksum, trace.protocol, own, port);
 }
