@@ -25,7 +25,7 @@ const CHANCES: (u64, u64) = (600, 7200);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Health {
-    /// Nobody counts the packets of this translator, or it does not run.
+    /// Nobody counts the packets of this translator, it does not run, or what was just sent has not been answered yet.
     #[default]
     Unknown,
     /// Nothing was sent lately.
@@ -145,7 +145,7 @@ impl Watch {
             Health::Unanswered
         } else if self.heard && now.saturating_sub(self.last) <= PATIENCE {
             Health::Good
-        } else if self.begun {
+        } else if self.begun && (self.unanswered == 0 || now.saturating_sub(self.last) > RECENT) {
             Health::Idle
         } else {
             Health::Unknown
@@ -198,6 +198,12 @@ mod tests {
         assert_eq!(watch.health(5000), Health::Idle);
         // One packet that was lost, or a few long ago, is no reason.
         watch.sample(5005, 2, 0, true);
+        assert_eq!(
+            watch.health(5010),
+            Health::Unknown,
+            "who has just sent something is not idle"
+        );
+        assert_eq!(watch.health(5025), Health::Idle);
         assert_eq!(run(&mut watch, 5010, 100, 0, 0), [0; 0]);
         watch.sample(6000, 100, 0, true);
         assert_eq!(run(&mut watch, 6100, 100, 0, 0), [0; 0]);

@@ -10,6 +10,7 @@ use super::{Check, Finding, Verdict};
 use crate::discovery::Checked;
 use crate::path::{Hop, beyond_plat, through_plat};
 use crate::route::default_route_mtu;
+use crate::settings::TranslatorChoice;
 use crate::stage::Instance;
 
 /// An IPv6 header is larger than an IPv4 header by this many bytes.
@@ -37,6 +38,7 @@ pub fn judge(instance: &Instance, seen: &Examined) -> Vec<Finding> {
         judge.ipv4();
         judge.host();
     }
+    judge.daemon_follows();
     for text in &seen.unreadable {
         judge.say(
             Check::Daemon,
@@ -89,6 +91,12 @@ impl Judge<'_> {
         )
     }
 
+    /// Whether the fast path translates.
+    fn by_fast_path(&self) -> bool {
+        let running = self.seen.running.as_ref().filter(|_| self.seen.is_up());
+        running.is_some_and(|running| running.facts.translates_by(TranslatorChoice::Ebpf))
+    }
+
     /// Whether IPv4 was seen to work.
     fn works(&self) -> bool {
         let answers = self.seen.through_clat.as_deref();
@@ -122,6 +130,12 @@ impl Judge<'_> {
                 ),
                 "stop clatd and run clatd cleanup, which tries again",
             ),
+            // An error of the past is in its history, this one keeps it from starting.
+            "idle" if running.last_error.as_deref() == Some(running.reason.as_str()) => self.wrong(
+                Check::Daemon,
+                format!("the instance cannot start{because}"),
+                "mend that; the instance tries again by itself, or at once with systemctl restart clatd",
+            ),
             "idle" if !self.seen.native4.is_empty() => {
                 self.say(Check::Daemon, Verdict::Note, format!("the instance rests{because}"))
             }
@@ -130,11 +144,32 @@ impl Judge<'_> {
                 format!("the instance has nothing to work with{because}"),
                 "the findings below say what is missing; the instance starts by itself when that is there",
             ),
-            state => self.say(
-                Check::Daemon,
-                Verdict::Note,
-                format!("the instance is {state}{because}; look again in a moment"),
-            ),
+            state => {
+                let error = running.last_error.as_ref();
+                let error = error.map_or_else(String::new, |error| format!(" (its last error: {error})"));
+                self.say(
+                    Check::Daemon,
+                    Verdict::Note,
+                    format!("the instance is {state}{because}{error}; look again in a moment"),
+                );
+            }
+        }
+    }
+
+    /// An instance has nothing to work with because of what is wrong on the way, and one fault is reported once.
+    fn daemon_follows(&mut self) {
+        let idle = self.seen.running.as_ref().is_some_and(|running| {
+            running.state == "idle" && running.last_error.as_deref() != Some(running.reason.as_str())
+        });
+        let is_wrong = |finding: &Finding| finding.verdict == Verdict::Wrong;
+        if idle && self.findings.iter().filter(|finding| is_wrong(finding)).count() > 1 {
+            for finding in self
+                .findings
+                .iter_mut()
+                .filter(|finding| finding.check == Check::Daemon)
+            {
+                finding.verdict = Verdict::Note;
+            }
         }
     }
 
@@ -354,37 +389,76 @@ impl Judge<'_> {
                 format!("nobody answers IPv4 through {clat}, as may be expected while the PLAT does not answer"),
             );
         }
-        let advice = self.where_ipv4_stops(&clat, answers);
+        let translated = answers.iter().any(|hop| matches!(hop.from, IpAddr::V4(_)));
+        let advice = match translated {
+            true => self.where_translated_stops(&clat),
+            false => self.where_ipv4_stops(&clat),
+        };
+        let place = match translated {
+            true => "packets stop behind the translator",
+            false => "packets stop in this host",
+        };
         self.wrong(
             Check::Ipv4,
-            format!("the PLAT answers, but nothing comes back through {clat}: packets stop in this host"),
+            format!("the PLAT answers, but nothing comes back through {clat}: {place}"),
             advice,
         );
     }
 
-    /// What to look at where the PLAT answers, but nothing comes back through the CLAT.
-    fn where_ipv4_stops(&self, clat: &str, answers: &[Hop]) -> String {
-        let strict = self.seen.sysctls.iter().find(|(_, value)| value.as_str() == "1");
-        if let Some((key, _)) = strict {
+    /// What to look at where not even the translator answers.
+    fn where_ipv4_stops(&self, clat: &str) -> String {
+        if let Some((key, _)) = self.strict_filter() {
             return format!(
                 "strict reverse-path filtering is on ({key}=1), which may drop the replies: set it to 2 or 0; else look for \
-                 packet filters between {clat} and the uplink, both ways"
+                 packet filters between this host and {clat}, both ways"
             );
         }
-        let translated = answers.iter().any(|hop| matches!(hop.from, IpAddr::V4(_)));
-        if let Some(suspects) = self.own_filters("ip").filter(|_| !translated) {
-            return format!(
+        match self.own_filters("ip") {
+            Some(suspects) => format!(
                 "not even the translator answers, and {suspects} may drop IPv4 of this host: let it pass to and from {clat}"
-            );
+            ),
+            None => format!(
+                "not even the translator answers: look for packet filters (nft list ruleset), reverse-path filters and rules \
+                 (ip -4 rule) between this host and {clat}, both ways"
+            ),
         }
-        let so_far = match translated {
-            true => "the translator answers, so packets are lost behind it",
-            false => "not even the translator answers",
-        };
+    }
+
+    /// What to look at where the translator answers, and nobody behind it.
+    fn where_translated_stops(&self, clat: &str) -> String {
+        let facts = self.seen.running.as_ref().map(|running| &running.facts);
+        let address = facts
+            .filter(|facts| !facts.shared)
+            .and_then(|facts| facts.clat_v6_addr.as_ref());
+        let mut reasons = Vec::new();
+        if let Some(address) = address {
+            reasons.push(format!(
+                "the network may drop what comes from {}, as where a provider gives a server one address: try \
+                 clat-v6-addr=shared",
+                address.value
+            ));
+        }
+        let uplink = self.uplink_name();
+        let strict = self.strict_filter();
+        let strict = strict.map_or_else(String::new, |(key, _)| format!(" ({key}=1)"));
+        reasons.push(match self.by_fast_path() {
+            true => format!(
+                "the fast path hands them to the router of {uplink}, past packet filters of this host: tcpdump on {uplink} \
+                 shows what comes back"
+            ),
+            false => format!(
+                "look for packet filters (nft list ruleset), reverse-path filters{strict} and rules (ip -6 rule) between \
+                 {clat} and the uplink, both ways"
+            ),
+        });
         format!(
-            "{so_far}: look for packet filters (nft list ruleset), reverse-path filters and rules (ip -6 rule) between \
-             {clat} and the uplink, both ways"
+            "the translator answers, so packets are lost behind it: {}",
+            reasons.join("; or ")
         )
+    }
+
+    fn strict_filter(&self) -> Option<(&String, &String)> {
+        self.seen.sysctls.iter().find(|(_, value)| value.as_str() == "1")
     }
 
     /// The packet filters that may stop packets of this host's own, of a family (`ip` or `ip6`), in words.

@@ -1,5 +1,7 @@
 //! Tables: facts in, the check that is blamed and its words out.
 
+mod words;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::{Check, Examined, Finding, Large, Plat, Running, Verdict, judge};
@@ -251,7 +253,7 @@ fn the_plat_and_who_tells_of_it() {
         },
         &[(
             Check::Plat,
-            "-> the nft chain ip6 fw in (hook input, policy drop) may drop the answers: let ICMPv6 in and out; if it does, tell",
+            "-> the nft chain ip6 fw in (hook input, policy drop) may drop the answers: let ICMPv6 in and out; otherwise, tell",
         )],
     );
     // A host that answers through it speaks for it, too.

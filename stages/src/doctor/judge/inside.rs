@@ -4,7 +4,6 @@ use super::Judge;
 use crate::doctor::{Check, Verdict};
 use crate::facts::{Ip6tablesChain, NftChain};
 use crate::plan::StageName;
-use crate::settings::TranslatorChoice;
 
 impl Judge<'_> {
     /// What clatd did in this host and somebody else undid.
@@ -13,6 +12,10 @@ impl Judge<'_> {
             return;
         }
         let clat = self.instance.settings.clat.clat_dev.clone();
+        let forwarding = match self.by_fast_path() {
+            true => "the CLAT's sysctls are as it set them; the fast path needs no forwarding",
+            false => "forwarding is on where the CLAT needs it",
+        };
         for (check, stages, good) in [
             (
                 Check::Device,
@@ -24,11 +27,7 @@ impl Judge<'_> {
                 &[StageName::ProxyNd],
                 "the uplink answers for the CLAT's IPv6 address".to_owned(),
             ),
-            (
-                Check::Forwarding,
-                &[StageName::Sysctl],
-                "forwarding is on where the CLAT needs it".to_owned(),
-            ),
+            (Check::Forwarding, &[StageName::Sysctl], forwarding.to_owned()),
             (
                 Check::Filter,
                 &[StageName::Firewall],
@@ -43,7 +42,10 @@ impl Judge<'_> {
             let undone = self.seen.undone.iter().filter(|(stage, _)| stages.contains(stage));
             let undone: Vec<&str> = undone.map(|(_, op)| op.as_str()).collect();
             if undone.is_empty() {
-                self.say(check, Verdict::Good, good);
+                // Where the plan has no rules, none are in place.
+                if check != Check::Filter || self.seen.accepts > 0 {
+                    self.say(check, Verdict::Good, good);
+                }
             } else {
                 self.wrong(
                     check,
@@ -56,24 +58,24 @@ impl Judge<'_> {
 
     pub(super) fn filters(&mut self) {
         let Some(found) = &self.seen.firewall else { return };
+        let by_fast_path = self.by_fast_path();
         let mut chains: Vec<String> = found.nft_chains.iter().map(named).collect();
         if found.ip6tables == Ip6tablesChain::Drops {
             chains.push("the ip6tables chain FORWARD".to_owned());
         }
         if chains.is_empty() {
-            return self.say(
-                Check::Filter,
-                Verdict::Good,
-                "no packet filter stands in the way of forwarded IPv6",
-            );
+            let good = match by_fast_path {
+                true => "the CLAT's IPv6 packets pass no packet filter of this host: the fast path forwards none",
+                false => "no packet filter stands in the way of forwarded IPv6",
+            };
+            return self.say(Check::Filter, Verdict::Good, good);
         }
         let chains = chains.join(" and ");
-        let facts = self.seen.running.as_ref().map(|running| &running.facts);
-        if self.seen.is_up() && facts.is_some_and(|facts| facts.translates_by(TranslatorChoice::Ebpf)) {
+        if by_fast_path {
             return self.say(
                 Check::Filter,
                 Verdict::Good,
-                format!("{chains} would drop forwarded packets; those of the fast path are not forwarded"),
+                format!("{chains} would drop forwarded packets, which does not matter: the fast path forwards none"),
             );
         }
         match (self.seen.is_up(), self.seen.accepts) {

@@ -2,7 +2,7 @@
 
 use super::Judge;
 use crate::discovery::Checked;
-use crate::doctor::{Check, Verdict};
+use crate::doctor::{Check, Plat, Verdict};
 use crate::facts::Source;
 use crate::path::{farthest, through_plat};
 
@@ -108,15 +108,63 @@ impl Judge<'_> {
             Some(hop) => format!("packets get as far as {} and no further", hop.from),
             None => "nobody on the way says anything".to_owned(),
         };
-        let tell = "tell whoever runs the NAT64; meanwhile another prefix can be set by plat-prefix, or another uplink be used";
-        let advice = match self.own_filters("ip6").filter(|_| plat.answers.is_empty()) {
-            Some(suspects) => format!("{suspects} may drop the answers: let ICMPv6 in and out; if it does, {tell}"),
-            None => tell.to_owned(),
+        let suspects = self.own_filters("ip6").filter(|_| plat.answers.is_empty());
+        if self.works() {
+            return self.say(
+                Check::Plat,
+                Verdict::Note,
+                format!(
+                    "the PLAT of {prefix} translates for the CLAT, but does not answer this host itself: {far}{}",
+                    suspects.map_or_else(String::new, |suspects| format!("; {suspects} may drop that"))
+                ),
+            );
+        }
+        let advice = self.about_a_silent_plat(plat);
+        let advice = match suspects {
+            Some(suspects) => {
+                format!("{suspects} may drop the answers: let ICMPv6 in and out; otherwise, {advice}")
+            }
+            None => advice,
         };
         self.wrong(
             Check::Plat,
             format!("the PLAT of {prefix} does not answer: {far}"),
             advice,
         );
+    }
+
+    /// What to do where a PLAT does not answer.
+    fn about_a_silent_plat(&self, plat: &Plat) -> String {
+        let answers = |plat: &&Plat| through_plat(plat.prefix.value, &plat.answers).is_some();
+        let others = self
+            .seen
+            .plats
+            .iter()
+            .filter(|other| other.prefix.value != plat.prefix.value);
+        let configured = plat.prefix.source == Source::Configuration;
+        if let Some(other) = others.clone().find(answers) {
+            let (prefix, source) = (other.prefix.value, &other.prefix.source);
+            return match configured {
+                true => format!(
+                    "plat-prefix sets this prefix, but the network has another one, which answers: {prefix} ({source}); take \
+                     plat-prefix out of the configuration, or set it to that"
+                ),
+                false => format!("another prefix of the network answers: set plat-prefix={prefix} ({source})"),
+            };
+        }
+        let tell = "tell whoever runs the NAT64; meanwhile another uplink can be used";
+        let told: Vec<String> = others
+            .map(|other| format!("{} ({})", other.prefix.value, other.prefix.source))
+            .collect();
+        match (configured, told.is_empty()) {
+            (true, true) => format!(
+                "plat-prefix sets this prefix, and the network tells of none: is it right, and of this network? If it is, {tell}"
+            ),
+            (true, false) => format!(
+                "plat-prefix sets this prefix; the network tells of {}, which does not answer either: {tell}",
+                told.join(" and ")
+            ),
+            (false, _) => format!("{tell}, or another prefix be set by plat-prefix"),
+        }
     }
 }
