@@ -4,15 +4,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use clatd::instance::{End, Repairs, Runner, State, Status};
+use clatd::instance::{End, State, Status};
 use clatd::kernel::TranslatorExit;
 use clatd_stages::apply::{OpError, System};
-use clatd_stages::fixed_world::{FixedClaims, FixedWorld};
+use clatd_stages::fixed_world::FixedWorld;
 use clatd_stages::journal::{Journal, MemoryJournal, Outcome};
 use clatd_stages::net::MAIN_TABLE;
 use clatd_stages::op::Op;
 use clatd_stages::settings::Settings;
-use clatd_stages::stage::Instance;
 use clatd_stages::world::DnsAnswer;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -20,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::cases::native;
 use crate::support::changing_world::ChangingWorld;
+use crate::support::living::{Beginning, Living};
 use crate::support::model::{Fault, Model, State as SystemState};
 
 /// The model, shared with the test; asks for a stop at the n-th call where told so.
@@ -91,37 +91,25 @@ impl Life {
         let before = model.state.clone();
         let model = Arc::new(Mutex::new(model));
         let world = ChangingWorld::new(world);
-        let (changes, changed) = watch::channel(0);
-        let (exits, exited) = mpsc::unbounded_channel();
-        let (status_sender, status) = watch::channel(Status::default());
+        let changes = watch::channel(0).0;
         let stop = CancellationToken::new();
-        let runner = Runner {
-            instance: Instance {
-                name: "clat".into(),
-                settings,
-                runtime_dir: "/run/clatd".into(),
-                ordinal: 0,
-                seed: 7,
-            },
+        let (status_sender, status) = watch::channel(Status::default());
+        let beginning = Beginning {
+            name: "clat",
+            number: 0,
+            settings,
             waits,
-            world: Arc::new(world.clone()),
-            claims: Arc::new(FixedClaims::new(world.clone(), "clat")),
+            world: world.clone(),
             system: Box::new(Shared {
                 model: model.clone(),
                 stop_at: stop_at.map(|at| (at, stop.clone())),
             }),
             journal,
-            exits: exited,
-            changes: changed.into(),
-            stop: stop.clone(),
+            changes: changes.subscribe(),
+            stop,
             status: status_sender,
-            repairs: Repairs::default(),
-            pace: Default::default(),
-            said: Default::default(),
-            past: Default::default(),
-            claimed: None,
         };
-        let task = tokio::spawn(runner.run());
+        let Living { exits, stop, task } = beginning.run();
         Self {
             world,
             model,

@@ -3,22 +3,20 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use clatd::instance::{End, Repairs, Runner, Status};
+use clatd::instance::Status;
 use clatd::kernel::{Start, TranslatorExit};
 use clatd_stages::apply;
-use clatd_stages::fixed_world::FixedClaims;
 use clatd_stages::journal::Journal;
 use clatd_stages::op::Op;
-use clatd_stages::stage::Instance;
 use proptest::prelude::*;
 use serde_json::json;
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::events::{happens, sysctls_of, two_uplinks};
 use crate::shared::{SharedJournal, SharedSystem};
 use crate::support::cases::settings;
+use crate::support::living::{Beginning, Living};
 
 /// Something that happens.
 #[derive(Debug, Clone)]
@@ -132,20 +130,13 @@ impl Trouble {
     }
 }
 
-struct Live {
-    stop: CancellationToken,
-    exits: mpsc::UnboundedSender<TranslatorExit>,
-    _status: watch::Receiver<Status>,
-    task: JoinHandle<End>,
-}
-
 struct Host {
     setting: Setting,
     system: SharedSystem,
     trouble: Arc<Mutex<Trouble>>,
     changes: watch::Sender<u64>,
     journals: Vec<SharedJournal>,
-    live: Vec<Option<Live>>,
+    live: Vec<Option<Living>>,
 }
 
 impl Host {
@@ -209,38 +200,19 @@ impl Host {
             ("script-down", json!("down")),
         ]);
         let name = format!("i{number}");
-        let (exits, exited) = mpsc::unbounded_channel();
-        let (status_sender, status) = watch::channel(Status::default());
-        let stop = CancellationToken::new();
-        let runner = Runner {
-            instance: Instance {
-                name: name.clone(),
-                settings,
-                runtime_dir: "/run/clatd".into(),
-                ordinal: u32::try_from(number).unwrap(),
-                seed: 7 + number as u128,
-            },
+        let beginning = Beginning {
+            name: &name,
+            number: u32::try_from(number).unwrap(),
+            settings,
             waits: true,
-            world: Arc::new(self.system.clone()),
-            claims: Arc::new(FixedClaims::new(self.system.clone(), &name)),
+            world: self.system.clone(),
             system: Box::new(self.system.of(&name)),
             journal: Box::new(self.journals[number].clone()),
-            exits: exited,
-            changes: self.changes.subscribe().into(),
-            stop: stop.clone(),
-            status: status_sender,
-            repairs: Repairs::default(),
-            pace: Default::default(),
-            said: Default::default(),
-            past: Default::default(),
-            claimed: None,
+            changes: self.changes.subscribe(),
+            stop: CancellationToken::new(),
+            status: watch::channel(Status::default()).0,
         };
-        self.live[number] = Some(Live {
-            stop,
-            exits,
-            _status: status,
-            task: tokio::spawn(runner.run()),
-        });
+        self.live[number] = Some(beginning.run());
     }
 
     /// Waits for the end of an instance; what one that panicked left is undone from its journal, as the supervisor does.

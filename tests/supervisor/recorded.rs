@@ -21,11 +21,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use clatd::instance::{End, Repairs, Runner, Status};
+use clatd::instance::{End, Status};
 use clatd::kernel::{Start, TranslatorExit};
-use clatd_stages::fixed_world::FixedClaims;
 use clatd_stages::op::Op;
-use clatd_stages::stage::Instance;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -34,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::events::{happens, two_uplinks};
 use crate::shared::{SharedJournal, SharedSystem};
 use crate::support::cases::settings;
+use crate::support::living::{Beginning, Living};
 use crate::support::model::State as SystemState;
 
 /// How long the recorder listens after an event.
@@ -131,33 +130,22 @@ impl Recorder {
         };
         let system = SharedSystem::new(world, interference);
         let before = system.state();
-        let (changes, changed) = watch::channel(0);
-        let (exits, exited) = mpsc::unbounded_channel();
+        let changes = watch::channel(0).0;
         let (status, statuses) = watch::channel(Status::default());
-        let runner = Runner {
-            instance: Instance {
-                name: "clat".into(),
-                settings: settings(&pairs),
-                runtime_dir: "/run/clatd".into(),
-                ordinal: 0,
-                seed: 7,
-            },
+        tokio::spawn(watch_states(statuses, log.clone()));
+        let beginning = Beginning {
+            name: "clat",
+            number: 0,
+            settings: settings(&pairs),
             waits,
-            world: Arc::new(system.clone()),
-            claims: Arc::new(FixedClaims::new(system.clone(), "clat")),
+            world: system.clone(),
             system: Box::new(system.of("clat")),
             journal: Box::new(SharedJournal::default()),
-            exits: exited,
-            changes: changed.into(),
-            stop: stop.clone(),
+            changes: changes.subscribe(),
+            stop,
             status,
-            repairs: Repairs::default(),
-            pace: Default::default(),
-            said: Default::default(),
-            past: Default::default(),
-            claimed: None,
         };
-        tokio::spawn(watch_states(statuses, log.clone()));
+        let Living { exits, stop, task } = beginning.run();
         Self {
             system,
             log,
@@ -165,7 +153,7 @@ impl Recorder {
             changes,
             exits,
             stop,
-            task: Some(tokio::spawn(runner.run())),
+            task: Some(task),
             before,
         }
     }

@@ -5,5 +5,6 @@
 #[path = "../../stages/tests/support/cases.rs"]
 pub mod cases;
 pub mod changing_world;
+pub mod living;
 #[path = "../../stages/tests/support/model.rs"]
 pub mod model;
