@@ -55,78 +55,67 @@ pub(crate) fn suspects_of_own_sockets(ruleset: &Value) -> Vec<NftChain> {
 /// Accept rules at the head of `chain`.
 pub(crate) fn accept(path: &Path<'_>, chain: &NftChain) -> Vec<Step> {
     let clat = path.instance.settings.clat.clat_dev.as_str();
-    let out_why = format!(
-        "packets from the CLAT pass {} {} ({})",
-        chain.table, chain.chain, chain.reason
-    );
-    let in_why = format!(
-        "packets from the PLAT pass {} {} ({})",
-        chain.table, chain.chain, chain.reason
-    );
-    if chain.hook == "forward" {
-        return vec![
-            insert(
-                path,
-                chain,
-                "out",
-                out_why,
-                vec![device(MetaKey::Iifname, clat), device(MetaKey::Oifname, path.uplink)],
-            ),
-            insert(
-                path,
-                chain,
-                "in",
-                in_why,
-                vec![device(MetaKey::Iifname, path.incoming), device(MetaKey::Oifname, clat)],
-            ),
-        ];
-    }
-    if chain.hook == "output" {
-        return vec![insert(path, chain, "in", in_why, vec![device(MetaKey::Oifname, clat)])];
-    }
-    // In prerouting no output device is known, so the CLAT's addresses identify its packets.
-    let mut steps = vec![insert(
-        path,
-        chain,
-        "out",
-        out_why,
-        vec![device(MetaKey::Iifname, clat)],
-    )];
-    let clat_v6 = path.facts.clat_v6_addr.as_ref().map(|fact| fact.value);
-    for (number, map) in clat_v6
-        .map(|address| mappings(&path.instance.settings, address))
-        .unwrap_or_default()
-        .iter()
-        .enumerate()
-    {
-        let direction = if number == 0 {
-            "in".to_owned()
-        } else {
-            format!("in{number}")
-        };
-        // With a VRF the packets pass the hook a second time.
-        let vrf = Some((path.incoming, format!("{direction}-vrf"))).filter(|(incoming, _)| *incoming != path.uplink);
-        for (from, direction) in [(path.uplink, direction)].into_iter().chain(vrf) {
-            let mut matches = vec![device(MetaKey::Iifname, from), address("daddr", map.v6)];
-            // This is the host's own address: all other packets to it stay filtered.
-            if let (true, Some(prefix)) = (path.facts.shared, &path.facts.plat_prefix)
-                && let Ok(prefix) = ipnet::Ipv6Net::new(prefix.value.address(), prefix.value.length())
-            {
-                matches.push(address("saddr", prefix));
+    let from_clat = |matches| insert(path, chain, "out", "CLAT", matches);
+    let from_plat = |direction: &str, matches| insert(path, chain, direction, "PLAT", matches);
+    let from = |name| device(MetaKey::Iifname, name);
+    let to = |name| device(MetaKey::Oifname, name);
+    match chain.hook.as_str() {
+        "forward" => vec![
+            from_clat(vec![from(clat), to(path.uplink)]),
+            from_plat("in", vec![from(path.incoming), to(clat)]),
+        ],
+        "output" => vec![from_plat("in", vec![to(clat)])],
+        // In prerouting no output device is known, so the CLAT's addresses identify its packets.
+        _ => {
+            let mut steps = vec![from_clat(vec![from(clat)])];
+            for (direction, uplink, address) in translated_addresses(path) {
+                steps.push(from_plat(&direction, [vec![from(uplink)], address].concat()));
             }
-            steps.push(insert(path, chain, &direction, in_why.clone(), matches));
+            steps
         }
     }
-    steps
 }
 
+/// For each IPv6 address that the CLAT translates: the name of its rule, the device that brings packets to it, and what
+/// matches them.
+fn translated_addresses<'a>(path: &Path<'a>) -> Vec<(String, &'a str, Vec<Statement<'static>>)> {
+    let Some(clat_v6) = &path.facts.clat_v6_addr else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for (number, map) in mappings(&path.instance.settings, clat_v6.value).iter().enumerate() {
+        let mut matches = vec![address("daddr", map.v6)];
+        // This is the host's own address: all other packets to it stay filtered.
+        if let (true, Some(prefix)) = (path.facts.shared, &path.facts.plat_prefix)
+            && let Ok(prefix) = ipnet::Ipv6Net::new(prefix.value.address(), prefix.value.length())
+        {
+            matches.push(address("saddr", prefix));
+        }
+        let direction = match number {
+            0 => "in".to_owned(),
+            _ => format!("in{number}"),
+        };
+        found.push((direction.clone(), path.uplink, matches.clone()));
+        // With a VRF the packets pass the hook a second time.
+        if path.incoming != path.uplink {
+            found.push((format!("{direction}-vrf"), path.incoming, matches));
+        }
+    }
+    found
+}
+
+/// Inserts a rule that accepts packets from `whom`.
 fn insert(
     path: &Path<'_>,
     chain: &NftChain,
     direction: &str,
-    why: String,
+    whom: &str,
     mut statements: Vec<Statement<'static>>,
 ) -> Step {
+    let why = format!(
+        "packets from the {whom} pass {} {} ({})",
+        chain.table, chain.chain, chain.reason
+    );
     statements.push(Statement::Accept(None));
     let rule = NftRule {
         family: chain.family.clone(),
