@@ -65,7 +65,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// Something is wrong with a place as such.
+    /// A problem of a whole file or of one of its lines, and not of a setting.
     pub fn at(place: Place, problem: impl Into<String>) -> Self {
         Self {
             place,
@@ -75,7 +75,7 @@ impl ConfigError {
         }
     }
 
-    /// Something is wrong with a setting.
+    /// A problem of a setting.
     pub fn of(place: Place, key: &str, value: &str, problem: impl Into<String>) -> Self {
         Self {
             place,

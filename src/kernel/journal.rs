@@ -19,15 +19,15 @@ const EXTENSION: &str = "jsonl";
 /// Bytes for the lines that follow an intent: its outcome, and its undo.
 const ROOM_PER_STEP: u64 = 512;
 
-/// One instance's journal: JSON lines in `<runtime>/journal/<instance>.jsonl`, each written at once, readable for
-/// root alone. The file exists only while something is pending.
+/// One instance's journal: JSON lines in `<runtime>/journal/<instance>.jsonl`. Each is written at once. Only root can
+/// read the file. It exists only while something is pending.
 ///
-/// Each intent reserves room for its later lines, so that a directory that fills up meanwhile prevents no undo.
+/// Each intent reserves room for its later lines. So an undo can be recorded even if the disk is full by then.
 #[derive(Debug)]
 pub struct FileJournal {
     path: PathBuf,
     file: Option<File>,
-    /// The end of its last whole line. A half-written line behind it would spoil the next one.
+    /// Where its last whole line ends. The next line is written there, over a line that was written by half.
     end: u64,
     ledger: Ledger,
 }
@@ -37,12 +37,12 @@ impl FileJournal {
     pub fn open(runtime: &Path, instance: &str) -> Result<Self, JournalError> {
         let directory = runtime.join(DIRECTORY);
         let path = directory.join(format!("{instance}.{EXTENSION}"));
-        // An instance is named after a file, but nothing says so here.
+        // The name becomes part of a path, so it is checked here too.
         if instance.is_empty() || instance.contains('/') {
             return Err(error(
                 "opening",
                 &path,
-                io::Error::other("the instance's name makes no file name"),
+                io::Error::other("the instance's name cannot be a file name"),
             ));
         }
         let opened = trusted::directory(&directory)
@@ -86,7 +86,7 @@ impl FileJournal {
                 names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
             }
         }
-        // Killed after the last undo and before the file was removed.
+        // A daemon that was killed after its last undo left a file in which nothing is pending.
         names.retain(|name| Self::open(runtime, name).map_or(true, |journal| !journal.pending().is_empty()));
         names.sort();
         Ok(names)

@@ -132,7 +132,7 @@ pub(crate) async fn create_table(command: &str, family: &str, table: &str, rules
     if let Some(listing) = list(command, &["table", family, table]).await?
         && !is_ours(&listing, family, table)
     {
-        let failure = Failure::new("a table of this name is there, with nothing in it that clatd made");
+        let failure = Failure::new("a table of this name exists already, and clatd did not make it");
         return Err(failure.hint(format!(
             "delete it with `nft delete table {family} {table}`, or set another route-table, which names the table"
         )));

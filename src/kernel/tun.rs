@@ -59,7 +59,7 @@ pub(crate) async fn create(
     let index = netlink
         .link(device)
         .await?
-        .ok_or_else(|| Failure::new("the device went right after it was made"))?
+        .ok_or_else(|| Failure::new("the device disappeared right after clatd made it"))?
         .index;
     netlink.set_link_alias(index, alias).await?;
     if persistent {

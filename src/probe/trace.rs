@@ -78,7 +78,7 @@ async fn round(device: &str, probe: &Probe, limits: &[u8], answers: &mut Vec<Hop
         }
     }
     let end = Instant::now() + LAST_WAIT;
-    // After an answer that ends the path (or to a single probe) there is nothing more to wait for.
+    // As soon as every probe has an answer, there is nothing more to wait for.
     while Instant::now() < end && answers.len() < limits.len() {
         listen(&socket, &echo, (Instant::now() + BETWEEN).min(end), answers).await?;
     }

@@ -16,7 +16,7 @@ pub(super) struct Solicitor {
     next: Option<u64>,
     /// When the last one was sent.
     last: Option<u64>,
-    /// The pause after the next failure, if the last attempt failed.
+    /// How long to wait if the next attempt fails, too. `None` = the last attempt did not fail.
     retry: Option<u64>,
 }
 

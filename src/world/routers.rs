@@ -23,12 +23,13 @@ use crate::util::lock;
 
 /// How often a silent router is asked: once a minute (RFC 4191 section 3.5).
 const ASK_AGAIN: Duration = Duration::from_secs(60);
-/// How soon the only router is asked, and one that showed a sign of life. Not each advertisement counts as such: a
-/// link may lead one way only.
+/// How soon a router is asked that is the only one, or that was heard meanwhile. Not at once: a link may carry packets one
+/// way only, and then the router is heard again and again.
 const ASK_SOONER: Duration = Duration::from_secs(10);
-/// How many are remembered. An entry fails for every link-local address that a program on this host invents.
+/// How many are remembered. There is a limit, since a program on this host can invent any number of link-local addresses,
+/// and an entry fails for each of them.
 const MOST: usize = 256;
-/// Routers of one device that are looked at.
+/// How many routers of one device are looked at.
 const MOST_ASKED: usize = 16;
 
 /// The routers that have failed and not answered since, by device and address. Clones share it.
@@ -44,7 +45,7 @@ struct Shared {
 
 #[derive(Debug)]
 struct Silence {
-    /// When it was asked last, by clatd or by the kernel.
+    /// When clatd or the kernel asked it last.
     asked: Instant,
     /// It was heard since it failed.
     heard: bool,
@@ -153,7 +154,7 @@ impl Silence {
     }
 }
 
-/// Asks silent routers now and then whether they are back, for as long as anybody else knows of them.
+/// Asks silent routers now and then whether they are back. It never ends.
 pub(super) async fn ask_again(netlink: Netlink, silent: SilentRouters) {
     loop {
         let next = silent.next();
@@ -170,7 +171,7 @@ pub(super) async fn ask_again(netlink: Netlink, silent: SilentRouters) {
     }
 }
 
-/// The next hop in place of `preferred` on this device: itself unless it is silent and another router is not.
+/// The next hop on this device: `preferred`, unless it is silent and another router is not.
 pub(super) async fn next_hop(
     netlink: &Netlink,
     silent: &SilentRouters,
@@ -203,7 +204,8 @@ pub(super) async fn next_hop(
     Ok(others.into_iter().find(|&router| usable(router)).unwrap_or(preferred))
 }
 
-/// The other routers by which this device leads to the destination, the most specific and most preferred first.
+/// The other routers of this device that have a route to the destination. The most specific and most preferred route
+/// comes first.
 fn other_routers(routes: &[Route], device: u32, destination: Ipv6Addr, preferred: Ipv6Addr) -> Vec<Ipv6Addr> {
     let leads_there = |route: &&Route| !route.dead && route.destination.contains(&IpAddr::V6(destination));
     let mut leading: Vec<&Route> = routes.iter().filter(leads_there).collect();

@@ -128,7 +128,7 @@ fn a_neighbour_that_persists_gets_the_address(mode: &str) {
     assert!(poll(Duration::from_secs(10), || meter.is_up()), "{}", daemon.output());
     assert!(
         daemon.output().contains(&format!(
-            "{MAC} has {DERIVED_V6} on up0, but that is the CLAT's address, and does not give it up"
+            "{MAC} has {DERIVED_V6} on up0, but that is the CLAT's address; the other node does not give it up"
         )),
         "{}",
         daemon.output()

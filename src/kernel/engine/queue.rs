@@ -27,16 +27,16 @@ use crate::hardening;
 
 /// The largest packet: an IPv6 header and the largest payload.
 const LARGEST: usize = 40 + 0xffff;
-/// Room for one of the last of many small packets. Unused pages cost nothing.
+/// Room for the packets that wait, and behind them for one more of any size. Unused pages cost nothing.
 const BUFFER: usize = 2 * (HEADROOM + LARGEST);
 
-/// For how long a thread asks for more packets before it sleeps, and lets all other programs run in between. To fall
-/// asleep and be woken costs more than a small packet: a sender that had to wake this thread for each packet would be
-/// much slower, and so would an answer that is already on its way.
+/// How long a thread asks for more packets before it sleeps. In between it lets all other programs run. Falling asleep and
+/// being woken costs more than a small packet: a sender that had to wake this thread for each packet would be much
+/// slower, and so would an answer that is already on its way.
 const PATIENCE: Duration = Duration::from_micros(100);
 
-/// For so long after a super-packet, a thread sleeps as soon as there is nothing to do: the program that sends or
-/// receives needs the processor more.
+/// How long after a super-packet a thread sleeps as soon as there is nothing to do. The program that sends or receives
+/// needs the processor more.
 const BULK: Duration = Duration::from_millis(2);
 
 /// What was moved at once.
@@ -170,7 +170,7 @@ struct Results<'a> {
     port: &'a mut Port,
     teller: &'a mut Teller,
     now_ms: u64,
-    /// The packets that wait lie in the buffer in front of this one.
+    /// The part of the buffer in front of this packet. The packets that wait lie in it.
     before: &'a mut [u8],
     waiting: &'a mut Vec<Waiting>,
 }
@@ -185,7 +185,7 @@ impl Output for Results<'_> {
                     .push(Waiting::new(end + range.start..end + range.end, *offload));
             }
             None => {
-                // In its turn: behind what came before it.
+                // Packets that came earlier are written first.
                 self.port.write_all(self.before, self.waiting);
                 self.port.write(offload, frame);
             }

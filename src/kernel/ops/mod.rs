@@ -1,5 +1,5 @@
-//! All operations, one file per family. Each file says of its operations how they are done, what is to be known of them
-//! besides, whether they still stand, and what a cleanup looks for that has no journal.
+//! All operations, one file per family. Each file says how its operations are done, what their nature is, whether they
+//! still stand, and what a cleanup without a journal looks for.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -30,23 +30,21 @@ use super::netlink::{FoundRule, Netlink, ProxyNeighbour};
 use super::sysctl::Release;
 use super::{Holds, Kernel};
 
-/// What is to be known of an operation besides how it is done.
+/// What is known of an operation before it is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Nature {
-    /// The kernel tells nobody when somebody undoes it: there are no events of proxy neighbour entries, of most sysctls,
-    /// of files and of the fast path's programs. So it is looked at now and then.
+    /// The kernel sends no event when somebody undoes it. So clatd looks at it now and then. There are no events of proxy
+    /// neighbour entries, of most sysctls, of files and of the fast path's programs.
     pub untold: bool,
-    /// It changes all or, where it fails, nothing. The others make several changes, start something that runs, or count
-    /// holders.
+    /// If it fails, it has changed nothing. Others make several changes, start something that runs, or count holders.
     pub atomic: bool,
     /// It leaves something with our mark that outlives the daemon, so a cleanup finds it without a journal.
     pub swept: bool,
-    /// As an undo it has work where the device that it is recorded with is gone. Most of what is done to a device goes
-    /// with it.
+    /// It must be undone even if its device is gone. Most of what is done to a device goes with the device.
     pub outlives_device: bool,
 }
 
-/// Of an operation that undoes another: no plan does it, so nobody looks after it.
+/// The nature of an operation that undoes another. No plan has such an operation, so nobody looks after it.
 const UNDOING: Nature = Nature {
     untold: false,
     atomic: true,
@@ -54,20 +52,20 @@ const UNDOING: Nature = Nature {
     outlives_device: false,
 };
 
-/// What each family says of its operations, by one exhaustive match each.
+/// What each family says of its operations. Each answer is one exhaustive match.
 trait Operation<'a> {
-    /// What is to be known of it besides.
+    /// What is known of it before it is done.
     fn nature(&self) -> Nature;
 
-    /// The name of the device whose index is recorded with what was done, so that the undo finds the device by any name.
-    /// Holds on sysctls record it by themselves. Rules, packet filters and our own devices know devices by name only, or
-    /// go with them.
+    /// The device that it changes, by name. The device's index is recorded, so that the undo finds the device under another
+    /// name. `None` for those that need no index: holds on sysctls record it by themselves, rules and packet filters know
+    /// devices by name only, and our own devices are recorded otherwise.
     fn device(&mut self) -> Option<&mut &'a str>;
 
-    /// Does it. If it undoes a step, `outcome` is what that step left; `None` = the daemon was killed before it wrote that.
+    /// Does it. If it undoes a step, `outcome` is what that step left. `None` = the daemon was killed before it wrote that.
     async fn carry_out(&self, kernel: &mut Kernel, outcome: Option<&Outcome>) -> OpResult;
 
-    /// Whether what it did still stands. True for what takes something back: no plan does that.
+    /// Whether its effect is still there. It is true for an operation that undoes another: nobody asks.
     async fn stands(&self, look: &mut Look<'_>) -> Result<bool, WorldError>;
 }
 
@@ -217,13 +215,13 @@ impl<'a> From<&'a Op> for Family<'a> {
     }
 }
 
-/// What is known of this one.
+/// The nature of this operation.
 pub fn nature(op: &Op) -> Nature {
     ask!(Family::from(op), operation => operation.nature())
 }
 
-/// Carries out an operation. What it does to a device is recorded with the device's index. Its undo finds the device by
-/// that, whatever it is called now, and leaves another device alone that has the old name.
+/// Carries out an operation. What it does to a device is recorded with the device's index. The undo finds the device by
+/// this index, whatever its name is now. It leaves another device alone that has the old name.
 pub(super) async fn carry_out(kernel: &mut Kernel, op: &Op, outcome: Option<&Outcome>) -> OpResult {
     let mut family = Family::from(op);
     let name;

@@ -42,7 +42,7 @@ impl Mirror {
         }
         let mut link = link::parse(payload)?;
         let index = link.index;
-        // A carrier that came back at once shows by the kernel's count of its losses only.
+        // A carrier may be lost and come back before we look. Only the kernel's count of losses shows that.
         let losses = link::carrier_losses(payload);
         let before = match gone {
             true => self.carrier_losses.remove(&index),

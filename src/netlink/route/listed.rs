@@ -69,7 +69,7 @@ impl ListedRoute {
         self.device.filter(|_| !self.several)
     }
 
-    /// Several next hops, or an object in their place.
+    /// Whether it has several next hops, or names a next hop object.
     pub(in crate::netlink) fn is_complex(&self) -> bool {
         self.several || self.object
     }

@@ -18,7 +18,7 @@ word_setting! {
 word_setting! {
     /// `translator`.
     TranslatorChoice {
-        /// The best that works here; for now userspace.
+        /// The fast path where it works, else ours alone.
         Auto = "auto",
         /// Ours, with the fast path in the kernel around it.
         Ebpf = "ebpf",
