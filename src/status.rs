@@ -1,4 +1,4 @@
-//! What the daemon says about its instances: a board with a place for each, events, and samples of its counters.
+//! What the daemon says about its instances: a board with an entry for each, events, and samples of its counters.
 
 mod events;
 mod sampler;
@@ -32,7 +32,7 @@ use sampler::Samples;
 
 /// One instance on the board.
 #[derive(Clone)]
-pub struct Entry {
+pub struct BoardEntry {
     /// Itself, as configured.
     pub instance: Instance,
     /// Its state, as it changes.
@@ -44,20 +44,20 @@ pub struct Entry {
 /// All instances by name. Readers never wait for the instances themselves.
 #[derive(Clone, Default)]
 pub struct Board {
-    entries: Arc<Mutex<BTreeMap<String, Place>>>,
+    entries: Arc<Mutex<BTreeMap<String, Followed>>>,
     stand_in: Arc<Mutex<Option<Instance>>>,
     events: Events,
     samples: Samples,
     bell: Arc<Bell>,
 }
 
-/// An instance's place on the board.
-struct Place {
-    entry: Entry,
+/// An entry, and the task that makes events of its changes.
+struct Followed {
+    entry: BoardEntry,
     _follower: AbortOnDropHandle<()>,
 }
 
-impl Entry {
+impl BoardEntry {
     fn patient(self) -> Patient {
         let status = self.status.borrow().clone();
         Patient {
@@ -74,14 +74,14 @@ impl Entry {
 
 impl Board {
     /// Puts an instance on the board, or replaces it. Needs a runtime.
-    pub fn put(&self, name: &str, entry: Entry) {
+    pub fn put(&self, name: &str, entry: BoardEntry) {
         entry.statistics.ring(&self.bell);
         let follow = self.events.clone().follow(name.to_owned(), entry.status.clone());
-        let place = Place {
+        let followed = Followed {
             entry,
             _follower: AbortOnDropHandle::new(tokio::spawn(follow)),
         };
-        lock(&self.entries).insert(name.to_owned(), place);
+        lock(&self.entries).insert(name.to_owned(), followed);
         self.bell.ring();
     }
 
@@ -100,7 +100,7 @@ impl Board {
 
     /// Whom the doctor examines.
     pub fn patients(&self) -> Vec<Patient> {
-        let mut patients: Vec<Patient> = self.entries().into_values().map(Entry::patient).collect();
+        let mut patients: Vec<Patient> = self.entries().into_values().map(BoardEntry::patient).collect();
         if patients.is_empty() {
             let stand_in = lock(&self.stand_in).clone();
             patients.extend(stand_in.map(|instance| Patient {
@@ -116,11 +116,11 @@ impl Board {
         self.events.subscribe()
     }
 
-    fn entries(&self) -> BTreeMap<String, Entry> {
+    fn entries(&self) -> BTreeMap<String, BoardEntry> {
         let entries = lock(&self.entries);
         entries
             .iter()
-            .map(|(name, place)| (name.clone(), place.entry.clone()))
+            .map(|(name, followed)| (name.clone(), followed.entry.clone()))
             .collect()
     }
 
@@ -144,7 +144,7 @@ impl Board {
         }
     }
 
-    fn describe(&self, name: &str, entry: &Entry) -> InstanceStatus {
+    fn describe(&self, name: &str, entry: &BoardEntry) -> InstanceStatus {
         let status = entry.status.borrow().clone();
         let (settings, facts) = (&entry.instance.settings, &status.facts);
         let there = status.state.is_there();

@@ -27,7 +27,7 @@ use crate::kernel::{FileJournal, Holds, Kernel, NamespaceLock, Netlink, RuntimeL
 use crate::metrics;
 use crate::report::chain;
 use crate::service::ServiceManager;
-use crate::status::{Board, Entry, SilentPlats, watch_plats};
+use crate::status::{Board, BoardEntry, SilentPlats, watch_plats};
 use crate::watch::{Interest, Watch};
 use crate::world::{SilentRouters, SystemWorld};
 use coming::{collide, same_uplink};
@@ -273,7 +273,7 @@ impl Supervisor {
         let (exit_sender, exits) = mpsc::unbounded_channel::<TranslatorExit>();
         let (status_sender, status) = watch::channel(Status::default());
         let kernel = self.kernel(&name, exit_sender);
-        let entry = Entry {
+        let entry = BoardEntry {
             instance: configured.instance.clone(),
             status: status.clone(),
             statistics: kernel.statistics(),
@@ -350,7 +350,7 @@ impl Supervisor {
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     let late: Vec<&str> = self.started.keys().map(String::as_str).collect();
-                    error!("not stopped in {} s: {}; `clatd cleanup` undoes what is left", self.stop_deadline().as_secs(), late.join(", "));
+                    error!("these instances did not stop in {} s: {}; run `clatd cleanup` to undo what is left", self.stop_deadline().as_secs(), late.join(", "));
                     return false;
                 }
                 Ok(()) = changes.changed(), if !self.templates.is_empty() => self.follow_uplinks().await,
@@ -393,7 +393,7 @@ impl Supervisor {
         match FileJournal::list(&self.runtime_dir) {
             Ok(left) if left.is_empty() => info!("{how}, all undone"),
             Ok(left) => error!(
-                "{how}; not everything of {} is undone, `clatd cleanup` tries again",
+                "{how}, but not everything of {} is undone; run `clatd cleanup` to try again",
                 left.join(", ")
             ),
             Err(failure) => error!("{how}; {}", chain(&failure)),

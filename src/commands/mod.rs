@@ -14,7 +14,7 @@ use clatd_stages::op::Op;
 use clatd_stages::pipeline::{self, WithoutWaiting};
 use clatd_stages::plan::{Idle, Plan, PlanDocument, Step};
 use clatd_stages::reservations::Reservations;
-use clatd_stages::stage::{Instance, Verdict};
+use clatd_stages::stage::{Instance, Readiness};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -177,14 +177,14 @@ async fn observe_all(loaded: &Loaded, wanted: Option<&str>) -> Result<(PlanDocum
         let claims = DryRun::new(&reservations, &loaded.runtime_dir, &instance.name);
         let mut facts = Facts::default();
         let planned = match pipeline::observe(instance, &world, &claims, &mut facts, &mut WithoutWaiting).await {
-            Ok(Verdict::Idle { reason }) => {
+            Ok(Readiness::Idle { reason }) => {
                 document.idle.push(Idle {
                     instance: instance.name.clone(),
                     reason,
                 });
                 continue;
             }
-            Ok(Verdict::Ready) => pipeline::plan(instance, facts).map_err(|failure| chain(&failure)),
+            Ok(Readiness::Ready) => pipeline::plan(instance, facts).map_err(|failure| chain(&failure)),
             Err(failure) => Err(chain(&failure)),
         };
         match planned {

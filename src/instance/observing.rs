@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use clatd_stages::facts::Facts;
 use clatd_stages::pipeline::{self, Walk};
 use clatd_stages::plan::{Plan, StageName};
-use clatd_stages::stage::{Delay, ObserveError, Verdict};
+use clatd_stages::stage::{Delay, ObserveError, Readiness};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, trace};
 
@@ -69,8 +69,8 @@ impl Runner {
             verdict = pipeline::observe(&instance, &*world, &*claims, &mut facts, &mut walk) => verdict,
         };
         match verdict {
-            Ok(Verdict::Ready) => {}
-            Ok(Verdict::Idle { reason }) => return self.has_nothing_to_do(facts, reason),
+            Ok(Readiness::Ready) => {}
+            Ok(Readiness::Idle { reason }) => return self.has_nothing_to_do(facts, reason),
             Err(ObserveError::NotYet { what, .. }) if self.waits || self.past.ran => {
                 return self.has_nothing_to_do(facts, what);
             }
@@ -92,7 +92,7 @@ impl Runner {
         }
     }
 
-    /// The status shows from now on what was found so far.
+    /// There is nothing to do. From now on the status shows what was found so far.
     fn has_nothing_to_do(&self, facts: Facts, reason: String) -> Observation {
         trace!("observed: {}", shown(&facts));
         let native = facts.native_ipv4.as_ref();
@@ -139,11 +139,11 @@ impl Walk for Walking<'_> {
         true
     }
 
-    async fn observed(&mut self, facts: &Facts, verdict: &Result<Verdict, ObserveError>) {
+    async fn observed(&mut self, facts: &Facts, verdict: &Result<Readiness, ObserveError>) {
         let runner = &mut *self.runner;
         runner.changes.mind(Interest::of(&runner.instance, facts));
         runner.past.memory.beside.clone_from(&facts.memory.beside);
-        if matches!(verdict, Ok(Verdict::Ready)) {
+        if matches!(verdict, Ok(Readiness::Ready)) {
             return;
         }
         if let Some((uplink, address)) = claimed_by(facts).filter(|found| runner.claimed.as_ref() != Some(found)) {

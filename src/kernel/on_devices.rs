@@ -9,7 +9,7 @@ use clatd_stages::sysctl::key;
 use nix::net::if_::if_indextoname;
 
 use super::failure::{Failure, NOTHING, OpResult};
-use super::sysctl::{Holds, Place, Release, read};
+use super::sysctl::{Holds, Release, SysctlId, read};
 use crate::sys::device::index;
 
 impl Holds {
@@ -36,8 +36,8 @@ impl Holds {
     fn acquire_one(&self, holder: &str, device: &str, index: Option<u32>, on: &OnDevices) -> Result<bool, Failure> {
         let Some(index) = index else { return Ok(false) };
         let key = key(device, &on.name);
-        let place = Place::of(&key, Some(index));
-        let held = self.before_at(&place);
+        let id = SysctlId::of(&key, Some(index));
+        let held = self.before_at(&id);
         let is_held = held.is_some();
         let now = match held {
             None => read(&key)?,
@@ -47,7 +47,7 @@ impl Holds {
             return Ok(false);
         }
         // With two hundred uplinks forty thousand of these holds are taken, and all but two hundred this way.
-        if is_held && self.share(holder, &place, &on.value) {
+        if is_held && self.share(holder, &id, &on.value) {
             return Ok(true);
         }
         match self.acquire(holder, &key, &on.value, &on.before) {
@@ -67,8 +67,8 @@ impl Holds {
         let nothing_else = BTreeMap::new();
         let mut failed = None;
         for (device, index) in devices {
-            let place = Place::of(&key(device, &on.name), index);
-            if index.is_some() && self.leave_to_others(holder, &place) {
+            let id = SysctlId::of(&key(device, &on.name), index);
+            if index.is_some() && self.leave_to_others(holder, &id) {
                 continue;
             }
             let Some(device) = called_now(device, index) else {

@@ -22,9 +22,9 @@ pub(crate) async fn add(netlink: &Netlink, rule: &Rule, outcome: Option<&Outcome
     }
     let rules = netlink.rules(rule.v6).await?;
     let priority = match place(rule, &rules) {
-        Place::Stands => return Ok(NOTHING),
-        Place::Moves(priority) => priority,
-        Place::NoRoom => {
+        Placement::Stands => return Ok(NOTHING),
+        Placement::Moves(priority) => priority,
+        Placement::NoRoom => {
             say_that_there_is_no_room(rule);
             rule.priority
         }
@@ -76,9 +76,9 @@ pub(crate) fn stands(rule: &Rule, rules: &[FoundRule]) -> bool {
         return there;
     }
     match place(rule, rules) {
-        Place::Stands => true,
-        Place::Moves(_) => false,
-        Place::NoRoom => {
+        Placement::Stands => true,
+        Placement::Moves(_) => false,
+        Placement::NoRoom => {
             say_that_there_is_no_room(rule);
             true
         }
@@ -86,7 +86,7 @@ pub(crate) fn stands(rule: &Rule, rules: &[FoundRule]) -> bool {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Place {
+enum Placement {
     /// It is where it belongs.
     Stands,
     /// It belongs there.
@@ -98,7 +98,7 @@ enum Place {
 /// The place of a rule that stands before those of others. A rule that stands before them stays where it is: each
 /// move uses up numbers, and makes other managers of rules move theirs. But it goes back if it is far from its usual
 /// place and that is free.
-fn place(rule: &Rule, rules: &[FoundRule]) -> Place {
+fn place(rule: &Rule, rules: &[FoundRule]) -> Placement {
     // Table local is looked up first, wherever its rule is.
     let local = rules.iter().find(|found| is_local(found));
     let after = local.map_or(0, |found| found.rule.priority);
@@ -112,18 +112,18 @@ fn place(rule: &Rule, rules: &[FoundRule]) -> Place {
         let in_front = first_rival.is_none_or(|rival| at < rival) && found.rule.priority > after;
         let far_off = found.rule.priority < rule.priority / 2;
         if in_front && !(far_off && usual_is_free) {
-            return Place::Stands;
+            return Placement::Stands;
         }
     }
     if usual_is_free {
-        return Place::Moves(rule.priority);
+        return Placement::Moves(rule.priority);
     }
     let block = before.unwrap_or(rule.priority).saturating_sub(BLOCK) / BLOCK * BLOCK;
     let priority = block + rule.priority % BLOCK;
     if block > after {
-        Place::Moves(priority)
+        Placement::Moves(priority)
     } else {
-        Place::NoRoom
+        Placement::NoRoom
     }
 }
 
@@ -238,31 +238,34 @@ mod tests {
     #[test]
     fn the_usual_place_is_taken_where_it_is_free() {
         let rule = ours(467);
-        assert_eq!(place(&rule, &[local(0), theirs(32766)]), Place::Moves(467));
+        assert_eq!(place(&rule, &[local(0), theirs(32766)]), Placement::Moves(467));
         assert_eq!(
             place(&rule, &[local(0), found(rule.clone()), theirs(32766)]),
-            Place::Stands
+            Placement::Stands
         );
-        assert_eq!(place(&rule, &[local(0), theirs(467), theirs(32766)]), Place::Moves(463));
+        assert_eq!(
+            place(&rule, &[local(0), theirs(467), theirs(32766)]),
+            Placement::Moves(463)
+        );
     }
 
     #[test]
     fn rules_that_come_before_are_overtaken_and_those_behind_left() {
         let rule = ours(467);
         let rules = [local(0), theirs(464), theirs(465), found(rule.clone()), theirs(32766)];
-        assert_eq!(place(&rule, &rules), Place::Moves(463));
+        assert_eq!(place(&rule, &rules), Placement::Moves(463));
         let moved = found(Rule {
             priority: 463,
             ..rule.clone()
         });
-        assert_eq!(place(&rule, &[local(0), moved.clone(), theirs(464)]), Place::Stands);
+        assert_eq!(place(&rule, &[local(0), moved.clone(), theirs(464)]), Placement::Stands);
         assert_eq!(
             place(&rule, &[local(0), moved.clone(), theirs(32766)]),
-            Place::Stands,
+            Placement::Stands,
             "no move without need"
         );
         // Of the same priority, the order in the list counts.
-        assert_eq!(place(&rule, &[local(0), theirs(463), moved]), Place::Moves(459));
+        assert_eq!(place(&rule, &[local(0), theirs(463), moved]), Placement::Moves(459));
     }
 
     #[test]
@@ -272,10 +275,13 @@ mod tests {
             priority: 11,
             ..rule.clone()
         });
-        assert_eq!(place(&rule, &[local(0), low.clone(), theirs(12)]), Place::Stands);
-        assert_eq!(place(&rule, &[local(0), low.clone(), theirs(32766)]), Place::Moves(467));
-        assert_eq!(place(&rule, &[local(0), theirs(8), low.clone()]), Place::Moves(7));
-        assert_eq!(place(&rule, &[local(0), theirs(7), low]), Place::NoRoom);
+        assert_eq!(place(&rule, &[local(0), low.clone(), theirs(12)]), Placement::Stands);
+        assert_eq!(
+            place(&rule, &[local(0), low.clone(), theirs(32766)]),
+            Placement::Moves(467)
+        );
+        assert_eq!(place(&rule, &[local(0), theirs(8), low.clone()]), Placement::Moves(7));
+        assert_eq!(place(&rule, &[local(0), theirs(7), low]), Placement::NoRoom);
     }
 
     #[test]
@@ -290,15 +296,15 @@ mod tests {
             theirs(464),
             found(rule.clone()),
         ];
-        assert_eq!(place(&rule, &copies), Place::Moves(463));
+        assert_eq!(place(&rule, &copies), Placement::Moves(463));
     }
 
     #[test]
     fn table_local_comes_first_wherever_it_is() {
         let rule = ours(467);
-        assert_eq!(place(&rule, &[theirs(0), local(1), theirs(32766)]), Place::NoRoom);
-        assert_eq!(place(&rule, &[local(100), theirs(200)]), Place::Moves(199));
-        assert_eq!(place(&rule, &[local(100), theirs(104)]), Place::NoRoom);
+        assert_eq!(place(&rule, &[theirs(0), local(1), theirs(32766)]), Placement::NoRoom);
+        assert_eq!(place(&rule, &[local(100), theirs(200)]), Placement::Moves(199));
+        assert_eq!(place(&rule, &[local(100), theirs(104)]), Placement::NoRoom);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::util::lock;
 
 const ROOT: &str = "/proc/sys";
 
-/// A key that clatd does not touch.
+/// This is no sysctl that clatd may touch.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is no sysctl key below net/")]
 pub struct BadKey(String);
@@ -29,7 +29,8 @@ pub(crate) fn read(key: &str) -> io::Result<Option<String>> {
     }
 }
 
-/// The kernel gives a whole sysctl at the first read. With hundreds of uplinks hundreds of thousands are read.
+/// The kernel gives the whole value at the first read. One read is enough, and it matters: hundreds of uplinks read
+/// hundreds of thousands of sysctls.
 fn read_whole(path: &Path) -> io::Result<String> {
     let mut buffer = [0; 256];
     let length = File::open(path)?.read(&mut buffer)?;
@@ -79,7 +80,7 @@ fn path(key: &str) -> Result<PathBuf, BadKey> {
     }
 }
 
-/// How a sysctl answers whose device went: the file is not there, or went between opening and reading it.
+/// Whether the error means that the device is gone. Then the file is gone, too, at once or after it was opened.
 fn vanished(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -87,11 +88,11 @@ fn vanished(error: &io::Error) -> bool {
     )
 }
 
-/// Who holds sysctls, which belong to no single instance. One table for all instances of the daemon: clones share it.
+/// Who holds the sysctls that belong to no single instance. All instances share one table: clones are the same one.
 #[derive(Debug, Clone, Default)]
 pub struct Holds {
     /// Locked only to look at the table or to change it, never while a sysctl is read or written.
-    table: Arc<Mutex<BTreeMap<Place, Hold>>>,
+    table: Arc<Mutex<BTreeMap<SysctlId, Hold>>>,
     /// Only one change runs at a time. It may wait for the kernel, so [`Holds::change`] alone locks this.
     changing: Arc<Mutex<()>>,
     pub(crate) fast_path: FastPath,
@@ -102,7 +103,7 @@ const ALL_FORWARDING: &str = "net/ipv6/conf/all/forwarding";
 
 /// A sysctl, whatever its device is called now.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(super) struct SysctlId {
     /// The key, where it is of a device without the name. It comes first, so that the same sysctl of all devices stands
     /// together in the table.
     key: String,
@@ -110,7 +111,7 @@ pub(super) struct Place {
     device: Option<u32>,
 }
 
-impl Place {
+impl SysctlId {
     /// The sysctl that has this key now; `None` = it is of a device, which is not there.
     fn now(key: &str) -> Option<Self> {
         match device_of(key) {
@@ -140,13 +141,13 @@ fn forwarding_of_devices() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// What giving a hold back restores.
+/// A hold that is given back, and what is restored with it.
 #[derive(Clone, Copy)]
 pub(crate) struct Release<'a> {
     pub(crate) key: &'a str,
     pub(crate) value: &'a str,
     pub(crate) before: &'a str,
-    /// What writing `before` resets, and what it is set to right after.
+    /// Other sysctls that the kernel resets when `before` is written, with the values that they get right after.
     pub(crate) give_back: &'a BTreeMap<String, String>,
 }
 
@@ -154,9 +155,9 @@ pub(crate) struct Release<'a> {
 struct Hold {
     value: String,
     before: String,
-    /// What else writing it changed, with the values from before.
-    reset: BTreeMap<Place, String>,
-    /// What its undo knows it by.
+    /// Other sysctls that the kernel reset when this one was written, with their values from before.
+    reset: BTreeMap<SysctlId, String>,
+    /// What the journal has of it, for its undo.
     outcome: Outcome,
     holders: BTreeSet<String>,
 }
@@ -181,36 +182,36 @@ impl Holds {
         if !self.may_be_held(key) {
             return None;
         }
-        self.before_at(&Place::now(key)?)
+        self.before_at(&SysctlId::now(key)?)
     }
 
     /// False = it is held for no device, so that nobody needs to ask which device it is of.
     fn may_be_held(&self, key: &str) -> bool {
         let table = self.lock();
-        let all = Place::of(ALL_FORWARDING, None);
-        let first = Place::of(key, device_of(key).map(|_| 0));
-        let mut same = table.range(&first..).take_while(|(place, _)| place.key == first.key);
+        let all = SysctlId::of(ALL_FORWARDING, None);
+        let first = SysctlId::of(key, device_of(key).map(|_| 0));
+        let mut same = table.range(&first..).take_while(|(id, _)| id.key == first.key);
         same.next().is_some() || table.get(&all).is_some_and(|hold| !hold.reset.is_empty())
     }
 
-    pub(super) fn before_at(&self, place: &Place) -> Option<String> {
+    pub(super) fn before_at(&self, id: &SysctlId) -> Option<String> {
         let table = self.lock();
-        let reset = || table.get(&Place::of(ALL_FORWARDING, None))?.reset.get(place).cloned();
-        table.get(place).map(|hold| hold.before.clone()).or_else(reset)
+        let reset = || table.get(&SysctlId::of(ALL_FORWARDING, None))?.reset.get(id).cloned();
+        table.get(id).map(|hold| hold.before.clone()).or_else(reset)
     }
 
     /// Adds a holder to a hold that others have on the same value already; false = nobody has, or this holder has it, and
     /// does it again. The first holder sees to it that the value stays.
-    pub(super) fn share(&self, holder: &str, place: &Place, value: &str) -> bool {
-        match self.lock().get_mut(place) {
+    pub(super) fn share(&self, holder: &str, id: &SysctlId, value: &str) -> bool {
+        match self.lock().get_mut(id) {
             Some(hold) if hold.value == value && !hold.holders.is_empty() => hold.holders.insert(holder.to_owned()),
             Some(_) | None => false,
         }
     }
 
     /// Takes a holder away who is not the last one; false = he is, or there is no such hold.
-    pub(super) fn leave_to_others(&self, holder: &str, place: &Place) -> bool {
-        match self.lock().get_mut(place) {
+    pub(super) fn leave_to_others(&self, holder: &str, id: &SysctlId) -> bool {
+        match self.lock().get_mut(id) {
             Some(hold) if !hold.holders.contains(holder) || hold.holders.len() > 1 => {
                 hold.holders.remove(holder);
                 true
@@ -221,21 +222,21 @@ impl Holds {
 
     /// The first of those who hold a sysctl.
     pub(crate) fn first_holder(&self, key: &str) -> Option<String> {
-        let place = Place::now(key)?;
-        self.lock().get(&place)?.holders.first().cloned()
+        let id = SysctlId::now(key)?;
+        self.lock().get(&id)?.holders.first().cloned()
     }
 
     /// Adds a holder; the first writes the value. Part of a [`Self::change`].
     pub(crate) fn acquire(&self, holder: &str, key: &str, value: &str, before: &str) -> OpResult {
-        let Some(place) = Place::now(key) else {
+        let Some(id) = SysctlId::now(key) else {
             return Err(Failure::new(io::Error::from_raw_os_error(libc::ENODEV)).hint("the device is gone"));
         };
-        if let Some(outcome) = self.held_already(&place, value)? {
+        if let Some(outcome) = self.held_already(&id, value)? {
             // Somebody else may have changed it since the first holder wrote it.
             if read(key)?.as_deref() != Some(value) {
                 write(key, value)?;
             }
-            if let Some(hold) = self.lock().get_mut(&place) {
+            if let Some(hold) = self.lock().get_mut(&id) {
                 hold.holders.insert(holder.to_owned());
             }
             return Ok(outcome);
@@ -251,10 +252,10 @@ impl Holds {
             before: before.clone(),
             devices: forwarding(&reset),
         };
-        let outcome = Outcome::from(left).on(place.device);
+        let outcome = Outcome::from(left).on(id.device);
         let reset = reset
             .into_iter()
-            .filter_map(|(key, value)| Some((Place::now(&key)?, value)));
+            .filter_map(|(key, value)| Some((SysctlId::now(&key)?, value)));
         let hold = Hold {
             value: value.to_owned(),
             before: before.clone(),
@@ -263,20 +264,20 @@ impl Holds {
             holders: BTreeSet::from([holder.to_owned()]),
         };
         // Before the write, so that nobody takes our value for the one from before.
-        self.lock().insert(place.clone(), hold);
+        self.lock().insert(id.clone(), hold);
         if before != value
             && let Err(failure) = write(key, value)
         {
-            self.lock().remove(&place);
+            self.lock().remove(&id);
             return Err(failure);
         }
         Ok(outcome)
     }
 
     /// What the first holder left, if there is one; an error if it holds another value.
-    fn held_already(&self, place: &Place, value: &str) -> Result<Option<Outcome>, Failure> {
+    fn held_already(&self, id: &SysctlId, value: &str) -> Result<Option<Outcome>, Failure> {
         let table = self.lock();
-        let Some(hold) = table.get(place) else {
+        let Some(hold) = table.get(id) else {
             return Ok(None);
         };
         if hold.value == value {
@@ -297,13 +298,13 @@ impl Holds {
             before,
             give_back,
         } = *release;
-        let Some(place) = Place::now(key) else {
+        let Some(id) = SysctlId::now(key) else {
             return Ok(NOTHING);
         };
-        if self.leave_to_others(holder, &place) {
+        if self.leave_to_others(holder, &id) {
             return Ok(NOTHING);
         }
-        let in_table = self.lock().get(&place).map(|hold| hold.before.clone());
+        let in_table = self.lock().get(&id).map(|hold| hold.before.clone());
         let before = match in_table {
             Some(before) => before,
             None => match outcome.map(|outcome| &outcome.left) {
@@ -317,23 +318,23 @@ impl Holds {
                 restore(key, value)?;
             }
         }
-        self.lock().remove(&place);
+        self.lock().remove(&id);
         Ok(NOTHING)
     }
 
     /// Takes a holder away from a sysctl that went with its device.
     pub(crate) fn forget(&self, holder: &str, key: &str, device: u32) {
-        let place = Place::of(key, Some(device));
+        let id = SysctlId::of(key, Some(device));
         let mut table = self.lock();
-        if let Some(hold) = table.get_mut(&place) {
+        if let Some(hold) = table.get_mut(&id) {
             hold.holders.remove(holder);
             if hold.holders.is_empty() {
-                table.remove(&place);
+                table.remove(&id);
             }
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Place, Hold>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SysctlId, Hold>> {
         lock(&self.table)
     }
 }

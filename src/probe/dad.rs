@@ -6,7 +6,7 @@
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use clatd_stages::nd::{Conflict, Detector, Input, Message, Next, Nonce, Parameters, Verdict, solicited_node};
+use clatd_stages::nd::{Conflict, Detector, Input, Message, Next, Nonce, Parameters, solicited_node};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
@@ -64,8 +64,8 @@ pub async fn detect(device: &str, address: Ipv6Addr, parameters: Parameters) -> 
             sent.map_err(ProbeError::on(device, "sending a neighbour solicitation"))?;
         }
         let due = match output.next {
-            Next::Done(Verdict::Free) => return Ok(DadResult::Free),
-            Next::Done(Verdict::Duplicate(conflict)) => return Ok(DadResult::Duplicate(conflict)),
+            Next::Free => return Ok(DadResult::Free),
+            Next::Duplicate(conflict) => return Ok(DadResult::Duplicate(conflict)),
             Next::Wait(due) => began + due,
             Next::Idle => began,
         };

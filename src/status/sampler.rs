@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument, debug, info_span};
 
-use super::{Board, Entry};
+use super::{Board, BoardEntry};
 use crate::instance::State;
 use crate::kernel::Totals;
 use crate::report::chain;
@@ -187,7 +187,7 @@ fn is_quiet(board: &Board, watched: &BTreeMap<String, Watched>) -> bool {
 }
 
 async fn sleep_until_packets_come(board: &Board) {
-    let unheard = |entry: &Entry| entry.statistics.passes_in_silence();
+    let unheard = |entry: &BoardEntry| entry.statistics.passes_in_silence();
     if board.entries().values().any(unheard) {
         // A packet that was not heard of is found in the counters, which the next look compares.
         let _ = timeout(SELDOM, board.bell.wait()).await;
@@ -201,7 +201,7 @@ async fn sleep_until_packets_come(board: &Board) {
 }
 
 /// Takes all counters down; true = this host sent IPv4 by some instance since the last time.
-fn sample(board: &Board, entries: &BTreeMap<String, Entry>) -> bool {
+fn sample(board: &Board, entries: &BTreeMap<String, BoardEntry>) -> bool {
     let mut wanted = false;
     let mut samples = lock(&board.samples.0);
     for (name, entry) in entries {
@@ -221,7 +221,7 @@ fn sample(board: &Board, entries: &BTreeMap<String, Entry>) -> bool {
 }
 
 /// Judges one instance by its counters, and begins to probe its PLAT if nothing comes back.
-fn look(entry: &Entry, watched: &mut Watched, board: &Board, now: u64, wanted: bool, world: &Arc<dyn World>) {
+fn look(entry: &BoardEntry, watched: &mut Watched, board: &Board, now: u64, wanted: bool, world: &Arc<dyn World>) {
     let status = entry.status.borrow().clone();
     let facts = &status.facts;
     let plat = match (&facts.uplink, &facts.plat_prefix) {

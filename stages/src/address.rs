@@ -23,7 +23,7 @@ use crate::facts::{Fact, Facts, Source};
 use crate::net::Address6;
 use crate::plan::{StageName, Step};
 use crate::settings::ClatV6Addr;
-use crate::stage::{Delay, Instance, ObserveError, PlanError, Stage, Verdict, world_error};
+use crate::stage::{Delay, Instance, ObserveError, PlanError, Readiness, Stage, world_error};
 use crate::uplink;
 use crate::world::{World, WorldError};
 use choice::{choose, is_modified_eui64, is_preferred, is_ula};
@@ -53,7 +53,7 @@ impl Stage for Address {
         world: &dyn World,
         claims: &dyn Claims,
         facts: &mut Facts,
-    ) -> Result<Verdict, ObserveError> {
+    ) -> Result<Readiness, ObserveError> {
         if facts.uplink.is_none() || facts.plat_prefix.is_none() {
             return Err(unusable("no uplink and PLAT prefix to find an address for"));
         }
@@ -65,7 +65,7 @@ impl Stage for Address {
                 derive(instance, world, claims, facts).await?
             }
         }
-        Ok(Verdict::Ready)
+        Ok(Readiness::Ready)
     }
 
     fn keep(&self, _old: &Facts, _new: &mut Facts) {}

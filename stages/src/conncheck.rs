@@ -15,7 +15,7 @@ use crate::facts::{Fact, Facts, Source};
 use crate::net::{MAIN_TABLE, ROUTE_PROTOCOL, Route};
 use crate::plan::{StageName, Step};
 use crate::settings::{ConncheckScope, Settings};
-use crate::stage::{Delay, Instance, ObserveError, PlanError, Stage, Verdict, world_error};
+use crate::stage::{Delay, Instance, ObserveError, PlanError, Readiness, Stage, world_error};
 use crate::uplink;
 use crate::world::{World, WorldError};
 
@@ -51,13 +51,13 @@ impl Stage for Conncheck {
         world: &dyn World,
         _claims: &dyn Claims,
         facts: &mut Facts,
-    ) -> Result<Verdict, ObserveError> {
+    ) -> Result<Readiness, ObserveError> {
         match instance.settings.ipv4.v4_conncheck_scope {
             ConncheckScope::Host => judge(&instance.settings, None, world, facts)
                 .await
                 .map_err(world_error(self.name())),
             // The uplink is not known before discovery, which calls `judge_uplink`.
-            ConncheckScope::Uplink => Ok(Verdict::Ready),
+            ConncheckScope::Uplink => Ok(Readiness::Ready),
         }
     }
 
@@ -74,10 +74,10 @@ pub(crate) async fn judge_uplink(
     uplink: &str,
     world: &dyn World,
     facts: &mut Facts,
-) -> Result<Verdict, WorldError> {
+) -> Result<Readiness, WorldError> {
     match instance.settings.ipv4.v4_conncheck_scope {
         ConncheckScope::Uplink => judge(&instance.settings, Some(uplink), world, facts).await,
-        ConncheckScope::Host => Ok(Verdict::Ready),
+        ConncheckScope::Host => Ok(Readiness::Ready),
     }
 }
 
@@ -86,9 +86,9 @@ async fn judge(
     uplink: Option<&str>,
     world: &dyn World,
     facts: &mut Facts,
-) -> Result<Verdict, WorldError> {
+) -> Result<Readiness, WorldError> {
     if !enabled(settings) {
-        return Ok(Verdict::Ready);
+        return Ok(Readiness::Ready);
     }
     let table = uplink.map_or(MAIN_TABLE, |_| facts.uplink_table());
     let mut native = native_defaults(table, world).await?;
@@ -106,10 +106,10 @@ async fn judge(
         _ => "IPv4 default routes in the table of the uplink's VRF",
     };
     let verdict = match shown.first() {
-        Some(route) => Verdict::idle(format!(
+        Some(route) => Readiness::idle(format!(
             "this system already has IPv4 connectivity ({route}); no need for a CLAT"
         )),
-        None => Verdict::Ready,
+        None => Readiness::Ready,
     };
     facts.native_ipv4 = Some(Fact::new(shown, Source::Kernel(where_looked)));
     Ok(verdict)

@@ -12,7 +12,7 @@ use crate::op::Op;
 use crate::plan::{StageName, Step};
 use crate::route::HEADER_DIFFERENCE;
 use crate::settings::{RouteMtu, Settings, TranslatorChoice};
-use crate::stage::{Delay, Instance, ObserveError, PlanError, Stage, Verdict, world_error};
+use crate::stage::{Delay, Instance, ObserveError, PlanError, Readiness, Stage, world_error};
 use crate::world::World;
 
 /// The smallest MTU of an IPv6 link, in bytes (RFC 8200 section 5).
@@ -59,7 +59,7 @@ impl Stage for Device {
         world: &dyn World,
         _claims: &dyn Claims,
         facts: &mut Facts,
-    ) -> Result<Verdict, ObserveError> {
+    ) -> Result<Readiness, ObserveError> {
         // The translator is chosen here, since this is the first stage that depends on it.
         fast_path::choose(self.name(), instance, world, facts).await?;
         facts.notes.extend(too_large_for_the_uplink(&instance.settings, facts));
@@ -76,7 +76,7 @@ impl Stage for Device {
                     "clat-dev {name} exists already and is not ours; choose another name, or delete it with `ip link delete {name}`"
                 ),
             }),
-            _ => Ok(Verdict::Ready),
+            _ => Ok(Readiness::Ready),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::conncheck::judge_uplink;
 use crate::facts::{Fact, Facts, Source};
 use crate::plan::{StageName, Step};
 use crate::settings::{DiscoveryWay, DnsServer};
-use crate::stage::{Delay, Instance, ObserveError, PlanError, Stage, Verdict, world_error};
+use crate::stage::{Delay, Instance, ObserveError, PlanError, Readiness, Stage, world_error};
 use crate::uplink::{self, Uplink};
 use crate::validity::problem_of_prefix;
 use crate::world::{DnsAnswer, World, WorldError};
@@ -49,19 +49,19 @@ impl Stage for Discovery {
         world: &dyn World,
         _claims: &dyn Claims,
         facts: &mut Facts,
-    ) -> Result<Verdict, ObserveError> {
+    ) -> Result<Readiness, ObserveError> {
         let on = match On::of(instance, world, facts).await.map_err(world_error(self.name()))? {
             Ok(on) => on,
             Err(idle) => return Ok(idle),
         };
         if let Some(reason) = on.lacks_ipv6(world).await.map_err(world_error(self.name()))? {
-            return Ok(Verdict::idle(reason));
+            return Ok(Readiness::idle(reason));
         }
         let mut found = find_prefixes(instance, &on, world)
             .await
             .map_err(world_error(self.name()))?;
         if found.prefixes.is_empty() {
-            return Ok(Verdict::idle(format!(
+            return Ok(Readiness::idle(format!(
                 "no PLAT prefix: {}; {NEXT_STEP}",
                 found.failures.join("; ")
             )));
@@ -101,7 +101,7 @@ impl Stage for Discovery {
                 .await
                 .map_err(world_error(self.name()));
         }
-        Ok(Verdict::idle(unreachable.join("; ")))
+        Ok(Readiness::idle(unreachable.join("; ")))
     }
 
     fn keep(&self, _old: &Facts, _new: &mut Facts) {}
@@ -122,7 +122,7 @@ struct On {
 }
 
 impl On {
-    async fn of(instance: &Instance, world: &dyn World, facts: &Facts) -> Result<Result<Self, Verdict>, WorldError> {
+    async fn of(instance: &Instance, world: &dyn World, facts: &Facts) -> Result<Result<Self, Readiness>, WorldError> {
         let mut on = Self {
             named: None,
             running: None,
@@ -130,7 +130,7 @@ impl On {
         };
         if let Some(device) = &instance.settings.plat.plat_dev {
             let Some(link) = uplink::named(&instance.settings, world, facts).await? else {
-                return Ok(Err(Verdict::idle(format!(
+                return Ok(Err(Readiness::idle(format!(
                     "the uplink {device} (plat-dev) does not exist"
                 ))));
             };
@@ -410,8 +410,8 @@ fn prefixes_in(server: Option<&DnsServer>, answer: DnsAnswer) -> Result<Vec<Fact
 
 /// The prefixes that these AAAA records of the well-known name contain, in order, each once (RFC 7050 section 3).
 ///
-/// A well-known address that occurs more than once in a record says nothing about the prefix; then only the other one
-/// counts. If neither address stands at a place of RFC 6052, no DNS64 has synthesised the record.
+/// A well-known address that occurs more than once in a record says nothing about the prefix. Then only the other one
+/// counts. If neither address stands where RFC 6052 puts it, no DNS64 has synthesised the record.
 pub fn synthesised_prefixes(records: &[Ipv6Addr]) -> Vec<Pref64> {
     let usable: Vec<Ipv4Addr> = WELL_KNOWN_ADDRESSES
         .into_iter()
@@ -420,7 +420,8 @@ pub fn synthesised_prefixes(records: &[Ipv6Addr]) -> Vec<Pref64> {
     let mut prefixes = Vec::new();
     for record in records {
         let candidates = usable.iter().filter_map(|known| prefix_around(*record, *known));
-        // Both well-known addresses in one record: behind the true one there are only zeros (RFC 6052 section 2.2).
+        // A record may contain both well-known addresses, one of them by chance. The right one has only zeros behind it
+        // (RFC 6052 section 2.2).
         let best =
             candidates.max_by_key(|prefix| prefix.extract(*record).is_some_and(|v4| prefix.embed(v4) == *record));
         if let Some(prefix) = best
@@ -432,7 +433,8 @@ pub fn synthesised_prefixes(records: &[Ipv6Addr]) -> Vec<Pref64> {
     prefixes
 }
 
-/// The prefix of the record if `known` stands at a place of RFC 6052 section 2.2; if several fit, the longest.
+/// The prefix of the record, if `known` stands where RFC 6052 section 2.2 puts an IPv4 address. If several prefixes fit,
+/// the longest.
 fn prefix_around(record: Ipv6Addr, known: Ipv4Addr) -> Option<Pref64> {
     Pref64::LENGTHS.into_iter().rev().find_map(|length| {
         let mask = u128::MAX << (128 - u32::from(length));

@@ -11,7 +11,7 @@ use crate::facts::{Facts, FirewallFacts, Ip6tablesChain};
 use crate::plan::{StageName, Step};
 use crate::settings::{FirewallChoice, Settings};
 use crate::shared;
-use crate::stage::{Delay, Instance, ObserveError, PlanError, Stage, Verdict, world_error};
+use crate::stage::{Delay, Instance, ObserveError, PlanError, Readiness, Stage, world_error};
 use crate::world::{World, WorldError};
 
 /// The stage.
@@ -33,7 +33,7 @@ impl Stage for Firewall {
         world: &dyn World,
         _claims: &dyn Claims,
         facts: &mut Facts,
-    ) -> Result<Verdict, ObserveError> {
+    ) -> Result<Readiness, ObserveError> {
         if facts.shared && facts.fast_path.is_none() {
             let command = &instance.settings.programs.cmd_nft;
             if world
@@ -54,7 +54,7 @@ impl Stage for Firewall {
         }
         // A packet of the fast path passes no hook of IPv6 packet filters.
         if instance.settings.clat.firewall == FirewallChoice::None || facts.fast_path.is_some() {
-            return Ok(Verdict::Ready);
+            return Ok(Readiness::Ready);
         }
         let found = look(&instance.settings, facts.shared, world)
             .await
@@ -77,7 +77,7 @@ impl Stage for Firewall {
             });
         }
         facts.firewall = Some(found);
-        Ok(Verdict::Ready)
+        Ok(Readiness::Ready)
     }
 
     fn keep(&self, _old: &Facts, _new: &mut Facts) {}

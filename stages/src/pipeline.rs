@@ -14,7 +14,7 @@ use crate::plan::{Plan, StageName};
 use crate::proxynd::ProxyNd;
 use crate::route::Route;
 use crate::script::Script;
-use crate::stage::{Delay, Instance, ObserveError, PlanError, Stage, Verdict};
+use crate::stage::{Delay, Instance, ObserveError, PlanError, Readiness, Stage};
 use crate::sysctl::Sysctl;
 use crate::translator::Translator;
 use crate::world::World;
@@ -70,7 +70,7 @@ pub trait Walk: Send {
     async fn again(&mut self, stage: StageName, what: &str) -> bool;
 
     /// A stage has observed.
-    async fn observed(&mut self, facts: &Facts, verdict: &Result<Verdict, ObserveError>);
+    async fn observed(&mut self, facts: &Facts, verdict: &Result<Readiness, ObserveError>);
 }
 
 /// The walk of a dry run, which waits for nothing.
@@ -84,7 +84,7 @@ impl Walk for WithoutWaiting {
         false
     }
 
-    async fn observed(&mut self, _facts: &Facts, _verdict: &Result<Verdict, ObserveError>) {}
+    async fn observed(&mut self, _facts: &Facts, _verdict: &Result<Readiness, ObserveError>) {}
 }
 
 /// Observes stage after stage until one is not ready. `facts` then has what was found so far.
@@ -94,7 +94,7 @@ pub async fn observe(
     claims: &dyn Claims,
     facts: &mut Facts,
     walk: &mut dyn Walk,
-) -> Result<Verdict, ObserveError> {
+) -> Result<Readiness, ObserveError> {
     for stage in stages() {
         walk.before(stage.delay(instance)).await;
         let verdict = loop {
@@ -104,9 +104,9 @@ pub async fn observe(
             }
         };
         walk.observed(facts, &verdict).await;
-        if !matches!(verdict, Ok(Verdict::Ready)) {
+        if !matches!(verdict, Ok(Readiness::Ready)) {
             return verdict;
         }
     }
-    Ok(Verdict::Ready)
+    Ok(Readiness::Ready)
 }

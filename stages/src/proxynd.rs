@@ -24,7 +24,7 @@ use crate::net::{Address6, Route};
 use crate::op::Op;
 use crate::plan::{StageName, Step};
 use crate::settings::{NdChoice, Settings};
-use crate::stage::{Delay, Instance, ObserveError, PlanError, Stage, Verdict};
+use crate::stage::{Delay, Instance, ObserveError, PlanError, Readiness, Stage};
 use crate::sysctl::{ALL_FORWARDING, key};
 use crate::translator::mappings;
 use crate::vrf;
@@ -244,8 +244,8 @@ impl Stage for ProxyNd {
         _world: &dyn World,
         _claims: &dyn Claims,
         _facts: &mut Facts,
-    ) -> Result<Verdict, ObserveError> {
-        Ok(Verdict::Ready)
+    ) -> Result<Readiness, ObserveError> {
+        Ok(Readiness::Ready)
     }
 
     /// What spoke for or against joining the address may have gone since, which is no reason to change it under traffic.

@@ -26,7 +26,7 @@ use crate::op::Op;
 use crate::plan::{StageName, Step};
 use crate::settings::{RouteMtu, Settings};
 use crate::shared;
-use crate::stage::{Delay, Instance, ObserveError, PlanError, Stage, Verdict, world_error};
+use crate::stage::{Delay, Instance, ObserveError, PlanError, Readiness, Stage, world_error};
 use crate::translator::mappings;
 use crate::world::{World, WorldError};
 
@@ -80,7 +80,7 @@ impl Stage for Route {
         world: &dyn World,
         _claims: &dyn Claims,
         facts: &mut Facts,
-    ) -> Result<Verdict, ObserveError> {
+    ) -> Result<Readiness, ObserveError> {
         let settings = &instance.settings;
         if settings.ipv4.v4_defaultroute_enable && settings.ipv4.v4_defaultroute_replace {
             let routes = native_defaults(MAIN_TABLE, world)
@@ -121,7 +121,7 @@ impl Stage for Route {
                 Err(failure) => return Err(world_error(self.name())(failure)),
             });
         }
-        Ok(Verdict::Ready)
+        Ok(Readiness::Ready)
     }
 
     /// The routes that were there before we replaced them.

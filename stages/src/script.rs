@@ -11,7 +11,7 @@ use crate::op::{Op, Undo};
 use crate::plan::{StageName, Step};
 use crate::route::default_route_mtu;
 use crate::settings::RouteMtu;
-use crate::stage::{Delay, Instance, ObserveError, PlanError, Stage, Verdict};
+use crate::stage::{Delay, Instance, ObserveError, PlanError, Readiness, Stage};
 use crate::world::World;
 
 /// The stage.
@@ -33,8 +33,8 @@ impl Stage for Script {
         _world: &dyn World,
         _claims: &dyn Claims,
         _facts: &mut Facts,
-    ) -> Result<Verdict, ObserveError> {
-        Ok(Verdict::Ready)
+    ) -> Result<Readiness, ObserveError> {
+        Ok(Readiness::Ready)
     }
 
     fn keep(&self, _old: &Facts, _new: &mut Facts) {}

@@ -35,7 +35,7 @@ impl Instance {
 
 /// What an observation leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Readiness {
     /// Go on with the next stage.
     Ready,
     /// Nothing to do here now; no error.
@@ -45,7 +45,7 @@ pub enum Verdict {
     },
 }
 
-impl Verdict {
+impl Readiness {
     /// Nothing to do, because of `reason`.
     pub fn idle(reason: impl Into<String>) -> Self {
         Self::Idle { reason: reason.into() }
@@ -117,7 +117,7 @@ pub trait Stage: Send + Sync {
         world: &dyn World,
         claims: &dyn Claims,
         facts: &mut Facts,
-    ) -> Result<Verdict, ObserveError>;
+    ) -> Result<Readiness, ObserveError>;
 
     /// Takes those facts from `old` in which our own changes show: what was there before these changes counts. Both are
     /// of the same uplink, which may have another name by now.

@@ -16,7 +16,7 @@ use crate::op::{OnDevices, Op};
 use crate::plan::{StageName, Step};
 use crate::proxynd::{self, Neighbours};
 use crate::settings::{NdChoice, Settings};
-use crate::stage::{Delay, Instance, ObserveError, PlanError, Stage, Verdict, world_error};
+use crate::stage::{Delay, Instance, ObserveError, PlanError, Readiness, Stage, world_error};
 use crate::world::{World, WorldError};
 
 /// The stage.
@@ -50,9 +50,9 @@ impl Stage for Sysctl {
         world: &dyn World,
         _claims: &dyn Claims,
         facts: &mut Facts,
-    ) -> Result<Verdict, ObserveError> {
+    ) -> Result<Readiness, ObserveError> {
         let Some(uplink) = facts.uplink.as_ref().map(|uplink| uplink.value.name.clone()) else {
-            return Ok(Verdict::Ready);
+            return Ok(Readiness::Ready);
         };
         let settings = &instance.settings;
         let mut keys = Vec::new();
@@ -79,7 +79,7 @@ impl Stage for Sysctl {
         look_at_others(&uplink, switched(settings, facts), world, facts)
             .await
             .map_err(world_error(self.name()))?;
-        Ok(Verdict::Ready)
+        Ok(Readiness::Ready)
     }
 
     /// Our own changes show in the sysctls, and in what they would do to other devices.

@@ -16,7 +16,7 @@ use crate::plan::{StageName, Step};
 use crate::settings::{
     IcmpErrorRate, MapEntry, Pref64Setting, Settings, Tos, TranslatorChoice, UdpZeroChecksum, UnmappedSource,
 };
-use crate::stage::{Delay, Instance, ObserveError, PlanError, Stage, Verdict, world_error};
+use crate::stage::{Delay, Instance, ObserveError, PlanError, Readiness, Stage, world_error};
 use crate::world::World;
 
 /// Who moves the packets of one device, and how: all that is needed to start it.
@@ -220,7 +220,7 @@ impl Stage for Translator {
         world: &dyn World,
         _claims: &dyn Claims,
         facts: &mut Facts,
-    ) -> Result<Verdict, ObserveError> {
+    ) -> Result<Readiness, ObserveError> {
         let settings = &instance.settings;
         if facts.translates_by(TranslatorChoice::Tayga)
             && world
@@ -234,7 +234,7 @@ impl Stage for Translator {
                 settings.programs.cmd_tayga
             )));
         }
-        Ok(Verdict::Ready)
+        Ok(Readiness::Ready)
     }
 
     fn keep(&self, _old: &Facts, _new: &mut Facts) {}

@@ -18,7 +18,7 @@ use clatd_stages::fixed_world::FixedClaims;
 use clatd_stages::journal::{Journal, Ledger, MemoryJournal};
 use clatd_stages::pipeline::{self, WithoutWaiting};
 use clatd_stages::plan::{Idle, Plan, PlanDocument, common_head};
-use clatd_stages::stage::Verdict;
+use clatd_stages::stage::Readiness;
 use support::cases::{self, Case};
 use support::model::{Fault, Model};
 
@@ -41,10 +41,10 @@ async fn document(case: &Case) -> Result<PlanDocument, String> {
         idle: Vec::new(),
     };
     match verdict {
-        Verdict::Ready => document
+        Readiness::Ready => document
             .instances
             .push(pipeline::plan(&instance, facts).map_err(|error| chain(&error))?),
-        Verdict::Idle { reason } => document.idle.push(Idle {
+        Readiness::Idle { reason } => document.idle.push(Idle {
             instance: instance.name.clone(),
             reason,
         }),

@@ -7,7 +7,7 @@ use clatd_stages::fixed_world::{FixedClaims, FixedWorld};
 use clatd_stages::op::Op;
 use clatd_stages::pipeline::{self, WithoutWaiting};
 use clatd_stages::plan::{Idle, PlanDocument};
-use clatd_stages::stage::{Instance, Verdict};
+use clatd_stages::stage::{Instance, Readiness};
 
 use crate::events::{happens, sysctls_of, two_uplinks};
 
@@ -60,8 +60,8 @@ async fn document(files: Files<'_>, world: &FixedWorld) -> PlanDocument {
             .unwrap();
         all_claims.push(claims);
         match verdict {
-            Verdict::Ready => document.instances.push(pipeline::plan(&instance, facts).unwrap()),
-            Verdict::Idle { reason } => document.idle.push(Idle {
+            Readiness::Ready => document.instances.push(pipeline::plan(&instance, facts).unwrap()),
+            Readiness::Idle { reason } => document.idle.push(Idle {
                 instance: instance.name,
                 reason,
             }),

@@ -139,16 +139,9 @@ pub enum Next {
     Idle,
     /// For messages, and for the timer at this time.
     Wait(Duration),
-    /// For nothing more.
-    Done(Verdict),
-}
-
-/// The outcome.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// Nobody else has the address.
+    /// For nothing more: nobody else has the address.
     Free,
-    /// Another node has the address, or wants it at the same time.
+    /// For nothing more: another node has the address, or wants it at the same time.
     Duplicate(Conflict),
 }
 
@@ -181,14 +174,14 @@ impl Detector {
     pub fn handle(&mut self, now: Duration, event: Input<'_>) -> Actions {
         let mut send = None;
         match (event, &self.next) {
-            (_, Next::Done(_)) => {}
+            (_, Next::Free | Next::Duplicate(_)) => {}
             (Input::Start, Next::Idle) => send = self.go_on(now),
             (Input::Timer, Next::Wait(due)) if *due <= now => send = self.go_on(now),
             (Input::Start | Input::Timer, _) => {}
             (Input::Received { message, link_source }, _) => {
                 let conflict = claim(self.address, message, link_source, self.own.as_ref(), &self.sent);
                 if let Some(conflict) = conflict {
-                    self.next = Next::Done(Verdict::Duplicate(conflict));
+                    self.next = Next::Duplicate(conflict);
                 }
             }
         }
@@ -201,7 +194,7 @@ impl Detector {
     /// The next solicitation, or the end.
     fn go_on(&mut self, now: Duration) -> Option<Solicitation> {
         if u32::try_from(self.sent.len()).is_ok_and(|sent| sent >= self.parameters.transmits) {
-            self.next = Next::Done(Verdict::Free);
+            self.next = Next::Free;
             return None;
         }
         let nonce = self.nonce;

@@ -6,7 +6,7 @@ mod detector;
 mod message;
 
 pub use defence::{Answer, Defence, MOST_MOVES, Moves};
-pub use detector::{Actions, Conflict, Detector, How, Input, Next, Parameters, Verdict, claim};
+pub use detector::{Actions, Conflict, Detector, How, Input, Next, Parameters, claim};
 pub use message::{Advertisement, Invalid, LinkAddress, Message, Nonce, Solicitation, solicited_node};
 
 #[cfg(test)]

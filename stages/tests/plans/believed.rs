@@ -6,7 +6,7 @@ use clatd_stages::facts::{Fact, Facts, Source};
 use clatd_stages::fixed_world::{FixedClaims, FixedWorld};
 use clatd_stages::net::{MAIN_TABLE, Route};
 use clatd_stages::settings::Settings;
-use clatd_stages::stage::{Stage, Verdict};
+use clatd_stages::stage::{Readiness, Stage};
 use clatd_stages::world::DnsAnswer;
 use serde_json::json;
 
@@ -22,7 +22,7 @@ const BAD: [&str; 6] = [
     "100::/64",
 ];
 
-async fn observe(settings: Settings, world: FixedWorld) -> (Verdict, Facts) {
+async fn observe(settings: Settings, world: FixedWorld) -> (Readiness, Facts) {
     let case = Case {
         name: "believed",
         settings,
@@ -36,10 +36,10 @@ async fn observe(settings: Settings, world: FixedWorld) -> (Verdict, Facts) {
     (verdict.unwrap(), facts)
 }
 
-fn reason(verdict: &Verdict) -> &str {
+fn reason(verdict: &Readiness) -> &str {
     match verdict {
-        Verdict::Idle { reason } => reason,
-        Verdict::Ready => panic!("it is ready"),
+        Readiness::Idle { reason } => reason,
+        Readiness::Ready => panic!("it is ready"),
     }
 }
 
@@ -87,7 +87,7 @@ async fn a_router_cannot_either_and_what_others_say_counts() {
     for bad in BAD {
         // DNS has 64:ff9b::/96.
         let (verdict, facts) = observe(settings(&[]), advertising(&[bad])).await;
-        assert_eq!(verdict, Verdict::Ready, "{bad}");
+        assert_eq!(verdict, Readiness::Ready, "{bad}");
         assert_eq!(facts.plat_prefix.unwrap().value.to_string(), "64:ff9b::/96", "{bad}");
         assert!(facts.notes[0].contains("is refused"), "{bad}: {:?}", facts.notes);
         let both = advertising(&[bad, "2001:db8:64::/96"]);

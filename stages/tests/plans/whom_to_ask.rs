@@ -6,7 +6,7 @@ use clatd_stages::facts::Facts;
 use clatd_stages::fixed_world::{FixedClaims, FixedWorld};
 use clatd_stages::net::{MAIN_TABLE, Route};
 use clatd_stages::settings::Settings;
-use clatd_stages::stage::{Stage, Verdict};
+use clatd_stages::stage::{Readiness, Stage};
 use clatd_stages::world::DnsAnswer;
 use serde_json::json;
 
@@ -83,11 +83,11 @@ async fn discover(settings: Settings, world: FixedWorld) -> Result<String, Strin
         .observe(&case.instance(), &case.world, &claims, &mut facts)
         .await;
     match verdict.unwrap() {
-        Verdict::Ready => {
+        Readiness::Ready => {
             let fact = facts.plat_prefix.unwrap();
             Ok(format!("{} of {}", fact.value, fact.source))
         }
-        Verdict::Idle { reason } => Err(reason),
+        Readiness::Idle { reason } => Err(reason),
     }
 }
 

@@ -28,7 +28,7 @@ impl Pass {
 pub(crate) struct Done {
     /// The transport protocol, on the side that the packet came from.
     pub(crate) protocol: u8,
-    pub(crate) place: Place,
+    pub(crate) place: ResultPlace,
     pub(crate) offload: Offload,
     /// It must be cut to packets of at most so many octets; if whole IPv6, with this identification.
     pub(crate) fragment: Option<(usize, Option<u32>)>,
@@ -37,7 +37,7 @@ pub(crate) struct Done {
 
 /// Where a result lies.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Place {
+pub(crate) enum ResultPlace {
     Packet,
     /// At the start of the first scratch buffer, so many octets.
     Scratch(usize),

@@ -11,7 +11,7 @@ use crate::gso::Offload;
 use crate::icmp::Mtus;
 use crate::icmp_errors::LONGEST6;
 use crate::limiter::Limiter;
-use crate::outcome::{Done, Dropped, Pass, Place};
+use crate::outcome::{Done, Dropped, Pass, ResultPlace};
 use crate::plain::{self, Plain};
 use crate::wire::V4Header;
 use crate::{own, transport, v4to6, v6to4};
@@ -178,7 +178,7 @@ impl Translator {
             }
             _ => Err(DropReason::NotIp.into()),
         };
-        let is_error = matches!(&result, Ok(done) if matches!(done.place, Place::Scratch(_)));
+        let is_error = matches!(&result, Ok(done) if matches!(done.place, ResultPlace::Scratch(_)));
         match result.and_then(|done| deliver(worker, direction, packet, done, out)) {
             Ok(protocol) => {
                 worker.counters.translated(direction, protocol, length);
@@ -203,8 +203,8 @@ impl Translator {
     /// The second pass of RFC 7757 section 4.2.2. Its drops are never answered: the packet has changed already.
     fn hairpin(&self, worker: &mut Worker, packet: &mut PacketBuf<'_>, done: Done) -> Result<Done, Dropped> {
         let result = match done.place {
-            Place::Packet => v4to6::translate(self, Pass::Hairpin, done.offload, packet, worker.scratch2.room()),
-            Place::Scratch(length) => {
+            ResultPlace::Packet => v4to6::translate(self, Pass::Hairpin, done.offload, packet, worker.scratch2.room()),
+            ResultPlace::Scratch(length) => {
                 let bytes = worker.scratch.bytes(length);
                 let header = V4Header::read(bytes).ok_or(DropReason::Truncated)?;
                 let result = v4to6::error(self, Pass::Hairpin, &header, bytes, worker.scratch2.room());
@@ -295,17 +295,17 @@ fn deliver(
 ) -> Result<Protocol, Dropped> {
     let Some((limit, id)) = done.fragment else {
         match done.place {
-            Place::Packet => out.packet(Kind::Translated, &done.offload, packet.frame()),
-            Place::Scratch(length) => out.packet(Kind::Translated, &done.offload, worker.scratch.frame(length)),
+            ResultPlace::Packet => out.packet(Kind::Translated, &done.offload, packet.frame()),
+            ResultPlace::Scratch(length) => out.packet(Kind::Translated, &done.offload, worker.scratch.frame(length)),
         }
         return Ok(transport::class(done.protocol));
     };
     let whole = match done.place {
-        Place::Packet => {
+        ResultPlace::Packet => {
             done.offload.complete(packet.bytes_mut(), done.protocol)?;
             packet.bytes()
         }
-        Place::Scratch(length) => worker.scratch.bytes(length),
+        ResultPlace::Scratch(length) => worker.scratch.bytes(length),
     };
     let is_v6 = whole.first().is_some_and(|octet| octet >> 4 == 6);
     let count = if is_v6 {

@@ -9,7 +9,7 @@ use crate::generate::Answer;
 use crate::gso::Offload;
 use crate::icmp;
 use crate::icmp_errors;
-use crate::outcome::{Done, Dropped, Pass, Place};
+use crate::outcome::{Done, Dropped, Pass, ResultPlace};
 use crate::own;
 use crate::translator::Translator;
 use crate::transport::{self, Delta};
@@ -58,7 +58,7 @@ pub(crate) fn translate(
     rewrite(packet, &header, header6, sum)?;
     Ok(Done {
         protocol: header.protocol,
-        place: Place::Packet,
+        place: ResultPlace::Packet,
         offload: moved,
         fragment: limit.map(|limit| (limit, (fragment == 0).then_some(u32::from(header.id)))),
         hairpin: false,
@@ -171,7 +171,7 @@ pub(crate) fn error(
     let length = icmp_errors::to_v6(translator, pass, header, message, scratch)?;
     Ok(Done {
         protocol: proto::ICMP,
-        place: Place::Scratch(length),
+        place: ResultPlace::Scratch(length),
         offload: Offload::NONE,
         fragment: None,
         hairpin: false,

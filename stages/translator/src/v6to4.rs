@@ -9,7 +9,7 @@ use crate::generate::Answer;
 use crate::gso::Offload;
 use crate::icmp;
 use crate::icmp_errors;
-use crate::outcome::{Done, Dropped, Pass, Place};
+use crate::outcome::{Done, Dropped, Pass, ResultPlace};
 use crate::own;
 use crate::translator::Translator;
 use crate::transport::{self, Delta};
@@ -75,7 +75,7 @@ pub(crate) fn translate(
     rewrite(packet, &header, &chain, &header4, echo, partial)?;
     Ok(Done {
         protocol: chain.protocol,
-        place: Place::Packet,
+        place: ResultPlace::Packet,
         offload: moved,
         fragment: size.limit.map(|limit| (limit, None)),
         hairpin,
@@ -114,7 +114,7 @@ fn error(
     let mtu4 = translator.mtus.mtu4 as usize;
     Ok(Done {
         protocol: proto::ICMPV6,
-        place: Place::Scratch(error.length),
+        place: ResultPlace::Scratch(error.length),
         offload: Offload::NONE,
         fragment: (error.length > mtu4).then_some((mtu4, None)),
         hairpin: error.hairpin,
