@@ -33,6 +33,11 @@ impl DeviceCounters {
 }
 
 impl Counting for DeviceCounters {
+    /// Packets of both directions pass the device.
+    fn knows_directions(&self) -> bool {
+        false
+    }
+
     fn totals(&self) -> Totals {
         let mut last = lock(&self.last);
         match read(self.index) {

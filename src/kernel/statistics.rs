@@ -103,9 +103,18 @@ fn translated(counted: &Snapshot, direction: Direction) -> Translated {
 impl Statistics {
     /// What the counters stand at.
     pub fn totals(&self) -> Totals {
+        self.sum(|_| true)
+    }
+
+    /// The same, without asking translators that do not know one direction from the other.
+    pub fn totals_by_direction(&self) -> Totals {
+        self.sum(|counting| counting.knows_directions())
+    }
+
+    fn sum(&self, is_wanted: fn(&dyn Counting) -> bool) -> Totals {
         let inner = self.lock();
         let mut totals = inner.past;
-        for counting in inner.live.values() {
+        for counting in inner.live.values().filter(|counting| is_wanted(counting.as_ref())) {
             totals += counting.totals();
         }
         totals
@@ -151,5 +160,33 @@ impl Statistics {
 impl fmt::Debug for Statistics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.totals().fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct CountsNoDirection;
+
+    impl Counting for CountsNoDirection {
+        fn totals(&self) -> Totals {
+            Totals {
+                device: Some(Device::default()),
+                ..Totals::default()
+            }
+        }
+
+        fn knows_directions(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn who_wants_directions_asks_only_those_that_know_them() {
+        let statistics = Statistics::default();
+        statistics.open(Position::Device, Arc::new(CountsNoDirection));
+        assert!(statistics.totals().device.is_some());
+        assert_eq!(statistics.totals_by_direction(), Totals::default());
     }
 }

@@ -140,6 +140,9 @@ pub(super) trait Running: Debug + Send + Sync {
 /// Counters of a translator from its start on.
 pub(super) trait Counting: Send + Sync {
     fn totals(&self) -> Totals;
+
+    /// Whether it counts each direction by itself.
+    fn knows_directions(&self) -> bool;
 }
 
 /// Whether a device has the carrier that it gets from whoever has it open. A device that is down has none.

@@ -205,7 +205,7 @@ fn sample(board: &Board, entries: &BTreeMap<String, BoardEntry>) -> bool {
     let mut wanted = false;
     let mut samples = lock(&board.samples.0);
     for (name, entry) in entries {
-        let counts = Counts::new(&entry.statistics.totals());
+        let counts = Counts::new(&entry.statistics.totals_by_direction());
         let sampled = samples.entry(name.clone()).or_default();
         if let Some(before) = sampled.counts {
             wanted |= counts.out_packets > before.out_packets;

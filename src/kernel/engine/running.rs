@@ -82,6 +82,10 @@ impl EngineCounters {
 }
 
 impl Counting for EngineCounters {
+    fn knows_directions(&self) -> bool {
+        true
+    }
+
     fn totals(&self) -> Totals {
         let mut sum = Snapshot::default();
         for (counters, write_errors) in lock(&self.0).iter() {

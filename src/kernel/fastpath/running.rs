@@ -78,6 +78,10 @@ struct FastCounters {
 }
 
 impl Counting for FastCounters {
+    fn knows_directions(&self) -> bool {
+        true
+    }
+
     fn totals(&self) -> Totals {
         let mut last = lock(&self.last);
         if let Some(counted) = self.fast_path.counted(&self.device) {
