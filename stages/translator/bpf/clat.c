@@ -197,8 +197,8 @@ SEC("classifier")
 int clatd_out(struct __sk_buff *skb)
 {
 	__u32 device = skb->ifindex;
-	const struct clat *clat = map_lookup(&clats, &device);
-	struct counters *seen = counters_of(device);
+	const struct clat *clat;
+	struct counters *seen;
 	struct transport head;
 	struct ip6 out = {};
 	struct ip4 ip;
@@ -207,7 +207,11 @@ int clatd_out(struct __sk_buff *skb)
 	__u64 difference;
 	int class, reason;
 
-	if (!clat || !seen || skb->protocol != swap16_constant(ETH_P_IP))
+	if (skb->protocol != swap16_constant(ETH_P_IP))
+		return NEXT;
+	clat = map_lookup(&clats, &device);
+	seen = counters_of(device);
+	if (!clat || !seen)
 		return NEXT;
 	if (skb_load_bytes_relative(skb, 0, &ip, sizeof(ip), BPF_HDR_START_NET))
 		return leave(seen, V4_TO_V6, MALFORMED);
@@ -277,12 +281,17 @@ SEC("classifier")
 int clatd_back(struct __sk_buff *skb)
 {
 	__u32 device = skb->ifindex;
-	const struct clat *clat = map_lookup(&clats, &device);
-	struct counters *seen = counters_of(device);
+	const struct clat *clat;
+	struct counters *seen;
 	const struct to4 *ours;
 	struct ip6 ip;
 
-	if (!clat || !seen || skb->protocol != swap16_constant(ETH_P_IPV6))
+	/* All that clatd_in translated comes this way, too. */
+	if (skb->protocol != swap16_constant(ETH_P_IPV6))
+		return NEXT;
+	clat = map_lookup(&clats, &device);
+	seen = counters_of(device);
+	if (!clat || !seen)
 		return NEXT;
 	if (skb_load_bytes_relative(skb, 0, &ip, sizeof(ip), BPF_HDR_START_NET))
 		return drop(seen, V4_TO_V6, MALFORMED);
