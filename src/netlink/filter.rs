@@ -1,5 +1,6 @@
 //! Traffic control, as far as it attaches programs: the queueing discipline clsact and its filters.
 
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 
 use super::wire::{self, Attributes};
@@ -11,8 +12,14 @@ const CLSACT: u32 = 0xffff_fff1;
 const CLSACT_HANDLE: u32 = 0xffff_0000;
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
+const TCA_BPF_FD: u16 = 6;
 const TCA_BPF_NAME: u16 = 7;
+const TCA_BPF_FLAGS: u16 = 8;
 const TCA_BPF_ID: u16 = 11;
+/// The program says by itself what becomes of a packet (`TCA_BPF_FLAG_ACT_DIRECT`).
+const DIRECT: u32 = 1;
+/// The filter sees packets of all protocols; the kernel chooses its priority.
+const ANY: u32 = (libc::ETH_P_ALL as u16).to_be() as u32;
 
 /// Where a filter looks at packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +78,25 @@ impl Netlink {
             Err(error) if matches!(error.errno(), libc::ENOENT | libc::ENODEV | libc::EINVAL) => Ok(()),
             other => other.map(drop),
         }
+    }
+
+    /// Makes a filter that runs this program.
+    pub(crate) async fn add_filter(
+        &self,
+        index: u32,
+        hook: Hook,
+        name: &str,
+        program: BorrowedFd<'_>,
+    ) -> Result<(), NetlinkError> {
+        let mut options = Vec::new();
+        wire::push(&mut options, TCA_BPF_FD, &program.as_raw_fd().to_ne_bytes());
+        wire::push(&mut options, TCA_BPF_NAME, &[name.as_bytes(), b"\0"].concat());
+        wire::push(&mut options, TCA_BPF_FLAGS, &DIRECT.to_ne_bytes());
+        let mut payload = header(index, 0, hook.parent(), ANY);
+        wire::push(&mut payload, TCA_KIND, b"bpf\0");
+        wire::push(&mut payload, TCA_OPTIONS, &options);
+        let made = self.request(libc::RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, payload);
+        made.await.map(drop)
     }
 
     /// The filters that run a program.

@@ -1,22 +1,27 @@
 //! The fast path's programs on devices, by either way of attaching them.
 
-use clatd_stages::fast_path::{Attachment, FastPathSpec, LinkHeader, Way};
+use clatd_stages::fast_path::{Attachment, FastPathSpec, LinkHeader, Offer, Way};
 use clatd_stages::journal::{Left, Outcome};
 use clatd_stages::op::Op;
 use clatd_stages::settings::{Pref64Setting, Settings};
 use clatd_stages::translator::UserspaceSpec;
+use clatd_stages::world::World;
 use clatd_translator::Pref64;
 
 use crate::support::{Bed, in_namespace, sh};
 
 fn attach(device: &str, clat_v6: &str, attachment: Attachment) -> Op {
+    attach_to("up0", device, clat_v6, attachment)
+}
+
+fn attach_to(uplink: &str, device: &str, clat_v6: &str, attachment: Attachment) -> Op {
     let mut settings = Settings::default();
     settings.clat.clat_dev = device.into();
     let prefix = Pref64Setting(Pref64::WELL_KNOWN).0;
     let translation = UserspaceSpec::of(&settings, prefix, Some(clat_v6.parse().unwrap()), (1500, 1500));
     Op::AttachFastPath {
         fast_path: FastPathSpec {
-            uplink: "up0".into(),
+            uplink: uplink.into(),
             way: Way {
                 attachment,
                 header: LinkHeader::Ethernet,
@@ -29,9 +34,13 @@ fn attach(device: &str, clat_v6: &str, attachment: Attachment) -> Op {
 }
 
 fn detach(device: &str, attachment: Attachment) -> Op {
+    detach_from("up0", device, attachment)
+}
+
+fn detach_from(uplink: &str, device: &str, attachment: Attachment) -> Op {
     Op::DetachFastPath {
         device: device.into(),
-        uplink: "up0".into(),
+        uplink: uplink.into(),
         attachment,
     }
 }
@@ -86,11 +95,7 @@ fn the_devices_of_many_instances_have_filters() {
         }
         assert!(!filters(15).contains("clatd_out"), "{}", filters(15));
         assert!(filters(16).contains("clatd_out"), "{}", filters(16));
-        assert!(
-            !on_uplink().contains("clatd_in"),
-            "others' devices keep TCX: {}",
-            on_uplink()
-        );
+        assert!(!on_uplink().contains("clatd_in"), "it is only one: {}", on_uplink());
         for number in 0..18 {
             bed.undo(detach(&format!("clat{number}"), Attachment::Tcx), &Outcome::NOTHING)
                 .await;
@@ -142,5 +147,101 @@ fn links_go_with_their_last_user() {
         bed.fail(next_hop("clat1")).await;
         bed.undo(detach("clat0", Attachment::Tcx), &Outcome::NOTHING).await;
         bed.fail(next_hop("clat0")).await;
+    });
+}
+
+/// On others' devices, too: the first sixteen have TCX. What stays of the others is known, and taken away.
+#[test]
+fn the_uplinks_of_many_instances_have_filters() {
+    in_namespace(async |mut bed| {
+        let count = 20;
+        for number in 0..count {
+            sh(&format!("ip link add wan{number} type veth peer name isp{number}x"));
+        }
+        sh("tc qdisc add dev wan17 clsact");
+        // No clsact can be made where another queueing discipline has its handle.
+        sh("ip link set wan18 up; tc qdisc add dev wan18 root handle ffff: pfifo");
+        let show = || {
+            let each = (0..count).map(|number| {
+                sh(&format!(
+                    "tc qdisc show dev wan{number}; tc filter show dev wan{number} ingress"
+                ))
+            });
+            each.collect::<Vec<_>>()
+        };
+        let before = show();
+        let mut done = Vec::new();
+        for number in 0..count {
+            let link = bed.world.link(&format!("wan{number}")).await.unwrap().unwrap();
+            let Offer::Loads(way) = bed.world.fast_path(&link).await.unwrap() else {
+                panic!("it loads elsewhere")
+            };
+            let expected = if number < 16 {
+                Attachment::Tcx
+            } else {
+                Attachment::Clsact
+            };
+            assert_eq!(way.attachment, expected, "{number}");
+            let device = format!("clat{number}");
+            tun(&mut bed, &device).await;
+            let op = attach_to(&link.name, &device, "2001:db8:1::c1a7:1", way.attachment);
+            let outcome = bed.apply(op.clone()).await;
+            assert!(bed.world.undone(&[(1, &op)]).await.unwrap().is_empty(), "{op}");
+            let made = match outcome.left {
+                Left::Clsact { made, program } => program.map(|_| made),
+                _ => None,
+            };
+            let (filter, wanted) = match number {
+                18 => (false, None),
+                17 => (true, Some(false)),
+                0..=15 => (false, None),
+                _ => (true, Some(true)),
+            };
+            assert_eq!(made, wanted, "{number}");
+            assert_eq!(show()[number].contains("clatd_in"), filter, "{number}: {:?}", show());
+            done.push((link, device, way, outcome));
+        }
+        // It is told the same again, also when there is room.
+        let (_, device, way, outcome) = done.remove(0);
+        bed.undo(detach_from("wan0", &device, way.attachment), &outcome).await;
+        for (link, _, way, _) in &done {
+            assert_eq!(
+                bed.world.fast_path(link).await.unwrap(),
+                Offer::Loads(*way),
+                "{}",
+                link.name
+            );
+        }
+        for (link, device, way, outcome) in done {
+            bed.undo(detach_from(&link.name, &device, way.attachment), &outcome)
+                .await;
+        }
+        assert_eq!(show(), before);
+    });
+}
+
+/// Filters have numbers, which somebody else's may get.
+#[test]
+fn a_filter_in_the_place_of_ours_stays() {
+    in_namespace(async |mut bed| {
+        let before = on_uplink();
+        tun(&mut bed, "clat0").await;
+        let op = attach("clat0", "2001:db8:1::c1a7:1", Attachment::Clsact);
+        bed.apply(op.clone()).await;
+        let theirs = "tc qdisc add dev up0 clsact; tc filter add dev up0 ingress bpf bytecode '1,6 0 0 4294967295' direct-action";
+        sh(&format!("tc qdisc del dev up0 clsact; {theirs}"));
+        let meanwhile = on_uplink();
+        assert_eq!(bed.world.undone(&[(1, &op)]).await.unwrap(), [1]);
+        let outcome = bed.apply(op).await;
+        assert!(on_uplink().contains("clatd_in"), "{}", on_uplink());
+        bed.undo(detach("clat0", Attachment::Clsact), &outcome).await;
+        assert_eq!(on_uplink(), meanwhile);
+        sh("tc qdisc del dev up0 clsact");
+        // Whatever is attached twice is taken away once.
+        let op = attach("clat0", "2001:db8:1::c1a7:1", Attachment::Clsact);
+        bed.apply(op.clone()).await;
+        let outcome = bed.apply(op).await;
+        bed.undo(detach("clat0", Attachment::Clsact), &outcome).await;
+        assert_eq!(on_uplink(), before);
     });
 }

@@ -3,7 +3,6 @@
 use std::net::Ipv6Addr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use aya::programs::tc::SchedClassifierLink;
 use clatd_stages::fast_path::{Attachment, FastPathSpec, LinkHeader, Offer, Way};
 use clatd_stages::journal::{Left, Outcome};
 use clatd_stages::net::Link;
@@ -11,6 +10,7 @@ use clatd_stages::net::Link;
 mod attached;
 mod counted;
 mod flows;
+mod hooked;
 mod layout;
 mod programs;
 mod registry;
@@ -24,7 +24,7 @@ pub use programs::{Devices, LoadError, Program, Programs};
 use super::failure::{Failure, NOTHING, OpResult};
 use super::netlink::{Filter, Hook, Netlink, NetlinkError};
 use crate::util::lock;
-use attached::Place;
+use hooked::Place;
 use registry::Registry;
 
 /// `ARPHRD_*` of devices that the programs know.
@@ -73,13 +73,14 @@ impl FastPath {
         if let Some(refusal) = registry.refusals.get(&uplink.index) {
             return Offer::Refused(refusal.clone());
         }
-        match registry.programs() {
-            Err(why) => Offer::Refused(why),
-            Ok(_) => Offer::Loads(Way {
-                attachment: attached::how(),
-                header,
-            }),
+        if let Err(why) = registry.programs() {
+            return Offer::Refused(why);
         }
+        let attachment = match attached::how() {
+            Attachment::Tcx => registry.attachment(uplink.index),
+            Attachment::Clsact => Attachment::Clsact,
+        };
+        Offer::Loads(Way { attachment, header })
     }
 
     /// Attaches the programs for an instance, in place of what was attached for it before.
@@ -98,7 +99,7 @@ impl FastPath {
         if let Err(failure) = &attached {
             let why = failure.told();
             let why = format!("the fast path could not be attached to {}: {why}", spec.uplink);
-            self.lock().refusals.insert(devices.uplink, why);
+            self.lock().refuse(devices.uplink, why);
         }
         attached
     }
@@ -106,64 +107,44 @@ impl FastPath {
     async fn attach_to(&self, netlink: &Netlink, devices: Devices, spec: &FastPathSpec) -> OpResult {
         let _turn = self.turn.lock().await;
         let detached = self.lock().detach(spec.device());
-        let next_hop = detached.next_hop;
-        drop_links(detached.links).await?;
-        if spec.way.attachment == Attachment::Tcx {
-            let has_clsact = self.lock().serves_many() && netlink.add_clsact(devices.clat).await.is_ok();
-            self.attach_all(devices, spec, next_hop, has_clsact).await?;
-            return Ok(NOTHING);
-        }
-        netlink.add_clsact(devices.clat).await?;
-        let made = netlink.add_clsact(devices.uplink).await?;
-        let attached = self.attach_all(devices, spec, next_hop, true).await;
-        if attached.is_err() && made {
-            netlink.delete_clsact_if_empty(devices.uplink).await?;
-        }
-        attached?;
-        let mut registry = self.lock();
-        let [_, _, program] = registry.programs().map_err(Failure::new)?.numbers();
-        // Whoever is the last on this uplink has to know.
-        let made = registry.made_clsact(devices.uplink, made);
-        // By which a later process knows the filter, if this one is killed.
-        Ok(Left::Clsact {
-            made,
-            program: Some(program.into()),
-        }
-        .into())
-    }
-
-    async fn attach_all(
-        &self,
-        devices: Devices,
-        spec: &FastPathSpec,
-        next_hop: Option<NextHop>,
-        has_clsact: bool,
-    ) -> Result<(), Failure> {
-        let (loaded, uplink_lacks) = self.lock().enter(devices, spec, next_hop)?;
-        let place = Place {
-            device: spec.device().to_owned(),
-            has_clsact,
-            uplink: uplink_lacks.then(|| spec.uplink.clone()),
-            attachment: spec.way.attachment,
+        hooked::take_off(netlink, detached.hooked).await?;
+        let (loaded, uplink_lacks) = self.lock().enter(devices, spec, detached.next_hop)?;
+        let own = if self.lock().serves_many() {
+            Attachment::Clsact
+        } else {
+            spec.way.attachment
         };
-        let attached = tokio::task::spawn_blocking(move || place.attach(&loaded)).await;
-        let links = match attached.map_err(Failure::from) {
-            Ok(Ok(links)) => links,
-            Ok(Err(error)) => {
-                self.lock().give_up(devices, spec);
-                return Err(error.into());
-            }
+        let place = |name: &str, index, attachment| Place {
+            name: name.to_owned(),
+            index,
+            attachment,
+        };
+        let uplink = uplink_lacks.then(|| place(&spec.uplink, devices.uplink, spec.way.attachment));
+        let own = place(spec.device(), devices.clat, own);
+        let links = match hooked::attach(netlink, &loaded, &own, uplink.as_ref()).await {
+            Ok(links) => links,
             Err(failure) => {
                 self.lock().give_up(devices, spec);
                 return Err(failure);
             }
         };
-        let taken = self.lock().take_in(devices, spec, next_hop, links);
+        let taken = self.lock().take_in(devices, spec, detached.next_hop, links);
         if let Err((failure, detached)) = taken {
-            drop_links(detached.links).await?;
+            hooked::take_off(netlink, detached.hooked).await?;
+            if let Some(uplink) = detached.made_clsact {
+                netlink.delete_clsact_if_empty(uplink).await?;
+            }
             return Err(failure);
         }
-        Ok(())
+        let made = detached.made_clsact == Some(devices.uplink);
+        Ok(match self.lock().clsact(devices.uplink, made) {
+            None => NOTHING,
+            // By the number a later process knows the filter, if this one is killed.
+            Some((made, program)) => Outcome::from(Left::Clsact {
+                made,
+                program: Some(program.into()),
+            }),
+        })
     }
 
     /// Takes them off; nothing there is no error: links go with the daemon that had them. Filters of clsact stay, and
@@ -178,25 +159,20 @@ impl FastPath {
     ) -> OpResult {
         let _turn = self.turn.lock().await;
         let detached = self.lock().detach(device);
-        drop_links(detached.links).await?;
+        hooked::take_off(netlink, detached.hooked).await?;
         let Some(uplink) = netlink.link(uplink).await? else {
             return Ok(NOTHING);
         };
-        let is_in_use = self.lock().is_in_use(uplink.index);
-        if attachment == Attachment::Tcx || is_in_use {
+        if attachment == Attachment::Tcx || self.lock().is_in_use(uplink.index) {
             return Ok(NOTHING);
         }
         let (made, program) = match outcome.map(|outcome| &outcome.left) {
             Some(Left::Clsact { made, program }) => (*made, *program),
             Some(_) | None => (false, None),
         };
-        for filter in netlink.filters(uplink.index, Hook::Ingress).await? {
-            // A daemon that was killed while it attached told no number.
-            let is_ours = program.is_none_or(|program| program == u64::from(filter.program));
-            if is_ours && filter.name == Program::In.name() {
-                netlink.delete_filter(uplink.index, Hook::Ingress, &filter).await?;
-            }
-        }
+        // A daemon that was killed while it attached told no number.
+        let program = program.and_then(|program| u32::try_from(program).ok());
+        hooked::remove_filters(netlink, uplink.index, Program::In, program).await?;
         if made {
             netlink.delete_clsact_if_empty(uplink.index).await?;
         }
@@ -220,17 +196,20 @@ impl FastPath {
         let Some(expected) = self.lock().expected(spec.device(), clat, uplink) else {
             return Ok(false);
         };
-        let [out, back, into] = expected.numbers;
+        let [out, back, into] = Program::ALL.map(|program| expected.loaded.number(program));
         let [leaving, coming] = attached::to_own(netlink, clat, expected.own).await?;
         if !leaving.contains(&out) || !coming.contains(&back) {
             return Ok(false);
         }
-        let on_uplink = attached::to_uplink(netlink, uplink, spec.way.attachment).await?;
-        if !on_uplink.contains(&into) {
-            self.lock().lost(uplink);
+        let Some(by) = expected.uplink else {
             return Ok(false);
+        };
+        if attached::to_uplink(netlink, uplink, by).await?.contains(&into) {
+            return Ok(true);
         }
-        Ok(true)
+        // Somebody took it off already, so the kernel waits for nothing here.
+        drop(self.lock().lost(uplink));
+        Ok(false)
     }
 
     /// What the programs counted for an instance.
@@ -241,14 +220,6 @@ impl FastPath {
     fn lock(&self) -> MutexGuard<'_, Registry> {
         lock(&self.registry)
     }
-}
-
-/// The kernel may take its time to take programs off.
-async fn drop_links(links: Vec<SchedClassifierLink>) -> Result<(), Failure> {
-    if !links.is_empty() {
-        tokio::task::spawn_blocking(move || drop(links)).await?;
-    }
-    Ok(())
 }
 
 /// Filters of killed daemons, with the devices that they are on.

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use aya::maps::lpm_trie::Key;
 use aya::maps::{HashMap, LpmTrie, MapData, MapError, PerCpuHashMap, PerCpuValues};
-use aya::programs::ProgramError;
 use aya::programs::tc::SchedClassifier;
+use aya::programs::{ProgramError, ProgramFd};
 #[cfg(feature = "testing")]
 use aya::programs::{TestRun, TestRunOptions};
 use aya::util::nr_cpus;
@@ -16,6 +16,7 @@ use clatd_stages::fast_path::{FastPathSpec, LinkHeader};
 use clatd_stages::settings::MapEntry;
 use ipnet::Ipv6Net;
 
+use super::super::netlink::Hook;
 use super::counted::{Counted, WORDS};
 use super::flows::Flows;
 use super::layout::{self, CLAT, KEY4, KEY6, NextHop, TO4, TO6};
@@ -48,6 +49,14 @@ impl Program {
             Self::Out => "clatd_out",
             Self::Back => "clatd_back",
             Self::In => "clatd_in",
+        }
+    }
+
+    /// Where on a device it looks at packets.
+    pub(super) fn hook(self) -> Hook {
+        match self {
+            Self::Out => Hook::Egress,
+            Self::Back | Self::In => Hook::Ingress,
         }
     }
 }
@@ -83,7 +92,6 @@ pub enum LoadError {
 /// The loaded programs and their maps. All of it goes when this is dropped.
 pub struct Programs {
     loaded: Loaded,
-    numbers: [u32; 3],
     clats: HashMap<MapData, u32, [u8; CLAT]>,
     ours4: LpmTrie<MapData, [u8; KEY4], [u8; TO6]>,
     ours6: LpmTrie<MapData, [u8; KEY6], [u8; TO4]>,
@@ -126,8 +134,10 @@ impl Programs {
             flows: Flows::new(flows_of.try_into().map_err(LoadError::Map)?),
             sharers: BTreeMap::new(),
             counted: counted.try_into().map_err(LoadError::Map)?,
-            loaded: Loaded(Arc::new(Mutex::new(ebpf))),
-            numbers,
+            loaded: Loaded {
+                ebpf: Arc::new(Mutex::new(ebpf)),
+                numbers,
+            },
             processors: nr_cpus().map_err(|(_, error)| LoadError::Processors(error))?,
         })
     }
@@ -250,11 +260,6 @@ impl Programs {
         self.loaded.clone()
     }
 
-    /// The kernel's numbers of the programs, in the order of [`Program::ALL`].
-    pub(super) fn numbers(&self) -> [u32; 3] {
-        self.numbers
-    }
-
     /// Makes the flows of all instances older, as if there had been no packet for so many seconds.
     #[cfg(feature = "testing")]
     pub fn age_flows(&self, seconds: u32) -> Result<(), MapError> {
@@ -284,16 +289,35 @@ impl Programs {
 
 /// The programs without their maps, so that nobody who reads a map waits while one is attached. Clones share them.
 #[derive(Clone)]
-pub(super) struct Loaded(Arc<Mutex<Ebpf>>);
+pub(super) struct Loaded {
+    ebpf: Arc<Mutex<Ebpf>>,
+    /// The kernel's, in the order of [`Program::ALL`].
+    numbers: [u32; 3],
+}
 
 impl Loaded {
+    /// The kernel's number of a program.
+    pub(super) fn number(&self, program: Program) -> u32 {
+        let [out, back, into] = self.numbers;
+        match program {
+            Program::Out => out,
+            Program::Back => back,
+            Program::In => into,
+        }
+    }
+
+    /// A descriptor of one of them.
+    pub(super) fn descriptor(&self, program: Program) -> Result<ProgramFd, ProgramError> {
+        self.with(program, |loaded| Ok(loaded.fd()?.try_clone()?))
+    }
+
     /// Does something with one of them.
     pub(super) fn with<T>(
         &self,
         program: Program,
         act: impl FnOnce(&mut SchedClassifier) -> Result<T, ProgramError>,
     ) -> Result<T, ProgramError> {
-        let mut ebpf = lock(&self.0);
+        let mut ebpf = lock(&self.ebpf);
         let found = ebpf.program_mut(program.name()).ok_or(ProgramError::NotLoaded)?;
         act(found.try_into()?)
     }

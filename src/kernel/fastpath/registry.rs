@@ -2,17 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aya::programs::tc::SchedClassifierLink;
 use clatd_stages::fast_path::{Attachment, FastPathSpec};
+use nix::net::if_::if_indextoname;
 
 use super::super::failure::Failure;
-use super::attached::{Links, Own};
 use super::counted::Counted;
+use super::hooked::{Hooked, Links};
 use super::layout::NextHop;
 use super::programs::{Devices, LoadError, Loaded, Programs};
 use crate::report::chain;
 
-/// From so many instances on, CLAT devices take filters of clsact.
+/// So many uplinks, and the CLAT devices of so many instances, have their programs by TCX. Others take filters of clsact.
 const MANY: usize = 16;
 
 /// What is loaded, and for whom.
@@ -25,6 +25,8 @@ pub(super) struct Registry {
     uplinks: BTreeMap<u32, Uplink>,
     /// Why the programs could not be attached to a device; by its index, as another one may have its name later.
     pub(super) refusals: BTreeMap<u32, String>,
+    /// Uplinks that have TCX, or were told that they will; by index.
+    by_tcx: BTreeSet<u32>,
 }
 
 /// One instance.
@@ -32,28 +34,33 @@ pub(super) struct Instance {
     devices: Devices,
     spec: FastPathSpec,
     next_hop: Option<NextHop>,
-    own: Own,
+    own: [Hooked; 2],
 }
 
 /// The programs of an instance as they should be attached.
 pub(super) struct Expected {
-    /// The kernel's numbers, in the order of [`Program::ALL`].
-    pub(super) numbers: [u32; 3],
-    /// How the CLAT device has them.
+    /// The programs.
+    pub(super) loaded: Loaded,
+    /// How the CLAT device has its two.
     pub(super) own: Attachment,
+    /// How the uplink has its one; `None` = somebody took it off.
+    pub(super) uplink: Option<Attachment>,
 }
 
-/// What was taken off. The programs are off when the links are dropped, which may take its time.
+/// What an instance had, whose programs are to be taken off.
 #[derive(Default)]
 pub(super) struct Detached {
     /// The next hop that the instance had.
     pub(super) next_hop: Option<NextHop>,
-    pub(super) links: Vec<SchedClassifierLink>,
+    pub(super) hooked: Vec<Hooked>,
+    /// An uplink that it was the last to use, and on which clsact was made.
+    pub(super) made_clsact: Option<u32>,
 }
 
+#[derive(Default)]
 struct Uplink {
     /// None = somebody took it off.
-    link: Option<SchedClassifierLink>,
+    hooked: Option<Hooked>,
     users: BTreeSet<String>,
     made_clsact: bool,
 }
@@ -79,7 +86,7 @@ impl Registry {
         programs.enter(devices, spec, next_hop)?;
         let loaded = programs.loaded();
         let uplink = self.uplinks.get(&devices.uplink);
-        Ok((loaded, uplink.is_none_or(|uplink| uplink.link.is_none())))
+        Ok((loaded, uplink.is_none_or(|uplink| uplink.hooked.is_none())))
     }
 
     /// The programs are attached: an instance that was entered takes its packets from now on. If it cannot, returns the
@@ -92,9 +99,14 @@ impl Registry {
         links: Links,
     ) -> Result<(), (Failure, Detached)> {
         let device = spec.device();
-        let uplink = self.uplink(devices.uplink);
-        if links.uplink.is_some() {
-            uplink.link = links.uplink;
+        if spec.way.attachment == Attachment::Tcx {
+            self.by_tcx.insert(devices.uplink);
+        }
+        let uplink = self.uplinks.entry(devices.uplink).or_default();
+        if let Some(hooked) = links.uplink {
+            // For this instance, or for an earlier one: whoever is the last on this uplink has to know.
+            uplink.made_clsact |= hooked.made_clsact();
+            uplink.hooked = Some(hooked);
         }
         uplink.users.insert(device.to_owned());
         let instance = Instance {
@@ -118,14 +130,6 @@ impl Registry {
         }
     }
 
-    fn uplink(&mut self, index: u32) -> &mut Uplink {
-        self.uplinks.entry(index).or_insert_with(|| Uplink {
-            link: None,
-            users: BTreeSet::new(),
-            made_clsact: false,
-        })
-    }
-
     /// Forgets an instance. The program of an uplink goes with its last user.
     pub(super) fn detach(&mut self, device: &str) -> Detached {
         let Some(instance) = self.instances.remove(device) else {
@@ -134,32 +138,66 @@ impl Registry {
         if let Ok(programs) = self.programs() {
             programs.forget(instance.devices, &instance.spec);
         }
-        let mut links = Vec::from(instance.own.links);
-        links.extend(self.leave_uplink(instance.devices.uplink, device));
-        Detached {
+        let mut detached = Detached {
             next_hop: instance.next_hop,
-            links,
+            hooked: Vec::from(instance.own),
+            made_clsact: None,
+        };
+        let index = instance.devices.uplink;
+        if let Some(uplink) = self.leave_uplink(index, device) {
+            detached.made_clsact = uplink.made_clsact.then_some(index);
+            detached.hooked.extend(uplink.hooked);
         }
+        detached
     }
 
-    fn leave_uplink(&mut self, index: u32, user: &str) -> Option<SchedClassifierLink> {
+    /// Returns what the last user leaves.
+    fn leave_uplink(&mut self, index: u32, user: &str) -> Option<Uplink> {
         let uplink = self.uplinks.get_mut(&index)?;
         uplink.users.remove(user);
         if !uplink.users.is_empty() {
             return None;
         }
-        self.uplinks.remove(&index)?.link
+        self.by_tcx.remove(&index);
+        self.uplinks.remove(&index)
     }
 
     pub(super) fn is_in_use(&self, uplink: u32) -> bool {
         self.uplinks.contains_key(&uplink)
     }
 
-    /// Remembers that clsact was made on an uplink, now or for an earlier instance.
-    pub(super) fn made_clsact(&mut self, uplink: u32, made: bool) -> bool {
-        let uplink = self.uplink(uplink);
+    /// What an uplink has of clsact: whether that was made, now or for an earlier instance, and the number of the program.
+    /// None = it has no filter.
+    pub(super) fn clsact(&mut self, uplink: u32, made: bool) -> Option<(bool, u32)> {
+        let uplink = self.uplinks.get_mut(&uplink)?;
         uplink.made_clsact |= made;
-        uplink.made_clsact
+        let hooked = uplink.hooked.as_ref()?;
+        match hooked.attachment() {
+            Attachment::Tcx => None,
+            Attachment::Clsact => Some((uplink.made_clsact, hooked.number())),
+        }
+    }
+
+    /// How an uplink takes its program, where the kernel has TCX. It stays so while the uplink has its program.
+    pub(super) fn attachment(&mut self, uplink: u32) -> Attachment {
+        let Self { uplinks, by_tcx, .. } = self;
+        if by_tcx.len() >= MANY {
+            by_tcx.retain(|&index| uplinks.contains_key(&index) || if_indextoname(index).is_ok());
+        }
+        let is_free = by_tcx.len() < MANY && !uplinks.contains_key(&uplink);
+        if is_free || by_tcx.contains(&uplink) {
+            by_tcx.insert(uplink);
+            return Attachment::Tcx;
+        }
+        Attachment::Clsact
+    }
+
+    /// The programs could not be attached to an uplink: it is not tried again.
+    pub(super) fn refuse(&mut self, uplink: u32, why: String) {
+        if !self.uplinks.contains_key(&uplink) {
+            self.by_tcx.remove(&uplink);
+        }
+        self.refusals.insert(uplink, why);
     }
 
     pub(super) fn set_next_hop(&mut self, device: &str, next_hop: NextHop) -> Result<(), Failure> {
@@ -187,17 +225,18 @@ impl Registry {
             return None;
         }
         let programs = self.programs.as_ref()?.as_ref().ok()?;
+        let [out, _] = &instance.own;
+        let on_uplink = self.uplinks.get(&uplink)?.hooked.as_ref();
         Some(Expected {
-            numbers: programs.numbers(),
-            own: instance.own.attachment,
+            loaded: programs.loaded(),
+            own: out.attachment(),
+            uplink: on_uplink.map(Hooked::attachment),
         })
     }
 
     /// Somebody took the program off an uplink, which instances share: the first of them attaches it anew.
-    pub(super) fn lost(&mut self, uplink: u32) {
-        if let Some(uplink) = self.uplinks.get_mut(&uplink) {
-            uplink.link = None;
-        }
+    pub(super) fn lost(&mut self, uplink: u32) -> Option<Hooked> {
+        self.uplinks.get_mut(&uplink)?.hooked.take()
     }
 
     pub(super) fn counted(&self, device: &str) -> Option<Counted> {

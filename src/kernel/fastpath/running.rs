@@ -7,10 +7,11 @@ use clatd_stages::fast_path::FastPathSpec;
 use clatd_stages::world::WorldError;
 
 use super::super::failure::Failure;
+use super::super::netlink::Netlink;
 use super::super::ops::{Look, failed};
 use super::super::statistics::Totals;
 use super::super::translators::{Counting, Host, Position, Running, Started, Translator};
-use super::{Counted, FastPath, drop_links};
+use super::{Counted, FastPath, hooked};
 use crate::util::lock;
 
 #[async_trait]
@@ -25,11 +26,14 @@ impl Translator for FastPathSpec {
 
     async fn start(&self, host: Host<'_>) -> Result<Started, Failure> {
         let outcome = host.fast_path.attach(host.netlink, self).await?;
-        let attached = Attached(Arc::new(FastCounters {
-            fast_path: host.fast_path.clone(),
-            device: self.device().to_owned(),
-            last: Mutex::default(),
-        }));
+        let attached = Attached {
+            counters: Arc::new(FastCounters {
+                fast_path: host.fast_path.clone(),
+                device: self.device().to_owned(),
+                last: Mutex::default(),
+            }),
+            netlink: host.netlink.clone(),
+        };
         Ok(Started {
             running: Box::new(attached),
             outcome,
@@ -49,21 +53,24 @@ impl Translator for FastPathSpec {
 
 /// The programs of one instance. They are taken off by whoever undoes the instance, also when this was dropped.
 #[derive(Debug)]
-struct Attached(Arc<FastCounters>);
+struct Attached {
+    counters: Arc<FastCounters>,
+    netlink: Netlink,
+}
 
 #[async_trait]
 impl Running for Attached {
     fn counting(&self) -> Arc<dyn Counting> {
-        Arc::<FastCounters>::clone(&self.0)
+        Arc::<FastCounters>::clone(&self.counters)
     }
 
     async fn stop(self: Box<Self>) {
-        let FastCounters { fast_path, device, .. } = &*self.0;
+        let FastCounters { fast_path, device, .. } = &*self.counters;
         let _turn = fast_path.turn.lock().await;
         // What the programs counted goes with them.
-        self.0.totals();
+        self.counters.totals();
         let detached = fast_path.lock().detach(device);
-        if let Err(failure) = drop_links(detached.links).await {
+        if let Err(failure) = hooked::take_off(&self.netlink, detached.hooked).await {
             tracing::warn!("taking the fast path off {device}: {}", failure.told());
         }
     }
