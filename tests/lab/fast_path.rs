@@ -29,12 +29,13 @@ for info in glob.glob(f"/proc/{sys.argv[1]}/fdinfo/*"):
         print("detached", found["link_id"])
 "#;
 
-/// Takes them off one device.
+/// Takes them off one device: links of TCX, or filters of clsact where the kernel has no TCX.
 pub fn take_off(lab: &Lab, daemon: &Daemon, device: &str) {
     let detach = lab.file("detach.py");
     std::fs::write(&detach, DETACH).unwrap();
     let done = lab.host(&format!(
-        "python3 {} {} $(cat /sys/class/net/{device}/ifindex)",
+        "python3 {} {} $(cat /sys/class/net/{device}/ifindex)
+         for way in ingress egress; do tc filter del dev {device} $way 2>/dev/null && echo detached; done; true",
         detach.display(),
         daemon.pid()
     ));

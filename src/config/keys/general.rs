@@ -69,6 +69,8 @@ pub(super) const KEYS: &[Key] = &[
                The older ip6tables (ip6tables-legacy) always runs as clatd's own user, since it locks a file of root's; so does TAYGA where `script-user` may not open /dev/net/tun.\n\
                For these programs, the value in clatd.conf or on the command line counts.\n\
                Only a clatd that runs as root, with CAP_SETUID, CAP_SETGID and CAP_KILL, can run anything as somebody else.\n\
+               Under systemd it gets these by a drop-in (systemctl edit clatd) with the lines [Service] and CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_KILL.\n\
+               The packages make a user clatd for this, whom nothing uses until this setting names it: scripts that were written for root go on as they are.\n\
                Where it cannot, scripts fail, and the programs run as clatd's own user.",
         origin: Origin::Ours,
         ..PLAIN

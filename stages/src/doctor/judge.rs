@@ -443,8 +443,8 @@ impl Judge<'_> {
         let strict = strict.map_or_else(String::new, |(key, _)| format!(" ({key}=1)"));
         reasons.push(match self.by_fast_path() {
             true => format!(
-                "the fast path hands them to the router of {uplink}, past packet filters of this host: tcpdump on {uplink} \
-                 shows what comes back"
+                "see with tcpdump on {uplink} what comes back, for the fast path hands packets to the router, past packet filters \
+                 of this host"
             ),
             false => format!(
                 "look for packet filters (nft list ruleset), reverse-path filters{strict} and rules (ip -6 rule) between \
