@@ -268,12 +268,17 @@ pub async fn survey(
     uplink: &str,
     world: &dyn World,
 ) -> Result<(Vec<Fact<Pref64>>, Vec<String>), WorldError> {
-    let (mut heard, mut asked) = (Found::default(), Found::default());
-    advertised(uplink, world, &mut heard).await?;
-    ask(instance, Some(uplink), true, world, &mut asked).await?;
-    heard.prefixes.extend(asked.prefixes);
-    heard.failures.extend(asked.failures);
-    Ok((heard.prefixes, heard.failures))
+    let (mut prefixes, mut failures) = (Vec::new(), Vec::new());
+    for way in DiscoveryWay::ALL {
+        let mut found = Found::default();
+        match way {
+            DiscoveryWay::Ra => advertised(uplink, world, &mut found).await?,
+            DiscoveryWay::Dns => ask(instance, Some(uplink), true, world, &mut found).await?,
+        }
+        prefixes.extend(found.prefixes);
+        failures.extend(found.failures);
+    }
+    Ok((prefixes, failures))
 }
 
 /// Whether a device has a route to the PLAT of this prefix, for at least one source address that the CLAT may have.

@@ -35,6 +35,8 @@ macro_rules! word_setting {
         impl $name {
             /// The words that the setting takes, in the order of the manual.
             pub const WORDS: &'static [&'static str] = &[$($word),+];
+            /// What they mean, in the same order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
         }
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
