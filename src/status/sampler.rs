@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clatd_stages::discovery::plat_translates;
 use clatd_stages::health::{Health, Watch};
-use clatd_stages::settings::{PlatCheck, TranslatorChoice};
+use clatd_stages::settings::PlatCheck;
 use clatd_stages::status::{EventKind, HealthStatus, Rate};
 use clatd_stages::world::World;
 use clatd_translator::{Direction, Pref64};
@@ -240,9 +240,7 @@ fn look(entry: &BoardEntry, watched: &mut Watched, board: &Board, now: u64, want
             ..Watched::default()
         };
     }
-    // Nobody counts what TAYGA does in each direction.
-    let counted = !facts.translates_by(TranslatorChoice::Tayga);
-    if status.state != State::Running || !counted {
+    if status.state != State::Running || facts.translates_externally() {
         return;
     }
     let counts = lock(&board.samples.0)

@@ -11,7 +11,7 @@ use crate::fast_path;
 use crate::op::Op;
 use crate::plan::{StageName, Step};
 use crate::route::HEADER_DIFFERENCE;
-use crate::settings::{RouteMtu, Settings, TranslatorChoice};
+use crate::settings::{RouteMtu, Settings};
 use crate::stage::{Delay, Instance, ObserveError, PlanError, Readiness, Stage, world_error};
 use crate::world::World;
 
@@ -139,8 +139,8 @@ impl Stage for Device {
 
 fn create(stage: StageName, instance: &Instance, facts: &Facts) -> Step {
     let device = &instance.settings.clat.clat_dev;
-    let tayga = facts.translates_by(TranslatorChoice::Tayga);
-    let (why, queues) = if tayga {
+    let external = facts.translates_externally();
+    let (why, queues) = if external {
         ("TAYGA opens its TUN device by name, so it must be persistent", 1)
     } else {
         let queues = instance.settings.translator.translator_queues;
@@ -152,7 +152,7 @@ fn create(stage: StageName, instance: &Instance, facts: &Facts) -> Step {
         Op::CreateTun {
             device: device.clone(),
             alias: instance.alias(),
-            persistent: tayga,
+            persistent: external,
             queues,
         },
         Op::DeleteTun {

@@ -153,11 +153,18 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Whether this translator was chosen.
-    pub fn translates_by(&self, translator: TranslatorChoice) -> bool {
-        self.translator
-            .as_ref()
-            .is_some_and(|chosen| chosen.value == translator)
+    /// Who translates; `Auto` = that is not decided yet.
+    pub fn chosen_translator(&self) -> TranslatorChoice {
+        let chosen = self.translator.as_ref();
+        chosen.map_or(TranslatorChoice::Auto, |chosen| chosen.value)
+    }
+
+    /// Whether the translator is a program of others. Such a program opens the device by name and counts nothing.
+    pub fn translates_externally(&self) -> bool {
+        match self.chosen_translator() {
+            TranslatorChoice::Auto | TranslatorChoice::Ebpf | TranslatorChoice::Userspace => false,
+            TranslatorChoice::Tayga => true,
+        }
     }
 
     /// All things to be said once, as warnings.

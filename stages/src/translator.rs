@@ -222,13 +222,14 @@ impl Stage for Translator {
         facts: &mut Facts,
     ) -> Result<Readiness, ObserveError> {
         let settings = &instance.settings;
-        if facts.translates_by(TranslatorChoice::Tayga)
-            && world
-                .program(&settings.programs.cmd_tayga)
-                .await
-                .map_err(world_error(self.name()))?
-                .is_none()
-        {
+        let is_missing = match facts.chosen_translator() {
+            TranslatorChoice::Auto | TranslatorChoice::Ebpf | TranslatorChoice::Userspace => false,
+            TranslatorChoice::Tayga => {
+                let found = world.program(&settings.programs.cmd_tayga).await;
+                found.map_err(world_error(self.name()))?.is_none()
+            }
+        };
+        if is_missing {
             return Err(self.unusable(format!(
                 "the program `{}` was not found; install TAYGA, set cmd-tayga, or use translator=userspace",
                 settings.programs.cmd_tayga
@@ -262,24 +263,28 @@ impl Stage for Translator {
                 stop,
             )
         };
-        if !facts.translates_by(TranslatorChoice::Tayga) {
-            let mtus = (crate::device::mtu(uplink_mtu), uplink_mtu);
-            let spec = UserspaceSpec::of(settings, prefix, Some(clat_v6), mtus);
-            let mut steps = vec![start(TranslatorSpec::Userspace(spec.clone()))];
-            steps.extend(fast_path::steps(instance, facts, spec));
-            return Ok(steps);
-        }
-        let file = tayga_file(instance, prefix, clat_v6);
-        let mut arguments = vec!["--config".to_owned(), file.path.clone(), "--nodetach".to_owned()];
-        if settings.general.debug > 0 {
-            arguments.push("-d".into());
-        }
-        let spec = TaygaSpec {
-            device: device.clone(),
-            command: settings.programs.cmd_tayga.clone(),
-            arguments,
-        };
-        Ok(vec![file.step, start(TranslatorSpec::Tayga(spec))])
+        Ok(match facts.chosen_translator() {
+            TranslatorChoice::Auto | TranslatorChoice::Ebpf | TranslatorChoice::Userspace => {
+                let mtus = (crate::device::mtu(uplink_mtu), uplink_mtu);
+                let spec = UserspaceSpec::of(settings, prefix, Some(clat_v6), mtus);
+                let mut steps = vec![start(TranslatorSpec::Userspace(spec.clone()))];
+                steps.extend(fast_path::steps(instance, facts, spec));
+                steps
+            }
+            TranslatorChoice::Tayga => {
+                let file = tayga_file(instance, prefix, clat_v6);
+                let mut arguments = vec!["--config".to_owned(), file.path.clone(), "--nodetach".to_owned()];
+                if settings.general.debug > 0 {
+                    arguments.push("-d".into());
+                }
+                let spec = TaygaSpec {
+                    device: device.clone(),
+                    command: settings.programs.cmd_tayga.clone(),
+                    arguments,
+                };
+                vec![file.step, start(TranslatorSpec::Tayga(spec))]
+            }
+        })
     }
 }
 

@@ -94,7 +94,7 @@ impl Judge<'_> {
     /// Whether the fast path translates.
     fn by_fast_path(&self) -> bool {
         let running = self.seen.running.as_ref().filter(|_| self.seen.is_up());
-        running.is_some_and(|running| running.facts.translates_by(TranslatorChoice::Ebpf))
+        running.is_some_and(|running| running.facts.chosen_translator() == TranslatorChoice::Ebpf)
     }
 
     /// Whether IPv4 was seen to work.
