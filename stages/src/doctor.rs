@@ -1,4 +1,4 @@
-//! Where packets stop, in words. [`examine`] reads and probes along their path; [`judge`] says what the results mean,
+//! Where packets stop, in words. [`examine()`] reads and probes along their path; [`judge()`] says what the results mean,
 //! and is pure.
 //!
 //! The path of a packet: this host's IPv4 routes, the CLAT device, the translator, forwarding and packet filters, the

@@ -2,7 +2,7 @@
 //! 8781), the DNS servers (RDNSS, RFC 8106), the router's lifetime and preference (RFC 4191), the MTU and the
 //! prefixes of the link.
 //!
-//! [`parse`] reads one packet. [`Advertisements`] remembers what all routers of a link said, until it expires.
+//! [`parse()`] reads one packet. [`Advertisements`] remembers what all routers of a link said, until it expires.
 //! Neither does any I/O or reads a clock: `src/ra` listens, and passes the time in.
 
 use std::fmt;
