@@ -213,6 +213,7 @@ impl Counters {
 ///
 /// Indices are `Direction as usize`, `Protocol as usize` and `DropReason as usize`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CountersSnapshot {
     /// Packets translated, by direction and protocol.
     pub translated: [[u64; 4]; 2],
