@@ -18,18 +18,18 @@ impl Holds {
     pub(crate) fn acquire_on(&self, holder: &str, on: &OnDevices) -> OpResult {
         let socket = UnixDatagram::unbound()?;
         let mut held = BTreeMap::new();
-        for device in &on.devices {
+        for device in on.devices.iter() {
             let index = index(&socket, device).ok();
             match self.acquire_one(holder, device, index, on) {
                 Ok(true) => _ = held.insert(device.clone(), index),
                 Ok(false) => {}
                 Err(failure) => {
-                    self.release_on(holder, on, Some(&Left::Holds(held).into()))?;
+                    self.release_on(holder, on, Some(&Left::Holds(held.into()).into()))?;
                     return Err(failure);
                 }
             }
         }
-        Ok(Left::Holds(held).into())
+        Ok(Left::Holds(held.into()).into())
     }
 
     /// False = the device is gone, or somebody gave it another value since.

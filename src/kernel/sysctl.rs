@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use clatd_stages::journal::{Left, Outcome};
 use nix::net::if_::if_nametoindex;
@@ -95,8 +96,20 @@ pub struct Holds {
     table: Arc<Mutex<BTreeMap<SysctlId, Hold>>>,
     /// Only one change runs at a time. It may wait for the kernel, so [`Holds::change`] alone locks this.
     changing: Arc<Mutex<()>>,
+    lately: Arc<Mutex<Lately>>,
     pub(crate) fast_path: FastPath,
 }
+
+/// What sysctls had lately, before the holds on them: nothing of it changes by what is held.
+#[derive(Debug, Default)]
+struct Lately {
+    /// When the first of them was read.
+    since: Option<Instant>,
+    values: BTreeMap<String, Option<String>>,
+}
+
+/// How long that is good for. With hundreds of uplinks each instance reads sysctls of all of them.
+const LATELY: Duration = Duration::from_millis(100);
 
 /// Writing it sets every device's `forwarding`.
 const ALL_FORWARDING: &str = "net/ipv6/conf/all/forwarding";
@@ -183,6 +196,25 @@ impl Holds {
             return None;
         }
         self.before_at(&SysctlId::now(key)?)
+    }
+
+    /// The value that a sysctl has, or had before its first holder; read for all instances at once.
+    pub(crate) fn lately(&self, key: &str) -> io::Result<Option<String>> {
+        {
+            let mut lately = lock(&self.lately);
+            if lately.since.is_none_or(|since| since.elapsed() > LATELY) {
+                lately.since = Some(Instant::now());
+                lately.values.clear();
+            }
+            if let Some(value) = lately.values.get(key) {
+                return Ok(value.clone());
+            }
+        }
+        // A hold is in the table before its value is written: if that was read here, its value from before is found.
+        let found = read(key)?;
+        let value = self.before(key).or(found);
+        lock(&self.lately).values.insert(key.to_owned(), value.clone());
+        Ok(value)
     }
 
     /// False = it is held for no device, so that nobody needs to ask which device it is of.

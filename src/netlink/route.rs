@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use clatd_stages::net::Route;
 use clatd_stages::world::RouteAnswer;
@@ -140,7 +141,7 @@ impl Netlink {
         if !matches!(message.payload.get(7), Some(&libc::RTN_UNICAST | &libc::RTN_LOCAL)) {
             return Ok(None);
         }
-        let payload = message.payload.clone();
+        let payload = Arc::from(message.payload.as_slice());
         let parse_now = move |mirror: &Mirror, _| parse(&payload, &|index| mirror.name(index));
         let found = self.hub.read(&[Need::Links], parse_now).await?;
         let found = found.ok_or(NetlinkError::Malformed)?;
@@ -231,7 +232,8 @@ impl Netlink {
             .await?;
         let parse_all = move |mirror: &Mirror, _| {
             let unicast = messages.iter().filter(|message| is_unicast(&message.payload));
-            let routes = unicast.filter_map(|message| parse(&message.payload, &|index| mirror.name(index)));
+            let routes =
+                unicast.filter_map(|message| parse(&message.payload.as_slice().into(), &|index| mirror.name(index)));
             routes
                 .filter(|route| table.is_none_or(|table| route.table == table))
                 .filter(|route| protocol == 0 || route.protocol == protocol)
@@ -337,7 +339,7 @@ pub(super) fn dump_defaults4(mut connection: Connection, table: u32) -> Result<V
 /// Whether both are the same route: byte by byte if both have the kernel's message, else by their fields.
 pub(crate) fn same(wanted: &Route, found: &Route) -> bool {
     if let (Some(wanted), Some(found)) = (raw_of(wanted), raw_of(found))
-        && let (Ok(wanted), Ok(found)) = (replay(&wanted, None, Expiry::Drop), replay(&found, None, Expiry::Drop))
+        && let (Ok(wanted), Ok(found)) = (replay(wanted, None, Expiry::Drop), replay(found, None, Expiry::Drop))
     {
         return wanted == found;
     }
@@ -360,20 +362,12 @@ pub(crate) fn same(wanted: &Route, found: &Route) -> bool {
 }
 
 /// The kernel's message of a route that was read from it.
-pub(crate) fn raw_of(route: &Route) -> Option<Vec<u8>> {
-    let text = route.raw.as_ref()?.as_bytes();
-    let digit = |digit: u8| {
-        char::from(digit)
-            .to_digit(16)
-            .and_then(|digit| u8::try_from(digit).ok())
-    };
-    text.chunks(2)
-        .map(|pair| Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?))
-        .collect()
+pub(crate) fn raw_of(route: &Route) -> Option<&[u8]> {
+    route.raw.as_ref().map(|message| &*message.0)
 }
 
 /// A route from `struct rtmsg` and its attributes; `names` are those of devices.
-pub(super) fn parse(payload: &[u8], names: &Names<'_>) -> Option<Route> {
+pub(super) fn parse(payload: &Arc<[u8]>, names: &Names<'_>) -> Option<Route> {
     let v6 = match i32::from(*payload.first()?) {
         libc::AF_INET => false,
         libc::AF_INET6 => true,
@@ -397,7 +391,7 @@ pub(super) fn parse(payload: &[u8], names: &Names<'_>) -> Option<Route> {
         advmss: None,
         onlink: flags & RTNH_F_ONLINK != 0,
         dead: flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN) != 0,
-        raw: Some(wire::hex(payload)),
+        raw: Some(clatd_stages::net::RouteMessage(Arc::clone(payload))),
     };
     for attribute in Attributes(payload.get(HEADER..)?) {
         match attribute.kind {

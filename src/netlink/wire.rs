@@ -103,17 +103,6 @@ pub(crate) fn align(length: usize) -> usize {
     (length + 3) & !3
 }
 
-/// Bytes in lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |value: u8| char::from(DIGITS[usize::from(value & 15)]);
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        text.extend([digit(byte >> 4), digit(*byte)]);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,10 +123,5 @@ mod tests {
         assert_eq!(Attributes(&[2, 0, 1, 0]).next(), None);
         assert_eq!(Attributes(&[200, 0, 1, 0]).next(), None);
         assert_eq!(Attributes(&[0, 0, 0, 0]).next(), None);
-    }
-
-    #[test]
-    fn hexadecimal_has_two_digits_a_byte() {
-        assert_eq!(hex(&[0, 9, 0xa0, 0xff]), "0009a0ff");
     }
 }

@@ -286,6 +286,11 @@ impl World for SystemWorld {
         sysctl::read(key).map_err(|error| WorldError::new(format!("reading sysctl {key}"), error))
     }
 
+    async fn sysctl_lately(&self, key: &str) -> Result<Option<String>, WorldError> {
+        let value = self.holds.lately(key);
+        value.map_err(|error| WorldError::new(format!("reading sysctl {key}"), error))
+    }
+
     async fn nft_ruleset(&self, command: &str) -> Result<Option<serde_json::Value>, WorldError> {
         if command::find(command).is_none() {
             return Ok(None);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
 use clatd_translator::Pref64;
 use serde::{Serialize, Serializer};
@@ -143,7 +144,7 @@ pub struct Facts {
     pub sysctls: BTreeMap<String, String>,
     /// Other devices that would lose what router advertisements gave them where forwarding is switched on.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub endangered: Option<Fact<Vec<String>>>,
+    pub endangered: Option<Fact<Arc<[String]>>>,
     /// Packet filters between the CLAT and the uplink that would stop packets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub firewall: Option<FirewallFacts>,

@@ -198,6 +198,9 @@ impl<D: Data> World for D {
         now.check("sysctl")?;
         Ok(now.sysctls.get(key).cloned())
     }
+    async fn sysctl_lately(&self, key: &str) -> Result<Option<String>, WorldError> {
+        self.sysctl(key).await
+    }
     async fn nft_ruleset(&self, _: &str) -> Result<Option<serde_json::Value>, WorldError> {
         let now = self.now();
         now.check("nft_ruleset")?;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -101,9 +102,39 @@ pub struct Route {
     /// Next hop dead or without carrier.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dead: bool,
-    /// The RTM_NEWROUTE payload as read from the kernel, in hex.
+    /// The RTM_NEWROUTE payload as read from the kernel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub raw: Option<String>,
+    pub raw: Option<RouteMessage>,
+}
+
+/// The kernel's own message of a route; in hex where it is written. Routes are read far more often than they are written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RouteMessage(pub Arc<[u8]>);
+
+/// What is not hexadecimal.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not hexadecimal, with two digits a byte")]
+pub struct NotHex(String);
+
+impl TryFrom<String> for RouteMessage {
+    type Error = NotHex;
+
+    fn try_from(text: String) -> Result<Self, NotHex> {
+        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let byte = |pair: &[u8]| match *pair {
+            [high, low] => Some(digit(high)? << 4 | digit(low)?),
+            _ => None,
+        };
+        let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(byte).collect();
+        bytes.map(|bytes| Self(bytes.into())).ok_or(NotHex(text))
+    }
+}
+
+impl From<RouteMessage> for String {
+    fn from(message: RouteMessage) -> Self {
+        message.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
 }
 
 impl Route {

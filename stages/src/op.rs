@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv6Addr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -17,8 +18,8 @@ use crate::translator::TranslatorSpec;
 /// One IPv6 sysctl of several devices.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OnDevices {
-    /// The devices.
-    pub devices: Vec<String>,
+    /// The devices. Plan, journal and facts of an instance share the list: with hundreds of uplinks each has hundreds.
+    pub devices: Arc<[String]>,
     /// The last part of the key, such as `accept_ra`.
     pub name: String,
     /// Value while held.

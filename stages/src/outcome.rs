@@ -2,6 +2,7 @@
 //! and the index of a device may stand beside them. Journals of older versions lack some of the fields.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +39,7 @@ pub enum Left {
         devices: BTreeMap<String, u32>,
     },
     /// It took holds on these devices. They have the names and the indexes from then; none = the device went meanwhile.
-    Holds(BTreeMap<String, Option<u32>>),
+    Holds(Arc<BTreeMap<String, Option<u32>>>),
     /// It attached programs to the classifier `clsact` of an uplink.
     Clsact {
         /// Whether it made the classifier.
@@ -94,7 +95,7 @@ struct Written {
     #[serde(skip_serializing_if = "Option::is_none")]
     before: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    held: Option<BTreeMap<String, Option<u32>>>,
+    held: Option<Arc<BTreeMap<String, Option<u32>>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     made_clsact: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -197,9 +198,9 @@ mod tests {
             (r#"{"before":"0"}"#, hold(BTreeMap::new()), None),
             (r#"{"before":"0","ifindex":3}"#, hold(BTreeMap::new()), Some(3)),
             (r#"{"before":"0","ifindexes":{"up0":3}}"#, hold(devices(3)), None),
-            (r#"{"held":{}}"#, Left::Holds(BTreeMap::new()), None),
-            (r#"{"held":{"up0":3}}"#, Left::Holds(devices(Some(3))), None),
-            (r#"{"held":{"up0":null}}"#, Left::Holds(devices(None)), None),
+            (r#"{"held":{}}"#, Left::Holds(Arc::default()), None),
+            (r#"{"held":{"up0":3}}"#, Left::Holds(devices(Some(3)).into()), None),
+            (r#"{"held":{"up0":null}}"#, Left::Holds(devices(None).into()), None),
             (r#"{"made_clsact":true}"#, clsact(None), None),
             (
                 r#"{"made_clsact":true,"program":17188,"ifindex":3}"#,

@@ -7,6 +7,7 @@
 //! be lost: one step for all such devices, since a host may have hundreds.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
@@ -194,20 +195,20 @@ async fn look_at_others(
     let mut endangered = Vec::new();
     for device in devices.into_iter().filter(|device| device != "lo" && device != uplink) {
         let forwarding = key(&device, "forwarding");
-        match world.sysctl(&forwarding).await? {
+        match world.sysctl_lately(&forwarding).await? {
             // Switching `all/forwarding` off again resets it, so it is to be given back.
             Some(on) if on == "1" && switched == Some(Switched::All) => {
                 facts.sysctls.insert(forwarding, on);
             }
             Some(off) if off == "0" => {
-                let accepts = world.sysctl(&key(&device, "accept_ra")).await?;
+                let accepts = world.sysctl_lately(&key(&device, "accept_ra")).await?;
                 endangered.extend((accepts.as_deref() == Some("1")).then_some(device));
             }
             Some(_) | None => {}
         }
     }
     if !endangered.is_empty() {
-        facts.endangered = Some(Fact::new(endangered, source));
+        facts.endangered = Some(Fact::new(endangered.into(), source));
     }
     Ok(())
 }
@@ -297,7 +298,7 @@ impl Planner<'_> {
         steps.extend(self.hold_if_accepting(self.uplink, why));
         if let Some(endangered) = &self.facts.endangered {
             let on = OnDevices {
-                devices: endangered.value.clone(),
+                devices: Arc::clone(&endangered.value),
                 name: "accept_ra".to_owned(),
                 value: "2".to_owned(),
                 before: "1".to_owned(),

@@ -128,6 +128,9 @@ pub trait World: Send + Sync {
     /// sysctl that the supervisor holds, this is the value before the first hold.
     async fn sysctl(&self, key: &str) -> Result<Option<String>, WorldError>;
 
+    /// The same, as it was a tenth of a second ago at most: for what each instance asks of the devices of all others.
+    async fn sysctl_lately(&self, key: &str) -> Result<Option<String>, WorldError>;
+
     /// The whole nft ruleset as libnftables JSON; `None` = no such program.
     async fn nft_ruleset(&self, command: &str) -> Result<Option<serde_json::Value>, WorldError>;
 

@@ -94,7 +94,7 @@ pub(super) async fn sweep(sweep: &mut Sweep<'_>) -> Result<(), Failure> {
         for route in netlink.routes_by_protocol(v6, ROUTE_PROTOCOL).await? {
             let removed = async {
                 match raw_of(&route) {
-                    Some(raw) => Ok(netlink.delete_route(&raw).await?),
+                    Some(raw) => Ok(netlink.delete_route(raw).await?),
                     None => Ok(()),
                 }
             };
@@ -141,7 +141,7 @@ async fn remove(netlink: &Netlink, route: &Route, outcome: Option<&Outcome>) -> 
     let Some(raw) = routes.iter().find(|found| same(route, found)).and_then(raw_of) else {
         return Ok(gone());
     };
-    match netlink.delete_route(&raw).await {
+    match netlink.delete_route(raw).await {
         Ok(()) => Ok(NOTHING),
         Err(error) if matches!(error.errno(), libc::ESRCH | libc::ENODEV) => Ok(gone()),
         Err(error) => Err(error.into()),
@@ -151,7 +151,7 @@ async fn remove(netlink: &Netlink, route: &Route, outcome: Option<&Outcome>) -> 
 /// Restores a route; `false` = its next hop cannot be reached. A route that the kernel itself would have removed
 /// meanwhile is not restored.
 async fn restore(netlink: &Netlink, route: &Route) -> Result<bool, Failure> {
-    let raw = raw_of(route).ok_or_else(|| Failure::new("its message is not in hex"))?;
+    let raw = raw_of(route).ok_or_else(|| Failure::new("it was not read from the kernel"))?;
     let index = match &route.device {
         Some(device) => match netlink.link(device).await? {
             Some(link) => Some(link.index),
@@ -162,7 +162,7 @@ async fn restore(netlink: &Netlink, route: &Route) -> Result<bool, Failure> {
         },
         None => None,
     };
-    let Err(error) = netlink.restore_route(&raw, index).await else {
+    let Err(error) = netlink.restore_route(raw, index).await else {
         return Ok(true);
     };
     match error.errno() {

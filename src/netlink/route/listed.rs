@@ -1,6 +1,7 @@
 //! Routes as they are kept in the mirror.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -10,7 +11,7 @@ use super::{Expiry, HEADER, RTA_NH_ID, gateway, replay};
 /// A route as the kernel reports it, with what distinguishes it from others.
 #[derive(Debug, Clone)]
 pub(in crate::netlink) struct ListedRoute {
-    pub(in crate::netlink) payload: Vec<u8>,
+    pub(in crate::netlink) payload: Arc<[u8]>,
     pub(in crate::netlink) table: u32,
     pub(in crate::netlink) destination: IpNet,
     pub(in crate::netlink) metric: u32,
@@ -37,7 +38,7 @@ impl ListedRoute {
             several: attributes
                 .clone()
                 .any(|attribute| attribute.kind == libc::RTA_MULTIPATH),
-            payload,
+            payload: payload.into(),
         })
     }
 

@@ -239,12 +239,12 @@ fn changed(facts: &Facts) -> Vec<(&'static str, Facts)> {
         ("firewall", with(&|facts| facts.firewall = Some(firewall()))),
         (
             "replaced_routes",
-            with(&|facts| facts.replaced_routes = Some(Fact::new(vec![native("192.0.2.77", "wan0", 77)], kernel()))),
+            with(&|facts| facts.replaced_routes = Some(Fact::new(vec![native("192.0.2.77", "wan0", 177)], kernel()))),
         ),
     ];
     all.push((
         "endangered",
-        with(&|facts| facts.endangered = Some(Fact::new(vec!["up7".into()], kernel()))),
+        with(&|facts| facts.endangered = Some(Fact::new(["up7".into()].into(), kernel()))),
     ));
     for key in facts.sysctls.keys() {
         all.push((

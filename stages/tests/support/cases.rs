@@ -82,7 +82,7 @@ pub fn native(gateway: &str, device: &str, metric: u32) -> Route {
         gateway: Some(gateway.parse().unwrap()),
         metric,
         protocol: 16,
-        raw: Some(format!("02000000fe10000{metric}")),
+        raw: Some(format!("02000000fe10000{metric}").try_into().unwrap()),
         ..Route::ours("0.0.0.0/0".parse().unwrap(), device)
     }
 }
