@@ -12,12 +12,8 @@ pub async fn find(world: &dyn World) -> Result<BTreeSet<String>, WorldError> {
     let mut uplinks = BTreeSet::new();
     for table in vrf::tables(&links) {
         let routes = world.routes6(table).await?;
-        uplinks.extend(
-            routes
-                .into_iter()
-                .filter(|route| route.is_default())
-                .filter_map(|route| route.device),
-        );
+        let defaults = routes.iter().filter(|route| route.is_default());
+        uplinks.extend(defaults.filter_map(|route| route.device.clone()));
     }
     let can_serve = |link: &&Link| link.up && !link.is_clat() && link.name != "lo";
     let names: BTreeSet<&str> = links.iter().filter(can_serve).map(|link| link.name.as_str()).collect();

@@ -1,5 +1,7 @@
 //! Devices.
 
+use std::sync::Arc;
+
 use clatd_stages::net::Link;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 
@@ -19,7 +21,7 @@ const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 
 impl Netlink {
     /// All devices, by index.
-    pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
+    pub async fn links(&self) -> Result<Arc<[Link]>, NetlinkError> {
         self.hub.read(&[Need::Links], |mirror, _| mirror.links()).await
     }
 

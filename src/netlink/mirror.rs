@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use clatd_stages::net::{Address6, Link, Route};
 use tokio::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use super::route::{self, ListedRoute};
 use super::rule::{self, FoundRule};
 use super::socket::Message;
 use super::{address, link};
+use crate::util::lock;
 
 mod taking;
 
@@ -58,9 +60,18 @@ pub(crate) struct Mirror {
     defaults4: BTreeMap<u32, Defaults4>,
     /// In the kernel's order within a table and a destination.
     routes6: Option<Vec<ListedRoute>>,
+    shown: Shown,
     /// When each was first asked for, counted.
     watched: BTreeMap<Ipv6Addr, u64>,
     asked: u64,
+}
+
+/// What all instances ask for, as they get it, until something changes.
+#[derive(Debug, Default)]
+struct Shown {
+    links: OnceLock<Arc<[Link]>>,
+    /// By table.
+    defaults6: Mutex<BTreeMap<u32, Arc<[Route]>>>,
 }
 
 /// The IPv6 addresses of a device.
@@ -102,6 +113,7 @@ impl Mirror {
 
     /// Takes in what was dumped for a need.
     pub(crate) fn load(&mut self, need: Need, messages: Vec<Message>, now: Instant) {
+        self.shown = Shown::default();
         match need {
             Need::Links => {
                 let links = messages.iter().filter_map(|message| {
@@ -179,8 +191,9 @@ impl Mirror {
     }
 
     /// All devices, by index.
-    pub(crate) fn links(&self) -> Vec<Link> {
-        self.links.iter().flatten().map(|(_, link)| link.clone()).collect()
+    pub(crate) fn links(&self) -> Arc<[Link]> {
+        let links = || self.links.iter().flatten().map(|(_, link)| link.clone()).collect();
+        Arc::clone(self.shown.links.get_or_init(links))
     }
 
     /// One device by name.
@@ -218,10 +231,18 @@ impl Mirror {
         seen.into_iter().filter_map(|seen| self.route(seen)).collect()
     }
 
-    /// The IPv6 routes of a table to a destination, which is watched.
-    pub(crate) fn leading_to(&self, table: u32, destination: Ipv6Addr) -> Vec<Route> {
+    /// The same of IPv6.
+    pub(crate) fn defaults6(&self, table: u32) -> Arc<[Route]> {
+        let mut shown = lock(&self.shown.defaults6);
+        let routes = shown.entry(table).or_insert_with(|| self.defaults(true, table).into());
+        Arc::clone(routes)
+    }
+
+    /// The IPv6 routes of a table to a destination, which is watched, by this device or by several.
+    pub(crate) fn leading_to(&self, table: u32, device: u32, destination: Ipv6Addr) -> Vec<Route> {
         let all = self.routes6.iter().flatten();
         all.filter(|seen| seen.table == table && seen.destination.contains(&IpAddr::V6(destination)))
+            .filter(|seen| seen.only_device().is_none_or(|index| index == device))
             .filter_map(|seen| self.route(seen))
             .collect()
     }

@@ -99,7 +99,7 @@ impl Bed {
     }
 
     fn gateways(&self) -> Vec<String> {
-        let routes = self.mirror.defaults(true, MAIN_TABLE);
+        let routes = self.mirror.defaults6(MAIN_TABLE);
         let gateways = routes
             .iter()
             .filter_map(|route| Some((route.gateway?, route.device.clone()?)));
@@ -225,7 +225,7 @@ fn other_routes_are_left() {
     assert!(bed.mirror.watch(destination, false));
     assert!(bed.mirror.has(Need::Routes6), "only what is to come is watched for");
     assert!(is_news(&bed.event(libc::RTM_NEWROUTE, 0, &foreign)));
-    let leading = bed.mirror.leading_to(MAIN_TABLE, destination);
+    let leading = bed.mirror.leading_to(MAIN_TABLE, UP0, destination);
     assert_eq!(leading.len(), 1);
     assert!(leading[0].destination.contains(&IpAddr::V6(destination)));
     assert_eq!(bed.gateways(), [""; 0], "it is no default route");
@@ -305,12 +305,12 @@ fn a_carrier_that_came_back_at_once_was_lost() {
 fn a_lost_carrier_is_seen_on_its_routes() {
     let mut bed = Bed::new();
     bed.event(libc::RTM_NEWROUTE, 0, &DEFAULT.payload());
-    assert!(!bed.mirror.defaults(true, MAIN_TABLE)[0].dead);
+    assert!(!bed.mirror.defaults6(MAIN_TABLE)[0].dead);
     let mut without = link(UP0, "up0", true);
     let last = without.len() - 4;
     without[last] = 0;
     assert!(is_news(&bed.event(libc::RTM_NEWLINK, 0, &without)));
-    assert!(bed.mirror.defaults(true, MAIN_TABLE)[0].dead);
+    assert!(bed.mirror.defaults6(MAIN_TABLE)[0].dead);
 }
 
 #[test]

@@ -54,7 +54,13 @@ impl Netlink {
             .await
     }
 
-    /// The IPv6 routes of a table to a destination, by a device of that table.
+    /// The IPv6 ones, made once for all who ask between two changes: hundreds of instances have hundreds of uplinks.
+    pub async fn defaults6(&self, table: u32) -> Result<Arc<[Route]>, NetlinkError> {
+        let needs = [Need::Links, Need::Routes6];
+        self.hub.read(&needs, move |mirror, _| mirror.defaults6(table)).await
+    }
+
+    /// The IPv6 routes of a table to a destination, by a device of that table; with them those with several next hops.
     pub(crate) async fn leading_to(
         &self,
         table: u32,
@@ -67,7 +73,7 @@ impl Netlink {
         self.hub.watch(destination, among_all).await?;
         self.hub
             .read(&[Need::Links, Need::Routes6], move |mirror, _| {
-                mirror.leading_to(table, destination)
+                mirror.leading_to(table, device, destination)
             })
             .await
     }

@@ -170,12 +170,6 @@ impl SystemWorld {
         snapshot
     }
 
-    async fn defaults(&self, v6: bool, table: u32) -> Result<Vec<Route>, WorldError> {
-        let version = if v6 { "IPv6" } else { "IPv4" };
-        let routes = self.netlink.defaults(v6, table).await;
-        routes.map_err(|error| WorldError::new(format!("reading the {version} default routes of table {table}"), error))
-    }
-
     /// The answer of a name server, or its earlier one if that is not old.
     async fn look_up(
         &self,
@@ -219,7 +213,7 @@ impl SystemWorld {
 
 #[async_trait]
 impl World for SystemWorld {
-    async fn links(&self) -> Result<Vec<Link>, WorldError> {
+    async fn links(&self) -> Result<Arc<[Link]>, WorldError> {
         self.netlink
             .links()
             .await
@@ -248,11 +242,13 @@ impl World for SystemWorld {
     }
 
     async fn routes4(&self, table: u32) -> Result<Vec<Route>, WorldError> {
-        self.defaults(false, table).await
+        let routes = self.netlink.defaults(false, table).await;
+        routes.map_err(|error| WorldError::new(format!("reading the IPv4 default routes of table {table}"), error))
     }
 
-    async fn routes6(&self, table: u32) -> Result<Vec<Route>, WorldError> {
-        self.defaults(true, table).await
+    async fn routes6(&self, table: u32) -> Result<Arc<[Route]>, WorldError> {
+        let routes = self.netlink.defaults6(table).await;
+        routes.map_err(|error| WorldError::new(format!("reading the IPv6 default routes of table {table}"), error))
     }
 
     async fn route_to(&self, destination: Ipv6Addr, device: Option<&str>) -> Result<Option<RouteAnswer>, WorldError> {

@@ -92,10 +92,12 @@ impl SystemWorld {
             Some(link) => self.table_of(link).await?,
             None => MAIN_TABLE,
         };
-        let defaults = self.routes6(table).await?.into_iter();
+        let defaults = self.routes6(table).await?;
         let mut gateways: Vec<_> = defaults
-            .filter_map(|route| Some((route.device?, route.gateway)))
-            .filter(|(name, _)| device.is_none_or(|device| device == name))
+            .iter()
+            .filter_map(|route| Some((route.device.as_ref()?, route.gateway)))
+            .filter(|(name, _)| device.is_none_or(|device| device == *name))
+            .map(|(name, gateway)| (name.clone(), gateway))
             .collect();
         gateways.sort();
         gateways.dedup();
@@ -108,7 +110,7 @@ impl SystemWorld {
             return Ok(MAIN_TABLE);
         };
         let links = self.links().await?;
-        let vrf = links.into_iter().find(|link| link.index == master);
+        let vrf = links.iter().find(|link| link.index == master);
         Ok(vrf.and_then(|vrf| vrf.vrf_table).unwrap_or(MAIN_TABLE))
     }
 }

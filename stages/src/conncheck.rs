@@ -169,9 +169,9 @@ async fn foreign_defaults(table: u32, world: &dyn World) -> Result<Vec<Route>, W
     let clats: BTreeSet<String> = world
         .links()
         .await?
-        .into_iter()
+        .iter()
         .filter(|link| link.is_clat())
-        .map(|link| link.name)
+        .map(|link| link.name.clone())
         .collect();
     let mut routes = world.routes4(table).await?;
     routes.retain(|route| {

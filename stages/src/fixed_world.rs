@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::task::Poll;
 
 use async_trait::async_trait;
@@ -143,11 +144,11 @@ fn no_records<T>() -> DnsAnswer<T> {
 
 #[async_trait]
 impl<D: Data> World for D {
-    async fn links(&self) -> Result<Vec<Link>, WorldError> {
+    async fn links(&self) -> Result<Arc<[Link]>, WorldError> {
         take_turns().await;
         let now = self.now();
         now.check("links")?;
-        Ok(now.links.clone())
+        Ok(now.links.clone().into())
     }
     async fn link(&self, name: &str) -> Result<Option<Link>, WorldError> {
         take_turns().await;
@@ -168,10 +169,10 @@ impl<D: Data> World for D {
         now.check("routes4")?;
         Ok(now.routes4.get(&table).cloned().unwrap_or_default())
     }
-    async fn routes6(&self, table: u32) -> Result<Vec<Route>, WorldError> {
+    async fn routes6(&self, table: u32) -> Result<Arc<[Route]>, WorldError> {
         let now = self.now();
         now.check("routes6")?;
-        Ok(now.routes6.get(&table).cloned().unwrap_or_default())
+        Ok(now.routes6.get(&table).cloned().unwrap_or_default().into())
     }
     async fn route_to(&self, _: Ipv6Addr, device: Option<&str>) -> Result<Option<RouteAnswer>, WorldError> {
         take_turns().await;

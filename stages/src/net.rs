@@ -294,3 +294,19 @@ impl fmt::Display for Rule {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_message_of_a_route_is_written_in_hex() {
+        let message = RouteMessage([0, 9, 0xa0, 0xff].as_slice().into());
+        assert_eq!(serde_json::to_string(&message).unwrap(), r#""0009a0ff""#);
+        let read: Result<RouteMessage, _> = serde_json::from_str(r#""0009A0ff""#);
+        assert_eq!(read.unwrap(), message);
+        for wrong in [r#""000""#, r#""0g""#, "7"] {
+            assert!(serde_json::from_str::<RouteMessage>(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -198,8 +198,9 @@ async fn against_forwarding(
 pub(crate) async fn advertised_uplinks(world: &dyn World) -> Result<BTreeSet<String>, WorldError> {
     let mut devices = BTreeSet::new();
     for table in vrf::tables(&world.links().await?) {
-        let routes = world.routes6(table).await?.into_iter();
-        devices.extend(routes.filter(is_advertised).filter_map(|route| route.device));
+        let routes = world.routes6(table).await?;
+        let advertised = routes.iter().filter(|route| is_advertised(route));
+        devices.extend(advertised.filter_map(|route| route.device.clone()));
     }
     Ok(devices)
 }

@@ -244,8 +244,10 @@ async fn usual_metric(
 /// Default routes of CLATs stand in the order of their uplinks' IPv6 default routes. The place of an uplink depends
 /// on its own route only, so other uplinks can come and go.
 async fn metric_of_uplink(uplink: &Link, table: u32, world: &dyn World) -> Result<u32, WorldError> {
-    let defaults = world.routes6(table).await?.into_iter().filter(NetRoute::is_default);
-    let own = defaults
+    let routes = world.routes6(table).await?;
+    let own = routes
+        .iter()
+        .filter(|route| route.is_default())
         .filter(|route| route.device.as_ref() == Some(&uplink.name))
         .map(|route| route.metric)
         .min();

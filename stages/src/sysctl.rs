@@ -179,7 +179,7 @@ async fn look_at_others(
             Source::Kernel("default routes of router advertisements, accept_ra=1"),
         ),
         Some(Switched::All) => {
-            let links = world.links().await?.into_iter().filter(|link| !link.is_clat());
+            let links = world.links().await?;
             read(
                 world,
                 vec![key("default", "accept_ra"), key("default", "forwarding")],
@@ -187,7 +187,11 @@ async fn look_at_others(
             )
             .await?;
             (
-                links.map(|link| link.name).collect(),
+                links
+                    .iter()
+                    .filter(|link| !link.is_clat())
+                    .map(|link| link.name.clone())
+                    .collect(),
                 Source::Kernel("accept_ra=1 and forwarding=0"),
             )
         }

@@ -30,7 +30,12 @@ async fn present(world: &dyn World, facts: &Facts) -> Result<Option<Link>, World
     };
     match world.link(&before.name).await? {
         Some(link) if link.index == before.index => Ok(Some(link)),
-        _ => Ok(world.links().await?.into_iter().find(|link| link.index == before.index)),
+        _ => Ok(world
+            .links()
+            .await?
+            .iter()
+            .find(|link| link.index == before.index)
+            .cloned()),
     }
 }
 
@@ -49,12 +54,12 @@ pub(crate) async fn named(settings: &Settings, world: &dyn World, facts: &Facts)
 /// The devices of the IPv6 default routes, the best first.
 pub(crate) async fn by_default_route(world: &dyn World) -> Result<Vec<String>, WorldError> {
     let routes = world.routes6(MAIN_TABLE).await?;
-    let mut defaults: Vec<Route> = routes.into_iter().filter(Route::is_default).collect();
+    let mut defaults: Vec<&Route> = routes.iter().filter(|route| route.is_default()).collect();
     defaults.sort_by_key(|route| route.metric);
     let mut devices = Vec::new();
-    for device in defaults.into_iter().filter_map(|route| route.device) {
-        if !devices.contains(&device) {
-            devices.push(device);
+    for device in defaults.into_iter().filter_map(|route| route.device.as_ref()) {
+        if !devices.contains(device) {
+            devices.push(device.clone());
         }
     }
     Ok(devices)

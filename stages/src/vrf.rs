@@ -13,9 +13,9 @@ pub(crate) async fn of(device: &Link, world: &dyn World) -> Result<Option<Fact<L
     let Some(master) = device.master else { return Ok(None) };
     let links = world.links().await?;
     let vrf = links
-        .into_iter()
+        .iter()
         .find(|link| link.index == master && link.vrf_table.is_some());
-    Ok(vrf.map(|vrf| Fact::new(vrf, Source::Kernel("master of the uplink"))))
+    Ok(vrf.map(|vrf| Fact::new(vrf.clone(), Source::Kernel("master of the uplink"))))
 }
 
 /// The tables with routes from router advertisements: the main table and those of VRFs.

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use clatd_translator::Pref64;
@@ -89,7 +90,7 @@ impl<T> DnsAnswer<T> {
 #[async_trait]
 pub trait World: Send + Sync {
     /// All devices.
-    async fn links(&self) -> Result<Vec<Link>, WorldError>;
+    async fn links(&self) -> Result<Arc<[Link]>, WorldError>;
 
     /// One device by name.
     async fn link(&self, name: &str) -> Result<Option<Link>, WorldError>;
@@ -105,7 +106,7 @@ pub trait World: Send + Sync {
     async fn routes4(&self, table: u32) -> Result<Vec<Route>, WorldError>;
 
     /// The same of IPv6.
-    async fn routes6(&self, table: u32) -> Result<Vec<Route>, WorldError>;
+    async fn routes6(&self, table: u32) -> Result<Arc<[Route]>, WorldError>;
 
     /// The route that a packet to `destination` would take, by `device` if given; `None` = unreachable.
     async fn route_to(&self, destination: Ipv6Addr, device: Option<&str>) -> Result<Option<RouteAnswer>, WorldError>;

@@ -95,7 +95,7 @@ fn whatever_happens_it_is_what_the_kernel_has() {
             for (v6, version) in [(true, "-6"), (false, "-4")] {
                 for table in [254, 77] {
                     let routes = match v6 {
-                        true => bed.world.routes6(table).await.unwrap(),
+                        true => bed.world.routes6(table).await.unwrap().to_vec(),
                         false => bed.world.routes4(table).await.unwrap(),
                     };
                     let mirrored: Vec<String> = routes
@@ -132,8 +132,8 @@ fn whatever_happens_it_is_what_the_kernel_has() {
                 .links()
                 .await
                 .unwrap()
-                .into_iter()
-                .map(|link| (link.name, link.mtu, link.up))
+                .iter()
+                .map(|link| (link.name.clone(), link.mtu, link.up))
                 .collect();
             let listed = json("ip -j link");
             let kernel: BTreeSet<(String, u32, bool)> = listed

@@ -188,3 +188,22 @@ fn scripts_have_their_environment_and_their_failures_are_named() {
         assert!(chain(&error).contains("killed by signal 9"), "{}", chain(&error));
     });
 }
+
+/// It is read for all instances at once, so nothing of it may change by what one of them holds.
+#[test]
+fn what_was_read_lately_shows_no_hold() {
+    in_namespace(async |mut bed| {
+        sh(&format!("echo 1 >/proc/sys/{ACCEPT_RA}"));
+        let lately = async |bed: &Bed| bed.world.sysctl_lately(ACCEPT_RA).await.unwrap();
+        let (acquire, release) = hold(ACCEPT_RA, "2", "1");
+        assert_eq!(lately(&bed).await.as_deref(), Some("1"));
+        let outcome = bed.apply(acquire).await;
+        assert_eq!(lately(&bed).await.as_deref(), Some("1"), "at once");
+        tokio::time::sleep(std::time::Duration::from_millis(120)).await;
+        assert_eq!(lately(&bed).await.as_deref(), Some("1"), "while it is held");
+        bed.undo(release, &outcome).await;
+        sh(&format!("echo 0 >/proc/sys/{ACCEPT_RA}"));
+        tokio::time::sleep(std::time::Duration::from_millis(120)).await;
+        assert_eq!(lately(&bed).await.as_deref(), Some("0"), "what others write is seen");
+    });
+}

@@ -225,7 +225,7 @@ impl FastPath {
 /// Filters of killed daemons, with the devices that they are on.
 pub(super) async fn left_behind(netlink: &Netlink) -> Result<Vec<(Link, Filter)>, NetlinkError> {
     let mut left = Vec::new();
-    for link in netlink.links().await?.into_iter().filter(|link| !link.is_clat()) {
+    for link in netlink.links().await?.iter().filter(|link| !link.is_clat()) {
         for filter in netlink.filters(link.index, Hook::Ingress).await? {
             if filter.name == Program::In.name() {
                 left.push((link.clone(), filter));

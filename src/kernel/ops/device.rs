@@ -97,7 +97,7 @@ impl<'a> Operation<'a> for Change<'a> {
 pub(super) async fn sweep(sweep: &mut Sweep<'_>) -> Result<(), Failure> {
     let netlink = sweep.netlink.clone();
     let links = netlink.links().await?;
-    for link in links.into_iter().filter(clatd_stages::net::Link::is_clat) {
+    for link in links.iter().filter(|link| link.is_clat()) {
         let what = format!("delete TUN device {}", link.name);
         if tun::in_use(&netlink, link.index).await? {
             sweep.note(what, Err(Failure::new(tun::IN_USE)));

@@ -1,6 +1,7 @@
 //! What an event changes, and whom that concerns.
 
 use std::net::IpAddr;
+use std::sync::Mutex;
 
 use clatd_stages::net::{Link, ROUTE_PROTOCOL};
 use tokio::time::Instant;
@@ -11,12 +12,27 @@ use super::super::route::ListedRoute;
 use super::super::{address, link, neighbour, rule, wire};
 use super::{
     Addresses, Mirror, NETCONF_HEADER, NETCONFA_IFINDEX, NLM_F_APPEND, NLM_F_REPLACE, RTM_DELNEXTHOP, RTM_NEWNEXTHOP,
-    update,
+    Shown, update,
 };
+
+impl Shown {
+    /// Forgets what an event may change.
+    fn outdate(&mut self, event: &NetlinkEvent<'_>) {
+        match event.kind {
+            libc::RTM_NEWLINK | libc::RTM_DELLINK => *self = Self::default(),
+            libc::RTM_NEWROUTE | libc::RTM_DELROUTE if event.payload.first() == Some(&wire::family(false)) => {}
+            libc::RTM_NEWROUTE | libc::RTM_DELROUTE | RTM_NEWNEXTHOP | RTM_DELNEXTHOP => {
+                self.defaults6 = Mutex::default();
+            }
+            _ => {}
+        }
+    }
+}
 
 impl Mirror {
     /// Takes in an event.
     pub(crate) fn take(&mut self, event: NetlinkEvent<'_>, now: Instant) -> Vec<Change> {
+        self.shown.outdate(&event);
         let changes = match event.kind {
             libc::RTM_NEWLINK => self.take_link(event.payload, false),
             libc::RTM_DELLINK => self.take_link(event.payload, true),

@@ -136,7 +136,7 @@ pub async fn examine(instance: &Instance, running: Option<Running>, world: &dyn 
         running,
         ..Examined::default()
     };
-    seen.links = seen.take(world.links().await);
+    seen.links = seen.take(world.links().await).to_vec();
     local_routes(instance, &mut seen, world).await;
     find_uplink(instance, &mut seen, world).await;
     done(instance, &mut seen, world).await;
@@ -203,7 +203,7 @@ async fn find_uplink(instance: &Instance, seen: &mut Examined, world: &dyn World
     let mut defaults = Vec::new();
     for table in vrf::tables(&seen.links) {
         let routes = world.routes6(table).await;
-        defaults.extend(seen.take(routes).into_iter().filter(Route::is_default));
+        defaults.extend(seen.take(routes).iter().filter(|route| route.is_default()).cloned());
     }
     defaults.sort_by_key(|route| route.metric);
     let name = named
