@@ -40,7 +40,11 @@ const POLL: Duration = Duration::from_millis(20);
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another clatd has the runtime directory.
-    #[error("another clatd{} runs with the runtime directory {directory}; stop it first{}", process(.pid), ELSEWHERE)]
+    #[error(
+        "another clatd{} runs with the runtime directory {directory}; stop it first{}; \"clatd status\" shows what it does",
+        process(.pid),
+        ELSEWHERE
+    )]
     Taken {
         /// The runtime directory.
         directory: String,
