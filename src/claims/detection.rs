@@ -222,11 +222,19 @@ impl Detection {
         let mut kept = false;
         let begun = Instant::now();
         let mut probe_at = None;
+        let mut defend_at = None;
         loop {
-            let reported = match probe_at {
+            let due: Option<Instant> = [probe_at, defend_at].into_iter().flatten().min();
+            let reported = match due {
                 None => reports.recv().await,
-                Some(at) => match timeout_at(at, reports.recv()).await {
+                Some(due) => match timeout_at(due, reports.recv()).await {
                     Ok(reported) => reported,
+                    Err(_) if defend_at == Some(due) => {
+                        defend_at = None;
+                        defence.defend(begun.elapsed());
+                        log_failure(&key, probe::advertise(device, address).await);
+                        continue;
+                    }
                     Err(_) => {
                         // A node that has the address answers. A node that advertised it by mistake, or as a single
                         // attack, does not.
@@ -244,18 +252,21 @@ impl Detection {
             }
             let now = begun.elapsed();
             probe_at.get_or_insert_with(|| Instant::now() + PROBE);
-            let answer = match defence.conflict(now) {
-                Answer::GiveUp => {
-                    if self.dispute(&key, &conflict, &mut kept) {
-                        notify();
-                    }
-                    defence.defend(now)
+            let mut answer = defence.conflict(now);
+            if answer == Answer::GiveUp {
+                if self.dispute(&key, &conflict, &mut kept) {
+                    notify();
                 }
-                answer => answer,
-            };
-            if answer == Answer::Defend {
-                debug!("{conflict} on {device}, but that is the CLAT's address; clatd defends it");
-                log_failure(&key, probe::advertise(device, address).await);
+                answer = defence.defend(now);
+            }
+            match answer {
+                Answer::Defend => {
+                    debug!("{conflict} on {device}, but that is the CLAT's address; clatd defends it");
+                    defend_at = None;
+                    log_failure(&key, probe::advertise(device, address).await);
+                }
+                Answer::DefendAt(at) => defend_at = Some(begun + at),
+                Answer::GiveUp => {}
             }
         }
     }

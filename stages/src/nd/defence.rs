@@ -5,7 +5,7 @@
 //!               advertised                 advertised again after PATIENCE
 //!  at peace ---------------> disputed -------------------------------------> given up
 //!     ^                         |  ^ |
-//!     +---- PEACE of silence ---+  +-+ advertised: ours is advertised too, a second apart
+//!     +---- PEACE of silence ---+  +-+ advertised: ours is advertised too, at once or a second after the last time
 //! ```
 //!
 //! One announcement, which may come three times a second apart (RFC 4861 section 7.2.6), so moves nothing.
@@ -21,16 +21,16 @@ pub const PEACE: Duration = Duration::from_secs(30);
 pub const MOST_MOVES: usize = 3;
 /// See [`MOST_MOVES`].
 pub const MOVES_WITHIN: Duration = Duration::from_secs(3600);
-/// Between two advertisements of ours.
+/// Between two advertisements of ours (RFC 4861 section 7.2.6).
 const APART: Duration = Duration::from_secs(1);
 
 /// What to do about a conflict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// Ours was advertised just now.
-    Nothing,
     /// The address is to be advertised as ours.
     Defend,
+    /// The same at this time, since it was advertised less than a second ago.
+    DefendAt(Duration),
     /// The other node persists.
     GiveUp,
 }
@@ -64,11 +64,9 @@ impl Defence {
 
     /// The same for an address that is kept whatever happens.
     pub fn defend(&mut self, now: Duration) -> Answer {
-        if self
-            .defended
-            .is_some_and(|defended| now.saturating_sub(defended) < APART)
-        {
-            return Answer::Nothing;
+        let due = self.defended.map(|defended| defended + APART);
+        if let Some(due) = due.filter(|due| now < *due) {
+            return Answer::DefendAt(due);
         }
         self.defended = Some(now);
         Answer::Defend
@@ -102,15 +100,13 @@ mod tests {
             .collect()
     }
 
-    use Answer::{Defend, GiveUp, Nothing};
+    use Answer::{Defend, DefendAt, GiveUp};
 
     #[test]
     fn an_announcement_is_answered_and_moves_nothing() {
         assert_eq!(answers(&[7_000, 8_000, 9_000]), [Defend; 3]);
-        assert_eq!(
-            answers(&[7_000, 7_010, 7_999, 8_100]),
-            [Defend, Nothing, Nothing, Defend]
-        );
+        let later = DefendAt(Duration::from_secs(8));
+        assert_eq!(answers(&[7_000, 7_010, 7_999, 8_100]), [Defend, later, later, Defend]);
     }
 
     #[test]
