@@ -125,6 +125,7 @@ fn a_neighbour_that_persists_gets_the_address(mode: &str) {
         let now = fact(&lab, "clat_v6_addr");
         now != DERIVED_V6 && now != "null"
     });
+    says(&daemon, &format!("192.0.0.1 becomes {}", fact(&lab, "clat_v6_addr")));
     assert!(poll(Duration::from_secs(10), || meter.is_up()), "{}", daemon.output());
     assert!(
         daemon.output().contains(&format!(
@@ -148,7 +149,7 @@ fn a_neighbour_that_persists_gets_the_address(mode: &str) {
 #[test]
 fn a_neighbour_that_answers_late_keeps_its_address() {
     let lab = raise();
-    let neighbour = Neighbour::start(&lab, &format!("--take {DERIVED_V6}/128 --delay 0.6"));
+    let neighbour = Neighbour::start(&lab, &format!("--take {DERIVED_V6}/128 --delay 0.4"));
     let mut daemon = Daemon::start(&lab, &["when-idle=wait", "debug=1"]);
     daemon.wait_until(&lab, "idle");
     advertise(&lab, "--pref64 64:ff9b::/96=600 --prefix 3fff:1:0:1::/64=86400,14400");
@@ -163,6 +164,7 @@ fn a_neighbour_that_answers_late_keeps_its_address() {
     });
     let address = fact(&lab, "clat_v6_addr");
     says(&daemon, &format!("no neighbour has {address} on up0"));
+    says(&daemon, &format!("192.0.0.1 becomes {address}"));
     let in_haste = |address: &str| format!("the CLAT uses {address} on up0 while duplicate address detection goes on");
     assert!(daemon.output().contains(&in_haste(DERIVED_V6)), "{}", daemon.output());
     assert!(!daemon.output().contains(&in_haste(&address)), "{}", daemon.output());
