@@ -159,22 +159,27 @@ INLINE struct tuple4 as_ipv4(const struct clat *clat, const struct flow_key *key
 	return four;
 }
 
-/* Whether a connection of the host's, by IPv4, has this flow. */
-NOT_INLINE int is_connection4(struct __sk_buff *skb, const struct clat *clat, const struct flow_key *key)
+/* Whether a TCP connection of the host's has this flow. */
+INLINE int is_connection(struct __sk_buff *skb, void *tuple, __u32 length)
 {
-	struct tuple4 four = as_ipv4(clat, key);
-	struct bpf_sock *sock;
+	struct bpf_sock *sock = skc_lookup_tcp(skb, tuple, length, BPF_F_CURRENT_NETNS, 0);
 	int found;
 
-	if (key->protocol != PROTO_TCP)
-		return 0;
-	sock = skc_lookup_tcp(skb, &four, sizeof(four), BPF_F_CURRENT_NETNS, 0);
 	if (!sock)
 		return 0;
 	found = sock->state;
 	KEEP_APART(found);
 	sk_release(sock);
+	/* Who listens waits for flows of others. */
 	return found != TCP_LISTEN;
+}
+
+/* The same by IPv4; other protocols have no connections. */
+NOT_INLINE int is_connection4(struct __sk_buff *skb, const struct clat *clat, const struct flow_key *key)
+{
+	struct tuple4 four = as_ipv4(clat, key);
+
+	return key->protocol == PROTO_TCP && is_connection(skb, &four, sizeof(four));
 }
 
 /* Whether a socket of the host's, of IPv6, has this flow. Nobody can ask for sockets of echoes. */
@@ -192,16 +197,8 @@ NOT_INLINE int is_hosts(struct __sk_buff *skb, const struct clat *clat, const st
 	write6(six.destination, (struct address6){clat->only_high, clat->only_low});
 	six.source_port = key->remote_port;
 	six.destination_port = key->port;
-	if (key->protocol == PROTO_TCP) {
-		sock = skc_lookup_tcp(skb, &six, sizeof(six), BPF_F_CURRENT_NETNS, 0);
-		if (!sock)
-			return 0;
-		/* Who listens waits for flows of others. */
-		found = sock->state;
-		KEEP_APART(found);
-		sk_release(sock);
-		return found != TCP_LISTEN;
-	}
+	if (key->protocol == PROTO_TCP)
+		return is_connection(skb, &six, sizeof(six));
 	if (key->protocol != PROTO_UDP)
 		return 0;
 	sock = sk_lookup_udp(skb, &six, sizeof(six), BPF_F_CURRENT_NETNS, 0);
