@@ -284,7 +284,8 @@ impl Detection {
         let mut moves = lock(&self.moves);
         if moves.entry(device.clone()).or_default().allow(self.begun.elapsed()) {
             warn!(
-                "{conflict} on {device}, but that is the CLAT's address; the other node does not give it up, so clatd looks for another address"
+                "{conflict} on {device}, but that is the CLAT's address; the other node does not give it up, so clatd looks \
+                 for another address"
             );
             *disputed = Some(Taken::now(conflict.to_string()));
             return true;
@@ -292,8 +293,8 @@ impl Detection {
         *kept = true;
         warn!(
             "{conflict} on {device}, but that is the CLAT's address; the other node does not give it up, and clatd has given \
-             up {MOST_MOVES} addresses within an hour already, so it keeps this one and defends it; find out who that is, or set clat-v6-addr to shared or to an \
-             address that is routed to this host"
+             up {MOST_MOVES} addresses within an hour already, so it keeps this one and defends it; find out who that is, or \
+             set clat-v6-addr to shared or to an address that is routed to this host"
         );
         false
     }

@@ -32,7 +32,8 @@ pub(super) fn how() -> Attachment {
     *HOW
 }
 
-/// The numbers of the programs that are attached to a CLAT device where [`super::Program::Out`] and [`super::Program::Back`] would be.
+/// The numbers of the programs that are attached to a CLAT device where [`super::Program::Out`] and
+/// [`super::Program::Back`] would be.
 pub(super) async fn to_own(
     netlink: &Netlink,
     device: u32,
