@@ -51,7 +51,7 @@ const CLIENTS: usize = 64;
 /// What a client may ask for.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Request {
+struct ControlRequest {
     request: String,
 }
 
@@ -128,7 +128,7 @@ fn admit(group: &str, runtime_dir: &Path, socket: &Path) -> io::Result<()> {
 
 async fn accept(listener: UnixListener, sources: Sources) {
     let places = Arc::new(Semaphore::new(CLIENTS));
-    let waiting = Waiting::default();
+    let waiting = WaitingClients::default();
     for number in 0.. {
         let client = match listener.accept().await {
             Ok((client, _)) => client,
@@ -157,9 +157,9 @@ async fn accept(listener: UnixListener, sources: Sources) {
 
 /// The clients for which the daemon waits, to send a request or to read an answer, in the order of their arrival.
 #[derive(Debug, Clone, Default)]
-struct Waiting(Arc<Mutex<BTreeMap<u64, CancellationToken>>>);
+struct WaitingClients(Arc<Mutex<BTreeMap<u64, CancellationToken>>>);
 
-impl Waiting {
+impl WaitingClients {
     fn send_the_first_away(&self) {
         if let Some((_, first)) = self.lock().pop_first() {
             first.cancel();
@@ -184,7 +184,7 @@ impl Waiting {
     }
 }
 
-async fn serve(client: UnixStream, number: u64, waiting: &Waiting, sources: &Sources) -> io::Result<()> {
+async fn serve(client: UnixStream, number: u64, waiting: &WaitingClients, sources: &Sources) -> io::Result<()> {
     let user = client.peer_cred()?.uid();
     let may_change = user == 0 || user == nix::unistd::geteuid().as_raw();
     let (read, mut write) = client.into_split();
@@ -224,7 +224,7 @@ fn request(line: &[u8]) -> Result<String, String> {
     if !line.trim_ascii_start().starts_with(b"{") {
         return Err("not a request: expected an object as in {\"request\":\"status\"}".into());
     }
-    let parsed: Result<Request, _> = serde_json::from_slice(line);
+    let parsed: Result<ControlRequest, _> = serde_json::from_slice(line);
     parsed
         .map(|asked| asked.request)
         .map_err(|error| format!("not a request: {error}"))

@@ -1,6 +1,6 @@
 //! The doctor, in a daemon and without one: it examines instances side by side.
 
-use clatd_stages::doctor::{Diagnosis, DoctorDocument, Running, examine, judge};
+use clatd_stages::doctor::{Diagnosis, DoctorDocument, RunningInstance, examine, judge};
 use clatd_stages::stage::Instance;
 use clatd_stages::world::World;
 use futures_util::StreamExt;
@@ -15,7 +15,7 @@ pub struct Patient {
     /// The instance.
     pub instance: Instance,
     /// The daemon's status; `None` = no daemon runs.
-    pub running: Option<Running>,
+    pub running: Option<RunningInstance>,
 }
 
 /// Examines them all.

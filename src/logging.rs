@@ -9,7 +9,7 @@ use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use journal::Journal;
+use journal::SystemdJournal;
 use nix::sys::stat::fstat;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -57,7 +57,7 @@ impl Verbosity {
 pub fn init(verbosity: Verbosity) -> Result<(), TryInitError> {
     let stderr = std::io::stderr();
     if stderr_is_journal()
-        && let Ok(journal) = Journal::connect(Path::new(journal::SOCKET))
+        && let Ok(journal) = SystemdJournal::connect(Path::new(journal::SOCKET))
     {
         return tracing_subscriber::registry()
             .with(journal.with_filter(verbosity.filter()))
@@ -121,7 +121,7 @@ where
             }
         }
         write!(writer, "{colour}{tag}")?;
-        let mut line = Line {
+        let mut line = LogLine {
             writer: writer.by_ref(),
             result: Ok(()),
             first: true,
@@ -145,13 +145,13 @@ fn instance_of(fields: &str) -> &str {
 }
 
 /// The message first, then the other fields as `name=value`.
-struct Line<'w> {
+struct LogLine<'w> {
     writer: Writer<'w>,
     result: fmt::Result,
     first: bool,
 }
 
-impl Visit for Line<'_> {
+impl Visit for LogLine<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
         self.record_debug(field, &format_args!("{value}"));
     }

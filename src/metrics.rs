@@ -34,12 +34,12 @@ const REQUEST: Duration = Duration::from_secs(5);
 const LONGEST_HEAD: usize = 16 * 1024;
 
 /// A server; ends when dropped.
-pub struct Server {
+pub struct MetricsServer {
     address: SocketAddr,
     _task: AbortOnDropHandle<()>,
 }
 
-impl Server {
+impl MetricsServer {
     /// Where it serves.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -47,12 +47,12 @@ impl Server {
 }
 
 /// Begins to serve. Needs a runtime.
-pub fn serve(address: SocketAddr, board: Board) -> io::Result<Server> {
+pub fn serve(address: SocketAddr, board: Board) -> io::Result<MetricsServer> {
     let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let _task = AbortOnDropHandle::new(tokio::spawn(accept(listener, board)));
-    Ok(Server { address, _task })
+    Ok(MetricsServer { address, _task })
 }
 
 async fn accept(listener: TcpListener, board: Board) {

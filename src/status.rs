@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use clatd_stages::doctor::Running;
+use clatd_stages::doctor::RunningInstance;
 use clatd_stages::facts::{Fact, Facts};
 use clatd_stages::route::default_route_mtu;
 use clatd_stages::settings::TranslatorChoice;
@@ -62,7 +62,7 @@ impl BoardEntry {
         let status = self.status.borrow().clone();
         Patient {
             instance: self.instance,
-            running: Some(Running {
+            running: Some(RunningInstance {
                 state: status.state.to_string(),
                 reason: status.reason,
                 last_error: status.last_error,

@@ -18,7 +18,7 @@ use tracing::{Instrument, error, info, info_span};
 
 use crate::claims::{AllClaims, InstanceClaims};
 use crate::cli::Options;
-use crate::config::{Configured, Loaded, Template};
+use crate::config::{Configured, LoadedConfig, Template};
 use crate::control::{self, Control, Reload, Sources};
 use crate::instance::{End, Past, Repairs, Runner, Said, Status};
 use crate::kernel::command;
@@ -76,7 +76,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(75);
 const BESIDE_SCRIPTS: Duration = Duration::from_secs(15);
 
 /// An instance that was started.
-struct Started {
+struct StartedInstance {
     configured: Configured,
     /// The name of the template that made it.
     template: Option<String>,
@@ -101,7 +101,7 @@ pub struct Supervisor {
     claims: AllClaims,
     watch: Watch,
     stop: CancellationToken,
-    started: BTreeMap<String, Started>,
+    started: BTreeMap<String, StartedInstance>,
     tasks: JoinSet<End>,
     /// Instances that wait until those with the same resources have ended.
     waiting: Vec<Configured>,
@@ -114,14 +114,14 @@ pub struct Supervisor {
     bell: Arc<Notify>,
     board: Board,
     reloads: mpsc::Receiver<Reload>,
-    metrics: Option<metrics::Server>,
+    metrics: Option<metrics::MetricsServer>,
     _control: Control,
     _lock: RuntimeLock,
     _alone: NamespaceLock,
 }
 
 /// Runs all instances until they have ended, or until SIGINT or SIGTERM comes. Returns true if nothing failed.
-pub async fn run(options: Options, loaded: Loaded) -> Result<bool, StartError> {
+pub async fn run(options: Options, loaded: LoadedConfig) -> Result<bool, StartError> {
     // Before anything is changed, since a signal during set-up must undo, not kill.
     let mut signals = Signals::new().map_err(system("catch signals"))?;
     let mut supervisor = Supervisor::new(options, &loaded).await?;
@@ -160,7 +160,7 @@ impl Signals {
 }
 
 impl Supervisor {
-    async fn new(options: Options, loaded: &Loaded) -> Result<Self, StartError> {
+    async fn new(options: Options, loaded: &LoadedConfig) -> Result<Self, StartError> {
         let runtime_dir = loaded.runtime_dir.clone();
         command::follow(&loaded.base.general);
         let unusable = |source: Box<dyn std::error::Error + Send + Sync>| StartError::Runtime {
@@ -212,7 +212,7 @@ impl Supervisor {
         })
     }
 
-    async fn start_all(&mut self, loaded: Loaded) {
+    async fn start_all(&mut self, loaded: LoadedConfig) {
         self.refuse(&loaded);
         let wants_fast_path =
             |configured: &Configured| fast_path::may_run(&configured.instance.settings, TranslatorChoice::Ebpf);
@@ -229,7 +229,7 @@ impl Supervisor {
 
     /// Serves metrics where the settings say so. A server that is right already stays.
     fn serve_metrics(&mut self, wanted: Option<SocketAddr>) {
-        if self.metrics.as_ref().map(metrics::Server::address) == wanted {
+        if self.metrics.as_ref().map(metrics::MetricsServer::address) == wanted {
             return;
         }
         self.metrics = None;
@@ -253,7 +253,7 @@ impl Supervisor {
         self.templates = templates;
     }
 
-    fn refuse(&mut self, loaded: &Loaded) {
+    fn refuse(&mut self, loaded: &LoadedConfig) {
         for unable in &loaded.unable {
             error!("instance {} cannot run: {}", unable.name, unable.error);
             self.failed = true;
@@ -305,7 +305,7 @@ impl Supervisor {
             .tasks
             .spawn(runner.run().instrument(info_span!("instance", name = %name)))
             .id();
-        let started = Started {
+        let started = StartedInstance {
             configured,
             template,
             stop,

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::kernel::{Netlink, Reachability};
-use crate::netlink::{Change, LinkChange};
+use crate::netlink::{LinkChange, NetworkChange};
 use crate::util::lock;
 use crate::world::SilentRouters;
 
@@ -64,16 +64,17 @@ impl Interest {
         })
     }
 
-    fn covers(&self, change: &Change) -> bool {
+    fn covers(&self, change: &NetworkChange) -> bool {
         match self {
             Self::Everything => true,
             Self::Uplinks => match change {
-                Change::Anything => true,
-                Change::Link(change) => change.news && !change.link.is_clat(),
-                Change::Route { v6, ours, .. } => *v6 && !ours,
-                Change::Address { .. } | Change::Rule { .. } | Change::Neighbour { .. } | Change::Settings { .. } => {
-                    false
-                }
+                NetworkChange::Anything => true,
+                NetworkChange::Link(change) => change.news && !change.link.is_clat(),
+                NetworkChange::Route { v6, ours, .. } => *v6 && !ours,
+                NetworkChange::Address { .. }
+                | NetworkChange::Rule { .. }
+                | NetworkChange::Neighbour { .. }
+                | NetworkChange::Settings { .. } => false,
             },
             Self::Instance(dependence) => dependence.covers(change),
         }
@@ -89,33 +90,35 @@ impl Interest {
 }
 
 impl Dependence {
-    fn covers(&self, change: &Change) -> bool {
+    fn covers(&self, change: &NetworkChange) -> bool {
         let may_be_uplink = |device: &Option<String>| {
             let is_uplink = |device: &String| self.is_uplink(device);
             self.any_uplink || device.as_ref().is_none_or(is_uplink)
         };
         let is_own = |device: &Option<String>| device.as_ref() == Some(&self.device);
         match change {
-            Change::Anything => true,
-            Change::Link(change) => change.news && self.covers_link(change),
-            Change::Address { device, news, .. } => *news && (is_own(device) || may_be_uplink(device)),
+            NetworkChange::Anything => true,
+            NetworkChange::Link(change) => change.news && self.covers_link(change),
+            NetworkChange::Address { device, news, .. } => *news && (is_own(device) || may_be_uplink(device)),
             // Ours are news where somebody takes them away.
-            Change::Route {
+            NetworkChange::Route {
                 ours: true,
                 gone,
                 table,
                 device,
                 ..
             } => *gone && (*table == self.own_table || is_own(device)),
-            Change::Route { v6, table, device, .. } => self.tables.contains(table) && (!v6 || may_be_uplink(device)),
-            Change::Rule {
+            NetworkChange::Route { v6, table, device, .. } => {
+                self.tables.contains(table) && (!v6 || may_be_uplink(device))
+            }
+            NetworkChange::Rule {
                 ours: true,
                 gone,
                 table,
             } => *gone && *table == self.own_table,
-            Change::Rule { ours: false, .. } => true,
-            Change::Neighbour { device, .. } => may_be_uplink(device),
-            Change::Settings { device } => device.is_none() || is_own(device) || may_be_uplink(device),
+            NetworkChange::Rule { ours: false, .. } => true,
+            NetworkChange::Neighbour { device, .. } => may_be_uplink(device),
+            NetworkChange::Settings { device } => device.is_none() || is_own(device) || may_be_uplink(device),
         }
     }
 
@@ -267,8 +270,8 @@ impl From<watch::Receiver<u64>> for Changes {
 
 /// Neighbours come and go all the time. They matter when a router stops to answer or begins again: then the kernel
 /// turns to another router without any event of a route.
-fn tells_something(change: &Change, silent: &SilentRouters) -> bool {
-    let Change::Neighbour {
+fn tells_something(change: &NetworkChange, silent: &SilentRouters) -> bool {
+    let NetworkChange::Neighbour {
         index,
         address,
         says,
@@ -365,7 +368,7 @@ mod tests {
             own_table: 100,
             tables: BTreeSet::from([MAIN_TABLE]),
         };
-        let route = |v6, table, device: &str, ours, gone| Change::Route {
+        let route = |v6, table, device: &str, ours, gone| NetworkChange::Route {
             v6,
             table,
             device: Some(device.to_owned()),
@@ -381,14 +384,14 @@ mod tests {
             (route(false, MAIN_TABLE, "clat", true, true), true),
             (route(false, MAIN_TABLE, "clat2", true, true), false),
             (route(true, 100, "up0", true, true), true),
-            (Change::Settings { device: None }, true),
+            (NetworkChange::Settings { device: None }, true),
             (
-                Change::Settings {
+                NetworkChange::Settings {
                     device: Some("up1".into()),
                 },
                 false,
             ),
-            (Change::Anything, true),
+            (NetworkChange::Anything, true),
         ] {
             assert_eq!(dependence.covers(&change), concerns, "{change:?}");
         }

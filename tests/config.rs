@@ -19,7 +19,7 @@ use std::fs;
 use std::path::Path;
 
 use clatd::cli::{Command, Options, parse};
-use clatd::config::{ConfigErrors, Loaded, Paths, load_from};
+use clatd::config::{ConfigErrors, LoadedConfig, Paths, load_from};
 use tempfile::TempDir;
 
 /// A configuration on disk: `clatd.conf` and `instances.d`.
@@ -62,7 +62,7 @@ impl Tree {
         }
     }
 
-    fn load(&self, words: &[&str]) -> Result<Loaded, ConfigErrors> {
+    fn load(&self, words: &[&str]) -> Result<LoadedConfig, ConfigErrors> {
         load_from(&options(words), &self.paths())
     }
 

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::dhcp6::{self, PdClient, PdLease};
 use crate::kernel::Netlink;
 use crate::util::lock;
-use crate::world::Notify;
+use crate::world::OnChange;
 
 /// How long an observation waits for a server. `notify` reports a later lease.
 const FIRST_LEASE: Duration = Duration::from_secs(3);
@@ -23,12 +23,12 @@ const FIRST_LEASE: Duration = Duration::from_secs(3);
 pub(super) struct Delegations {
     netlink: Netlink,
     runtime_dir: PathBuf,
-    clients: Arc<Mutex<BTreeMap<String, Asking>>>,
+    clients: Arc<Mutex<BTreeMap<String, DelegationClient>>>,
 }
 
 /// A client, and until when observations wait for its first lease.
 #[derive(Clone)]
-struct Asking {
+struct DelegationClient {
     client: Arc<PdClient>,
     until: Instant,
 }
@@ -44,20 +44,20 @@ impl Delegations {
 
     /// The prefix that is delegated on a device now. Waiting for the first lease does not delay requests on other
     /// devices.
-    pub(super) async fn prefix(&self, device: &str, notify: &Notify) -> Option<Fact<Ipv6Net>> {
-        let Asking { client, until } = self.asking(device, notify);
+    pub(super) async fn prefix(&self, device: &str, notify: &OnChange) -> Option<Fact<Ipv6Net>> {
+        let DelegationClient { client, until } = self.asking(device, notify);
         let longest = until.saturating_duration_since(Instant::now());
         client.wait_first(longest).await.lease.map(fact)
     }
 
-    fn asking(&self, device: &str, notify: &Notify) -> Asking {
+    fn asking(&self, device: &str, notify: &OnChange) -> DelegationClient {
         let mut clients = self.lock();
         if let Some(asking) = clients.get(device) {
             return asking.clone();
         }
         let notify = Arc::clone(notify);
         let client = PdClient::start(device, &self.runtime_dir, self.netlink.clone(), move || notify());
-        let asking = Asking {
+        let asking = DelegationClient {
             client: Arc::new(client),
             until: Instant::now() + FIRST_LEASE,
         };
@@ -79,7 +79,7 @@ impl Delegations {
         join_all(clients.values().map(|asking| asking.client.release())).await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Asking>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, DelegationClient>> {
         lock(&self.clients)
     }
 }

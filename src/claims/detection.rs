@@ -22,7 +22,7 @@ use std::net::Ipv6Addr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use clatd_stages::nd::{Answer, Conflict, Defence, How, MOST_MOVES, Moves, Parameters};
+use clatd_stages::nd::{Conflict, ConflictSign, Defence, MOST_MOVES, Moves, Parameters, Reaction};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -31,7 +31,7 @@ use tracing::{debug, warn};
 use crate::kernel::sysctl;
 use crate::probe::{self, ConflictWatch, ProbeError};
 use crate::util::lock;
-use crate::world::Notify;
+use crate::world::OnChange;
 
 /// The shortest and the longest time that a neighbour has for its answer, whatever a router says.
 const RETRANSMIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
@@ -103,7 +103,7 @@ impl Detection {
         &self,
         device: &str,
         address: Ipv6Addr,
-        notify: &Notify,
+        notify: &OnChange,
     ) -> Result<Option<String>, ProbeError> {
         let key = (device.to_owned(), address);
         match self.lock().get(&key) {
@@ -140,7 +140,7 @@ impl Detection {
     }
 
     /// Waits for the detection of an address that is used already.
-    async fn settle(self, key: Key, mut detection: JoinSet<Detected>, notify: Notify) {
+    async fn settle(self, key: Key, mut detection: JoinSet<Detected>, notify: OnChange) {
         let found = ended(&mut detection).await;
         let (device, address) = (key.0.clone(), key.1);
         let concluded = found.and_then(|found| {
@@ -166,7 +166,7 @@ impl Detection {
     }
 
     /// The detection has ended.
-    fn conclude(&self, key: Key, found: Option<Conflict>, notify: &Notify) -> Result<Option<String>, ProbeError> {
+    fn conclude(&self, key: Key, found: Option<Conflict>, notify: &OnChange) -> Result<Option<String>, ProbeError> {
         if let Some(conflict) = found {
             let by = conflict.to_string();
             self.lock().insert(key, Claim::Taken(Taken::now(by.clone())));
@@ -216,7 +216,7 @@ impl Detection {
 
     /// Defends the address against nodes that advertise it, until it is given back. If one persists, looks for
     /// another address. Duplicate address detection by others needs no defence: the kernel answers it.
-    async fn attend(self, key: Key, mut reports: mpsc::Receiver<Conflict>, notify: Notify) {
+    async fn attend(self, key: Key, mut reports: mpsc::Receiver<Conflict>, notify: OnChange) {
         let (device, address) = (&key.0, key.1);
         let mut defence = Defence::default();
         let mut kept = false;
@@ -247,26 +247,26 @@ impl Detection {
                 },
             };
             let Some(conflict) = reported else { return };
-            if conflict.how != How::Advertisement {
+            if conflict.how != ConflictSign::Advertisement {
                 continue;
             }
             let now = begun.elapsed();
             probe_at.get_or_insert_with(|| Instant::now() + PROBE);
             let mut answer = defence.conflict(now);
-            if answer == Answer::GiveUp {
+            if answer == Reaction::GiveUp {
                 if self.dispute(&key, &conflict, &mut kept) {
                     notify();
                 }
                 answer = defence.defend(now);
             }
             match answer {
-                Answer::Defend => {
+                Reaction::Defend => {
                     debug!("{conflict} on {device}, but that is the CLAT's address; clatd defends it");
                     defend_at = None;
                     log_failure(&key, probe::advertise(device, address).await);
                 }
-                Answer::DefendAt(at) => defend_at = Some(begun + at),
-                Answer::GiveUp => {}
+                Reaction::DefendAt(at) => defend_at = Some(begun + at),
+                Reaction::GiveUp => {}
             }
         }
     }

@@ -14,7 +14,7 @@ use ipnet::Ipv6Net;
 
 use crate::kernel::Netlink;
 use crate::world::users::Users;
-use crate::world::{Notify, NotifyOf};
+use crate::world::{OnChange, OnChangeOf};
 
 mod delegations;
 mod detection;
@@ -26,7 +26,7 @@ pub struct AllClaims {
     reservations: Reservations,
     delegations: delegations::Delegations,
     users: Users,
-    notify: NotifyOf,
+    notify: OnChangeOf,
 }
 
 impl AllClaims {
@@ -64,7 +64,7 @@ impl AllClaims {
     }
 
     /// Tells of a change on this device.
-    fn notify_of(&self, device: &str) -> Notify {
+    fn notify_of(&self, device: &str) -> OnChange {
         let (notify, device) = (Arc::clone(&self.notify), device.to_owned());
         Arc::new(move || notify(Some(&device)))
     }

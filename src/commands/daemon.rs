@@ -9,11 +9,12 @@ use clatd_stages::status::{Event, StatusDocument};
 use serde_json::Value;
 use terminal_size::{Height, Width};
 
-use super::{Failure, print};
+use super::print;
 use crate::cli::Options;
 use crate::config::Paths;
 use crate::control;
 use crate::status::{View, line_of, table};
+use crate::util::AnyError;
 
 /// Between two pictures of `clatd status --watch`.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -21,7 +22,7 @@ const AGAIN: Duration = Duration::from_secs(2);
 const CLEAR: &str = "\x1b[H\x1b[J";
 
 /// `clatd status`.
-pub fn status(_options: &Options, json: bool, watch: bool, wanted: Option<&str>) -> Result<bool, Failure> {
+pub fn status(_options: &Options, json: bool, watch: bool, wanted: Option<&str>) -> Result<bool, AnyError> {
     loop {
         let document = document(wanted)?;
         let view = view(watch);
@@ -48,7 +49,7 @@ pub fn status(_options: &Options, json: bool, watch: bool, wanted: Option<&str>)
     }
 }
 
-fn document(wanted: Option<&str>) -> Result<StatusDocument, Failure> {
+fn document(wanted: Option<&str>) -> Result<StatusDocument, AnyError> {
     let mut document: StatusDocument = serde_json::from_value(ask("status")?)?;
     if let Some(name) = wanted {
         document.instances.retain(|instance| instance.name == name);
@@ -73,7 +74,7 @@ fn view(graphs: bool) -> View {
 }
 
 /// Prints something at once. Returns false if nobody reads it any more.
-fn show(text: &str) -> Result<bool, Failure> {
+fn show(text: &str) -> Result<bool, AnyError> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
@@ -83,12 +84,12 @@ fn show(text: &str) -> Result<bool, Failure> {
 }
 
 /// `clatd metrics`.
-pub fn metrics(_options: &Options) -> Result<bool, Failure> {
+pub fn metrics(_options: &Options) -> Result<bool, AnyError> {
     print(&clatd_stages::metrics::text(&document(None)?))
 }
 
 /// `clatd events`.
-pub fn events(_options: &Options, json: bool) -> Result<bool, Failure> {
+pub fn events(_options: &Options, json: bool) -> Result<bool, AnyError> {
     let runtime_dir = Paths::from_environment().runtime_dir;
     for line in control::events(&runtime_dir).map_err(|error| unanswered(&error, &runtime_dir))? {
         let line = line.map_err(|error| unanswered(&error, &runtime_dir))?;
@@ -108,7 +109,7 @@ pub fn events(_options: &Options, json: bool) -> Result<bool, Failure> {
 }
 
 /// The daemon's own diagnosis; `None` = no daemon is running.
-pub fn diagnosis() -> Result<Option<DoctorDocument>, Failure> {
+pub fn diagnosis() -> Result<Option<DoctorDocument>, AnyError> {
     let runtime_dir = Paths::from_environment().runtime_dir;
     match control::ask(&runtime_dir, "doctor") {
         Ok(answer) => match answer.get("error").and_then(Value::as_str) {
@@ -125,11 +126,11 @@ fn is_absent(error: &io::Error) -> bool {
 }
 
 /// `clatd reload`.
-pub fn reload(_options: &Options) -> Result<bool, Failure> {
+pub fn reload(_options: &Options) -> Result<bool, AnyError> {
     ask("reload").map(|_| true)
 }
 
-fn ask(request: &str) -> Result<Value, Failure> {
+fn ask(request: &str) -> Result<Value, AnyError> {
     let runtime_dir: PathBuf = Paths::from_environment().runtime_dir;
     let answer = control::ask(&runtime_dir, request).map_err(|error| unanswered(&error, &runtime_dir))?;
     match answer.get("error").and_then(Value::as_str) {

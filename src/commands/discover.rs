@@ -8,17 +8,18 @@ use clatd_stages::stage::Instance;
 use clatd_stages::world::World;
 use serde_json::{Value, json};
 
-use super::{Failure, load, print, runtime};
+use super::{load, print, runtime};
 use crate::cli::Options;
 use crate::kernel::Netlink;
 use crate::uplinks;
+use crate::util::AnyError;
 use crate::world::SystemWorld;
 
 /// Version of the JSON document; fields are only ever added.
 const VERSION: u32 = 1;
 
 /// Examines one device or all uplinks. Returns false if there is no uplink.
-pub fn run(options: &Options, json: bool, device: Option<&str>) -> Result<bool, Failure> {
+pub fn run(options: &Options, json: bool, device: Option<&str>) -> Result<bool, AnyError> {
     let Some(loaded) = load(options)? else { return Ok(false) };
     let configured = loaded
         .instances
@@ -34,7 +35,7 @@ pub fn run(options: &Options, json: bool, device: Option<&str>) -> Result<bool, 
     Ok(print(&text)? && !uplinks.is_empty())
 }
 
-async fn survey(instance: &Instance, device: Option<&str>) -> Result<Vec<Value>, Failure> {
+async fn survey(instance: &Instance, device: Option<&str>) -> Result<Vec<Value>, AnyError> {
     let world = SystemWorld::for_command(Netlink::open()?);
     let devices: BTreeSet<String> = match device {
         Some(device) if world.link(device).await?.is_none() => {

@@ -3,15 +3,16 @@
 use clatd_stages::doctor::DoctorDocument;
 use clatd_stages::stage::Instance;
 
-use super::{Failure, daemon, load, print, runtime, with_templates};
+use super::{daemon, load, print, runtime, with_templates};
 use crate::cli::Options;
-use crate::config::Loaded;
+use crate::config::LoadedConfig;
 use crate::doctor::{Patient, diagnose};
 use crate::kernel::Netlink;
+use crate::util::AnyError;
 use crate::world::SystemWorld;
 
 /// Examines one instance or all. Returns false if something is wrong.
-pub fn run(options: &Options, json: bool, wanted: Option<&str>) -> Result<bool, Failure> {
+pub fn run(options: &Options, json: bool, wanted: Option<&str>) -> Result<bool, AnyError> {
     // Settings on the command line are about what could run, not about what the daemon runs.
     let by_daemon = match options.settings.is_empty() {
         true => daemon::diagnosis()?,
@@ -40,7 +41,7 @@ pub fn run(options: &Options, json: bool, wanted: Option<&str>) -> Result<bool, 
     Ok(print(&text)? && !document.wrong)
 }
 
-fn examine_here(options: &Options) -> Result<Option<DoctorDocument>, Failure> {
+fn examine_here(options: &Options) -> Result<Option<DoctorDocument>, AnyError> {
     let Some(loaded) = load(options)? else { return Ok(None) };
     let document = runtime()?.block_on(async {
         let world = SystemWorld::for_command(Netlink::open()?);
@@ -52,13 +53,13 @@ fn examine_here(options: &Options) -> Result<Option<DoctorDocument>, Failure> {
             instance,
             running: None,
         });
-        Ok::<_, Failure>(diagnose(patients.collect(), &world).await)
+        Ok::<_, AnyError>(diagnose(patients.collect(), &world).await)
     })?;
     Ok(Some(document))
 }
 
 /// The name for the instances of templates while there is no uplink for one.
-fn without_uplink(loaded: &Loaded) -> Option<Instance> {
+fn without_uplink(loaded: &LoadedConfig) -> Option<Instance> {
     let mut instance = loaded.templates.first()?.configured.instance.clone();
     instance.settings.plat.plat_dev = None;
     Some(instance)

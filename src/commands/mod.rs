@@ -5,7 +5,6 @@ mod discover;
 mod doctor;
 mod translate;
 
-use std::error::Error;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::claims::DryRun;
 use crate::cli::{self, Command, Options};
-use crate::config::{self, ConfigError, ConfigErrors, Loaded};
+use crate::config::{self, ConfigErrors, ConfigProblem, LoadedConfig};
 use crate::hardening;
 use crate::kernel::{Netlink, cleanup as leftovers};
 use crate::logging::{self, Verbosity};
@@ -31,12 +30,11 @@ use crate::report::chain;
 use crate::supervisor;
 use crate::sys::memory;
 use crate::uplinks;
+use crate::util::AnyError;
 use crate::world::SystemWorld;
 
-type Failure = Box<dyn Error + Send + Sync>;
-
 /// Executes a command; `Ok(false)` = it failed and said why.
-pub fn execute(command: Command) -> Result<bool, Failure> {
+pub fn execute(command: Command) -> Result<bool, AnyError> {
     match command {
         Command::Help { topic: None } => print(&cli::help_text()),
         Command::Help { topic: Some(topic) } => print(&cli::topic_text(&topic)),
@@ -69,12 +67,12 @@ pub fn execute(command: Command) -> Result<bool, Failure> {
             mtu6,
             input,
             output,
-        } => translate::run(&options, translate::Mtus { mtu4, mtu6 }, &input, &output),
+        } => translate::run(&options, translate::MtuOptions { mtu4, mtu6 }, &input, &output),
         Command::Discover { options, json, device } => discover::run(&options, json, device.as_deref()),
     }
 }
 
-fn print(text: &str) -> Result<bool, Failure> {
+fn print(text: &str) -> Result<bool, AnyError> {
     let mut out = io::stdout().lock();
     // A reader that stops early (`clatd --help | head`) is no failure.
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -84,7 +82,7 @@ fn print(text: &str) -> Result<bool, Failure> {
 }
 
 /// The configuration, or its errors on stderr. Sets logging up by it.
-fn load(options: &Options) -> Result<Option<Loaded>, Failure> {
+fn load(options: &Options) -> Result<Option<LoadedConfig>, AnyError> {
     match config::load(options) {
         Ok(loaded) => {
             logging::init(Verbosity {
@@ -102,7 +100,7 @@ fn load(options: &Options) -> Result<Option<Loaded>, Failure> {
     }
 }
 
-fn show(errors: &ConfigErrors, options: &Options) -> Result<(), Failure> {
+fn show(errors: &ConfigErrors, options: &Options) -> Result<(), AnyError> {
     logging::init(Verbosity {
         quiet: options.quiet,
         debug: options.debug,
@@ -117,7 +115,7 @@ fn runtime() -> io::Result<Runtime> {
     Builder::new_multi_thread().worker_threads(2).enable_all().build()
 }
 
-fn run(options: Options) -> Result<bool, Failure> {
+fn run(options: Options) -> Result<bool, AnyError> {
     let Some(loaded) = load(&options)? else {
         return Ok(false);
     };
@@ -128,7 +126,7 @@ fn run(options: Options) -> Result<bool, Failure> {
     Ok(runtime()?.block_on(supervisor::run(options, loaded))?)
 }
 
-fn plan(options: &Options, json: bool, wanted: Option<&str>) -> Result<bool, Failure> {
+fn plan(options: &Options, json: bool, wanted: Option<&str>) -> Result<bool, AnyError> {
     let Some(mut loaded) = load(options)? else {
         return Ok(false);
     };
@@ -153,7 +151,7 @@ fn plan(options: &Options, json: bool, wanted: Option<&str>) -> Result<bool, Fai
 }
 
 /// The plans of all instances. Returns false if some could not be made, which was reported.
-async fn observe_all(loaded: &Loaded, wanted: Option<&str>) -> Result<(PlanDocument, bool), Failure> {
+async fn observe_all(loaded: &LoadedConfig, wanted: Option<&str>) -> Result<(PlanDocument, bool), AnyError> {
     let world = SystemWorld::for_command(Netlink::open()?);
     let reservations = Reservations::default();
     let mut document = PlanDocument {
@@ -229,9 +227,9 @@ fn can_write_sysctls(plan: &Plan) -> bool {
 
 /// The instances, with those that templates make for the present uplinks.
 async fn with_templates(
-    loaded: &Loaded,
+    loaded: &LoadedConfig,
     world: &SystemWorld,
-) -> Result<(Vec<Instance>, Vec<Box<ConfigError>>), Failure> {
+) -> Result<(Vec<Instance>, Vec<Box<ConfigProblem>>), AnyError> {
     let mut instances: Vec<Instance> = loaded
         .instances
         .iter()
@@ -253,7 +251,7 @@ async fn with_templates(
     Ok((instances, refused))
 }
 
-fn cleanup(options: &Options, dry_run: bool) -> Result<bool, Failure> {
+fn cleanup(options: &Options, dry_run: bool) -> Result<bool, AnyError> {
     let Some(loaded) = load(options)? else { return Ok(false) };
     let report = runtime()?.block_on(clean_up(&loaded, dry_run))?;
     let mut text = String::new();
@@ -273,7 +271,7 @@ fn cleanup(options: &Options, dry_run: bool) -> Result<bool, Failure> {
 const GRACE: Duration = Duration::from_secs(20);
 
 /// Cleans up until it is done. The first SIGINT or SIGTERM ends scripts that run; the rest keeps its time.
-async fn clean_up(loaded: &Loaded, dry_run: bool) -> Result<leftovers::Report, Failure> {
+async fn clean_up(loaded: &LoadedConfig, dry_run: bool) -> Result<leftovers::Report, AnyError> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let stop = CancellationToken::new();
     let work = leftovers::run_until(&loaded.runtime_dir, &loaded.base, dry_run, stop.clone());

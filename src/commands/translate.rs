@@ -8,16 +8,17 @@ use clatd_stages::settings::{ClatV6Addr, Settings};
 use clatd_stages::translator::UserspaceSpec;
 use clatd_translator::{Config, Translator, offline};
 
-use super::{Failure, print};
+use super::print;
 use crate::cli::Options;
 use crate::config;
 use crate::trusted;
+use crate::util::AnyError;
 
 /// The default MTU of each side, in bytes.
 const MTU: u32 = 1500;
 
 /// MTUs from the command line, in bytes.
-pub struct Mtus {
+pub struct MtuOptions {
     /// Of the IPv4 side.
     pub mtu4: Option<u32>,
     /// Of the IPv6 side.
@@ -25,7 +26,7 @@ pub struct Mtus {
 }
 
 /// Translates `input` into `output`; a line for each dropped packet goes to stdout.
-pub fn run(options: &Options, mtus: Mtus, input: &Path, output: &Path) -> Result<bool, Failure> {
+pub fn run(options: &Options, mtus: MtuOptions, input: &Path, output: &Path) -> Result<bool, AnyError> {
     let loaded = match config::load_for_translating(options) {
         Ok(loaded) => loaded,
         Err(errors) => {
@@ -56,7 +57,7 @@ pub fn run(options: &Options, mtus: Mtus, input: &Path, output: &Path) -> Result
     print(&drops)
 }
 
-fn translator_config(settings: &Settings, mtus: &Mtus) -> Result<Config, Failure> {
+fn translator_config(settings: &Settings, mtus: &MtuOptions) -> Result<Config, AnyError> {
     let prefix = settings.plat.plat_prefix.ok_or("plat-prefix is not set")?.0;
     let clat_v6 = match settings.clat.clat_v6_addr {
         ClatV6Addr::Address(address) => Some(address),

@@ -8,7 +8,7 @@ use clatd_stages::settings::{ClatV6Addr, Settings};
 use clatd_stages::stage::Instance;
 use ipnet::Ipv4Net;
 
-use super::errors::{ConfigError, Place};
+use super::errors::{ConfigProblem, Place};
 use super::layer::Origin;
 use super::load::Draft;
 use super::{Configured, Template, Unable, seed};
@@ -21,7 +21,7 @@ const DEVICE_LENGTH: usize = 15;
 
 /// Fills in what is unset. Instances for which no IPv4 address is left are removed and reported.
 pub(super) fn allot(drafts: &mut Vec<Draft>) -> Vec<Unable> {
-    let mut taken = Taken::default();
+    let mut taken = Allotted::default();
     for draft in drafts.iter() {
         taken.add(&draft.merged.settings, |key| !is_unset(&draft.merged.origins, key));
     }
@@ -69,8 +69,8 @@ pub fn instance_for<'a>(
     template: &Template,
     device: &str,
     others: impl IntoIterator<Item = &'a Instance>,
-) -> Result<Configured, Box<ConfigError>> {
-    let mut taken = Taken::default();
+) -> Result<Configured, Box<ConfigProblem>> {
+    let mut taken = Allotted::default();
     for other in others {
         taken.add(&other.settings, |_| true);
         taken.ordinals.insert(other.ordinal);
@@ -92,7 +92,7 @@ fn is_unset(origins: &BTreeMap<&'static str, Origin>, key: &str) -> bool {
 
 /// What instances have for themselves.
 #[derive(Default)]
-struct Taken {
+struct Allotted {
     addresses: BTreeSet<Ipv4Addr>,
     devices: BTreeSet<String>,
     tables: BTreeSet<u32>,
@@ -100,7 +100,7 @@ struct Taken {
     ordinals: BTreeSet<u32>,
 }
 
-impl Taken {
+impl Allotted {
     /// Notes the settings of an instance as used, for the keys for which `counts` returns true.
     fn add(&mut self, settings: &Settings, counts: impl Fn(&str) -> bool) {
         self.addresses.insert(settings.translator.tayga_v4_addr);
@@ -123,7 +123,7 @@ impl Taken {
         place: Place,
         settings: &mut Settings,
         origins: &mut BTreeMap<&'static str, Origin>,
-    ) -> Result<u32, Box<ConfigError>> {
+    ) -> Result<u32, Box<ConfigProblem>> {
         let unset: BTreeSet<&str> = ["clat-v4-addr", "clat-dev", "route-table"]
             .into_iter()
             .filter(|key| is_unset(origins, key))
@@ -161,13 +161,13 @@ impl Taken {
         Ok(ordinal)
     }
 
-    fn free_address(&self, name: &str, place: Place, settings: &Settings) -> Result<Ipv4Addr, Box<ConfigError>> {
+    fn free_address(&self, name: &str, place: Place, settings: &Settings) -> Result<Ipv4Addr, Box<ConfigProblem>> {
         let pool = settings.clat.clat_v4_pool;
         addresses_of(pool)
             .find(|address| !self.addresses.contains(address))
             .ok_or_else(|| {
                 Box::new(
-                    ConfigError::at(
+                    ConfigProblem::at(
                         place,
                         format!("no address of {pool} (clat-v4-pool) is left for instance {name}"),
                     )

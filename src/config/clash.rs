@@ -2,7 +2,7 @@
 
 use clatd_stages::settings::{ClatV6Addr, MapEntry, Settings};
 
-use super::errors::{ConfigError, Findings, Place};
+use super::errors::{ConfigProblem, Findings, Place};
 use super::load::Draft;
 
 /// A setting that each instance needs for itself: the key, its value if the instance uses it, and a hint.
@@ -209,7 +209,7 @@ fn report(draft: &Draft, key: &'static str, problem: String, hint: Option<&str>,
         Place::Default | Place::Allotted => draft.file.clone().map_or(Place::CommandLine, Place::file),
         place => place.clone(),
     };
-    let mut error = ConfigError::of(place, key, &origin.text, problem);
+    let mut error = ConfigProblem::of(place, key, &origin.text, problem);
     error.hint = hint.map(str::to_owned);
     findings.error(error);
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::errors::{ConfigError, Findings, Place};
+use super::errors::{ConfigProblem, Findings, Place};
 use super::layer::Layer;
 
 /// Reads the settings of such a file.
@@ -15,7 +15,7 @@ pub(super) fn read(path: &Path, bytes: &[u8], findings: &mut Findings) -> Layer 
             continue;
         }
         let Ok(line) = std::str::from_utf8(line) else {
-            findings.error(ConfigError::at(place, "expected text in UTF-8"));
+            findings.error(ConfigProblem::at(place, "expected text in UTF-8"));
             continue;
         };
         match split(line) {
@@ -40,14 +40,14 @@ pub(crate) fn split(line: &str) -> Option<(&str, &str)> {
     is_key.then_some((key, value.trim()))
 }
 
-fn malformed(place: Place, line: &str) -> ConfigError {
+fn malformed(place: Place, line: &str) -> ConfigProblem {
     let line = line.trim();
     let shown: String = line
         .chars()
         .take(60)
         .flat_map(|c| if c.is_control() { '?'.into() } else { Some(c) })
         .collect();
-    let error = ConfigError::at(place, format!("expected key=value or a comment, not \"{shown}\""));
+    let error = ConfigProblem::at(place, format!("expected key=value or a comment, not \"{shown}\""));
     let first = line
         .split(|c: char| c.is_whitespace() || c == ':')
         .next()

@@ -53,7 +53,7 @@ impl fmt::Display for Place {
 
 /// One problem: where, which key and value, what was expected, and a hint.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigError {
+pub struct ConfigProblem {
     /// Where it stands.
     pub place: Place,
     /// The key and its value, unless the problem is not about a setting.
@@ -64,7 +64,7 @@ pub struct ConfigError {
     pub hint: Option<String>,
 }
 
-impl ConfigError {
+impl ConfigProblem {
     /// A problem of a whole file or of one of its lines, and not of a setting.
     pub fn at(place: Place, problem: impl Into<String>) -> Self {
         Self {
@@ -92,7 +92,7 @@ impl ConfigError {
     }
 }
 
-impl fmt::Display for ConfigError {
+impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.place)?;
         if let Some((key, value)) = &self.setting {
@@ -106,13 +106,13 @@ impl fmt::Display for ConfigError {
     }
 }
 
-impl std::error::Error for ConfigError {}
+impl std::error::Error for ConfigProblem {}
 
 /// All problems of a configuration, in the order of the files. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigErrors {
     /// What is wrong.
-    pub errors: Vec<ConfigError>,
+    pub errors: Vec<ConfigProblem>,
     /// What is odd besides.
     pub warnings: Vec<String>,
 }
@@ -134,13 +134,13 @@ impl std::error::Error for ConfigErrors {}
 /// Errors and warnings, collected for the user.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
-    pub(super) errors: Vec<ConfigError>,
+    pub(super) errors: Vec<ConfigProblem>,
     pub(super) warnings: Vec<String>,
 }
 
 impl Findings {
     /// Adds an error, but only once: a line of clatd.conf may be wrong for every instance in the same way.
-    pub(super) fn error(&mut self, error: ConfigError) {
+    pub(super) fn error(&mut self, error: ConfigProblem) {
         if !self.errors.contains(&error) {
             self.errors.push(error);
         }

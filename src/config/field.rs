@@ -5,11 +5,11 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use clatd_stages::settings::{
     ClatV6Addr, ConncheckScope, DiscoveryWay, DnsServer, FirewallChoice, IcmpErrorRate, MapEntry, NdChoice, PlatCheck,
-    Pref64Setting, RouteMtu, Settings, Tos, TranslatorChoice, UdpZeroChecksum, UnmappedSource, WhenIdle,
+    Pref64Setting, RouteMtu, Settings, TosSetting, TranslatorChoice, UdpZeroChecksum, UnmappedSource, WhenIdle,
 };
 use ipnet::Ipv4Net;
 
-use super::keys::{Kind, Number, Text};
+use super::keys::{Number, Text, ValueKind};
 use super::prefix;
 use super::value::{self, Invalid};
 
@@ -17,7 +17,7 @@ use super::value::{self, Invalid};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Field {
     /// What its values look like.
-    pub(super) kind: fn() -> Kind,
+    pub(super) kind: fn() -> ValueKind,
     /// Reads a text into it. An error leaves it as it was.
     pub(super) read: fn(&mut Settings, &str) -> Result<(), Invalid>,
     /// Its value as one would write it; empty = unset.
@@ -45,7 +45,7 @@ pub(super) use field;
 impl Field {
     /// What the table's template has before it names a field.
     pub(super) const NONE: Self = Self {
-        kind: || Kind::Bool,
+        kind: || ValueKind::Bool,
         read: |_, _| Ok(()),
         write: |_| String::new(),
         take_over: |_, _| (),
@@ -64,7 +64,7 @@ pub(super) trait Value: Sized {
     type Takes: Copy;
 
     /// What its values look like.
-    fn kind(takes: Self::Takes) -> Kind;
+    fn kind(takes: Self::Takes) -> ValueKind;
 
     /// Reads a text that is not empty, or that must not be.
     fn parse(text: &str, takes: Self::Takes) -> Result<Self, Invalid>;
@@ -82,7 +82,7 @@ pub(super) trait Value: Sized {
 }
 
 /// The kind of a field that is named by a way to it.
-pub(super) fn kind_of<T: Value>(_: fn(&Settings) -> &T, takes: T::Takes) -> Kind {
+pub(super) fn kind_of<T: Value>(_: fn(&Settings) -> &T, takes: T::Takes) -> ValueKind {
     T::kind(takes)
 }
 
@@ -98,7 +98,7 @@ pub(super) fn read<T: Value>(field: &mut T, text: &str, takes: T::Takes) -> Resu
 impl<T: Value> Value for Option<T> {
     type Takes = T::Takes;
 
-    fn kind(takes: T::Takes) -> Kind {
+    fn kind(takes: T::Takes) -> ValueKind {
         T::kind(takes)
     }
 
@@ -118,8 +118,8 @@ impl<T: Value> Value for Option<T> {
 impl Value for bool {
     type Takes = ();
 
-    fn kind((): ()) -> Kind {
-        Kind::Bool
+    fn kind((): ()) -> ValueKind {
+        ValueKind::Bool
     }
 
     fn parse(text: &str, (): ()) -> Result<Self, Invalid> {
@@ -138,8 +138,8 @@ impl Value for bool {
 impl Value for u32 {
     type Takes = Number;
 
-    fn kind(takes: Number) -> Kind {
-        Kind::Number(takes)
+    fn kind(takes: Number) -> ValueKind {
+        ValueKind::Number(takes)
     }
 
     fn parse(text: &str, takes: Number) -> Result<Self, Invalid> {
@@ -165,8 +165,8 @@ impl Value for u32 {
 impl Value for String {
     type Takes = Text;
 
-    fn kind(takes: Text) -> Kind {
-        Kind::Text(takes)
+    fn kind(takes: Text) -> ValueKind {
+        ValueKind::Text(takes)
     }
 
     fn parse(text: &str, takes: Text) -> Result<Self, Invalid> {
@@ -193,8 +193,8 @@ impl Value for String {
 impl Value for Vec<MapEntry> {
     type Takes = ();
 
-    fn kind((): ()) -> Kind {
-        Kind::Maps
+    fn kind((): ()) -> ValueKind {
+        ValueKind::Maps
     }
 
     fn parse(text: &str, (): ()) -> Result<Self, Invalid> {
@@ -225,7 +225,7 @@ macro_rules! values {
         $(impl Value for $type {
             type Takes = ();
 
-            fn kind((): ()) -> Kind {
+            fn kind((): ()) -> ValueKind {
                 $kind
             }
 
@@ -245,26 +245,26 @@ macro_rules! values {
 }
 
 values! {
-    Ipv4Addr: Kind::Ipv4, value::ipv4, None, ToString::to_string;
-    Ipv6Addr: Kind::Ipv6, |text| value::ipv6(text, "an IPv6 address"), None, ToString::to_string;
-    SocketAddr: Kind::Socket, value::socket, None, ToString::to_string;
-    Ipv4Net: Kind::Pool, value::pool, None, ToString::to_string;
-    ClatV6Addr: Kind::ClatV6, value::clat_v6, Some(Self::Derived), ToString::to_string;
-    Pref64Setting: Kind::Prefix, prefix::parse, None, ToString::to_string;
-    PlatCheck: Kind::PlatCheck, value::plat_check, None, ToString::to_string;
-    RouteMtu: Kind::Mtu, value::mtu, None, ToString::to_string;
-    Tos: Kind::WordOr { word: "copy", min: 0, max: 255 }, value::tos, None, ToString::to_string;
-    IcmpErrorRate: Kind::WordOr { word: "unlimited", min: 0, max: 1_000_000 }, value::error_rate, None,
+    Ipv4Addr: ValueKind::Ipv4, value::ipv4, None, ToString::to_string;
+    Ipv6Addr: ValueKind::Ipv6, |text| value::ipv6(text, "an IPv6 address"), None, ToString::to_string;
+    SocketAddr: ValueKind::Socket, value::socket, None, ToString::to_string;
+    Ipv4Net: ValueKind::Pool, value::pool, None, ToString::to_string;
+    ClatV6Addr: ValueKind::ClatV6, value::clat_v6, Some(Self::Derived), ToString::to_string;
+    Pref64Setting: ValueKind::Prefix, prefix::parse, None, ToString::to_string;
+    PlatCheck: ValueKind::PlatCheck, value::plat_check, None, ToString::to_string;
+    RouteMtu: ValueKind::Mtu, value::mtu, None, ToString::to_string;
+    TosSetting: ValueKind::WordOr { word: "copy", min: 0, max: 255 }, value::tos, None, ToString::to_string;
+    IcmpErrorRate: ValueKind::WordOr { word: "unlimited", min: 0, max: 1_000_000 }, value::error_rate, None,
         ToString::to_string;
-    Vec<DnsServer>: Kind::DnsServers, value::dns_servers, Some(Self::new()), |items: &Self| joined(items);
-    Vec<DiscoveryWay>: Kind::WordList(DiscoveryWay::WORDS), |text| value::word_list(text, DiscoveryWay::WORDS), None,
+    Vec<DnsServer>: ValueKind::DnsServers, value::dns_servers, Some(Self::new()), |items: &Self| joined(items);
+    Vec<DiscoveryWay>: ValueKind::WordList(DiscoveryWay::WORDS), |text| value::word_list(text, DiscoveryWay::WORDS), None,
         |items: &Self| joined(items);
 }
 
 /// Types with a closed set of words.
 macro_rules! words {
     ($($type:ty),+) => {
-        values! { $($type: Kind::Words(Self::WORDS), |text| value::word(text, Self::WORDS), None, ToString::to_string;)+ }
+        values! { $($type: ValueKind::Words(Self::WORDS), |text| value::word(text, Self::WORDS), None, ToString::to_string;)+ }
     };
 }
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clatd_stages::settings::Settings;
 
-use super::errors::{ConfigError, Findings, Place};
-use super::keys::{self, Key, Kind, nearest};
+use super::errors::{ConfigProblem, Findings, Place};
+use super::keys::{self, Key, ValueKind, nearest};
 use super::value::{self, Invalid};
 
 /// The settings of one file, or of the command line.
@@ -47,7 +47,7 @@ impl Layer {
             let meant = nearest(name, keys::all().map(|key| key.name));
             let hint = meant.map(|key| format!("did you mean {key}?"));
             if *place == Place::CommandLine {
-                let mut error = ConfigError::at(place.clone(), format!("unknown key {name:?}"));
+                let mut error = ConfigProblem::at(place.clone(), format!("unknown key {name:?}"));
                 error.hint = hint;
                 findings.error(error);
             } else {
@@ -74,13 +74,13 @@ impl Layer {
                 .try_for_each(|text| value::read(key, text, &mut self.settings))
         });
         if let Err(Invalid { problem, hint }) = read {
-            let mut error = ConfigError::of(place, key.name, shown, problem);
+            let mut error = ConfigProblem::of(place, key.name, shown, problem);
             error.hint = hint;
             findings.error(error);
             self.invalid.insert(key.name);
             return;
         }
-        let repeated = key.kind() == Kind::Maps;
+        let repeated = key.kind() == ValueKind::Maps;
         if let (true, Some(origin), false) = (repeated, self.origins.get_mut(key.name), shown.is_empty()) {
             origin.text = format!("{}, {shown}", origin.text);
             origin.parts.push((place, shown.to_owned()));

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use clatd_stages::settings::{ClatV6Addr, WhenIdle};
 use clatd_stages::stage::Instance;
 
-use super::errors::{ConfigError, ConfigErrors, Findings, Place};
+use super::errors::{ConfigErrors, ConfigProblem, Findings, Place};
 use super::layer::{Layer, Merged, merge};
 use super::validate::{Purpose, validate};
-use super::{Configured, Loaded, Template, allot, clash, conf_file, keys, toml_file};
+use super::{Configured, LoadedConfig, Template, allot, clash, conf_file, keys, toml_file};
 use crate::cli::Options;
 use crate::service::ServiceManager;
 use crate::trusted;
@@ -56,16 +56,16 @@ impl Paths {
 }
 
 /// Reads the configuration that the command line asks for.
-pub fn load(options: &Options) -> Result<Loaded, ConfigErrors> {
+pub fn load(options: &Options) -> Result<LoadedConfig, ConfigErrors> {
     load_from(options, &Paths::from_environment())
 }
 
 /// Like [`load`], with other places than the usual ones.
-pub fn load_from(options: &Options, paths: &Paths) -> Result<Loaded, ConfigErrors> {
+pub fn load_from(options: &Options, paths: &Paths) -> Result<LoadedConfig, ConfigErrors> {
     load_for(Purpose::Run, options, paths)
 }
 
-fn load_for(purpose: Purpose, options: &Options, paths: &Paths) -> Result<Loaded, ConfigErrors> {
+fn load_for(purpose: Purpose, options: &Options, paths: &Paths) -> Result<LoadedConfig, ConfigErrors> {
     let mut findings = Findings::default();
     let base = base_layers(&options.config, &paths.config, &mut findings);
     let words = command_line(options, &mut findings);
@@ -106,7 +106,7 @@ fn load_for(purpose: Purpose, options: &Options, paths: &Paths) -> Result<Loaded
         Vec::new()
     };
     clash::find(&drafts, &mut findings);
-    finish(findings, |warnings| Loaded {
+    finish(findings, |warnings| LoadedConfig {
         instances: drafts.into_iter().map(|draft| draft.configured(&runtime_dir)).collect(),
         templates: templates
             .into_iter()
@@ -125,7 +125,7 @@ fn load_for(purpose: Purpose, options: &Options, paths: &Paths) -> Result<Loaded
 
 /// Reads the files and settings of the command line as the only instance, for `clatd translate`. At least a PLAT
 /// prefix is needed.
-pub fn load_for_translating(options: &Options) -> Result<Loaded, ConfigErrors> {
+pub fn load_for_translating(options: &Options) -> Result<LoadedConfig, ConfigErrors> {
     let options = Options {
         instances_dir: None,
         ..options.clone()
@@ -144,7 +144,7 @@ pub fn load_for_translating(options: &Options) -> Result<Loaded, ConfigErrors> {
     }
     let path = options.config.last().cloned().unwrap_or_default();
     let error =
-        ConfigError::at(Place::file(path), "expected plat-prefix to be set").hint("such as plat-prefix=64:ff9b::/96");
+        ConfigProblem::at(Place::file(path), "expected plat-prefix to be set").hint("such as plat-prefix=64:ff9b::/96");
     Err(ConfigErrors {
         errors: vec![error],
         warnings: std::mem::take(&mut loaded.warnings),
@@ -204,7 +204,7 @@ impl Draft {
                 continue;
             }
             let problem = "plat-dev is a pattern, so this cannot be the same for each instance that it makes";
-            let error = ConfigError::of(origin.place.clone(), key, &origin.text, problem);
+            let error = ConfigProblem::of(origin.place.clone(), key, &origin.text, problem);
             findings.error(error.hint("leave it out and each gets its own"));
         }
     }
@@ -296,8 +296,8 @@ fn instance_layer(path: &Path, findings: &mut Findings) -> Layer {
     }
 }
 
-fn unreadable(path: &Path, what: &str, error: &std::io::Error) -> ConfigError {
-    ConfigError::at(Place::file(path), format!("cannot read the {what}: {error}"))
+fn unreadable(path: &Path, what: &str, error: &std::io::Error) -> ConfigProblem {
+    ConfigProblem::at(Place::file(path), format!("cannot read the {what}: {error}"))
 }
 
 /// Names and paths of the instance files of a directory, sorted by name.
@@ -333,10 +333,10 @@ fn instance_files(dir: &Path, chosen: bool, findings: &mut Findings) -> Vec<(Str
         }
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         match (instance_name(&stem), files.iter().find(|(other, _)| *other == stem)) {
-            (Err(problem), _) => findings.error(ConfigError::at(Place::file(&path), problem)),
+            (Err(problem), _) => findings.error(ConfigProblem::at(Place::file(&path), problem)),
             (Ok(()), Some((_, other))) => {
                 let text = format!("instance \"{stem}\" has two files, this one and {}", other.display());
-                findings.error(ConfigError::at(Place::file(&path), text).hint("remove or rename one of them"));
+                findings.error(ConfigProblem::at(Place::file(&path), text).hint("remove or rename one of them"));
             }
             (Ok(()), None) => files.push((stem, path)),
         }
@@ -361,7 +361,7 @@ fn instance_name(stem: &str) -> Result<(), String> {
 fn runtime_dir(path: &Path, findings: &mut Findings) -> String {
     match path.to_str() {
         Some(text) if path.is_absolute() => return text.to_owned(),
-        _ => findings.error(ConfigError::at(
+        _ => findings.error(ConfigProblem::at(
             Place::file("CLATD_RUNTIME_DIR"),
             format!("expected an absolute path in UTF-8, not \"{}\"", path.display()),
         )),

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::keys::{Key, Kind, Number, Origin, SECTIONS, all};
+use super::keys::{FirstIn, Key, Number, SECTIONS, ValueKind, all};
 use crate::cli::{COMMANDS, OPTIONS};
 
 /// Where a generated part of a manual page begins and ends: whole lines.
@@ -67,26 +67,26 @@ fn keys() -> String {
 }
 
 /// The range of a number, where the text does not have it.
-fn numbers(kind: Kind) -> String {
+fn numbers(kind: ValueKind) -> String {
     match kind {
-        Kind::Number(Number::Range(min, max)) => format!("From {min} to {max}.\n"),
-        Kind::Number(Number::ZeroOr(min, max)) => format!("0, or from {min} to {max}.\n"),
-        Kind::WordOr { min, max, .. } => format!("Numbers from {min} to {max}.\n"),
-        Kind::Number(Number::RouteTable)
-        | Kind::Bool
-        | Kind::Text(_)
-        | Kind::Ipv4
-        | Kind::Ipv6
-        | Kind::ClatV6
-        | Kind::Prefix
-        | Kind::Pool
-        | Kind::Mtu
-        | Kind::WordList(_)
-        | Kind::PlatCheck
-        | Kind::DnsServers
-        | Kind::Socket
-        | Kind::Words(_)
-        | Kind::Maps => String::new(),
+        ValueKind::Number(Number::Range(min, max)) => format!("From {min} to {max}.\n"),
+        ValueKind::Number(Number::ZeroOr(min, max)) => format!("0, or from {min} to {max}.\n"),
+        ValueKind::WordOr { min, max, .. } => format!("Numbers from {min} to {max}.\n"),
+        ValueKind::Number(Number::RouteTable)
+        | ValueKind::Bool
+        | ValueKind::Text(_)
+        | ValueKind::Ipv4
+        | ValueKind::Ipv6
+        | ValueKind::ClatV6
+        | ValueKind::Prefix
+        | ValueKind::Pool
+        | ValueKind::Mtu
+        | ValueKind::WordList(_)
+        | ValueKind::PlatCheck
+        | ValueKind::DnsServers
+        | ValueKind::Socket
+        | ValueKind::Words(_)
+        | ValueKind::Maps => String::new(),
     }
 }
 
@@ -101,9 +101,9 @@ fn shown_default(key: &Key) -> String {
 
 fn origin(key: &Key) -> &'static str {
     match key.origin {
-        Origin::Clatd2016 => "",
-        Origin::Clatd2 => "\nAs in clatd 2.x.",
-        Origin::Ours => "\nNot known to other clatds.",
+        FirstIn::Clatd2016 => "",
+        FirstIn::Clatd2 => "\nAs in clatd 2.x.",
+        FirstIn::Ours => "\nNot known to other clatds.",
     }
 }
 

@@ -26,14 +26,14 @@ use clatd_stages::stage::Instance;
 
 pub use allot::{instance_for, template_for};
 pub use check::check;
-pub use errors::{ConfigError, ConfigErrors, Place};
+pub use errors::{ConfigErrors, ConfigProblem, Place};
 pub use layer::Origin;
 use load::seed;
 pub use load::{Paths, load, load_for_translating, load_from};
 
 /// A configuration without errors.
 #[derive(Debug, Clone)]
-pub struct Loaded {
+pub struct LoadedConfig {
     /// The instances, in the order of their files.
     pub instances: Vec<Configured>,
     /// Templates, in the order of their files.
@@ -52,7 +52,7 @@ pub struct Loaded {
     pub runtime_dir: PathBuf,
 }
 
-impl Loaded {
+impl LoadedConfig {
     /// The instances, and what the templates make instances of.
     pub fn configured(&self) -> impl Iterator<Item = &Configured> {
         let templates = self.templates.iter().map(|template| &template.configured);
@@ -128,7 +128,7 @@ pub struct Unable {
     /// Its name.
     pub name: String,
     /// Why, with its file.
-    pub error: ConfigError,
+    pub error: ConfigProblem,
 }
 
 #[cfg(test)]

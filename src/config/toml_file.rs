@@ -7,8 +7,8 @@ use figment::Provider;
 use figment::providers::{Format, Toml};
 use figment::value::{Dict, Num, Value};
 
-use super::errors::{ConfigError, Findings, Place};
-use super::keys::{Key, Kind};
+use super::errors::{ConfigProblem, Findings, Place};
+use super::keys::{Key, ValueKind};
 use super::layer::Layer;
 use super::value::Invalid;
 
@@ -21,7 +21,7 @@ pub(super) fn read(path: &Path, bytes: &[u8], findings: &mut Findings) -> Layer 
             .next()
             .map(|chunk| chunk.valid())
             .unwrap_or_default();
-        findings.error(ConfigError::at(
+        findings.error(ConfigProblem::at(
             Place::line(path, valid.matches('\n').count() + 1),
             "expected text in UTF-8",
         ));
@@ -61,7 +61,7 @@ fn parse(text: &str) -> Result<Dict, String> {
 }
 
 /// The TOML parser's own words without its drawing of the line, which Place names already.
-fn syntax_error(path: &Path, text: &str) -> ConfigError {
+fn syntax_error(path: &Path, text: &str) -> ConfigProblem {
     let line = text
         .split_once("at line ")
         .and_then(|(_, rest)| rest.split(',').next()?.trim().parse().ok());
@@ -72,7 +72,7 @@ fn syntax_error(path: &Path, text: &str) -> ConfigError {
     } else {
         words.join("; ")
     };
-    ConfigError::at(
+    ConfigProblem::at(
         Place::File {
             path: path.to_owned(),
             line,
@@ -111,16 +111,16 @@ fn line_of(text: &str, name: &str) -> Option<usize> {
 fn texts(key: &Key, value: &Value) -> Result<Vec<String>, Invalid> {
     match (key.kind(), value) {
         (_, Value::String(_, text)) => Ok(vec![text.trim().to_owned()]),
-        (Kind::Bool, Value::Bool(..)) => Ok(vec![shown(value)]),
-        (Kind::Bool | Kind::Number(_) | Kind::WordOr { .. } | Kind::Mtu, Value::Num(_, number))
+        (ValueKind::Bool, Value::Bool(..)) => Ok(vec![shown(value)]),
+        (ValueKind::Bool | ValueKind::Number(_) | ValueKind::WordOr { .. } | ValueKind::Mtu, Value::Num(_, number))
             if is_integer(*number) =>
         {
             Ok(vec![shown(value)])
         }
-        (Kind::DnsServers | Kind::WordList(_), Value::Array(_, items)) => {
+        (ValueKind::DnsServers | ValueKind::WordList(_), Value::Array(_, items)) => {
             Ok(vec![strings(key, value, items)?.join(",")])
         }
-        (Kind::Maps, Value::Array(_, items)) => {
+        (ValueKind::Maps, Value::Array(_, items)) => {
             let items = strings(key, value, items)?.into_iter().map(str::trim);
             Ok(items.filter(|item| !item.is_empty()).map(str::to_owned).collect())
         }
@@ -146,13 +146,13 @@ fn is_date(fields: &Dict) -> bool {
 
 fn wrong_type(key: &Key, value: &Value) -> Invalid {
     let expected = match key.kind() {
-        Kind::Bool => "true or false",
-        Kind::Number(_) => "an integer",
-        Kind::Mtu => "an integer or \"auto\"",
-        Kind::WordOr { .. } => "an integer or a word in quotation marks",
-        Kind::WordList(_) => "a string, or an array of strings",
-        Kind::DnsServers => "a string, or an array of strings such as [\"2001:db8::53\"]",
-        Kind::Maps => "a string, or an array of strings such as [\"192.0.2.1 2001:db8::1\"]",
+        ValueKind::Bool => "true or false",
+        ValueKind::Number(_) => "an integer",
+        ValueKind::Mtu => "an integer or \"auto\"",
+        ValueKind::WordOr { .. } => "an integer or a word in quotation marks",
+        ValueKind::WordList(_) => "a string, or an array of strings",
+        ValueKind::DnsServers => "a string, or an array of strings such as [\"2001:db8::53\"]",
+        ValueKind::Maps => "a string, or an array of strings such as [\"192.0.2.1 2001:db8::1\"]",
         _ => "a string in quotation marks",
     };
     let found = match value {

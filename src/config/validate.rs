@@ -6,12 +6,12 @@ use clatd_stages::fast_path;
 use clatd_stages::settings::{ClatV6Addr, FirewallChoice, MapEntry, RouteMtu, TranslatorChoice};
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use super::errors::{ConfigError, Findings, Place};
+use super::errors::{ConfigProblem, Findings, Place};
 use super::layer::{Merged, Origin};
 
 /// Reports what makes no sense together.
 pub(super) fn validate(merged: &Merged, purpose: Purpose, findings: &mut Findings) {
-    let mut judge = Judge {
+    let mut judge = Validator {
         merged,
         purpose,
         findings,
@@ -38,13 +38,13 @@ pub(super) enum Purpose {
     Translate,
 }
 
-struct Judge<'a> {
+struct Validator<'a> {
     merged: &'a Merged,
     purpose: Purpose,
     findings: &'a mut Findings,
 }
 
-impl Judge<'_> {
+impl Validator<'_> {
     fn origin(&self, key: &'static str) -> Origin {
         let unknown = || Origin::new(Place::Default, "");
         self.merged.origins.get(key).cloned().unwrap_or_else(unknown)
@@ -68,7 +68,7 @@ impl Judge<'_> {
             .or(keys.first().copied())
             .unwrap_or_default();
         let Origin { place, text, .. } = self.origin(key);
-        let mut error = ConfigError::of(place, key, &text, problem);
+        let mut error = ConfigProblem::of(place, key, &text, problem);
         error.hint = hint.map(str::to_owned);
         self.findings.error(error);
     }
@@ -286,7 +286,7 @@ impl Judge<'_> {
         let (place, text) = self.map_place(index);
         let problem = format!("expected {expected} {key} ({}), {why}", self.where_is(key));
         match self.purpose {
-            Purpose::Run => self.findings.error(ConfigError::of(place, "map", &text, problem)),
+            Purpose::Run => self.findings.error(ConfigProblem::of(place, "map", &text, problem)),
             Purpose::Translate => self.findings.warn(&place, format!("map={text}: {problem}")),
         }
     }
@@ -300,7 +300,7 @@ impl Judge<'_> {
                 one.v6.to_string()
             };
             let problem = format!("expected each prefix to be mapped once; {what} is in \"{one}\" too");
-            self.findings.error(ConfigError::of(place, "map", &text, problem));
+            self.findings.error(ConfigProblem::of(place, "map", &text, problem));
         } else if one.v4.contains(&other.v4) || other.v4.contains(&one.v4) || overlaps6(Some(one.v6), other.v6) {
             let odd = format!(
                 "overlaps \"{one}\": the longest match wins, and there and back may differ (RFC 7757 section 5)"

@@ -4,12 +4,12 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use clatd_stages::settings::{
-    ClatV6Addr, DnsServer, ExpectedValue, IcmpErrorRate, MapEntry, PlatCheck, RouteMtu, Settings, Tos,
+    ClatV6Addr, DnsServer, ExpectedValue, IcmpErrorRate, MapEntry, PlatCheck, RouteMtu, Settings, TosSetting,
 };
 use clatd_stages::validity::{problem_of_address, problem_of_device};
 use ipnet::Ipv4Net;
 
-use super::keys::{Key, Kind, Text, nearest};
+use super::keys::{Key, Text, ValueKind, nearest};
 use super::prefix;
 
 /// Why a value will not do.
@@ -45,7 +45,7 @@ pub(super) fn read(key: &Key, text: &str, settings: &mut Settings) -> Result<(),
         return Err(Invalid::new("expected text without NUL characters"));
     }
     // A shell takes its quotation marks away itself.
-    let result = if is_quoted(text) && key.kind() != Kind::Text(Text::Shell) {
+    let result = if is_quoted(text) && key.kind() != ValueKind::Text(Text::Shell) {
         let mut nowhere = Settings::default();
         let quoted = Invalid::new("expected a value without quotation marks");
         (key.field.read)(&mut nowhere, text).and(Err(quoted))
@@ -317,9 +317,9 @@ pub(super) fn mtu(text: &str) -> Result<RouteMtu, Invalid> {
 }
 
 /// The type of octet that says how traffic class and TOS are filled.
-pub(super) fn tos(text: &str) -> Result<Tos, Invalid> {
+pub(super) fn tos(text: &str) -> Result<TosSetting, Invalid> {
     let octet = word_or(text, "copy", 0, u8::MAX)?;
-    Ok(octet.map_or(Tos::Copy, Tos::Value))
+    Ok(octet.map_or(TosSetting::Copy, TosSetting::Value))
 }
 
 pub(super) fn error_rate(text: &str) -> Result<IcmpErrorRate, Invalid> {

@@ -94,7 +94,7 @@ impl PdClient {
     ) -> Self {
         let stop = CancellationToken::new();
         let file = lease_file(runtime_dir, device);
-        let (task, state) = task::Task::new(device, file, netlink, Box::new(notify), stop.clone());
+        let (task, state) = task::ClientTask::new(device, file, netlink, Box::new(notify), stop.clone());
         Self {
             device: device.to_owned(),
             state,

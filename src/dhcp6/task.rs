@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clatd_stages::dhcp6::{Actions, CLIENT_PORT, Client, Config, Duid, Input, Lease, Phase};
+use clatd_stages::dhcp6::{CLIENT_PORT, Client, ClientActions, ClientConfig, ClientInput, Duid, Lease, Phase};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -29,7 +29,7 @@ const RETRY: Duration = Duration::from_secs(2);
 /// A pause, so that a socket that only gives errors makes no busy loop.
 const PAUSE: Duration = Duration::from_millis(150);
 
-pub(super) type Notify = Box<dyn Fn() + Send + Sync>;
+pub(super) type OnLeaseChange = Box<dyn Fn() + Send + Sync>;
 
 /// What the task tells.
 #[derive(Debug, Clone)]
@@ -56,7 +56,7 @@ struct Usable {
     address: Ipv6Addr,
 }
 
-pub(super) struct Task {
+pub(super) struct ClientTask {
     device: String,
     duid: Duid,
     path: PathBuf,
@@ -72,20 +72,20 @@ pub(super) struct Task {
     obstacle: Option<String>,
     timer: Option<Duration>,
     state: watch::Sender<ClientState>,
-    notify: Notify,
+    notify: OnLeaseChange,
     stop: CancellationToken,
 }
 
-impl Task {
+impl ClientTask {
     pub(super) fn new(
         device: &str,
         path: PathBuf,
         netlink: Netlink,
-        notify: Notify,
+        notify: OnLeaseChange,
         stop: CancellationToken,
     ) -> (Self, watch::Receiver<ClientState>) {
         let (duid, iaid) = machine::client(device);
-        let config = Config {
+        let config = ClientConfig {
             duid: duid.clone(),
             iaid,
             seed: RandomState::new().hash_one(device),
@@ -125,11 +125,11 @@ impl Task {
                 biased;
                 () = self.stop.cancelled(), if !stopping => {
                     stopping = true;
-                    self.handle(Input::Stop);
+                    self.handle(ClientInput::Stop);
                 }
                 Ok(()) = changes.changed() => self.look().await,
                 received = receive(self.socket.as_ref()) => match received {
-                    Ok(payload) => self.handle(Input::Received(&payload)),
+                    Ok(payload) => self.handle(ClientInput::Received(&payload)),
                     Err(error) => {
                         debug!("cannot receive DHCPv6 messages on {}: {error}", self.device);
                         tokio::time::sleep(PAUSE).await;
@@ -139,7 +139,7 @@ impl Task {
                     if self.socket.is_none() {
                         self.look().await;
                     }
-                    self.handle(Input::Timer);
+                    self.handle(ClientInput::Timer);
                 }
             }
         }
@@ -190,10 +190,10 @@ impl Task {
         self.obstacle = None;
         if self.client.phase() == Phase::Idle {
             let kept = file::load(&self.path, &self.duid);
-            self.handle(Input::Start(kept));
+            self.handle(ClientInput::Start(kept));
         } else if self.detached || !same {
             debug!("{} is back, or another device has its name", self.device);
-            self.handle(Input::Relinked);
+            self.handle(ClientInput::Relinked);
         }
         self.detached = false;
     }
@@ -204,8 +204,8 @@ impl Task {
         self.tell(false);
     }
 
-    fn handle(&mut self, event: Input<'_>) {
-        let Actions {
+    fn handle(&mut self, event: ClientInput<'_>) {
+        let ClientActions {
             send,
             timer,
             lease_changed,

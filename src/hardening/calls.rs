@@ -7,7 +7,8 @@ use libc::c_long;
 use nix::errno::Errno;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule, TargetArch};
 
-use super::{Failure, Needs};
+use super::Needs;
+use crate::util::AnyError;
 
 /// Other processes, the running kernel, the clock, keys, and parts of the kernel that attacks like.
 const NEVER: &[c_long] = &[
@@ -111,7 +112,7 @@ const PACKETS: &[c_long] = &[
 ];
 
 /// Refuses what is not needed, with "operation not permitted".
-pub(super) fn refuse(needs: &Needs) -> Result<(), Failure> {
+pub(super) fn refuse(needs: &Needs) -> Result<(), AnyError> {
     let mut refused = [NEVER, NEVER_HERE].concat();
     if !needs.bpf {
         refused.push(libc::SYS_bpf);
@@ -123,7 +124,7 @@ pub(super) fn refuse(needs: &Needs) -> Result<(), Failure> {
 }
 
 /// Allows the calling thread only what moving packets takes.
-pub(super) fn allow_packets_only() -> Result<(), Failure> {
+pub(super) fn allow_packets_only() -> Result<(), AnyError> {
     apply(PACKETS.to_vec(), not_permitted(), SeccompAction::Allow)
 }
 
@@ -132,7 +133,7 @@ fn not_permitted() -> SeccompAction {
     SeccompAction::Errno(Errno::EPERM as u32)
 }
 
-fn apply(calls: Vec<c_long>, others: SeccompAction, listed: SeccompAction) -> Result<(), Failure> {
+fn apply(calls: Vec<c_long>, others: SeccompAction, listed: SeccompAction) -> Result<(), AnyError> {
     let rules: BTreeMap<i64, Vec<SeccompRule>> =
         calls.into_iter().flat_map(numbers).map(|call| (call, vec![])).collect();
     let machine = TargetArch::try_from(std::env::consts::ARCH)?;

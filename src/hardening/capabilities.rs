@@ -4,8 +4,9 @@ use caps::{CapSet, Capability, CapsHashSet};
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use nix::unistd::geteuid;
 
-use super::{Failure, Needs};
+use super::Needs;
 use crate::kernel::engine::STEPS;
+use crate::util::AnyError;
 
 /// What every clatd needs: devices, addresses, routes, rules and packet filters; raw sockets.
 const ALWAYS: [Capability; 2] = [Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW];
@@ -23,7 +24,7 @@ const SCRIPTS: [Capability; 5] = [
 const OTHER_USER: [Capability; 3] = [Capability::CAP_SETUID, Capability::CAP_SETGID, Capability::CAP_KILL];
 
 /// Keeps what is needed of what there is.
-pub(super) fn keep(needs: &Needs) -> Result<(), Failure> {
+pub(super) fn keep(needs: &Needs) -> Result<(), AnyError> {
     let permitted = caps::read(None, CapSet::Permitted)?;
     let kept: CapsHashSet = wanted(needs)
         .into_iter()
@@ -45,7 +46,7 @@ pub(super) fn keep(needs: &Needs) -> Result<(), Failure> {
 }
 
 /// Gives up all of them, in the calling thread.
-pub(super) fn give_up_all() -> Result<(), Failure> {
+pub(super) fn give_up_all() -> Result<(), AnyError> {
     caps::clear(None, CapSet::Effective)?;
     caps::clear(None, CapSet::Permitted)?;
     Ok(())
@@ -76,7 +77,7 @@ fn wanted(needs: &Needs) -> Vec<Capability> {
 
 /// Takes the rest out of the bounding set, so that no program can bring them back. Only who has CAP_SETPCAP can, and
 /// without it `no new privileges` keeps programs from them.
-fn bound(kept: &CapsHashSet) -> Result<(), Failure> {
+fn bound(kept: &CapsHashSet) -> Result<(), AnyError> {
     if !caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
         return Ok(());
     }

@@ -10,7 +10,8 @@ use landlock::{
 };
 use tracing::debug;
 
-use super::{Failure, Needs, runtime_is_there};
+use super::{Needs, runtime_is_there};
+use crate::util::AnyError;
 
 /// The newest rights that are known here; an older kernel enforces those that it knows.
 const NEWEST: ABI = ABI::V5;
@@ -22,7 +23,7 @@ const NULL: &str = "/dev/null";
 const XTABLES_LOCK: &str = "/run/xtables.lock";
 
 /// Makes all other files read-only, where no command of the administrator's would be held up.
-pub(super) fn protect(needs: &Needs, runtime: &Path) -> Result<(), Failure> {
+pub(super) fn protect(needs: &Needs, runtime: &Path) -> Result<(), AnyError> {
     if needs.scripts {
         debug!("files stay writable, since scripts or programs of the administrator's may write to them");
         return Ok(());

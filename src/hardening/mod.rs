@@ -21,10 +21,11 @@ use clatd_stages::settings::{ClatV6Addr, Settings, TranslatorChoice};
 use nix::sys::prctl;
 use tracing::{debug, warn};
 
-use crate::config::Loaded;
+use crate::config::LoadedConfig;
 use crate::kernel::ip6tables::locks_a_file;
 use crate::kernel::{FileJournal, command};
 use crate::trusted;
+use crate::util::AnyError;
 
 #[cfg(any(
     target_arch = "x86_64",
@@ -44,8 +45,6 @@ mod files;
 
 /// What was kept; unset = nothing was given up.
 static KEPT: OnceLock<Needs> = OnceLock::new();
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// What a configuration needs besides what every clatd needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,7 +66,7 @@ struct Needs {
 }
 
 /// Gives up what `loaded` does not need. Called once, while the process has one thread.
-pub fn enter(loaded: &Loaded) {
+pub fn enter(loaded: &LoadedConfig) {
     if !loaded.base.general.hardening {
         debug!("hardening=no: nothing is given up");
         return;
@@ -88,7 +87,7 @@ pub fn enter(loaded: &Loaded) {
 }
 
 /// What a configuration that is read later lacks, in words: it can be had by a restart only.
-pub fn lacking(loaded: &Loaded) -> Vec<&'static str> {
+pub fn lacking(loaded: &LoadedConfig) -> Vec<&'static str> {
     match KEPT.get() {
         Some(kept) => kept.lacks(&Needs::of(loaded)),
         None => Vec::new(),
@@ -106,14 +105,14 @@ pub(crate) fn packet_thread() {
     }
 }
 
-fn report(consequence: &str, done: Result<(), Failure>) {
+fn report(consequence: &str, done: Result<(), AnyError>) {
     if let Err(failure) = done {
         warn!("hardening: {consequence}: {failure}; hardening=no leaves this out");
     }
 }
 
 impl Needs {
-    fn of(loaded: &Loaded) -> Self {
+    fn of(loaded: &LoadedConfig) -> Self {
         let mut needs = Self {
             control_group: loaded.base.general.control_group.is_some(),
             script_user: loaded.base.general.script_user.is_some(),

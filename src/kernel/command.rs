@@ -88,14 +88,14 @@ fn said(stderr: &str) -> String {
 
 /// How a program ended.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct ProgramOutput {
     line: String,
     pub(crate) status: ExitStatus,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-impl Ended {
+impl ProgramOutput {
     /// Its output if it was successful.
     pub(crate) fn output(self) -> Result<String, CommandError> {
         if self.status.success() {
@@ -145,12 +145,12 @@ pub(crate) async fn stopped_by<T>(stop: CancellationToken, work: impl Future<Out
 }
 
 /// Runs a program to its end, as the user of helper programs.
-pub(crate) async fn run(command: &str, arguments: &[&str], input: Option<&str>) -> Result<Ended, CommandError> {
+pub(crate) async fn run(command: &str, arguments: &[&str], input: Option<&str>) -> Result<ProgramOutput, CommandError> {
     run_by(helper::user(), command, arguments, input).await
 }
 
 /// Runs a program to its end, as the daemon's own user.
-pub(crate) async fn run_as_we_are(command: &str, arguments: &[&str]) -> Result<Ended, CommandError> {
+pub(crate) async fn run_as_we_are(command: &str, arguments: &[&str]) -> Result<ProgramOutput, CommandError> {
     run_by(None, command, arguments, None).await
 }
 
@@ -159,7 +159,7 @@ async fn run_by(
     command: &str,
     arguments: &[&str],
     input: Option<&str>,
-) -> Result<Ended, CommandError> {
+) -> Result<ProgramOutput, CommandError> {
     let line = std::iter::once(command)
         .chain(arguments.iter().copied())
         .collect::<Vec<_>>()
@@ -193,7 +193,7 @@ async fn run_by(
         () = too_long() => None,
     };
     match communicated {
-        Some(Ok((status, stdout, stderr))) => Ok(Ended {
+        Some(Ok((status, stdout, stderr))) => Ok(ProgramOutput {
             line,
             status,
             stdout: String::from_utf8_lossy(&stdout).into_owned(),

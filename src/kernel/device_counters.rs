@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Mutex;
 
-use clatd_stages::counters::{Device, Passed};
+use clatd_stages::counters::{ClatDeviceCounters, Passed};
 use nix::net::if_::if_indextoname;
 
 use super::statistics::Totals;
@@ -17,9 +17,9 @@ const LISTING: &str = "/proc/thread-self/net/dev";
 #[derive(Debug)]
 pub(super) struct DeviceCounters {
     index: u32,
-    before: Device,
+    before: ClatDeviceCounters,
     /// What was read last: it stays when the device goes.
-    last: Mutex<Device>,
+    last: Mutex<ClatDeviceCounters>,
 }
 
 impl DeviceCounters {
@@ -51,7 +51,7 @@ impl Counting for DeviceCounters {
     }
 }
 
-fn read(index: u32) -> io::Result<Device> {
+fn read(index: u32) -> io::Result<ClatDeviceCounters> {
     let name = if_indextoname(index)?;
     let listing = std::fs::read_to_string(LISTING)?;
     let found = name.to_str().ok().and_then(|name| parse(&listing, name));
@@ -60,7 +60,7 @@ fn read(index: u32) -> io::Result<Device> {
 
 /// One line for each device: its name, eight numbers of what it received and eight of what it sent. To us, a device
 /// that is open as a file receives what the program writes.
-fn parse(listing: &str, device: &str) -> Option<Device> {
+fn parse(listing: &str, device: &str) -> Option<ClatDeviceCounters> {
     let mut lines = listing.lines().filter_map(|line| line.split_once(':'));
     let (_, numbers) = lines.find(|(name, _)| name.trim() == device)?;
     let numbers: Vec<u64> = numbers.split_whitespace().map_while(|word| word.parse().ok()).collect();
@@ -71,19 +71,19 @@ fn parse(listing: &str, device: &str) -> Option<Device> {
             dropped: *numbers.get(at + 3)?,
         })
     };
-    Some(Device {
+    Some(ClatDeviceCounters {
         from_translator: passed(0)?,
         to_translator: passed(8)?,
     })
 }
 
-fn since(now: Device, before: Device) -> Device {
+fn since(now: ClatDeviceCounters, before: ClatDeviceCounters) -> ClatDeviceCounters {
     let since = |now: Passed, before: Passed| Passed {
         packets: now.packets.saturating_sub(before.packets),
         bytes: now.bytes.saturating_sub(before.bytes),
         dropped: now.dropped.saturating_sub(before.dropped),
     };
-    Device {
+    ClatDeviceCounters {
         to_translator: since(now.to_translator, before.to_translator),
         from_translator: since(now.from_translator, before.from_translator),
     }
@@ -111,7 +111,7 @@ Inter-|   Receive                                                |  Transmit
         assert_eq!(counted.from_translator, passed(10, 1000, 3));
         assert_eq!(counted.to_translator, passed(20, 2000, 4));
         assert_eq!(parse(TEXT, "cla"), None);
-        let later = Device {
+        let later = ClatDeviceCounters {
             to_translator: passed(25, 2600, 4),
             ..counted
         };

@@ -11,7 +11,7 @@ use clatd_stages::world::WorldError;
 use super::failure::{Failure, NOTHING, OpResult};
 use super::netlink::Netlink;
 use super::ops::Look;
-use super::translators::{Host, Position, Started, Translator};
+use super::translators::{Host, Position, Started, TranslatorKind};
 
 const ABSENT: &str = "this clatd was built without it";
 
@@ -34,13 +34,13 @@ impl Counted {
     }
 
     /// Never.
-    pub fn document(&self) -> clatd_stages::counters::FastPath {
+    pub fn document(&self) -> clatd_stages::counters::FastPathCounters {
         match *self {}
     }
 }
 
 #[async_trait]
-impl Translator for FastPathSpec {
+impl TranslatorKind for FastPathSpec {
     fn device(&self) -> &str {
         self.device()
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use clatd_stages::net::ALIAS_PREFIX;
 
-use super::command::{self, CommandError, Ended};
+use super::command::{self, CommandError, ProgramOutput};
 use super::failure::{Failure, NOTHING, OpResult};
 use super::netlink;
 
@@ -24,7 +24,7 @@ pub(crate) fn changes() -> u64 {
 /// Inserts a rule at the head of a chain.
 pub(crate) async fn insert(command: &str, chain: &str, rule: &[String]) -> OpResult {
     let ended = ip6tables(command, "-I", chain, rule).await;
-    match ended.and_then(Ended::output) {
+    match ended.and_then(ProgramOutput::output) {
         Ok(_) => Ok(NOTHING),
         Err(error @ CommandError::NotFound { .. }) => {
             Err(Failure::new(error).hint("install iptables, set cmd-ip6tables, or set ip6tables-enable=no"))
@@ -129,7 +129,7 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-async fn ip6tables(command: &str, verb: &str, chain: &str, rule: &[String]) -> Result<Ended, CommandError> {
+async fn ip6tables(command: &str, verb: &str, chain: &str, rule: &[String]) -> Result<ProgramOutput, CommandError> {
     let words = ["-w", "5", "-t", "filter", verb, chain];
     let arguments: Vec<&str> = words.into_iter().chain(rule.iter().map(String::as_str)).collect();
     let ended = run(command, &arguments).await;
@@ -138,7 +138,7 @@ async fn ip6tables(command: &str, verb: &str, chain: &str, rule: &[String]) -> R
 }
 
 /// The older kind keeps others of its kind away by a file of root's, so it runs as the daemon's own user.
-async fn run(command: &str, arguments: &[&str]) -> Result<Ended, CommandError> {
+async fn run(command: &str, arguments: &[&str]) -> Result<ProgramOutput, CommandError> {
     if command::find(command).is_some_and(|path| locks_a_file(&path)) {
         command::run_as_we_are(command, arguments).await
     } else {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::AddAssign;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use clatd_stages::counters::{Counters, Device, Translated};
+use clatd_stages::counters::{ClatDeviceCounters, InstanceCounters, Translated};
 use clatd_translator::{Direction, Protocol};
 
 use super::engine::{Bell, Snapshot};
@@ -35,7 +35,7 @@ pub struct Totals {
     /// The fast path.
     pub fast_path: Option<Counted>,
     /// The CLAT device, for a translator that does not count.
-    pub device: Option<Device>,
+    pub device: Option<ClatDeviceCounters>,
 }
 
 impl AddAssign for Totals {
@@ -65,12 +65,12 @@ impl Totals {
     }
 
     /// As `clatd status --json` shows them.
-    pub fn document(&self) -> Counters {
+    pub fn document(&self) -> InstanceCounters {
         // Before anything translates, zero is what the userspace translator has counted.
         let nothing_yet = self.fast_path.is_none() && self.device.is_none();
         let userspace = self.userspace.or_else(|| nothing_yet.then(Snapshot::default));
         let direction = |direction| userspace.map(|counted| translated(&counted, direction));
-        Counters {
+        InstanceCounters {
             v4_to_v6: direction(Direction::V4ToV6),
             v6_to_v4: direction(Direction::V6ToV4),
             hairpinned: userspace.map(|counted| counted.translation.hairpinned),
@@ -172,7 +172,7 @@ mod tests {
     impl Counting for CountsNoDirection {
         fn totals(&self) -> Totals {
             Totals {
-                device: Some(Device::default()),
+                device: Some(ClatDeviceCounters::default()),
                 ..Totals::default()
             }
         }

@@ -26,7 +26,7 @@ use super::failure::{Failure, NOTHING};
 use super::helper::{self, HelperUser};
 use super::netlink::Netlink;
 use super::ops::Look;
-use super::translators::{Counting, Host, Position, Running, Started, Translator, is_open};
+use super::translators::{Counting, Host, Position, Running, Started, TranslatorKind, is_open};
 use crate::sys::child::die_with_us;
 use crate::util::lock;
 
@@ -48,7 +48,7 @@ const STANDARD_INPUT: &str = "/proc/self/fd/0";
 /// A TAYGA at work.
 #[derive(Debug)]
 pub(crate) struct Tayga {
-    shared: Arc<Shared>,
+    shared: Arc<TaygaProcess>,
     /// How it ended, once it has.
     ended: watch::Receiver<Option<String>>,
     /// It does not tell what it does, but its device counts.
@@ -56,7 +56,7 @@ pub(crate) struct Tayga {
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct TaygaProcess {
     /// Its process number, while nobody else can have it.
     pid: Mutex<Option<Pid>>,
     /// Whether a caller that would see the end itself is gone. Only then `on_exit` is told.
@@ -65,7 +65,7 @@ struct Shared {
 }
 
 #[async_trait]
-impl Translator for TaygaSpec {
+impl TranslatorKind for TaygaSpec {
     fn device(&self) -> &str {
         &self.device
     }
@@ -116,7 +116,7 @@ impl Tayga {
         let Some(link) = netlink.link(&spec.device).await? else {
             return Err(Failure::new(format!("there is no device {}", spec.device)));
         };
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(TaygaProcess::default());
         let (started, start) = tokio::sync::oneshot::channel();
         let (end, ended) = watch::channel(None);
         let (thread_shared, arguments) = (Arc::clone(&shared), spec.arguments.clone());
@@ -253,7 +253,7 @@ fn by_standard_input(arguments: &[String]) -> io::Result<(Vec<String>, Stdio)> {
 }
 
 /// Waits for the child's end. Returns how it ended, with its last output.
-fn attend(child: &mut Child, pid: Pid, shared: &Arc<Shared>, output: PipeReader) -> String {
+fn attend(child: &mut Child, pid: Pid, shared: &Arc<TaygaProcess>, output: PipeReader) -> String {
     let (drained, drain) = mpsc::channel::<()>();
     let reader = Arc::clone(shared);
     let reading = thread::Builder::new().name("clatd-tayga-out".into()).spawn(move || {
@@ -282,7 +282,7 @@ fn attend(child: &mut Child, pid: Pid, shared: &Arc<Shared>, output: PipeReader)
     format!("{how}{}", last_lines(shared))
 }
 
-fn last_lines(shared: &Shared) -> String {
+fn last_lines(shared: &TaygaProcess) -> String {
     let kept = lock(&shared.output);
     if kept.is_empty() {
         return String::new();

@@ -64,7 +64,7 @@ pub(super) enum Position {
 
 /// One kind of translator. Its specification says how it is started.
 #[async_trait]
-pub(super) trait Translator: Send + Sync {
+pub(super) trait TranslatorKind: Send + Sync {
     /// The CLAT device.
     fn device(&self) -> &str;
 
@@ -79,7 +79,7 @@ pub(super) trait Translator: Send + Sync {
 }
 
 /// The one that is meant.
-pub(super) fn of(spec: &TranslatorSpec) -> &dyn Translator {
+pub(super) fn of(spec: &TranslatorSpec) -> &dyn TranslatorKind {
     match spec {
         TranslatorSpec::Userspace(spec) => spec,
         TranslatorSpec::Tayga(spec) => spec,
@@ -96,19 +96,19 @@ pub(super) struct Host<'a> {
     pub(super) fast_path: &'a FastPath,
     /// Rung when packets come after a pause.
     pub(super) bell: Arc<Bell>,
-    pub(super) end: End,
+    pub(super) end: ExitReport,
 }
 
 /// Tells the daemon that a translator ended without being asked to.
 #[derive(Debug, Clone)]
-pub(super) struct End {
+pub(super) struct ExitReport {
     exits: UnboundedSender<TranslatorExit>,
     instance: String,
     device: String,
     start: Start,
 }
 
-impl End {
+impl ExitReport {
     pub(super) fn tell(&self, detail: String) {
         // Without a receiver the daemon is about to end, and needs no report.
         let _ = self.exits.send(TranslatorExit {
@@ -152,7 +152,7 @@ pub(super) async fn is_open(device: &str, look: &mut Look<'_>) -> Result<bool, W
 }
 
 impl Kernel {
-    pub(super) async fn start_translator(&mut self, translator: &dyn Translator) -> OpResult {
+    pub(super) async fn start_translator(&mut self, translator: &dyn TranslatorKind) -> OpResult {
         let (device, position) = (translator.device(), translator.position());
         let key = (device.to_owned(), position);
         match position {
@@ -172,7 +172,7 @@ impl Kernel {
             #[cfg(feature = "ebpf")]
             fast_path: &self.holds.fast_path,
             bell: self.statistics.bell(),
-            end: End {
+            end: ExitReport {
                 exits: self.exits.clone(),
                 instance: self.instance.clone(),
                 device: device.to_owned(),

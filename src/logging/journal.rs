@@ -25,9 +25,9 @@ const LONGEST: usize = 32 * 1024;
 
 /// The journal.
 #[derive(Debug)]
-pub(super) struct Journal(UnixDatagram);
+pub(super) struct SystemdJournal(UnixDatagram);
 
-impl Journal {
+impl SystemdJournal {
     /// Connects to whoever listens there.
     pub(super) fn connect(path: &Path) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
@@ -40,7 +40,7 @@ impl Journal {
 /// The instance that a span is about.
 struct InstanceName(String);
 
-impl<S> Layer<S> for Journal
+impl<S> Layer<S> for SystemdJournal
 where
     S: Subscriber + for<'l> LookupSpan<'l>,
 {
@@ -154,7 +154,7 @@ mod tests {
         let path = dir.path().join("socket");
         let journald = UnixDatagram::bind(&path).unwrap();
         journald.set_nonblocking(true).unwrap();
-        let subscriber = tracing_subscriber::registry().with(Journal::connect(&path).unwrap());
+        let subscriber = tracing_subscriber::registry().with(SystemdJournal::connect(&path).unwrap());
         tracing::subscriber::with_default(subscriber, speak);
         let mut buffer = vec![0; 256 * 1024];
         std::iter::from_fn(|| journald.recv(&mut buffer).ok().map(|length| buffer[..length].to_vec())).collect()
@@ -215,7 +215,7 @@ mod tests {
         let full = UnixDatagram::unbound().unwrap();
         full.set_nonblocking(true).unwrap();
         while full.send_to(b"X=1\n", &path).is_ok() {}
-        let subscriber = tracing_subscriber::registry().with(Journal::connect(&path).unwrap());
+        let subscriber = tracing_subscriber::registry().with(SystemdJournal::connect(&path).unwrap());
         tracing::subscriber::with_default(subscriber, || tracing::error!("lost"));
         assert!(begun.elapsed() < Duration::from_secs(5));
     }

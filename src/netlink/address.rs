@@ -10,7 +10,7 @@ use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessa
 use super::mirror::Need;
 use super::socket::Connection;
 use super::wire::{self, Attributes};
-use super::{Message, Netlink, NetlinkError};
+use super::{KernelMessage, Netlink, NetlinkError};
 
 /// Length of `struct ifaddrmsg`.
 const HEADER: usize = 8;
@@ -61,14 +61,14 @@ impl Netlink {
         Ok(self.changes.address().del(message(index, address)).execute().await?)
     }
 
-    async fn addresses(&self, index: u32, v6: bool) -> Result<Vec<Message>, NetlinkError> {
+    async fn addresses(&self, index: u32, v6: bool) -> Result<Vec<KernelMessage>, NetlinkError> {
         self.with_connection(move |connection| dump(connection, index, v6))
             .await
     }
 }
 
 /// The addresses of a device.
-pub(super) fn dump(connection: &mut Connection, index: u32, v6: bool) -> Result<Vec<Message>, NetlinkError> {
+pub(super) fn dump(connection: &mut Connection, index: u32, v6: bool) -> Result<Vec<KernelMessage>, NetlinkError> {
     let mut payload = vec![0; HEADER];
     payload[0] = wire::family(v6);
     payload[4..8].copy_from_slice(&index.to_ne_bytes());

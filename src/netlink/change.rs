@@ -8,7 +8,7 @@ use super::neighbour::Reachability;
 
 /// A change. Events that say nothing new are left out: those of renewed lifetimes, and of counters.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Change {
+pub(crate) enum NetworkChange {
     /// Events were lost: anything may be another now.
     Anything,
     /// A device came, went, or is another now.

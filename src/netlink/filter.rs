@@ -4,7 +4,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 
 use super::wire::{self, Attributes};
-use super::{Message, NLM_F_CREATE, NLM_F_EXCL, Netlink, NetlinkError, with};
+use super::{KernelMessage, NLM_F_CREATE, NLM_F_EXCL, Netlink, NetlinkError, with};
 
 /// Length of `struct tcmsg`.
 const HEADER: usize = 20;
@@ -132,14 +132,14 @@ impl Netlink {
         }
     }
 
-    async fn filter_messages(&self, index: u32, hook: Hook) -> Result<Vec<Message>, NetlinkError> {
+    async fn filter_messages(&self, index: u32, hook: Hook) -> Result<Vec<KernelMessage>, NetlinkError> {
         let payload = header(index, 0, hook.parent(), 0);
         some_or_none(self.dump(libc::RTM_GETTFILTER, payload).await)
     }
 }
 
 /// Where there is no clsact, or no device, there are no filters.
-fn some_or_none(dumped: Result<Vec<Message>, NetlinkError>) -> Result<Vec<Message>, NetlinkError> {
+fn some_or_none(dumped: Result<Vec<KernelMessage>, NetlinkError>) -> Result<Vec<KernelMessage>, NetlinkError> {
     match dumped {
         Err(error) if matches!(error.errno(), libc::EINVAL | libc::ENOENT | libc::ENODEV) => Ok(Vec::new()),
         other => other,
@@ -156,7 +156,7 @@ fn header(index: u32, handle: u32, parent: u32, info: u32) -> Vec<u8> {
 }
 
 /// The kernel reports each priority once without a handle, and then each of its filters.
-fn parse(message: &Message) -> Option<Filter> {
+fn parse(message: &KernelMessage) -> Option<Filter> {
     if message.kind != libc::RTM_NEWTFILTER {
         return None;
     }

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::{Duration, Instant, sleep_until};
 
-use super::change::Change;
+use super::change::NetworkChange;
 use super::events::{self, EventSocket, NetlinkEvent, Taken};
 use super::mirror::{Mirror, Need};
-use super::socket::{Connection, Message, NetlinkError};
+use super::socket::{Connection, KernelMessage, NetlinkError};
 use super::{address, link, route, rule, with};
 
 /// After an overrun all listeners must read everything again. They are told again only after this time, which doubles
@@ -21,7 +21,7 @@ const LONGEST_BACK_OFF: Duration = Duration::from_secs(32);
 /// A pause, so that a socket that only gives errors makes no busy loop.
 const PAUSE: Duration = Duration::from_millis(150);
 
-pub(super) type Listener = Box<dyn FnMut(&Change) -> bool + Send + Sync>;
+pub(super) type ChangeListener = Box<dyn FnMut(&NetworkChange) -> bool + Send + Sync>;
 type Reply = Box<dyn FnOnce(Result<(&Mirror, Instant), NetlinkError>) + Send + Sync>;
 
 enum Ask {
@@ -34,8 +34,8 @@ enum Ask {
         all: bool,
         done: oneshot::Sender<()>,
     },
-    Listen(Listener),
-    Take(Message),
+    Listen(ChangeListener),
+    Take(KernelMessage),
 }
 
 /// A handle; the task ends with the last one.
@@ -89,12 +89,12 @@ impl Hub {
         done.await.map_err(|_| ended())
     }
 
-    pub(super) fn listen(&self, listener: Listener) {
+    pub(super) fn listen(&self, listener: ChangeListener) {
         self.ask(Ask::Listen(listener));
     }
 
     /// Applies something of which there was no event.
-    pub(super) fn take(&self, message: Message) {
+    pub(super) fn take(&self, message: KernelMessage) {
         self.ask(Ask::Take(message));
     }
 
@@ -112,7 +112,7 @@ struct Task {
     socket: EventSocket,
     mirror: Mirror,
     connection: Arc<Mutex<Connection>>,
-    listeners: Vec<Listener>,
+    listeners: Vec<ChangeListener>,
     /// There may be more events, of which the socket does not notify again.
     more: bool,
     back_off: Duration,
@@ -134,7 +134,7 @@ impl Task {
                 () = self.socket.wait(), if !self.more => self.follow().await,
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     self.tell_all_at = None;
-                    self.tell(&Change::Anything);
+                    self.tell(&NetworkChange::Anything);
                 }
             }
         }
@@ -196,7 +196,7 @@ impl Task {
         }
     }
 
-    async fn dump(&self, need: Need) -> Result<Vec<Message>, NetlinkError> {
+    async fn dump(&self, need: Need) -> Result<Vec<KernelMessage>, NetlinkError> {
         let connection = Arc::clone(&self.connection);
         match need {
             Need::Links => {
@@ -266,7 +266,7 @@ impl Task {
         }
     }
 
-    fn tell(&mut self, change: &Change) {
+    fn tell(&mut self, change: &NetworkChange) {
         self.listeners.retain_mut(|listener| listener(change));
     }
 }

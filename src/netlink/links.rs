@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use super::Netlink;
-use super::change::Change;
+use super::change::NetworkChange;
 use crate::util::lock;
 
 /// What happened to the links.
@@ -59,9 +59,9 @@ impl LinkEvents {
     }
 
     /// Takes in a change of the network.
-    fn take(&self, change: &Change) {
+    fn take(&self, change: &NetworkChange) {
         match change {
-            Change::Link(change) => {
+            NetworkChange::Link(change) => {
                 let index = change.link.index;
                 self.carriers(|carriers| {
                     if change.gone {
@@ -73,23 +73,23 @@ impl LinkEvents {
                 self.tell(Some(&change.link.name));
                 self.tell(change.former_name.as_ref());
             }
-            Change::Address {
+            NetworkChange::Address {
                 v6: true,
                 link_local: true,
                 device,
                 ..
             } => self.tell(device.as_ref()),
-            Change::Anything => {
+            NetworkChange::Anything => {
                 self.carriers(|carriers| carriers.unknown += 1);
                 for listener in self.listeners().values() {
                     listener.send_modify(|count| *count += 1);
                 }
             }
-            Change::Address { .. }
-            | Change::Route { .. }
-            | Change::Rule { .. }
-            | Change::Neighbour { .. }
-            | Change::Settings { .. } => {}
+            NetworkChange::Address { .. }
+            | NetworkChange::Route { .. }
+            | NetworkChange::Rule { .. }
+            | NetworkChange::Neighbour { .. }
+            | NetworkChange::Settings { .. } => {}
         }
     }
 
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
     use crate::netlink::LinkChange;
 
-    fn change(index: u32, gone: bool, carrier: bool) -> Change {
+    fn change(index: u32, gone: bool, carrier: bool) -> NetworkChange {
         let link = Link {
             index,
             name: format!("up{index}"),
@@ -122,7 +122,7 @@ mod tests {
             master: None,
             vrf_table: None,
         };
-        Change::Link(LinkChange {
+        NetworkChange::Link(LinkChange {
             link,
             former_name: None,
             gone,
@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(events.carrier_losses(3), 2);
         assert_eq!(events.carrier_losses(4), 0);
         assert_eq!(*heard.borrow(), 3, "those of its own device");
-        events.take(&Change::Anything);
+        events.take(&NetworkChange::Anything);
         assert_eq!(events.carrier_losses(4), 1);
         events.take(&change(3, true, false));
         assert_eq!(events.carrier_losses(3), 1, "the index may be given to another");

@@ -13,7 +13,7 @@ use tokio::time::{Duration, Instant};
 
 use super::route::{self, ListedRoute};
 use super::rule::{self, FoundRule};
-use super::socket::Message;
+use super::socket::KernelMessage;
 use super::{address, link};
 use crate::util::lock;
 
@@ -77,7 +77,7 @@ struct Shown {
 /// The IPv6 addresses of a device.
 #[derive(Debug, Default)]
 struct Addresses {
-    known: Vec<Address>,
+    known: Vec<KnownAddress>,
     /// Nobody asked for them yet. Only those with events are known, to see what is news.
     partial: bool,
 }
@@ -91,7 +91,7 @@ struct Defaults4 {
 }
 
 #[derive(Debug)]
-struct Address {
+struct KnownAddress {
     address: Address6,
     ends: Option<Instant>,
 }
@@ -112,7 +112,7 @@ impl Mirror {
     }
 
     /// Takes in what was dumped for a need.
-    pub(crate) fn load(&mut self, need: Need, messages: Vec<Message>, now: Instant) {
+    pub(crate) fn load(&mut self, need: Need, messages: Vec<KernelMessage>, now: Instant) {
         self.shown = Shown::default();
         match need {
             Need::Links => {
@@ -130,7 +130,7 @@ impl Mirror {
             }
             Need::Addresses6(index) => {
                 let found = messages.iter().filter_map(|message| address::parse6(&message.payload));
-                let known = found.map(|address| Address::new(address, now)).collect();
+                let known = found.map(|address| KnownAddress::new(address, now)).collect();
                 let partial = false;
                 self.addresses.insert(index, Addresses { known, partial });
             }
@@ -261,7 +261,7 @@ impl Mirror {
     }
 }
 
-impl Address {
+impl KnownAddress {
     fn new(address: Address6, now: Instant) -> Self {
         let ends = address.valid_s.map(|seconds| now + Duration::from_secs(seconds.into()));
         Self { address, ends }
@@ -294,7 +294,7 @@ impl Address {
 fn update(held: &mut Addresses, address: Address6, gone: bool, now: Instant) -> bool {
     let Addresses { known: held, partial } = held;
     let place = held.iter().position(|other| other.address.address == address.address);
-    let new = Address::new(address, now);
+    let new = KnownAddress::new(address, now);
     match place {
         Some(place) if gone => {
             held.remove(place);
@@ -308,7 +308,7 @@ fn update(held: &mut Addresses, address: Address6, gone: bool, now: Instant) -> 
         None if *partial && held.len() >= MOST_UNASKED => true,
         None => {
             // `ipv6_link_dev_addr` of the kernel: addresses of wide scope first, and within a scope the newest first.
-            let scope = |address: &Address| match address.address.address {
+            let scope = |address: &KnownAddress| match address.address.address {
                 address if address.is_loopback() => 1,
                 address if address.is_unicast_link_local() => 2,
                 address if address.segments()[0] & 0xffc0 == 0xfec0 => 5,

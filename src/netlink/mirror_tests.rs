@@ -5,10 +5,10 @@ use std::net::{IpAddr, Ipv6Addr};
 use clatd_stages::net::MAIN_TABLE;
 use tokio::time::{Duration, Instant};
 
-use super::change::Change;
+use super::change::NetworkChange;
 use super::events::NetlinkEvent;
 use super::mirror::{Mirror, Need};
-use super::socket::Message;
+use super::socket::KernelMessage;
 use super::wire;
 
 const UP0: u32 = 3;
@@ -36,7 +36,7 @@ fn address(index: u32, address: &str, flags: u32, valid: u32) -> Vec<u8> {
     payload
 }
 
-struct Route<'a> {
+struct TestRoute<'a> {
     to: &'a str,
     metric: u32,
     gateway: &'a str,
@@ -44,7 +44,7 @@ struct Route<'a> {
     expires: u32,
 }
 
-const DEFAULT: Route<'_> = Route {
+const DEFAULT: TestRoute<'_> = TestRoute {
     to: "::/0",
     metric: 1024,
     gateway: "fe80::1",
@@ -52,7 +52,7 @@ const DEFAULT: Route<'_> = Route {
     expires: 0,
 };
 
-impl Route<'_> {
+impl TestRoute<'_> {
     fn payload(&self) -> Vec<u8> {
         let to: ipnet::Ipv6Net = self.to.parse().unwrap();
         let main = u8::try_from(MAIN_TABLE).unwrap();
@@ -81,7 +81,7 @@ impl Bed {
     fn new() -> Self {
         let now = Instant::now();
         let mut mirror = Mirror::default();
-        let message = |payload| Message { kind: 0, payload };
+        let message = |payload| KernelMessage { kind: 0, payload };
         let links = vec![message(link(UP0, "up0", true)), message(link(UP1, "up1", true))];
         mirror.load(Need::Links, links, now);
         mirror.load(Need::Addresses6(UP0), Vec::new(), now);
@@ -89,7 +89,7 @@ impl Bed {
         Self { mirror, now }
     }
 
-    fn event(&mut self, kind: u16, flags: u16, payload: &[u8]) -> Vec<Change> {
+    fn event(&mut self, kind: u16, flags: u16, payload: &[u8]) -> Vec<NetworkChange> {
         self.mirror.take(NetlinkEvent { kind, flags, payload }, self.now)
     }
 
@@ -109,10 +109,10 @@ impl Bed {
     }
 }
 
-fn is_news(changes: &[Change]) -> bool {
+fn is_news(changes: &[NetworkChange]) -> bool {
     changes.iter().any(|change| match change {
-        Change::Address { news, .. } => *news,
-        Change::Link(change) => change.news,
+        NetworkChange::Address { news, .. } => *news,
+        NetworkChange::Link(change) => change.news,
         _ => true,
     })
 }
@@ -159,11 +159,11 @@ fn addresses_stand_in_the_kernels_order() {
 #[test]
 fn default_routes_come_and_go() {
     let mut bed = Bed::new();
-    let second = Route {
+    let second = TestRoute {
         gateway: "fe80::2",
         ..DEFAULT
     };
-    let better = Route {
+    let better = TestRoute {
         metric: 100,
         device: UP1,
         ..DEFAULT
@@ -172,7 +172,7 @@ fn default_routes_come_and_go() {
         assert!(is_news(&bed.event(libc::RTM_NEWROUTE, 0, &route.payload())));
     }
     assert_eq!(bed.gateways(), ["fe80::1 up1", "fe80::1 up0", "fe80::2 up0"]);
-    let refreshed = Route {
+    let refreshed = TestRoute {
         expires: 1000,
         ..DEFAULT
     };
@@ -184,7 +184,7 @@ fn default_routes_come_and_go() {
     assert!(is_news(&bed.event(libc::RTM_DELROUTE, 0, &DEFAULT.payload())));
     assert_eq!(bed.event(libc::RTM_DELROUTE, 0, &DEFAULT.payload()), []);
     assert_eq!(bed.gateways(), ["fe80::1 up1", "fe80::2 up0"]);
-    let instead = Route {
+    let instead = TestRoute {
         gateway: "fe80::3",
         ..DEFAULT
     };
@@ -197,12 +197,12 @@ fn what_is_not_simple_is_read_again() {
     for flags in [0x100, 0x800] {
         let mut bed = Bed::new();
         for gateway in ["fe80::1", "fe80::2"] {
-            bed.event(libc::RTM_NEWROUTE, 0, &Route { gateway, ..DEFAULT }.payload());
+            bed.event(libc::RTM_NEWROUTE, 0, &TestRoute { gateway, ..DEFAULT }.payload());
         }
         bed.event(
             libc::RTM_NEWROUTE,
             flags,
-            &Route {
+            &TestRoute {
                 gateway: "fe80::3",
                 ..DEFAULT
             }
@@ -215,7 +215,7 @@ fn what_is_not_simple_is_read_again() {
 #[test]
 fn other_routes_are_left() {
     let mut bed = Bed::new();
-    let foreign = Route {
+    let foreign = TestRoute {
         to: "2001:db8::/32",
         ..DEFAULT
     }
@@ -235,7 +235,7 @@ fn other_routes_are_left() {
 fn a_device_that_goes_takes_its_routes_with_it() {
     let mut bed = Bed::new();
     for device in [UP0, UP1] {
-        bed.event(libc::RTM_NEWROUTE, 0, &Route { device, ..DEFAULT }.payload());
+        bed.event(libc::RTM_NEWROUTE, 0, &TestRoute { device, ..DEFAULT }.payload());
     }
     // As where net.ipv6.route.skip_notify_on_dev_down is 1.
     bed.event(libc::RTM_NEWLINK, 0, &link(UP0, "up0", false));
@@ -256,7 +256,7 @@ fn a_device_that_is_renamed_keeps_what_it_has() {
     let mut bed = Bed::new();
     bed.event(libc::RTM_NEWROUTE, 0, &DEFAULT.payload());
     let changes = bed.event(libc::RTM_NEWLINK, 0, &link(UP0, "wan", true));
-    let [Change::Link(change)] = changes.as_slice() else {
+    let [NetworkChange::Link(change)] = changes.as_slice() else {
         panic!("{changes:?}")
     };
     assert_eq!(
@@ -296,7 +296,7 @@ fn a_carrier_that_came_back_at_once_was_lost() {
         let changes = bed.event(libc::RTM_NEWLINK, 0, &with(losses));
         let seen = changes
             .iter()
-            .any(|change| matches!(change, Change::Link(change) if change.lost_carrier));
+            .any(|change| matches!(change, NetworkChange::Link(change) if change.lost_carrier));
         assert_eq!(seen, lost, "{losses}");
     }
 }

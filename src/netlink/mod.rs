@@ -39,7 +39,7 @@ mod rule;
 mod socket;
 pub(crate) mod wire;
 
-pub(crate) use change::{Change, LinkChange};
+pub(crate) use change::{LinkChange, NetworkChange};
 #[cfg(feature = "ebpf")]
 pub(crate) use filter::{Filter, Hook};
 use hub::Hub;
@@ -49,7 +49,7 @@ pub(crate) use nftables::{NftChange, NftEvent, nft_events, table_exists};
 pub(crate) use route::{gateways, raw_of, same, source_prefix};
 pub(crate) use rule::FoundRule;
 pub use socket::NetlinkError;
-use socket::{Connection, Message, NLM_F_CREATE, NLM_F_EXCL};
+use socket::{Connection, KernelMessage, NLM_F_CREATE, NLM_F_EXCL};
 
 use crate::util::lock;
 
@@ -99,16 +99,16 @@ impl Netlink {
     }
 
     /// Reports every change to `listener` from now on, until it returns `false`. The hub calls it, and waits for it.
-    pub(crate) fn listen(&self, listener: impl FnMut(&Change) -> bool + Send + Sync + 'static) {
+    pub(crate) fn listen(&self, listener: impl FnMut(&NetworkChange) -> bool + Send + Sync + 'static) {
         self.hub.listen(Box::new(listener));
     }
 
-    async fn dump(&self, kind: u16, payload: Vec<u8>) -> Result<Vec<Message>, NetlinkError> {
+    async fn dump(&self, kind: u16, payload: Vec<u8>) -> Result<Vec<KernelMessage>, NetlinkError> {
         let dump = move |connection: &mut Connection| connection.dump(kind, &payload);
         with(self.connection_for(kind), dump).await
     }
 
-    async fn request(&self, kind: u16, flags: u16, payload: Vec<u8>) -> Result<Vec<Message>, NetlinkError> {
+    async fn request(&self, kind: u16, flags: u16, payload: Vec<u8>) -> Result<Vec<KernelMessage>, NetlinkError> {
         let request = move |connection: &mut Connection| connection.request(kind, flags, &payload);
         with(self.connection_for(kind), request).await
     }

@@ -10,7 +10,7 @@ use netlink_packet_route::neighbour::{
 use netlink_packet_route::route::RouteProtocol;
 
 use super::wire::{self, Attributes};
-use super::{Message, NLM_F_CREATE, NLM_F_EXCL, Netlink, NetlinkError, emit};
+use super::{KernelMessage, NLM_F_CREATE, NLM_F_EXCL, Netlink, NetlinkError, emit};
 
 /// Length of `struct ndmsg`.
 const HEADER: usize = 12;
@@ -143,7 +143,7 @@ pub(super) fn parse_neighbour(payload: &[u8]) -> Option<Neighbour> {
     })
 }
 
-fn parse(message: &Message) -> Option<ProxyNeighbour> {
+fn parse(message: &KernelMessage) -> Option<ProxyNeighbour> {
     if message.kind != libc::RTM_NEWNEIGH || message.payload.get(10)? & NTF_PROXY == 0 {
         return None;
     }

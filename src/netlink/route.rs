@@ -15,7 +15,7 @@ use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, Rout
 use super::mirror::{Mirror, Need};
 use super::socket::Connection;
 use super::wire::{self, Attribute, Attributes};
-use super::{Message, NLM_F_CREATE, NLM_F_EXCL, Netlink, NetlinkError, emit};
+use super::{KernelMessage, NLM_F_CREATE, NLM_F_EXCL, Netlink, NetlinkError, emit};
 
 mod listed;
 mod request;
@@ -280,7 +280,7 @@ fn dump(
     table: Option<u32>,
     protocol: u8,
     wanted: &dyn Fn(&[u8]) -> bool,
-) -> Result<Vec<Message>, NetlinkError> {
+) -> Result<Vec<KernelMessage>, NetlinkError> {
     let mut payload = vec![0; HEADER];
     payload[0] = wire::family(v6);
     payload[5] = protocol;
@@ -299,7 +299,7 @@ fn dump(
 pub(super) fn dump6(
     connection: &mut Connection,
     destinations: &BTreeSet<Ipv6Addr>,
-) -> Result<Vec<Message>, NetlinkError> {
+) -> Result<Vec<KernelMessage>, NetlinkError> {
     let leads_to = |payload: &[u8]| {
         let Some(IpNet::V6(network)) = ListedRoute::destination_of(payload) else {
             return false;
@@ -315,7 +315,7 @@ pub(super) fn dump6(
 
 /// The IPv4 default routes of a table, which the kernel sends first. The connection must not be used again, since the
 /// dump is not read to its end.
-pub(super) fn dump_defaults4(mut connection: Connection, table: u32) -> Result<Vec<Message>, NetlinkError> {
+pub(super) fn dump_defaults4(mut connection: Connection, table: u32) -> Result<Vec<KernelMessage>, NetlinkError> {
     let mut payload = vec![0; HEADER];
     payload[0] = wire::family(false);
     wire::push(&mut payload, libc::RTA_TABLE, &table.to_ne_bytes());
@@ -331,7 +331,7 @@ pub(super) fn dump_defaults4(mut connection: Connection, table: u32) -> Result<V
         // A kernel without strict checking gives all tables.
         if destination.prefix_len() == 0 && is_unicast(payload) && ListedRoute::table_of(payload) == Some(table) {
             let payload = payload.to_vec();
-            messages.push(Message { kind, payload });
+            messages.push(KernelMessage { kind, payload });
         }
         ControlFlow::Continue(())
     };

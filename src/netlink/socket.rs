@@ -78,7 +78,7 @@ impl NetlinkError {
 
 /// A message of the kernel: its type and the bytes behind the netlink header.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Message {
+pub(crate) struct KernelMessage {
     pub(crate) kind: u16,
     pub(crate) payload: Vec<u8>,
 }
@@ -109,13 +109,18 @@ impl Connection {
     }
 
     /// A request with an acknowledgement. Returns the messages before that.
-    pub(crate) fn request(&mut self, kind: u16, flags: u16, payload: &[u8]) -> Result<Vec<Message>, NetlinkError> {
+    pub(crate) fn request(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        payload: &[u8],
+    ) -> Result<Vec<KernelMessage>, NetlinkError> {
         self.send(kind, NLM_F_REQUEST | NLM_F_ACK | flags, payload)?;
         self.receive().map(|(messages, _)| messages)
     }
 
     /// All objects of a kind. Reads again if they changed meanwhile.
-    pub(crate) fn dump(&mut self, kind: u16, payload: &[u8]) -> Result<Vec<Message>, NetlinkError> {
+    pub(crate) fn dump(&mut self, kind: u16, payload: &[u8]) -> Result<Vec<KernelMessage>, NetlinkError> {
         for _ in 0..DUMP_TRIES {
             self.send(kind, NLM_F_REQUEST | NLM_F_DUMP, payload)?;
             let (messages, interrupted) = self.receive()?;
@@ -133,15 +138,15 @@ impl Connection {
         kind: u16,
         payload: &[u8],
         wanted: &dyn Fn(&[u8]) -> bool,
-    ) -> Result<Vec<Message>, NetlinkError> {
-        let mut seen: Vec<Message> = Vec::new();
+    ) -> Result<Vec<KernelMessage>, NetlinkError> {
+        let mut seen: Vec<KernelMessage> = Vec::new();
         for _ in 0..TRIES_OF_SOME {
             self.send(kind, NLM_F_REQUEST | NLM_F_DUMP, payload)?;
             let mut messages = Vec::new();
             let interrupted = self.receive_each(&mut |kind, payload| {
                 if wanted(payload) {
                     let payload = payload.to_vec();
-                    messages.push(Message { kind, payload });
+                    messages.push(KernelMessage { kind, payload });
                 }
                 ControlFlow::Continue(())
             })?;
@@ -149,7 +154,7 @@ impl Connection {
                 return Ok(messages);
             }
             let missed = seen.into_iter().filter(|message| !messages.contains(message));
-            let missed: Vec<Message> = missed.collect();
+            let missed: Vec<KernelMessage> = missed.collect();
             messages.extend(missed);
             seen = messages;
         }
@@ -182,11 +187,11 @@ impl Connection {
         Ok(())
     }
 
-    fn receive(&mut self) -> Result<(Vec<Message>, bool), NetlinkError> {
+    fn receive(&mut self) -> Result<(Vec<KernelMessage>, bool), NetlinkError> {
         let mut messages = Vec::new();
         let interrupted = self.receive_each(&mut |kind, payload| {
             let payload = payload.to_vec();
-            messages.push(Message { kind, payload });
+            messages.push(KernelMessage { kind, payload });
             ControlFlow::Continue(())
         })?;
         Ok((messages, interrupted))

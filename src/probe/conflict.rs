@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
-use clatd_stages::nd::{Advertisement, Conflict, How, LinkAddress, Message, Nonce, Solicitation, claim};
+use clatd_stages::nd::{Advertisement, Conflict, ConflictSign, LinkAddress, NdMessage, Nonce, Solicitation, claim};
 use tokio::sync::mpsc::Sender;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
@@ -30,8 +30,8 @@ pub struct ConflictWatch {
 }
 
 impl ConflictWatch {
-    /// Begins to listen for neighbours of `device` that advertise `address` ([`How::Advertisement`]) or do duplicate
-    /// address detection for it ([`How::Detection`], which the kernel's proxy answers). If the channel is full,
+    /// Begins to listen for neighbours of `device` that advertise `address` ([`ConflictSign::Advertisement`]) or do duplicate
+    /// address detection for it ([`ConflictSign::Detection`], which the kernel's proxy answers). If the channel is full,
     /// reports are lost. On a device without neighbours there is nothing to receive. Needs a tokio runtime.
     pub fn start(device: &str, address: Ipv6Addr, reports: Sender<Conflict>) -> Result<Self, ProbeError> {
         match listen(device, address)? {
@@ -70,7 +70,7 @@ pub async fn announce(device: &str, address: Ipv6Addr) -> Result<(), ProbeError>
 
 async fn unsolicited(device: &str, address: Ipv6Addr, group: Ipv6Addr, overriding: bool) -> Result<(), ProbeError> {
     let advertisement = |own| {
-        Message::Advertisement(Advertisement {
+        NdMessage::Advertisement(Advertisement {
             source: address,
             destination: group,
             target: address,
@@ -88,14 +88,14 @@ pub async fn solicit(device: &str, address: Ipv6Addr) -> Result<(), ProbeError> 
     let [_, _, nonce @ ..] = random().to_be_bytes();
     let solicitation = Solicitation::detecting(address, Nonce(nonce));
     let group = solicitation.destination;
-    send(device, address, group, |_| Message::Solicitation(solicitation)).await
+    send(device, address, group, |_| NdMessage::Solicitation(solicitation)).await
 }
 
 async fn send(
     device: &str,
     address: Ipv6Addr,
     group: Ipv6Addr,
-    message: impl FnOnce(LinkAddress) -> Message,
+    message: impl FnOnce(LinkAddress) -> NdMessage,
 ) -> Result<(), ProbeError> {
     let socket = PacketSocket::open(device, address).map_err(ProbeError::on(device, "opening a socket"))?;
     let own = socket.device().map_err(ProbeError::on(device, "looking"))?;
@@ -119,7 +119,9 @@ async fn watch(device: String, address: Ipv6Addr, listening: Listening, reports:
                 continue;
             }
         };
-        let Ok(message) = Message::parse(&packet) else { continue };
+        let Ok(message) = NdMessage::parse(&packet) else {
+            continue;
+        };
         // Read each time, since it may change while the device is in use.
         let own = listening.socket.device().ok().map(|device| device.address);
         let Some(conflict) = claim(address, &message, from.as_ref(), own.as_ref(), &[]) else {
@@ -134,7 +136,7 @@ async fn watch(device: String, address: Ipv6Addr, listening: Listening, reports:
 /// Prevents a report for each message of a neighbour that repeats itself.
 #[derive(Debug, Default)]
 struct Silence {
-    last: HashMap<(Option<LinkAddress>, How), Instant>,
+    last: HashMap<(Option<LinkAddress>, ConflictSign), Instant>,
 }
 
 impl Silence {
@@ -153,7 +155,7 @@ impl Silence {
 mod tests {
     use super::*;
 
-    fn conflict(by: u8, how: How) -> Conflict {
+    fn conflict(by: u8, how: ConflictSign) -> Conflict {
         Conflict {
             address: Ipv6Addr::LOCALHOST,
             by: Some(LinkAddress::new(&[2, 0, 0, 0, 0, by])),
@@ -165,18 +167,18 @@ mod tests {
     #[test]
     fn repetitions_are_not_reported() {
         let (mut silence, now) = (Silence::default(), Instant::now());
-        assert!(silence.lets(&conflict(1, How::Detection), now));
-        assert!(!silence.lets(&conflict(1, How::Detection), now));
-        assert!(silence.lets(&conflict(1, How::Advertisement), now));
-        assert!(silence.lets(&conflict(2, How::Detection), now));
-        assert!(silence.lets(&conflict(1, How::Detection), now + QUIET));
+        assert!(silence.lets(&conflict(1, ConflictSign::Detection), now));
+        assert!(!silence.lets(&conflict(1, ConflictSign::Detection), now));
+        assert!(silence.lets(&conflict(1, ConflictSign::Advertisement), now));
+        assert!(silence.lets(&conflict(2, ConflictSign::Detection), now));
+        assert!(silence.lets(&conflict(1, ConflictSign::Detection), now + QUIET));
     }
 
     #[test]
     fn a_flood_fills_no_memory() {
         let (mut silence, now) = (Silence::default(), Instant::now());
         let reported = (0..=255)
-            .filter(|by| silence.lets(&conflict(*by, How::Detection), now))
+            .filter(|by| silence.lets(&conflict(*by, ConflictSign::Detection), now))
             .count();
         assert_eq!(reported, REMEMBERED);
         assert_eq!(silence.last.len(), REMEMBERED);

@@ -6,7 +6,7 @@
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use clatd_stages::nd::{Conflict, Detector, Input, Message, Next, Nonce, Parameters, solicited_node};
+use clatd_stages::nd::{Conflict, Detector, Input, NdMessage, Next, Nonce, Parameters, solicited_node};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
@@ -59,7 +59,7 @@ pub async fn detect(device: &str, address: Ipv6Addr, parameters: Parameters) -> 
     loop {
         if let Some(solicitation) = output.send.take() {
             let group = solicitation.destination;
-            let packet = Message::Solicitation(solicitation).packet();
+            let packet = NdMessage::Solicitation(solicitation).packet();
             let sent = socket.send_multicast(index, group, &packet).await;
             sent.map_err(ProbeError::on(device, "sending a neighbour solicitation"))?;
         }
@@ -73,7 +73,7 @@ pub async fn detect(device: &str, address: Ipv6Addr, parameters: Parameters) -> 
             Err(_) => detector.handle(began.elapsed(), Input::Timer),
             Ok(received) => {
                 let (packet, from) = received.map_err(ProbeError::on(device, "receiving"))?;
-                match Message::parse(&packet) {
+                match NdMessage::parse(&packet) {
                     Ok(message) => {
                         let link_source = from.as_ref();
                         let event = Input::Received {

@@ -134,7 +134,7 @@ impl PacketSocket {
     }
 }
 
-/// Lets through only what [`clatd_stages::nd::Message::parse`] can read and what is about `target`, so that the
+/// Lets through only what [`clatd_stages::nd::NdMessage::parse`] can read and what is about `target`, so that the
 /// daemon does not wake for the other traffic of the uplink.
 fn about(target: Ipv6Addr) -> Vec<SockFilter> {
     let code = |code: u32| u16::try_from(code).unwrap_or(0);

@@ -18,14 +18,14 @@ use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clatd_stages::ra::{self, Advertisement, Advertisements, RaError};
+use clatd_stages::ra::{self, Advertisements, RaError, RouterAdvertisement};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::overheard::Overheard;
-use super::socket::{Dropped, RaSocket};
+use super::socket::{Discarded, RaSocket};
 use super::solicit::{INTERVAL, Solicitor};
-use super::{Notify, RaWatchError, Snapshot, clock};
+use super::{OnLinkChange, RaSnapshot, RaWatchError, clock};
 use crate::kernel::Netlink;
 use crate::netlink::LinkEvents;
 
@@ -64,8 +64,8 @@ impl ListenerState {
         self.heard || self.problem.is_some() || matches!(self.link, LinkState::Absent | LinkState::NoCarrier)
     }
 
-    pub(super) fn snapshot(&self, now: u64) -> Snapshot {
-        Snapshot {
+    pub(super) fn snapshot(&self, now: u64) -> RaSnapshot {
+        RaSnapshot {
             pref64s: self.table.pref64s(now),
             rdnss: self.table.rdnss(now),
             routers: self.table.routers(now),
@@ -83,7 +83,7 @@ pub(super) struct Listener {
     netlink: Netlink,
     events: Arc<LinkEvents>,
     overheard: Arc<Overheard>,
-    notify: Notify,
+    notify: OnLinkChange,
     state: watch::Sender<ListenerState>,
     socket: Option<RaSocket>,
     solicitor: Solicitor,
@@ -96,10 +96,10 @@ pub(super) struct Listener {
 }
 
 /// A message that was received.
-type Message = Result<(Ipv6Addr, Result<Advertisement, RaError>), Dropped>;
+type Arrival = Result<(Ipv6Addr, Result<RouterAdvertisement, RaError>), Discarded>;
 
 enum Wake {
-    Heard(io::Result<Vec<Message>>),
+    Heard(io::Result<Vec<Arrival>>),
     LinkChanged,
     Time,
     End,
@@ -111,7 +111,7 @@ impl Listener {
         netlink: Netlink,
         events: Arc<LinkEvents>,
         overheard: Arc<Overheard>,
-        notify: Notify,
+        notify: OnLinkChange,
         state: watch::Sender<ListenerState>,
     ) -> Self {
         Self {
@@ -308,7 +308,7 @@ impl Listener {
         });
     }
 
-    fn take_in(&mut self, messages: Vec<Message>) {
+    fn take_in(&mut self, messages: Vec<Arrival>) {
         let now = clock::now();
         let mut heard = Vec::new();
         for message in messages {
@@ -400,7 +400,7 @@ impl Listener {
 }
 
 /// The messages that came, parsed. Safe to cancel: it takes nothing from the socket before it ends.
-async fn hear(socket: Option<&mut RaSocket>) -> io::Result<Vec<Message>> {
+async fn hear(socket: Option<&mut RaSocket>) -> io::Result<Vec<Arrival>> {
     let Some(socket) = socket else {
         return std::future::pending().await;
     };
@@ -419,7 +419,7 @@ async fn hear(socket: Option<&mut RaSocket>) -> io::Result<Vec<Message>> {
     Ok(messages)
 }
 
-fn read(received: Result<super::socket::Received<'_>, Dropped>) -> Message {
+fn read(received: Result<super::socket::Received<'_>, Discarded>) -> Arrival {
     let received = received?;
     let said = ra::parse(received.packet, received.source, received.hop_limit);
     Ok((received.source, said))

@@ -32,32 +32,32 @@ mod socket;
 mod solicit;
 
 /// Called when the advertised values of a link have changed.
-type Notify = Arc<dyn Fn(&str) + Send + Sync>;
+type OnLinkChange = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Listens for router advertisements on the devices that it is told to watch. Clones share everything; when the last
 /// one is dropped, the listening ends.
 #[derive(Clone)]
 pub struct RaWatch {
-    shared: Arc<Shared>,
+    shared: Arc<RaShared>,
 }
 
-struct Shared {
+struct RaShared {
     netlink: Netlink,
     events: Arc<LinkEvents>,
-    notify: Notify,
-    devices: Mutex<BTreeMap<String, Device>>,
+    notify: OnLinkChange,
+    devices: Mutex<BTreeMap<String, ListenedDevice>>,
     overheard: Arc<Overheard>,
     _task: AbortOnDropHandle<()>,
 }
 
-struct Device {
+struct ListenedDevice {
     state: watch::Receiver<ListenerState>,
     _task: AbortOnDropHandle<()>,
 }
 
 /// What the routers of a link have told.
 #[derive(Debug, Clone, Default)]
-pub struct Snapshot {
+pub struct RaSnapshot {
     /// NAT64 prefixes: first those of default routers by preference (RFC 4191), then in order of arrival. A prefix
     /// that several routers offer occurs once for each of them.
     pub pref64s: Vec<Learned<Pref64>>,
@@ -100,7 +100,7 @@ impl RaWatch {
             async move { overheard.run(socket).await }
         });
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(RaShared {
                 netlink,
                 events,
                 notify: Arc::new(notify),
@@ -126,7 +126,7 @@ impl RaWatch {
         let listener = Listener::new(device, shared.netlink.clone(), events, overheard, notify, sender);
         let task = tokio::spawn(listener.run());
         let _task = AbortOnDropHandle::new(task);
-        devices.insert(device.to_owned(), Device { state, _task });
+        devices.insert(device.to_owned(), ListenedDevice { state, _task });
     }
 
     /// Stops listening on a device, and forgets what its routers said.
@@ -140,7 +140,7 @@ impl RaWatch {
     }
 
     /// The current state of a link; nothing if it is not watched.
-    pub fn state(&self, device: &str) -> Snapshot {
+    pub fn state(&self, device: &str) -> RaSnapshot {
         let devices = self.devices();
         devices
             .get(device)
@@ -151,7 +151,7 @@ impl RaWatch {
     /// Like [`RaWatch::state`], but if no router was heard yet, it waits for the first one: until `timeout` after the
     /// first solicitation, so that only the first observation of a silent link waits. It does not wait if the device
     /// is absent, down, without carrier or cannot be listened on.
-    pub async fn wait_first(&self, device: &str, timeout: Duration) -> Snapshot {
+    pub async fn wait_first(&self, device: &str, timeout: Duration) -> RaSnapshot {
         let begun = Instant::now();
         let state = self.devices().get(device).map(|device| device.state.clone());
         if let Some(mut state) = state {
@@ -175,12 +175,12 @@ impl RaWatch {
         self.state(device)
     }
 
-    fn devices(&self) -> MutexGuard<'_, BTreeMap<String, Device>> {
+    fn devices(&self) -> MutexGuard<'_, BTreeMap<String, ListenedDevice>> {
         lock(&self.shared.devices)
     }
 }
 
-impl Snapshot {
+impl RaSnapshot {
     /// Whether nothing is known.
     pub fn is_empty(&self) -> bool {
         self.pref64s.is_empty() && self.rdnss.is_empty()

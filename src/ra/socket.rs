@@ -39,7 +39,7 @@ pub(super) struct Received<'a> {
 
 /// Why a received message is dropped before it is parsed.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Dropped {
+pub(super) enum Discarded {
     /// RFC 6980 section 5: fragments can hide an advertisement from filters on the link.
     Fragmented,
     /// Came before the socket was bound to its device.
@@ -97,28 +97,28 @@ impl RaSocket {
     }
 
     /// The next message; fails with `WouldBlock` where there is none.
-    pub(super) fn receive(&mut self) -> io::Result<Result<Received<'_>, Dropped>> {
+    pub(super) fn receive(&mut self) -> io::Result<Result<Received<'_>, Discarded>> {
         let mut control = [0; 256];
         let (buffer, room) = (&mut self.buffer, &mut control);
         let message = self
             .socket
             .try_io(Interest::READABLE, move |socket| receive_message(socket, buffer, room))?;
         let Some(from) = message.from.as_socket_ipv6() else {
-            return Ok(Err(Dropped::Unusable));
+            return Ok(Err(Discarded::Unusable));
         };
         let packet = message.packet;
         if message.truncated {
-            return Ok(Err(Dropped::Unusable));
+            return Ok(Err(Discarded::Unusable));
         }
         let about = About::read(&control[..message.control_length.min(control.len())]);
         Ok(match about {
             About {
                 fragment_size: Some(1..),
                 ..
-            } => Err(Dropped::Fragmented),
+            } => Err(Discarded::Fragmented),
             About {
                 device: Some(index), ..
-            } if ![index, 0].contains(&self.index) => Err(Dropped::OtherDevice),
+            } if ![index, 0].contains(&self.index) => Err(Discarded::OtherDevice),
             About {
                 hop_limit: Some(hop_limit),
                 device,
@@ -129,7 +129,7 @@ impl RaSocket {
                 source: *from.ip(),
                 hop_limit,
             }),
-            About { hop_limit: None, .. } => Err(Dropped::Unusable),
+            About { hop_limit: None, .. } => Err(Discarded::Unusable),
         })
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clatd_stages::discovery::plat_translates;
-use clatd_stages::health::{Health, Watch};
+use clatd_stages::health::{Health, PlatWatch};
 use clatd_stages::settings::PlatCheck;
 use clatd_stages::status::{EventKind, HealthStatus, Rate};
 use clatd_stages::world::World;
@@ -34,11 +34,11 @@ const SELDOM: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(15);
 
 /// A PLAT as one uplink reaches it.
-type Plat = (String, Option<IpAddr>, String);
+type PlatKey = (String, Option<IpAddr>, String);
 
 /// The PLATs that do not answer. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct SilentPlats(Arc<Mutex<BTreeMap<String, Plat>>>);
+pub struct SilentPlats(Arc<Mutex<BTreeMap<String, PlatKey>>>);
 
 impl SilentPlats {
     /// Whether an instance found this one silent.
@@ -47,7 +47,7 @@ impl SilentPlats {
         lock(&self.0).values().any(|silent| *silent == plat)
     }
 
-    fn set(&self, instance: &str, plat: Option<Plat>) -> bool {
+    fn set(&self, instance: &str, plat: Option<PlatKey>) -> bool {
         let mut silent = lock(&self.0);
         match plat {
             Some(plat) => silent.insert(instance.to_owned(), plat.clone()) != Some(plat),
@@ -66,7 +66,7 @@ pub(super) struct Samples(Arc<Mutex<BTreeMap<String, Sampled>>>);
 
 #[derive(Default)]
 struct Sampled {
-    counts: Option<Counts>,
+    counts: Option<CountsAt>,
     rate: Rate,
     history: VecDeque<u64>,
     health: HealthStatus,
@@ -89,7 +89,7 @@ impl Samples {
 
 /// Counters at one moment.
 #[derive(Debug, Clone, Copy)]
-struct Counts {
+struct CountsAt {
     at: Instant,
     out_packets: u64,
     out_bytes: u64,
@@ -99,7 +99,7 @@ struct Counts {
     back: u64,
 }
 
-impl Counts {
+impl CountsAt {
     fn new(totals: &Totals) -> Self {
         let (out_packets, out_bytes) = totals.carried(Direction::V4ToV6);
         let (in_packets, in_bytes) = totals.carried(Direction::V6ToV4);
@@ -129,8 +129,8 @@ impl Counts {
 /// What is known of an instance's PLAT.
 #[derive(Default)]
 struct Watched {
-    plat: Option<Plat>,
-    watch: Watch,
+    plat: Option<PlatKey>,
+    watch: PlatWatch,
     asking: Option<JoinHandle<bool>>,
 }
 
@@ -205,7 +205,7 @@ fn sample(board: &Board, entries: &BTreeMap<String, BoardEntry>) -> bool {
     let mut wanted = false;
     let mut samples = lock(&board.samples.0);
     for (name, entry) in entries {
-        let counts = Counts::new(&entry.statistics.totals_by_direction());
+        let counts = CountsAt::new(&entry.statistics.totals_by_direction());
         let sampled = samples.entry(name.clone()).or_default();
         if let Some(before) = sampled.counts {
             wanted |= counts.out_packets > before.out_packets;

@@ -5,7 +5,7 @@ use clatd_stages::settings::Settings;
 use clatd_stages::stage::Instance;
 
 use super::collide;
-use crate::config::{self, ConfigError, Configured, Place, Template, Unable};
+use crate::config::{self, ConfigProblem, Configured, Place, Template, Unable};
 
 /// The keys whose values are allotted if nobody sets them.
 const ALLOTTED: [&str; 4] = ["clat-v4-addr", "clat-dev", "route-table", "ctmark"];
@@ -120,7 +120,7 @@ fn meet(there: &Instance, new: &Instance) -> bool {
 fn allotted_anew<'a>(
     instance: &Configured,
     others: impl IntoIterator<Item = &'a Instance>,
-) -> Result<Configured, Box<ConfigError>> {
+) -> Result<Configured, Box<ConfigProblem>> {
     let mut unset = instance.clone();
     for key in ALLOTTED.into_iter().filter(|key| is_allotted(instance, key)) {
         if let Some(origin) = unset.origins.get_mut(key) {

@@ -6,7 +6,7 @@ use clatd_stages::stage::Instance;
 use tracing::{error, info, warn};
 
 use super::{Supervisor, allotments, same_uplink};
-use crate::config::{self, Configured, Loaded};
+use crate::config::{self, Configured, LoadedConfig};
 use crate::hardening;
 use crate::kernel::command;
 
@@ -60,7 +60,7 @@ impl Supervisor {
     }
 
     /// Ends the instances that the configuration has no more, or has otherwise.
-    fn stop_changed(&self, loaded: &Loaded) {
+    fn stop_changed(&self, loaded: &LoadedConfig) {
         let mut wanted: BTreeMap<&str, &Instance> = BTreeMap::new();
         for configured in loaded.configured() {
             wanted.insert(&configured.instance.name, &configured.instance);
@@ -99,7 +99,7 @@ impl Supervisor {
     }
 }
 
-fn tell_what_was_read(loaded: &Loaded) {
+fn tell_what_was_read(loaded: &LoadedConfig) {
     command::follow(&loaded.base.general);
     for warning in &loaded.warnings {
         warn!("{warning}");

@@ -7,7 +7,7 @@ use clatd_stages::settings::WhenIdle;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::{Started, Supervisor};
+use super::{StartedInstance, Supervisor};
 use crate::instance::{State, Status};
 use crate::service::ServiceManager;
 
@@ -77,13 +77,13 @@ impl Supervisor {
             let named = self.started.iter().map(|(name, one)| format!("{name}: {}", one.told));
             return named.collect::<Vec<_>>().join("; ");
         }
-        let running = |one: &&Started| one.status.borrow().state == State::Running;
+        let running = |one: &&StartedInstance| one.status.borrow().state == State::Running;
         let running = self.started.values().filter(running).count();
         format!("{running} of {} instances run", self.started.len())
     }
 }
 
-fn is_settled(started: &Started) -> bool {
+fn is_settled(started: &StartedInstance) -> bool {
     let waits = started.configured.instance.settings.general.when_idle == Some(WhenIdle::Wait);
     waits
         || matches!(

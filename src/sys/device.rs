@@ -13,7 +13,7 @@ pub(crate) fn index(socket: &impl AsFd, name: &str) -> io::Result<u32> {
 /// Index and flags (`IFF_*`) of the device of this name.
 pub(crate) fn index_and_flags(socket: &impl AsFd, name: &str) -> io::Result<(u32, u32)> {
     let (index, mut request) = ask_index(socket, name)?;
-    ask(socket, Request::Flags, &mut request)?;
+    ask(socket, IfreqRequest::Flags, &mut request)?;
     // SAFETY: all members of the union are plain numbers, and all its bytes are initialised.
     let flags = unsafe { request.ifr_ifru.ifru_flags };
     Ok((index, u32::from(flags.cast_unsigned())))
@@ -28,7 +28,7 @@ fn ask_index(socket: &impl AsFd, name: &str) -> io::Result<(u32, ifreq)> {
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
         *to = libc::c_char::from_ne_bytes([from]);
     }
-    ask(socket, Request::Index, &mut request)?;
+    ask(socket, IfreqRequest::Index, &mut request)?;
     // SAFETY: all members of the union are plain numbers, and all its bytes are initialised.
     let index = unsafe { request.ifr_ifru.ifru_ifindex };
     let index = u32::try_from(index).map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?;
@@ -39,8 +39,8 @@ fn ask_index(socket: &impl AsFd, name: &str) -> io::Result<(u32, ifreq)> {
 pub(crate) fn ethernet_address(socket: &impl AsFd, index: u32) -> Option<[u8; 6]> {
     let mut request = empty();
     request.ifr_ifru.ifru_ifindex = i32::try_from(index).ok()?;
-    ask(socket, Request::Name, &mut request).ok()?;
-    ask(socket, Request::LinkAddress, &mut request).ok()?;
+    ask(socket, IfreqRequest::Name, &mut request).ok()?;
+    ask(socket, IfreqRequest::LinkAddress, &mut request).ok()?;
     // SAFETY: all members of the union are plain numbers, and all its bytes are initialised.
     let address = unsafe { request.ifr_ifru.ifru_hwaddr };
     let bytes = address.sa_data.map(|byte| byte.to_ne_bytes()[0]);
@@ -53,19 +53,19 @@ fn empty() -> ifreq {
 }
 
 /// Requests that read and write one `ifreq` and nothing else.
-enum Request {
+enum IfreqRequest {
     Index,
     Flags,
     Name,
     LinkAddress,
 }
 
-fn ask(socket: &impl AsFd, request: Request, about: &mut ifreq) -> io::Result<()> {
+fn ask(socket: &impl AsFd, request: IfreqRequest, about: &mut ifreq) -> io::Result<()> {
     let code = match request {
-        Request::Index => libc::SIOCGIFINDEX,
-        Request::Flags => libc::SIOCGIFFLAGS,
-        Request::Name => libc::SIOCGIFNAME,
-        Request::LinkAddress => libc::SIOCGIFHWADDR,
+        IfreqRequest::Index => libc::SIOCGIFINDEX,
+        IfreqRequest::Flags => libc::SIOCGIFFLAGS,
+        IfreqRequest::Name => libc::SIOCGIFNAME,
+        IfreqRequest::LinkAddress => libc::SIOCGIFHWADDR,
     };
     // `as _`: the C libraries do not agree on the type of a request.
     // SAFETY: the descriptor is open, and the request reads and writes one `ifreq`, which it gets. Its name ends with

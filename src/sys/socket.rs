@@ -141,7 +141,7 @@ impl Buffer {
 
 /// A message, and what came with it.
 #[derive(Debug)]
-pub(crate) struct Message<'a> {
+pub(crate) struct ReceivedDatagram<'a> {
     /// As much of it as fits.
     pub(crate) packet: &'a [u8],
     /// How much of the buffer for control messages these fill.
@@ -156,7 +156,7 @@ pub(crate) fn receive_message<'a>(
     socket: &Socket,
     buffer: &'a mut Buffer,
     control: &mut [u8],
-) -> io::Result<Message<'a>> {
+) -> io::Result<ReceivedDatagram<'a>> {
     let mut from = SockAddr::from(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 0, 0, 0));
     let mut buffers = [MaybeUninitSlice::new(&mut buffer.0)];
     let mut message = MsgHdrMut::new()
@@ -166,7 +166,7 @@ pub(crate) fn receive_message<'a>(
     let length = socket.recvmsg(&mut message, 0)?;
     let (truncated, control_length) = (message.flags().is_truncated(), message.control_len());
     let filled = length.min(buffer.0.len());
-    Ok(Message {
+    Ok(ReceivedDatagram {
         // SAFETY: the call has written so many bytes from the start of the buffer, and `filled` is within it.
         packet: unsafe { std::slice::from_raw_parts(buffer.0.as_ptr().cast(), filled) },
         control_length,

@@ -21,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::kernel::{Holds, Look, Netlink, command, sysctl};
 use crate::probe;
-use crate::ra::{RaWatch, Snapshot};
+use crate::ra::{RaSnapshot, RaWatch};
 use crate::status::SilentPlats;
 
 #[cfg(feature = "dbus")]
@@ -44,9 +44,9 @@ const FIRST_ADVERTISEMENT: Duration = Duration::from_millis(1200);
 const MACHINE_ID: &str = "/etc/machine-id";
 
 /// Called when something that was read has changed, and the kernel does not report it.
-pub(crate) type Notify = Arc<dyn Fn() + Send + Sync>;
+pub(crate) type OnChange = Arc<dyn Fn() + Send + Sync>;
 /// The same, with the device where it is known.
-pub(crate) type NotifyOf = Arc<dyn Fn(Option<&str>) + Send + Sync>;
+pub(crate) type OnChangeOf = Arc<dyn Fn(Option<&str>) + Send + Sync>;
 
 /// The running system, as seen from one network namespace.
 #[derive(Clone)]
@@ -61,7 +61,7 @@ pub struct SystemWorld {
     silent: SilentRouters,
     silent_plats: SilentPlats,
     _asking: Option<Arc<AbortOnDropHandle<()>>>,
-    notify: NotifyOf,
+    notify: OnChangeOf,
     users: users::Users,
     /// The instance that reads; `None` = no particular one.
     user: Option<String>,
@@ -150,13 +150,13 @@ impl SystemWorld {
     }
 
     /// Tells of a change on this device.
-    fn notify_of(&self, device: Option<&str>) -> Notify {
+    fn notify_of(&self, device: Option<&str>) -> OnChange {
         let (notify, device) = (Arc::clone(&self.notify), device.map(str::to_owned));
         Arc::new(move || notify(device.as_deref()))
     }
 
     /// The advertised values of a device. Waits shortly for the first router.
-    async fn advertised(&self, device: &str) -> Snapshot {
+    async fn advertised(&self, device: &str) -> RaSnapshot {
         let watch = &self.advertisements;
         self.reads_on(device);
         watch.watch(device);

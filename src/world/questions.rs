@@ -11,7 +11,7 @@ use hickory_resolver::proto::rr::RData;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::Notify;
+use super::OnChange;
 use super::cache::{Cache, Question};
 use crate::util::lock;
 
@@ -36,7 +36,7 @@ impl Questions {
         question: Question,
         silent: bool,
         ask: F,
-        notify: &Notify,
+        notify: &OnChange,
     ) -> io::Result<DnsAnswer<RData>>
     where
         F: Future<Output = io::Result<DnsAnswer<RData>>> + Send + 'static,
@@ -133,7 +133,7 @@ mod tests {
     ) -> (DnsAnswer<RData>, Duration) {
         let begun = Instant::now();
         let counter = Arc::clone(notified);
-        let notify: Notify = Arc::new(move || _ = counter.fetch_add(1, Ordering::SeqCst));
+        let notify: OnChange = Arc::new(move || _ = counter.fetch_add(1, Ordering::SeqCst));
         let server = async move {
             sleep(takes).await;
             Ok(says)

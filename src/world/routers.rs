@@ -34,17 +34,17 @@ const MOST_ASKED: usize = 16;
 
 /// The routers that have failed and not answered since, by device and address. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct SilentRouters(Arc<Shared>);
+pub struct SilentRouters(Arc<Silences>);
 
 #[derive(Debug, Default)]
-struct Shared {
-    silent: Mutex<BTreeMap<(u32, Ipv6Addr), Silence>>,
+struct Silences {
+    silent: Mutex<BTreeMap<(u32, Ipv6Addr), SilentRouter>>,
     /// One of them may be due earlier now.
     changed: Notify,
 }
 
 #[derive(Debug)]
-struct Silence {
+struct SilentRouter {
     /// When clatd or the kernel asked it last.
     asked: Instant,
     /// It was heard since it failed.
@@ -71,7 +71,7 @@ impl SilentRouters {
                     let oldest = *oldest.0;
                     silent.remove(&oldest);
                 }
-                let silence = Silence {
+                let silence = SilentRouter {
                     asked: Instant::now(),
                     heard: false,
                     wanted: before.as_ref().is_some_and(|silence| silence.wanted),
@@ -138,15 +138,15 @@ impl SilentRouters {
 
     /// When the next one is to be asked.
     fn next(&self) -> Option<Instant> {
-        self.lock().values().filter_map(Silence::due).min()
+        self.lock().values().filter_map(SilentRouter::due).min()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(u32, Ipv6Addr), Silence>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(u32, Ipv6Addr), SilentRouter>> {
         lock(&self.0.silent)
     }
 }
 
-impl Silence {
+impl SilentRouter {
     /// When it is to be asked; `None` = nobody wants to send anything to it.
     fn due(&self) -> Option<Instant> {
         let pause = if self.heard || self.last { ASK_SOONER } else { ASK_AGAIN };

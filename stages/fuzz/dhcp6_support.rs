@@ -6,10 +6,10 @@
 pub fn dhcp6(mut script: &[u8]) {
     use std::time::Duration;
 
-    use super::{Client, Config, DhcpOption, Duid, Input, Message, Phase};
+    use super::{Client, ClientConfig, ClientInput, Dhcp6Message, DhcpOption, Duid, Phase};
 
     let duid = Duid::from_machine(b"fuzz");
-    let mut client = Client::new(Config {
+    let mut client = Client::new(ClientConfig {
         duid: duid.clone(),
         iaid: 1,
         seed: 1,
@@ -17,7 +17,7 @@ pub fn dhcp6(mut script: &[u8]) {
     });
     let mut now = Duration::from_secs(1000);
     let (mut sent, mut transaction) = (0u64, 0);
-    let mut out = client.handle(now, Input::Start(None));
+    let mut out = client.handle(now, ClientInput::Start(None));
     let begun = now;
     while let [what, time, length, rest @ ..] = script {
         let (octets, after) = rest.split_at(usize::from(*length).min(rest.len()));
@@ -27,25 +27,25 @@ pub fn dhcp6(mut script: &[u8]) {
             (0..=127, Some(timer)) => now = now.max(timer),
             _ => now += Duration::from_millis(u64::from(time & 127).pow(3)),
         }
-        let decoded = Message::decode(octets);
+        let decoded = Dhcp6Message::decode(octets);
         if let Ok(message) = &decoded {
             assert_eq!(
-                Message::decode(&message.encode()).as_ref(),
+                Dhcp6Message::decode(&message.encode()).as_ref(),
                 Ok(message),
                 "it does not come back"
             );
         }
         let message = match (what % 8, decoded) {
             (0 | 1, _) => {
-                out = client.handle(now, Input::Timer);
+                out = client.handle(now, ClientInput::Timer);
                 None
             }
             (2, _) => {
-                out = client.handle(now, Input::Relinked);
+                out = client.handle(now, ClientInput::Relinked);
                 None
             }
             (3, _) if what >= &248 => {
-                out = client.handle(now, Input::Stop);
+                out = client.handle(now, ClientInput::Stop);
                 None
             }
             // As it is, or as a server would say it that knows whom it talks to.
@@ -65,11 +65,11 @@ pub fn dhcp6(mut script: &[u8]) {
             }
         };
         if let Some(message) = message {
-            out = client.handle(now, Input::Received(&message));
+            out = client.handle(now, ClientInput::Received(&message));
         }
         for message in &out.send {
             sent += 1;
-            let message = Message::decode(message).expect("what we send is well formed");
+            let message = Dhcp6Message::decode(message).expect("what we send is well formed");
             transaction = message.transaction;
         }
         assert!(

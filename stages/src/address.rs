@@ -30,7 +30,7 @@ use choice::{choose, is_modified_eui64, is_preferred, is_ula};
 use identifier::Identifier;
 
 /// The stage.
-pub struct Address;
+pub struct AddressStage;
 
 /// How many candidates are tried before the network is blamed: one, and IDGEN_RETRIES of RFC 7217 section 7.
 const CANDIDATES: usize = 4;
@@ -38,7 +38,7 @@ const CANDIDATES: usize = 4;
 const ATTEMPTS: u32 = 64;
 
 #[async_trait]
-impl Stage for Address {
+impl Stage for AddressStage {
     fn name(&self) -> StageName {
         StageName::Address
     }

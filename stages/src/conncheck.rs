@@ -20,7 +20,7 @@ use crate::uplink;
 use crate::world::{World, WorldError};
 
 /// The stage.
-pub struct Conncheck;
+pub struct ConncheckStage;
 
 /// Whether the check is made. If the CLAT replaces the default routes, it is pointless.
 fn enabled(settings: &Settings) -> bool {
@@ -28,7 +28,7 @@ fn enabled(settings: &Settings) -> bool {
 }
 
 #[async_trait]
-impl Stage for Conncheck {
+impl Stage for ConncheckStage {
     fn name(&self) -> StageName {
         StageName::Conncheck
     }

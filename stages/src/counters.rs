@@ -11,7 +11,7 @@ pub type Counts = IndexMap<String, u64>;
 /// The counters of one instance over its life.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Counters {
+pub struct InstanceCounters {
     /// From IPv4 to IPv6, by the userspace translator.
     #[serde(rename = "4to6", skip_serializing_if = "Option::is_none")]
     pub v4_to_v6: Option<Translated>,
@@ -26,10 +26,10 @@ pub struct Counters {
     pub write_errors: Option<u64>,
     /// Of the fast path, if it was ever used.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub fast_path: Option<FastPath>,
+    pub fast_path: Option<FastPathCounters>,
     /// Of the CLAT device, if a translator was used that does not count (TAYGA).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub device: Option<Device>,
+    pub device: Option<ClatDeviceCounters>,
 }
 
 /// The userspace translator's counters of one direction.
@@ -53,7 +53,7 @@ pub struct Translated {
 /// The fast path's counters.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct FastPath {
+pub struct FastPathCounters {
     /// From IPv4 to IPv6.
     #[serde(rename = "4to6")]
     pub v4_to_v6: Fast,
@@ -81,7 +81,7 @@ pub struct Fast {
 /// Counters of the CLAT device. Packets of both directions pass it, so it cannot tell one from the other.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Device {
+pub struct ClatDeviceCounters {
     /// What went to the translator.
     pub to_translator: Passed,
     /// What came from it.
@@ -100,7 +100,7 @@ pub struct Passed {
     pub dropped: u64,
 }
 
-impl AddAssign for Device {
+impl AddAssign for ClatDeviceCounters {
     fn add_assign(&mut self, other: Self) {
         self.to_translator += other.to_translator;
         self.from_translator += other.from_translator;
@@ -122,11 +122,11 @@ mod tests {
     #[test]
     fn what_nobody_counts_is_absent_and_unknown_names_are_kept() {
         assert_eq!(
-            serde_json::to_value(Counters::default()).unwrap(),
+            serde_json::to_value(InstanceCounters::default()).unwrap(),
             serde_json::json!({})
         );
         let newer = serde_json::json!({"4to6": {"packets": {"udp": 1, "sctp": 2}, "dropped": {"some-reason": 3}}});
-        let read: Counters = serde_json::from_value(newer).unwrap();
+        let read: InstanceCounters = serde_json::from_value(newer).unwrap();
         let out = read.v4_to_v6.unwrap();
         let names: Vec<&str> = out.packets.keys().map(String::as_str).collect();
         assert_eq!(names, ["udp", "sctp"]);

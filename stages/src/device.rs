@@ -41,10 +41,10 @@ fn too_large_for_the_uplink(settings: &Settings, facts: &Facts) -> Option<String
 }
 
 /// The stage.
-pub struct Device;
+pub struct DeviceStage;
 
 #[async_trait]
-impl Stage for Device {
+impl Stage for DeviceStage {
     fn name(&self) -> StageName {
         StageName::Device
     }

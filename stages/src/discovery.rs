@@ -31,10 +31,10 @@ pub const NEXT_STEP: &str =
     "if you know one, say plat-prefix=PREFIX, or dns64-servers=ADDRESS for the DNS64 of a public NAT64";
 
 /// The stage.
-pub struct Discovery;
+pub struct DiscoveryStage;
 
 #[async_trait]
-impl Stage for Discovery {
+impl Stage for DiscoveryStage {
     fn name(&self) -> StageName {
         StageName::Discovery
     }

@@ -14,7 +14,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use examine::{Examined, Large, Plat, Running, examine};
+pub use examine::{Examined, Large, Plat, RunningInstance, examine};
 pub use judge::judge;
 
 /// What is looked at, in the order of the report.
@@ -81,7 +81,7 @@ impl fmt::Display for Check {
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum Judgement {
     /// As it should be.
     Good,
     /// Worth knowing.
@@ -98,7 +98,7 @@ pub struct Finding {
     /// What was looked at.
     pub check: Check,
     /// How it is.
-    pub verdict: Verdict,
+    pub verdict: Judgement,
     /// What was found, in words.
     pub what: String,
     /// What to do about it.
@@ -122,7 +122,7 @@ impl Diagnosis {
     pub fn new(name: &str, findings: Vec<Finding>) -> Self {
         Self {
             name: name.to_owned(),
-            wrong: findings.iter().any(|finding| finding.verdict == Verdict::Wrong),
+            wrong: findings.iter().any(|finding| finding.verdict == Judgement::Wrong),
             findings,
         }
     }
@@ -159,17 +159,17 @@ impl fmt::Display for DoctorDocument {
             let first = diagnosis
                 .findings
                 .iter()
-                .find(|finding| finding.verdict == Verdict::Wrong);
+                .find(|finding| finding.verdict == Judgement::Wrong);
             match first {
                 Some(first) => writeln!(f, "{}: {}", diagnosis.name, first.what)?,
                 None => writeln!(f, "{}: nothing is wrong", diagnosis.name)?,
             }
             for finding in &diagnosis.findings {
                 let word = match finding.verdict {
-                    Verdict::Good => "ok",
-                    Verdict::Note => "note",
-                    Verdict::Wrong => "WRONG",
-                    Verdict::Unknown => "-",
+                    Judgement::Good => "ok",
+                    Judgement::Note => "note",
+                    Judgement::Wrong => "WRONG",
+                    Judgement::Unknown => "-",
                 };
                 writeln!(f, "  {word:<6} {:<11} {}", finding.check, finding.what)?;
                 if let Some(advice) = &finding.advice {

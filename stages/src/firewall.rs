@@ -15,10 +15,10 @@ use crate::stage::{Delay, Instance, ObserveError, PlanError, Readiness, Stage, w
 use crate::world::{World, WorldError};
 
 /// The stage.
-pub struct Firewall;
+pub struct FirewallStage;
 
 #[async_trait]
-impl Stage for Firewall {
+impl Stage for FirewallStage {
     fn name(&self) -> StageName {
         StageName::Firewall
     }

@@ -52,7 +52,7 @@ impl fmt::Display for Health {
 
 /// What is known of one PLAT through one uplink.
 #[derive(Debug, Clone, Default)]
-pub struct Watch {
+pub struct PlatWatch {
     sent: u64,
     back: u64,
     begun: bool,
@@ -68,7 +68,7 @@ pub struct Watch {
     chances: u32,
 }
 
-impl Watch {
+impl PlatWatch {
     /// Takes the counts at `now` (seconds of any steady clock): packets sent to the PLAT, and packets that came from
     /// it. `wanted` = this host sends IPv4, by any uplink. Returns true when the PLAT is to be probed now.
     pub fn sample(&mut self, now: u64, sent: u64, back: u64, wanted: bool) -> bool {
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     /// Every five seconds so much is sent and so much comes back; returns when it is to be asked.
-    fn run(watch: &mut Watch, from: u64, rounds: u64, sent: u64, back: u64) -> Vec<u64> {
+    fn run(watch: &mut PlatWatch, from: u64, rounds: u64, sent: u64, back: u64) -> Vec<u64> {
         let mut asked = Vec::new();
         for round in 0..rounds {
             let now = from + round * 5;
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn an_idle_host_never_asks() {
-        let mut watch = Watch::default();
+        let mut watch = PlatWatch::default();
         assert_eq!(run(&mut watch, 0, 1000, 0, 0), [0; 0]);
         assert_eq!(watch.health(5000), Health::Idle);
         // One packet that was lost, or a few long ago, is no reason.
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn traffic_that_is_answered_never_asks() {
-        let mut watch = Watch::default();
+        let mut watch = PlatWatch::default();
         assert_eq!(run(&mut watch, 0, 1000, 10, 1), [0; 0]);
         assert_eq!(watch.health(5000), Health::Good);
         assert_eq!(watch.words(5000), "");
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn what_nobody_answers_is_doubted_after_thirty_seconds() {
-        let mut watch = Watch::default();
+        let mut watch = PlatWatch::default();
         run(&mut watch, 0, 2, 20, 5);
         let asked = run(&mut watch, 10, 7, 20, 0);
         assert_eq!(asked, [40], "the first was sent at 10");
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_plat_that_answers_is_asked_seldom() {
-        let mut watch = Watch::default();
+        let mut watch = PlatWatch::default();
         run(&mut watch, 0, 1, 0, 0);
         assert_eq!(run(&mut watch, 5, 7, 2, 0), [35]);
         assert!(!watch.probed(35, true));
@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn one_that_never_answered_gets_another_chance_and_a_known_one_does_not() {
         for (known, silent_after) in [(false, false), (true, true)] {
-            let mut watch = Watch::default();
+            let mut watch = PlatWatch::default();
             run(&mut watch, 0, 1, 0, 0);
             run(&mut watch, 5, 7, 2, 0);
             watch.ever_answered = known;

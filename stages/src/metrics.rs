@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use clatd_translator::DropReason;
 
-use crate::counters::{Counters, Counts, Translated};
+use crate::counters::{Counts, InstanceCounters, Translated};
 use crate::health::Health;
 use crate::status::{InstanceStatus, State, StatusDocument};
 
@@ -188,7 +188,7 @@ fn samples(text: &mut String, family: &str, instance: &InstanceStatus) {
     }
 }
 
-fn counted(text: &mut String, family: &str, named: (&str, &str), counters: &Counters) {
+fn counted(text: &mut String, family: &str, named: (&str, &str), counters: &InstanceCounters) {
     for (direction, of) in [("4to6", &counters.v4_to_v6), ("6to4", &counters.v6_to_v4)] {
         if let Some(of) = of {
             translated(text, family, &[named, ("direction", direction)], of);

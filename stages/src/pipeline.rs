@@ -2,36 +2,36 @@
 
 use async_trait::async_trait;
 
-use crate::address::Address;
+use crate::address::AddressStage;
 use crate::claims::Claims;
-use crate::conncheck::Conncheck;
-use crate::device::Device;
-use crate::discovery::Discovery;
+use crate::conncheck::ConncheckStage;
+use crate::device::DeviceStage;
+use crate::discovery::DiscoveryStage;
 use crate::facts::Facts;
 use crate::fast_path;
-use crate::firewall::Firewall;
+use crate::firewall::FirewallStage;
 use crate::plan::{Plan, StageName};
-use crate::proxynd::ProxyNd;
-use crate::route::Route;
-use crate::script::Script;
+use crate::proxynd::ProxyNdStage;
+use crate::route::RouteStage;
+use crate::script::ScriptStage;
 use crate::stage::{Delay, Instance, ObserveError, PlanError, Readiness, Stage};
-use crate::sysctl::Sysctl;
-use crate::translator::Translator;
+use crate::sysctl::SysctlStage;
+use crate::translator::TranslatorStage;
 use crate::world::World;
 
 /// The stages in order.
 fn stages() -> [&'static dyn Stage; 10] {
     [
-        &Conncheck,
-        &Discovery,
-        &Address,
-        &Device,
-        &Sysctl,
-        &ProxyNd,
-        &Firewall,
-        &Route,
-        &Script,
-        &Translator,
+        &ConncheckStage,
+        &DiscoveryStage,
+        &AddressStage,
+        &DeviceStage,
+        &SysctlStage,
+        &ProxyNdStage,
+        &FirewallStage,
+        &RouteStage,
+        &ScriptStage,
+        &TranslatorStage,
     ]
 }
 

@@ -36,7 +36,7 @@ const FROM_ADVERTISEMENT: u8 = 9;
 /// What the CLAT's address is to the uplink's neighbours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Address {
+pub enum AddressRole {
     /// The host's own address, for which the kernel answers in any case.
     Shared,
     /// One of a delegated prefix, which is routed to this host.
@@ -55,7 +55,7 @@ pub enum Address {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Neighbours {
     /// What the address is.
-    pub address: Address,
+    pub address: AddressRole,
     /// Why.
     pub why: &'static str,
     /// Those of the CLAT's addresses that are joined, if not all of them are.
@@ -63,22 +63,22 @@ pub struct Neighbours {
 }
 
 impl Neighbours {
-    fn new(address: Address, why: &'static str) -> Self {
+    fn new(address: AddressRole, why: &'static str) -> Self {
         let on_link = None;
         Self { address, why, on_link }
     }
 
     /// Whether there are proxy neighbour entries.
     pub(crate) fn are_proxied(facts: &Facts) -> bool {
-        Self::have(facts, Address::Proxied)
+        Self::have(facts, AddressRole::Proxied)
     }
 
     /// Whether addresses are joined as anycast addresses.
     pub(crate) fn find_anycast(facts: &Facts) -> bool {
-        Self::have(facts, Address::Anycast)
+        Self::have(facts, AddressRole::Anycast)
     }
 
-    fn have(facts: &Facts, address: Address) -> bool {
+    fn have(facts: &Facts, address: AddressRole) -> bool {
         let neighbours = facts.neighbours.as_ref();
         neighbours.is_some_and(|neighbours| neighbours.address == address)
     }
@@ -89,7 +89,7 @@ impl Serialize for Neighbours {
         let mut fields = serializer.serialize_map(None)?;
         fields.serialize_entry("neighbours", &Fact::new(self.address, Source::Derived(self.why)))?;
         // Earlier versions show this one only.
-        if self.address == Address::Anycast {
+        if self.address == AddressRole::Anycast {
             fields.serialize_entry("anycast", self.why)?;
         }
         if let Some(on_link) = &self.on_link {
@@ -117,35 +117,41 @@ async fn judge(
     facts: &mut Facts,
 ) -> Result<Neighbours, WorldError> {
     if facts.shared {
-        return Ok(Neighbours::new(Address::Shared, "the CLAT's address is the host's own"));
+        return Ok(Neighbours::new(
+            AddressRole::Shared,
+            "the CLAT's address is the host's own",
+        ));
     }
     if facts.delegated_prefix.is_some() {
-        return Ok(Neighbours::new(Address::Delegated, "its prefix is routed to this host"));
+        return Ok(Neighbours::new(
+            AddressRole::Delegated,
+            "its prefix is routed to this host",
+        ));
     }
     if !settings.clat.proxynd_enable {
-        return Ok(Neighbours::new(Address::LeftToOthers, "proxynd-enable=no"));
+        return Ok(Neighbours::new(AddressRole::LeftToOthers, "proxynd-enable=no"));
     }
     let asked = match settings.clat.nd {
-        NdChoice::None => return Ok(Neighbours::new(Address::LeftToOthers, "nd=none")),
-        NdChoice::Proxy => return Ok(Neighbours::new(Address::Proxied, "nd=proxy")),
+        NdChoice::None => return Ok(Neighbours::new(AddressRole::LeftToOthers, "nd=none")),
+        NdChoice::Proxy => return Ok(Neighbours::new(AddressRole::Proxied, "nd=proxy")),
         NdChoice::Anycast => Some("nd=anycast"),
         NdChoice::Auto => None,
     };
     if facts.fast_path.is_some() {
         let on_link = on_link(&world.addresses6(uplink).await?, hosts(settings, clat).into_iter());
         if on_link.is_empty() {
-            return Ok(Neighbours::new(Address::Routed, "it is in no prefix of the uplink"));
+            return Ok(Neighbours::new(AddressRole::Routed, "it is in no prefix of the uplink"));
         }
         let why = "the fast path forwards nothing, and proxied neighbours need forwarding";
         return Ok(Neighbours {
             on_link: Some(on_link),
-            ..Neighbours::new(Address::Anycast, why)
+            ..Neighbours::new(AddressRole::Anycast, why)
         });
     }
     if let Some(why) = asked {
-        return Ok(Neighbours::new(Address::Anycast, why));
+        return Ok(Neighbours::new(AddressRole::Anycast, why));
     }
-    let proxied = Neighbours::new(Address::Proxied, "forwarding of the uplink is on, or will be");
+    let proxied = Neighbours::new(AddressRole::Proxied, "forwarding of the uplink is on, or will be");
     let Some(why) = against_forwarding(settings, uplink, world, facts).await? else {
         return Ok(proxied);
     };
@@ -153,11 +159,11 @@ async fn judge(
     let on_link = on_link(&world.addresses6(uplink).await?, std::iter::once(clat));
     Ok(if on_link.is_empty() {
         Neighbours::new(
-            Address::Proxied,
+            AddressRole::Proxied,
             "it is in no prefix of the uplink, so it cannot be joined",
         )
     } else {
-        Neighbours::new(Address::Anycast, why)
+        Neighbours::new(AddressRole::Anycast, why)
     })
 }
 
@@ -227,10 +233,10 @@ fn hosts(settings: &Settings, clat_v6: Ipv6Addr) -> Vec<Ipv6Addr> {
 }
 
 /// The stage.
-pub struct ProxyNd;
+pub struct ProxyNdStage;
 
 #[async_trait]
-impl Stage for ProxyNd {
+impl Stage for ProxyNdStage {
     fn name(&self) -> StageName {
         StageName::ProxyNd
     }
@@ -278,15 +284,17 @@ impl Stage for ProxyNd {
             let device = uplink.value.name.clone();
             let (again, why) = (device.clone(), "the uplink's neighbours must find the CLAT's address");
             let (apply, undo) = match neighbours.address {
-                Address::Proxied => (
+                AddressRole::Proxied => (
                     Op::AddProxyNeighbour { device, address },
                     Op::RemoveProxyNeighbour { device: again, address },
                 ),
-                Address::Anycast => (
+                AddressRole::Anycast => (
                     Op::JoinAnycast { device, address },
                     Op::LeaveAnycast { device: again, address },
                 ),
-                Address::Shared | Address::Delegated | Address::Routed | Address::LeftToOthers => return None,
+                AddressRole::Shared | AddressRole::Delegated | AddressRole::Routed | AddressRole::LeftToOthers => {
+                    return None;
+                }
             };
             Some(Step::new(self.name(), why, apply, undo))
         });

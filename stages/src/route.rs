@@ -21,7 +21,7 @@ use crate::claims::Claims;
 use crate::conncheck::{link_local_metric, native_defaults};
 use crate::device::{IPV6_MIN_MTU, own_addresses};
 use crate::facts::{Fact, Facts, Source};
-use crate::net::{LOCAL_TABLE, Link, MAIN_TABLE, Route as NetRoute, Rule};
+use crate::net::{LOCAL_TABLE, Link, MAIN_TABLE, Route, Rule};
 use crate::op::Op;
 use crate::plan::{StageName, Step};
 use crate::settings::{RouteMtu, Settings};
@@ -62,10 +62,10 @@ pub(crate) const HEADER_DIFFERENCE: u32 = 20;
 const FRAGMENT_HEADER: u32 = 8;
 
 /// The stage.
-pub struct Route;
+pub struct RouteStage;
 
 #[async_trait]
-impl Stage for Route {
+impl Stage for RouteStage {
     fn name(&self) -> StageName {
         StageName::Route
     }
@@ -145,7 +145,7 @@ impl Stage for Route {
             .as_ref()
             .ok_or_else(|| missing("CLAT IPv6 address"))?;
         let uplink = facts.uplink.as_ref().ok_or_else(|| missing("uplink"))?;
-        let planner = Planner {
+        let planner = RoutePlanner {
             settings: &instance.settings,
             facts,
             uplink: &uplink.value.name,
@@ -278,14 +278,14 @@ pub fn default_route_mtu(settings: &Settings, facts: &Facts) -> Option<u32> {
     }
 }
 
-struct Planner<'a> {
+struct RoutePlanner<'a> {
     settings: &'a Settings,
     facts: &'a Facts,
     uplink: &'a str,
     v6_networks: Vec<Ipv6Net>,
 }
 
-impl Planner<'_> {
+impl RoutePlanner<'_> {
     fn table(&self) -> u32 {
         self.settings.clat.route_table
     }
@@ -313,9 +313,9 @@ impl Planner<'_> {
         }
         let from = self.facts.incoming().unwrap_or(self.uplink);
         for network in networks {
-            let route = NetRoute {
+            let route = Route {
                 table: self.table(),
-                ..NetRoute::ours(IpNet::V6(*network), self.clat())
+                ..Route::ours(IpNet::V6(*network), self.clat())
             };
             steps.push(route_added("packets to the CLAT go to the translator", route));
             // The kernel sends its own errors about packets of the CLAT from this host (iif lo).
@@ -340,19 +340,19 @@ impl Planner<'_> {
     /// others comes before the route.
     fn next_hop_of_copies(&self) -> Step {
         let next_hop = Ipv6Net::from(shared::next_hop(self.settings));
-        let route = NetRoute {
+        let route = Route {
             table: LOCAL_TABLE,
-            ..NetRoute::ours(IpNet::V6(next_hop), self.clat())
+            ..Route::ours(IpNet::V6(next_hop), self.clat())
         };
         route_added("the packet filter hands replies to the CLAT by this next hop", route)
     }
 
     fn v6_out(&self) -> Vec<Step> {
         let gateway = self.facts.plat_gateway.as_ref().map(|gateway| gateway.value);
-        let route = NetRoute {
+        let route = Route {
             gateway,
             table: self.table(),
-            ..NetRoute::ours(IpNet::V6(Ipv6Net::default()), self.uplink)
+            ..Route::ours(IpNet::V6(Ipv6Net::default()), self.uplink)
         };
         let rule = Rule {
             iif: Some(self.clat().to_owned()),
@@ -413,20 +413,20 @@ impl Planner<'_> {
         steps
     }
 
-    fn default_route(&self, table: u32, metric: u32) -> NetRoute {
+    fn default_route(&self, table: u32, metric: u32) -> Route {
         let everything = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0));
         let mtu = default_route_mtu(self.settings, self.facts);
-        NetRoute {
+        Route {
             metric,
             table,
             mtu,
             advmss: self.settings.advmss(mtu),
-            ..NetRoute::ours(everything, self.clat())
+            ..Route::ours(everything, self.clat())
         }
     }
 }
 
-fn route_added(why: &str, route: NetRoute) -> Step {
+fn route_added(why: &str, route: Route) -> Step {
     Step::new(
         StageName::Route,
         why,
@@ -435,7 +435,7 @@ fn route_added(why: &str, route: NetRoute) -> Step {
     )
 }
 
-fn route_removed(why: &str, route: NetRoute) -> Step {
+fn route_removed(why: &str, route: Route) -> Step {
     Step::new(
         StageName::Route,
         why,

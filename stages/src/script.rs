@@ -15,10 +15,10 @@ use crate::stage::{Delay, Instance, ObserveError, PlanError, Readiness, Stage};
 use crate::world::World;
 
 /// The stage.
-pub struct Script;
+pub struct ScriptStage;
 
 #[async_trait]
-impl Stage for Script {
+impl Stage for ScriptStage {
     fn name(&self) -> StageName {
         StageName::Script
     }

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::counters::Counters;
+use crate::counters::InstanceCounters;
 use crate::health::Health;
 
 /// Where an instance is in its life.
@@ -98,7 +98,7 @@ pub struct InstanceStatus {
     /// The uplink's network device.
     pub uplink: Option<String>,
     /// Packets, bytes and drops by direction, protocol and reason.
-    pub counters: Counters,
+    pub counters: InstanceCounters,
     /// The last error.
     pub last_error: Option<String>,
     /// The PLAT prefix.

@@ -21,7 +21,7 @@ use crate::stage::{Delay, Instance, ObserveError, PlanError, Readiness, Stage, w
 use crate::world::{World, WorldError};
 
 /// The stage.
-pub struct Sysctl;
+pub struct SysctlStage;
 
 pub(crate) const ALL_FORWARDING: &str = "net/ipv6/conf/all/forwarding";
 
@@ -36,7 +36,7 @@ fn proxy_delay(device: &str) -> String {
 }
 
 #[async_trait]
-impl Stage for Sysctl {
+impl Stage for SysctlStage {
     fn name(&self) -> StageName {
         StageName::Sysctl
     }
@@ -100,7 +100,7 @@ impl Stage for Sysctl {
             stage: self.name(),
             what: "no uplink".into(),
         })?;
-        let planner = Planner {
+        let planner = SysctlPlanner {
             facts,
             uplink: &uplink.value.name,
             clat: &settings.clat.clat_dev,
@@ -217,7 +217,7 @@ async fn look_at_others(
     Ok(())
 }
 
-struct Planner<'a> {
+struct SysctlPlanner<'a> {
     facts: &'a Facts,
     uplink: &'a str,
     clat: &'a str,
@@ -226,7 +226,7 @@ struct Planner<'a> {
     forwards_in: bool,
 }
 
-impl Planner<'_> {
+impl SysctlPlanner<'_> {
     fn value(&self, key: &str) -> Option<&str> {
         self.facts.sysctls.get(key).map(String::as_str)
     }

@@ -14,7 +14,7 @@ use crate::fast_path;
 use crate::op::{Op, Undo};
 use crate::plan::{StageName, Step};
 use crate::settings::{
-    IcmpErrorRate, MapEntry, Pref64Setting, Settings, Tos, TranslatorChoice, UdpZeroChecksum, UnmappedSource,
+    IcmpErrorRate, MapEntry, Pref64Setting, Settings, TosSetting, TranslatorChoice, UdpZeroChecksum, UnmappedSource,
 };
 use crate::stage::{Delay, Instance, ObserveError, PlanError, Readiness, Stage, world_error};
 use crate::world::World;
@@ -65,10 +65,10 @@ pub struct UserspaceSpec {
     pub udp_zero_checksum: UdpZeroChecksum,
     /// The IPv6 traffic class of what was IPv4.
     #[serde(default)]
-    pub traffic_class: Tos,
+    pub traffic_class: TosSetting,
     /// The IPv4 TOS octet of what was IPv6.
     #[serde(default)]
-    pub tos: Tos,
+    pub tos: TosSetting,
     /// How many ICMP errors a second are sent.
     #[serde(default)]
     pub icmp_error_rate: IcmpErrorRate,
@@ -135,10 +135,10 @@ impl UserspaceSpec {
     }
 }
 
-fn octet(setting: Tos) -> clatd_translator::Tos {
+fn octet(setting: TosSetting) -> clatd_translator::Tos {
     match setting {
-        Tos::Copy => clatd_translator::Tos::Copy,
-        Tos::Value(value) => clatd_translator::Tos::Fixed(value),
+        TosSetting::Copy => clatd_translator::Tos::Copy,
+        TosSetting::Value(value) => clatd_translator::Tos::Fixed(value),
     }
 }
 
@@ -202,10 +202,10 @@ pub(crate) fn mappings(settings: &Settings, clat_v6: Ipv6Addr) -> Vec<MapEntry> 
 }
 
 /// The stage.
-pub struct Translator;
+pub struct TranslatorStage;
 
 #[async_trait]
-impl Stage for Translator {
+impl Stage for TranslatorStage {
     fn name(&self) -> StageName {
         StageName::Translator
     }
@@ -288,7 +288,7 @@ impl Stage for Translator {
     }
 }
 
-impl Translator {
+impl TranslatorStage {
     fn unusable(&self, what: String) -> ObserveError {
         ObserveError::Unusable {
             stage: self.name(),
@@ -392,12 +392,15 @@ mod tests {
         assert_eq!(plain.unmapped_source, clatd_translator::UnmappedSource::Drop);
         let mapped = config(|s| s.translator.unmapped_source = UnmappedSource::Prefix).unmapped_source;
         assert_eq!(mapped, clatd_translator::UnmappedSource::Prefix);
-        assert_eq!((plain.traffic_class, plain.tos), (octet(Tos::Copy), octet(Tos::Copy)));
         assert_eq!(
-            config(|s| s.translator.traffic_class = Tos::Value(0)).traffic_class,
+            (plain.traffic_class, plain.tos),
+            (octet(TosSetting::Copy), octet(TosSetting::Copy))
+        );
+        assert_eq!(
+            config(|s| s.translator.traffic_class = TosSetting::Value(0)).traffic_class,
             fixed(0)
         );
-        assert_eq!(config(|s| s.translator.tos = Tos::Value(184)).tos, fixed(184));
+        assert_eq!(config(|s| s.translator.tos = TosSetting::Value(184)).tos, fixed(184));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use clatd_stages::settings::{ClatV6Addr, WhenIdle};
 
 use super::*;
 
-fn column<T>(loaded: &Loaded, of: impl Fn(&clatd_stages::settings::Settings) -> T) -> Vec<T> {
+fn column<T>(loaded: &LoadedConfig, of: impl Fn(&clatd_stages::settings::Settings) -> T) -> Vec<T> {
     loaded
         .instances
         .iter()

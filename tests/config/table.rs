@@ -37,7 +37,7 @@ fn all_keys_of_the_clatds_of_2016_and_2_x_are_there() {
                   tayga-v4-addr v4-conncheck-enable v4-conncheck-delay v4-defaultroute-enable v4-defaultroute-replace \
                   v4-defaultroute-metric v4-defaultroute-mtu v4-defaultroute-advmss";
     for name in theirs.split_whitespace() {
-        assert_eq!(keys::find(name).unwrap().origin, keys::Origin::Clatd2016, "{name}");
+        assert_eq!(keys::find(name).unwrap().origin, keys::FirstIn::Clatd2016, "{name}");
     }
     for name in [
         "ctmark",
@@ -47,11 +47,11 @@ fn all_keys_of_the_clatds_of_2016_and_2_x_are_there() {
         "cmd-ufw",
         "cmd-networkctl",
     ] {
-        assert_eq!(keys::find(name).unwrap().origin, keys::Origin::Clatd2, "{name}");
+        assert_eq!(keys::find(name).unwrap().origin, keys::FirstIn::Clatd2, "{name}");
     }
     assert_eq!(
         theirs.split_whitespace().count(),
-        keys::all().filter(|key| key.origin == keys::Origin::Clatd2016).count()
+        keys::all().filter(|key| key.origin == keys::FirstIn::Clatd2016).count()
     );
 }
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use clatd_stages::dhcp6::{DhcpOption, Duid, IaPd, IaPrefix, Message, MessageType, Phase, Status, StatusCode};
+use clatd_stages::dhcp6::{
+    Dhcp6Message, DhcpOption, Duid, IaPd, IaPrefix, MessageType, Phase, ServerStatus, StatusCode,
+};
 
 use super::bed::in_namespaces;
 use super::kea::{Kea, Serve};
@@ -67,7 +69,7 @@ fn silence_is_met_with_patience() {
 fn a_server_that_offers_and_refuses_is_not_asked_in_circles() {
     in_namespaces(|bed| async move {
         let server = Server::start(&bed, |asked| {
-            let refused = Status {
+            let refused = ServerStatus {
                 code: StatusCode::NO_PREFIX_AVAIL,
                 message: "gone\x1b[2J\nnow".into(),
             };
@@ -91,7 +93,7 @@ fn no_server_makes_us_flood() {
     in_namespaces(|bed| async move {
         // Lifetimes that end at once, and a lease that is unknown as soon as it is to be prolonged.
         let server = Server::start(&bed, |asked| {
-            let unknown = Status {
+            let unknown = ServerStatus {
                 code: StatusCode::NO_BINDING,
                 message: String::new(),
             };
@@ -182,7 +184,7 @@ fn a_release_is_tried_twice() {
 }
 
 /// An answer with this IA.
-pub fn answer(asked: &Message, kind: MessageType, ia: IaPd, preference: Option<u8>) -> Message {
+pub fn answer(asked: &Dhcp6Message, kind: MessageType, ia: IaPd, preference: Option<u8>) -> Dhcp6Message {
     let client = asked
         .options
         .iter()
@@ -193,7 +195,7 @@ pub fn answer(asked: &Message, kind: MessageType, ia: IaPd, preference: Option<u
         DhcpOption::IaPd(ia),
     ];
     options.extend(preference.map(DhcpOption::Preference));
-    Message {
+    Dhcp6Message {
         kind,
         transaction: asked.transaction,
         options,
@@ -201,7 +203,7 @@ pub fn answer(asked: &Message, kind: MessageType, ia: IaPd, preference: Option<u
 }
 
 /// The IA that was asked for, with a prefix or a refusal.
-pub fn ia(asked: &Message, refused: Option<Status>) -> IaPd {
+pub fn ia(asked: &Dhcp6Message, refused: Option<ServerStatus>) -> IaPd {
     let asked = asked.options.iter().find_map(|option| match option {
         DhcpOption::IaPd(ia) => Some(ia.clone()),
         _ => None,
@@ -221,7 +223,7 @@ pub fn ia(asked: &Message, refused: Option<Status>) -> IaPd {
     }
 }
 
-fn elapsed(message: &Message) -> u16 {
+fn elapsed(message: &Dhcp6Message) -> u16 {
     let time = message.options.iter().find_map(|option| match option {
         DhcpOption::ElapsedTime(time) => Some(*time),
         _ => None,

@@ -8,18 +8,18 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use clatd_stages::dhcp6::{ALL_SERVERS, CLIENT_PORT, Message, SERVER_PORT};
+use clatd_stages::dhcp6::{ALL_SERVERS, CLIENT_PORT, Dhcp6Message, SERVER_PORT};
 
 use super::bed::Bed;
 
 pub struct Server {
-    heard: Arc<Mutex<Vec<Message>>>,
+    heard: Arc<Mutex<Vec<Dhcp6Message>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    pub fn start(bed: &Bed, mut answers: impl FnMut(&Message) -> Vec<Message> + Send + 'static) -> Self {
+    pub fn start(bed: &Bed, mut answers: impl FnMut(&Dhcp6Message) -> Vec<Dhcp6Message> + Send + 'static) -> Self {
         let (heard, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let (list, end) = (Arc::clone(&heard), Arc::clone(&stop));
         let (ready, is_ready) = channel();
@@ -37,7 +37,7 @@ impl Server {
                 assert_eq!(from.port(), CLIENT_PORT);
                 let SocketAddr::V6(from) = from else { panic!("{from}") };
                 assert!(from.ip().is_unicast_link_local());
-                let asked = Message::decode(&buffer[..length]).unwrap();
+                let asked = Dhcp6Message::decode(&buffer[..length]).unwrap();
                 list.lock().unwrap().push(asked.clone());
                 for answer in answers(&asked) {
                     // Its own link-local address may not have passed duplicate address detection yet.
@@ -55,7 +55,7 @@ impl Server {
     }
 
     /// All messages so far.
-    pub fn heard(&self) -> Vec<Message> {
+    pub fn heard(&self) -> Vec<Dhcp6Message> {
         self.heard.lock().unwrap().clone()
     }
 }

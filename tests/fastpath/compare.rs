@@ -162,8 +162,8 @@ pub fn without_identification(packet: &[u8]) -> Vec<u8> {
 
 pub fn spec(config: &Config) -> Option<FastPathSpec> {
     let tos = |tos| match tos {
-        Tos::Copy => settings::Tos::Copy,
-        Tos::Fixed(value) => settings::Tos::Value(value),
+        Tos::Copy => settings::TosSetting::Copy,
+        Tos::Fixed(value) => settings::TosSetting::Value(value),
     };
     let maps = config.maps.iter().map(|&(v4, v6)| MapEntry { v4, v6 });
     let translation = UserspaceSpec {

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::support::cases::native;
 use crate::support::changing_world::ChangingWorld;
 use crate::support::living::{Beginning, Living};
-use crate::support::model::{Fault, Model, State as SystemState};
+use crate::support::model::{Fault, Model, ModelState};
 
 /// The model, shared with the test; asks for a stop at the n-th call where told so.
 #[derive(Clone)]
@@ -48,7 +48,7 @@ impl System for Shared {
 pub struct Life {
     pub world: ChangingWorld,
     pub model: Arc<Mutex<Model>>,
-    pub before: SystemState,
+    pub before: ModelState,
     pub changes: watch::Sender<u64>,
     pub exits: mpsc::UnboundedSender<TranslatorExit>,
     pub stop: CancellationToken,
@@ -138,7 +138,7 @@ impl Life {
         self.changes.send_modify(|count| *count += 1);
     }
 
-    pub fn system(&self) -> SystemState {
+    pub fn system(&self) -> ModelState {
         self.model.lock().unwrap().state.clone()
     }
 

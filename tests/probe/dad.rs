@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use clatd::probe::{DadResult, ProbeError, detect, is_duplicate};
-use clatd_stages::nd::{Conflict, How, Parameters};
+use clatd_stages::nd::{Conflict, ConflictSign, Parameters};
 
 use super::bed::{ADDRESS, Host, theirs};
 
@@ -44,7 +44,7 @@ fn an_address_that_a_neighbour_has_is_a_duplicate() {
     let found = found.expect("a conflict");
     assert_eq!(
         (found.address, found.by, found.how),
-        (ADDRESS, Some(theirs()), How::Advertisement)
+        (ADDRESS, Some(theirs()), ConflictSign::Advertisement)
     );
 }
 
@@ -85,7 +85,7 @@ fn of_two_that_detect_at_once_at_least_one_sees_the_other() {
     let (here, there) = (here.end(), there.end());
     assert!(here.is_some() || there.is_some());
     for conflict in [&here, &there].into_iter().flatten() {
-        assert_eq!(conflict.how, How::Detection);
+        assert_eq!(conflict.how, ConflictSign::Detection);
     }
 }
 
@@ -105,7 +105,7 @@ fn the_kernels_detection_for_the_same_address_is_seen() {
     let DadResult::Duplicate(conflict) = ours.end() else {
         panic!("no conflict");
     };
-    assert_eq!((conflict.by, conflict.how), (Some(theirs()), How::Detection));
+    assert_eq!((conflict.by, conflict.how), (Some(theirs()), ConflictSign::Detection));
 }
 
 #[test]

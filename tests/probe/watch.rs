@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clatd::probe::ConflictWatch;
-use clatd_stages::nd::{Conflict, How};
+use clatd_stages::nd::{Conflict, ConflictSign};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -46,7 +46,7 @@ fn a_neighbour_that_takes_the_address_is_reported() {
     ));
     let conflict = watch.end().expect("a report");
     assert_eq!((conflict.address, conflict.by), (ADDRESS, Some(theirs())));
-    assert_eq!(conflict.how, How::Advertisement);
+    assert_eq!(conflict.how, ConflictSign::Advertisement);
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn a_neighbour_that_wants_the_address_is_reported_and_the_kernel_defends_it() {
         ))
     });
     let conflict = watch.end().expect("a report");
-    assert_eq!((conflict.by, conflict.how), (Some(theirs()), How::Detection));
+    assert_eq!((conflict.by, conflict.how), (Some(theirs()), ConflictSign::Detection));
     failed.end();
 }
 

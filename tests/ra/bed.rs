@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use clatd::kernel::Netlink;
-use clatd::ra::{RaWatch, Snapshot};
+use clatd::ra::{RaSnapshot, RaWatch};
 use nix::sched::{CloneFlags, unshare};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -115,7 +115,7 @@ impl Bed {
     }
 }
 
-pub fn shown(snapshot: &Snapshot) -> Vec<String> {
+pub fn shown(snapshot: &RaSnapshot) -> Vec<String> {
     let prefixes = snapshot
         .pref64s
         .iter()

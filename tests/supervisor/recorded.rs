@@ -33,7 +33,7 @@ use crate::events::{happens, two_uplinks};
 use crate::shared::{SharedJournal, SharedSystem};
 use crate::support::cases::settings;
 use crate::support::living::{Beginning, Living};
-use crate::support::model::State as SystemState;
+use crate::support::model::ModelState;
 
 /// How long the recorder listens after an event.
 const LISTEN: Duration = Duration::from_secs(3);
@@ -93,7 +93,7 @@ struct Recorder {
     exits: mpsc::UnboundedSender<TranslatorExit>,
     stop: CancellationToken,
     task: Option<JoinHandle<End>>,
-    before: SystemState,
+    before: ModelState,
 }
 
 impl Recorder {

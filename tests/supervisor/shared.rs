@@ -13,7 +13,7 @@ use clatd_stages::net::{Link, Route};
 use clatd_stages::op::Op;
 use clatd_stages::plan::Step;
 
-use crate::support::model::{Model, State};
+use crate::support::model::{Model, ModelState};
 
 /// Called before each operation with the instance and the operation; an error makes it fail.
 pub type Interference = Box<dyn FnMut(&str, &Op) -> Result<(), String> + Send>;
@@ -53,7 +53,7 @@ impl SharedSystem {
         })))
     }
 
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> ModelState {
         self.lock().model.state.clone()
     }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use clatd_stages::settings::ClatV6Addr;
 
 use super::table::{COMMANDS, CommandSpec, OPTIONS, OptionSpec};
-use crate::config::keys::{self, Key, Kind, Text};
+use crate::config::keys::{self, Key, Text, ValueKind};
 
 pub use bash::bash;
 pub use fish::fish;
@@ -47,25 +47,25 @@ enum Values {
 impl Values {
     fn of_key(key: &Key) -> Self {
         match key.kind() {
-            Kind::Bool => Self::Words(vec!["yes", "no"]),
-            Kind::Words(words) => Self::Words(words.to_vec()),
-            Kind::WordList(words) => Self::List(words.to_vec()),
-            Kind::ClatV6 => Self::Words(ClatV6Addr::WORDS.to_vec()),
-            Kind::Mtu => Self::Words(vec!["auto"]),
-            Kind::WordOr { word, .. } => Self::Words(vec![word]),
-            Kind::PlatCheck => Self::Words(vec!["yes", "no"]),
-            Kind::Text(Text::Device) => Self::Devices,
-            Kind::Text(Text::Path) => Self::Files,
-            Kind::Text(Text::Program | Text::FormerProgram | Text::Shell) => Self::Programs,
-            Kind::Text(Text::NewDevice | Text::Group | Text::User)
-            | Kind::Number(_)
-            | Kind::Ipv4
-            | Kind::Ipv6
-            | Kind::Prefix
-            | Kind::Pool
-            | Kind::DnsServers
-            | Kind::Socket
-            | Kind::Maps => Self::Anything,
+            ValueKind::Bool => Self::Words(vec!["yes", "no"]),
+            ValueKind::Words(words) => Self::Words(words.to_vec()),
+            ValueKind::WordList(words) => Self::List(words.to_vec()),
+            ValueKind::ClatV6 => Self::Words(ClatV6Addr::WORDS.to_vec()),
+            ValueKind::Mtu => Self::Words(vec!["auto"]),
+            ValueKind::WordOr { word, .. } => Self::Words(vec![word]),
+            ValueKind::PlatCheck => Self::Words(vec!["yes", "no"]),
+            ValueKind::Text(Text::Device) => Self::Devices,
+            ValueKind::Text(Text::Path) => Self::Files,
+            ValueKind::Text(Text::Program | Text::FormerProgram | Text::Shell) => Self::Programs,
+            ValueKind::Text(Text::NewDevice | Text::Group | Text::User)
+            | ValueKind::Number(_)
+            | ValueKind::Ipv4
+            | ValueKind::Ipv6
+            | ValueKind::Prefix
+            | ValueKind::Pool
+            | ValueKind::DnsServers
+            | ValueKind::Socket
+            | ValueKind::Maps => Self::Anything,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Keys about the CLAT: its device and addresses.
 
-use super::{Key, Number, Origin, PLAIN, Text};
+use super::{FirstIn, Key, Number, PLAIN, Text};
 use crate::config::field::field;
 
 pub(super) const KEYS: &[Key] = &[
@@ -34,7 +34,7 @@ pub(super) const KEYS: &[Key] = &[
         full: "The prefix from which an instance gets its `clat-v4-addr` if that is unset.\n\
                The default is the block of RFC 7335: seven instances and `tayga-v4-addr` fit in.\n\
                For more instances, choose a larger prefix that nobody uses whom the host talks to.",
-        origin: Origin::Ours,
+        origin: FirstIn::Ours,
         ..PLAIN
     },
     Key {
@@ -93,7 +93,7 @@ pub(super) const KEYS: &[Key] = &[
                `clat-v6-addr=shared` works by this mark, except with `translator=ebpf`, which needs none.\n\
                An SIIT-DC edge relay must leave the mark at 0, since its flows begin on the other side.\n\
                With instance files and this key unset, each instance with a shared address gets its own mark, from 0xc1a7 upwards.",
-        origin: Origin::Clatd2,
+        origin: FirstIn::Clatd2,
         ..PLAIN
     },
     Key {
@@ -103,7 +103,7 @@ pub(super) const KEYS: &[Key] = &[
         full: "The number of the routing table that holds the CLAT's own routes.\n\
                The tables 253, 254 and 255 are the system's.\n\
                With instance files and this key unset, each instance gets its own table, from the default upwards.",
-        origin: Origin::Clatd2,
+        origin: FirstIn::Clatd2,
         ..PLAIN
     },
     Key {
@@ -120,7 +120,7 @@ pub(super) const KEYS: &[Key] = &[
                \n\
                If this key is set, the rules stay where it says.\n\
                So you can put a rule of yours in front: with `rule-priority=1000` a rule with priority 900 comes first.",
-        origin: Origin::Ours,
+        origin: FirstIn::Ours,
         ..PLAIN
     },
     Key {
@@ -159,7 +159,7 @@ pub(super) const KEYS: &[Key] = &[
                That is so with `forwarding-enable=no`, \
                and where forwarding would remove default routes that router advertisements brought to a device with accept_ra=0.\n\
                With `none` nobody answers.",
-        origin: Origin::Ours,
+        origin: FirstIn::Ours,
         ..PLAIN
     },
     Key {
@@ -170,7 +170,7 @@ pub(super) const KEYS: &[Key] = &[
                With `auto` these are all nftables chains that would drop them, and the FORWARD chain of ip6tables if that would drop them.\n\
                With `nftables` or `ip6tables` it is that filter alone, with `none` it is none.\n\
                clatd puts accept rules at the head of the chains, and removes exactly these rules at the end.",
-        origin: Origin::Ours,
+        origin: FirstIn::Ours,
         ..PLAIN
     },
     Key {

@@ -1,6 +1,6 @@
 //! Keys about the daemon itself.
 
-use super::{Key, Number, Origin, PLAIN, Text};
+use super::{FirstIn, Key, Number, PLAIN, Text};
 use crate::config::field::field;
 
 const LEVEL: Number = Number::Range(0, 9);
@@ -55,7 +55,7 @@ pub(super) const KEYS: &[Key] = &[
                The programs that clatd itself runs (nft, ip6tables) have the same time, and ten seconds while clatd stops.\n\
                For these programs, the value in clatd.conf or on the command line counts.\n\
                When clatd has to stop, it ends a running `script-up` at once.",
-        origin: Origin::Ours,
+        origin: FirstIn::Ours,
         ..PLAIN
     },
     Key {
@@ -72,7 +72,7 @@ pub(super) const KEYS: &[Key] = &[
                Under systemd it gets these by a drop-in (systemctl edit clatd) with the lines [Service] and CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_KILL.\n\
                The packages make a user clatd for this, whom nothing uses until this setting names it: scripts that were written for root go on as they are.\n\
                Where it cannot, scripts fail, and the programs run as clatd's own user.",
-        origin: Origin::Ours,
+        origin: FirstIn::Ours,
         ..PLAIN
     },
     Key {
@@ -83,7 +83,7 @@ pub(super) const KEYS: &[Key] = &[
         full: "Where the daemon serves metrics by HTTP, on the path /metrics, in the text format of Prometheus.\n\
                Anybody who reaches the address can read them, so an address of this host is best: 127.0.0.1:9464 or [::1]:9464.\n\
                One daemon has one such address: in an instance file, only the scripts of that instance see this key.",
-        origin: Origin::Ours,
+        origin: FirstIn::Ours,
         ..PLAIN
     },
     Key {
@@ -94,7 +94,7 @@ pub(super) const KEYS: &[Key] = &[
         full: "Members of this group may use `status`, `metrics`, `doctor` and `events`; only root may change anything.\n\
                clatd looks the group up at start.\n\
                One daemon has one socket: in an instance file, only the scripts of that instance see this key.",
-        origin: Origin::Ours,
+        origin: FirstIn::Ours,
         ..PLAIN
     },
     Key {
@@ -109,7 +109,7 @@ pub(super) const KEYS: &[Key] = &[
                Set it to no where a script needs more than that, or where it is in the way of something that nobody foresaw.\n\
                What was given up comes back by a restart only: a reload whose configuration needs more says so.\n\
                One daemon has one such setting: in an instance file the key reaches only that instance's scripts.",
-        origin: Origin::Ours,
+        origin: FirstIn::Ours,
         ..PLAIN
     },
     Key {
@@ -129,7 +129,7 @@ pub(super) const KEYS: &[Key] = &[
                \n\
                If unset, it is `wait` where a service manager started clatd (`NOTIFY_SOCKET` is in the environment), \
                with instance files, and with a pattern in `plat-dev`; otherwise it is `exit`.",
-        origin: Origin::Ours,
+        origin: FirstIn::Ours,
         ..PLAIN
     },
 ];

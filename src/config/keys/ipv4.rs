@@ -1,6 +1,6 @@
 //! Keys about native IPv4 connectivity and the IPv4 default route.
 
-use super::{Key, Number, Origin, PLAIN};
+use super::{FirstIn, Key, Number, PLAIN};
 use crate::config::field::field;
 
 pub(super) const KEYS: &[Key] = &[
@@ -29,7 +29,7 @@ pub(super) const KEYS: &[Key] = &[
         full: "With `host` an IPv4 default route on any device makes the CLAT unnecessary.\n\
                With `uplink` only a default route on the instance's own uplink does.\n\
                Routes of other CLATs never count.",
-        origin: Origin::Ours,
+        origin: FirstIn::Ours,
         ..PLAIN
     },
     Key {

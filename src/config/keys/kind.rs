@@ -4,7 +4,7 @@ use clatd_stages::settings::ClatV6Addr;
 
 /// What the values of a key look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ValueKind {
     /// Yes or no.
     Bool,
     /// A whole number, decimal or in hex.
@@ -78,7 +78,7 @@ pub enum Text {
     User,
 }
 
-impl Kind {
+impl ValueKind {
     /// The value as it stands in a synopsis.
     pub fn placeholder(self) -> String {
         match self {

@@ -12,7 +12,7 @@ mod translator;
 use clatd_stages::settings::Settings;
 
 use super::field::Field;
-pub use kind::{Kind, Number, Text};
+pub use kind::{Number, Text, ValueKind};
 
 /// One configuration key.
 #[derive(Debug)]
@@ -28,14 +28,14 @@ pub struct Key {
     /// The manual's text: a sentence per line, literals in backticks, paragraphs separated by an empty line.
     pub full: &'static str,
     /// Who introduced it.
-    pub origin: Origin,
+    pub origin: FirstIn,
     /// Why the key has no job any more: accepted, given to scripts, otherwise without effect.
     pub unused: Option<&'static str>,
 }
 
 /// Who introduced a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub enum FirstIn {
     /// The clatd of 2016.
     Clatd2016,
     /// clatd 2.x.
@@ -98,7 +98,7 @@ impl Key {
     }
 
     /// What its values look like.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ValueKind {
         (self.field.kind)()
     }
 
@@ -151,7 +151,7 @@ const PLAIN: Key = Key {
     unset: "",
     brief: "",
     full: "",
-    origin: Origin::Clatd2016,
+    origin: FirstIn::Clatd2016,
     unused: None,
 };
 

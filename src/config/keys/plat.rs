@@ -1,6 +1,6 @@
 //! Keys about the PLAT: where it is and how it is found.
 
-use super::{Key, Origin, PLAIN, Text};
+use super::{FirstIn, Key, PLAIN, Text};
 use crate::config::field::field;
 
 pub(super) const KEYS: &[Key] = &[
@@ -38,7 +38,7 @@ pub(super) const KEYS: &[Key] = &[
         brief: "the PLAT prefix where none is configured or discovered",
         full: "The PLAT prefix to use where `plat-prefix` is unset and discovery finds none.\n\
                Without it, such an instance has nothing to do.",
-        origin: Origin::Clatd2,
+        origin: FirstIn::Clatd2,
         ..PLAIN
     },
     Key {
@@ -49,7 +49,7 @@ pub(super) const KEYS: &[Key] = &[
                The first way that finds a prefix wins.\n\
                `ra` is the PREF64 option of router advertisements on the uplink (RFC 8781); it does not matter which program manages the uplink.\n\
                `dns` is the AAAA records of ipv4only.arpa (RFC 7050).",
-        origin: Origin::Ours,
+        origin: FirstIn::Ours,
         ..PLAIN
     },
     Key {
@@ -72,7 +72,7 @@ pub(super) const KEYS: &[Key] = &[
                Most networks publish none; then clatd says so and uses the PLAT unchecked.\n\
                Of several prefixes clatd uses the first through which the address answers, and checks it again while the CLAT runs.\n\
                The addresses of ipv4only.arpa cannot be given (RFC 7050 section 3.2.1).",
-        origin: Origin::Ours,
+        origin: FirstIn::Ours,
         ..PLAIN
     },
     Key {

@@ -1,6 +1,6 @@
 //! Keys that name programs.
 
-use super::{Key, Origin, PLAIN, Text};
+use super::{FirstIn, Key, PLAIN, Text};
 use crate::config::field::field;
 
 pub(super) const KEYS: &[Key] = &[
@@ -16,7 +16,7 @@ pub(super) const KEYS: &[Key] = &[
         field: field!(programs.cmd_nft, Text::Program),
         brief: "the nft program",
         full: "The name of the nft program, searched in the path, or its path.",
-        origin: Origin::Clatd2,
+        origin: FirstIn::Clatd2,
         ..PLAIN
     },
     Key {
@@ -42,7 +42,7 @@ pub(super) const KEYS: &[Key] = &[
         brief: "unused, for scripts only: the networkctl program",
         full: "Accepted for configurations of clatd 2.x and given to scripts.\n\
                The daemon finds PLAT prefixes without networkctl.",
-        origin: Origin::Clatd2,
+        origin: FirstIn::Clatd2,
         unused: Some("PLAT prefixes are found without networkctl"),
         ..PLAIN
     },
@@ -52,7 +52,7 @@ pub(super) const KEYS: &[Key] = &[
         brief: "unused, for scripts only: the ufw program",
         full: "Accepted for configurations of clatd 2.x and given to scripts.\n\
                The daemon finds the chains of UFW like those of any other packet filter.",
-        origin: Origin::Clatd2,
+        origin: FirstIn::Clatd2,
         unused: Some("UFW's chains are found like those of any other packet filter"),
         ..PLAIN
     },

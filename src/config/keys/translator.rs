@@ -1,10 +1,10 @@
 //! Keys about the translator.
 
-use super::{Key, Number, Origin, PLAIN, Text};
+use super::{FirstIn, Key, Number, PLAIN, Text};
 use crate::config::field::field;
 
 const OURS: Key = Key {
-    origin: Origin::Ours,
+    origin: FirstIn::Ours,
     ..PLAIN
 };
 

@@ -34,12 +34,12 @@ struct Ring {
 
 /// The task that logs.
 #[derive(Debug)]
-pub(super) struct Events {
+pub(super) struct EngineEvents {
     ring: Arc<Ring>,
     _task: AbortOnDropHandle<()>,
 }
 
-impl Events {
+impl EngineEvents {
     /// Starts to log for a device.
     pub(super) fn start(device: &str) -> Self {
         let ring = Arc::new(Ring {
@@ -57,7 +57,7 @@ impl Events {
     pub(super) fn teller(&self) -> Teller {
         Teller {
             ring: Arc::clone(&self.ring),
-            kinds: [[Kind::default(); DropReason::ALL.len()]; 2],
+            kinds: [[Throttle::default(); DropReason::ALL.len()]; 2],
         }
     }
 }
@@ -102,7 +102,7 @@ impl LoggedDrop {
 
 /// The state of one thread for one kind of event.
 #[derive(Debug, Clone, Copy, Default)]
-struct Kind {
+struct Throttle {
     /// When it was told last.
     told_ms: Option<u64>,
     /// How many were not told since.
@@ -113,7 +113,7 @@ struct Kind {
 #[derive(Debug)]
 pub(super) struct Teller {
     ring: Arc<Ring>,
-    kinds: [[Kind; DropReason::ALL.len()]; 2],
+    kinds: [[Throttle; DropReason::ALL.len()]; 2],
 }
 
 impl Teller {
@@ -133,7 +133,7 @@ impl Teller {
             kind.untold += 1;
             return;
         }
-        *kind = Kind {
+        *kind = Throttle {
             told_ms: Some(now_ms),
             untold: 0,
         };
@@ -182,7 +182,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_a_minute_with_addresses_and_ports() {
-        let events = Events::start("clat");
+        let events = EngineEvents::start("clat");
         events._task.abort();
         let mut teller = events.teller();
         let texts = || {
@@ -205,7 +205,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_ring_makes_nobody_wait() {
-        let events = Events::start("clat");
+        let events = EngineEvents::start("clat");
         events._task.abort();
         let mut teller = events.teller();
         let zero = event(DropReason::UdpZeroChecksum);

@@ -20,7 +20,7 @@ mod queue;
 mod running;
 
 pub use bell::Bell;
-use events::Events;
+use events::EngineEvents;
 pub(crate) use priority::STEPS;
 use queue::{Port, Queue};
 use running::EngineCounters;
@@ -34,7 +34,7 @@ pub(crate) struct Engine {
     /// When this is dropped, its reading end becomes readable in every thread.
     wake: Option<PipeWriter>,
     counters: Arc<EngineCounters>,
-    events: Events,
+    events: EngineEvents,
 }
 
 impl Engine {
@@ -57,7 +57,7 @@ impl Engine {
             stopping: Arc::default(),
             wake: Some(wake),
             counters: Arc::default(),
-            events: Events::start(&spec.device),
+            events: EngineEvents::start(&spec.device),
         };
         for (number, device) in (0..).zip(&tun.queues) {
             let queue = Queue {

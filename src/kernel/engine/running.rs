@@ -12,7 +12,7 @@ use clatd_translator::{Counters, CountersSnapshot};
 use super::super::failure::{Failure, NOTHING};
 use super::super::ops::Look;
 use super::super::statistics::Totals;
-use super::super::translators::{Counting, Host, Position, Running, Started, Translator, is_open};
+use super::super::translators::{Counting, Host, Position, Running, Started, TranslatorKind, is_open};
 use super::Engine;
 use crate::util::lock;
 
@@ -33,7 +33,7 @@ impl AddAssign for Snapshot {
 }
 
 #[async_trait]
-impl Translator for UserspaceSpec {
+impl TranslatorKind for UserspaceSpec {
     fn device(&self) -> &str {
         &self.device
     }

@@ -2,7 +2,7 @@
 
 use std::ops::AddAssign;
 
-use clatd_stages::counters::{Counts, Fast, FastPath};
+use clatd_stages::counters::{Counts, Fast, FastPathCounters};
 use clatd_translator::Direction;
 
 const CLASSES: [&str; 3] = ["tcp", "udp", "icmp"];
@@ -84,8 +84,8 @@ impl Counted {
     }
 
     /// As `clatd status --json` shows it.
-    pub fn document(&self) -> FastPath {
-        FastPath {
+    pub fn document(&self) -> FastPathCounters {
+        FastPathCounters {
             v4_to_v6: self.direction(Direction::V4ToV6),
             v6_to_v4: self.direction(Direction::V6ToV4),
             sent_for_userspace: self.sent_for_engine,

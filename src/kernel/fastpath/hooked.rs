@@ -60,7 +60,7 @@ pub(super) struct Links {
 }
 
 /// A device to attach to.
-pub(super) struct Place {
+pub(super) struct HookTarget {
     pub(super) name: String,
     pub(super) index: u32,
     pub(super) attachment: Attachment,
@@ -70,8 +70,8 @@ pub(super) struct Place {
 pub(super) async fn attach(
     netlink: &Netlink,
     loaded: &Loaded,
-    own: &Place,
-    uplink: Option<&Place>,
+    own: &HookTarget,
+    uplink: Option<&HookTarget>,
 ) -> Result<Links, Failure> {
     let uplink = match uplink {
         Some(uplink) => Some(hook(netlink, loaded, Program::In, uplink).await?),
@@ -86,7 +86,7 @@ pub(super) async fn attach(
     }
 }
 
-async fn attach_own(netlink: &Netlink, loaded: &Loaded, own: &Place) -> Result<[Hooked; 2], Failure> {
+async fn attach_own(netlink: &Netlink, loaded: &Loaded, own: &HookTarget) -> Result<[Hooked; 2], Failure> {
     let out = hook(netlink, loaded, Program::Out, own).await?;
     match hook(netlink, loaded, Program::Back, own).await {
         Ok(back) => Ok([out, back]),
@@ -98,7 +98,7 @@ async fn attach_own(netlink: &Netlink, loaded: &Loaded, own: &Place) -> Result<[
 }
 
 /// A kernel may have TCX, and not the modules of clsact or of its filters.
-async fn hook(netlink: &Netlink, loaded: &Loaded, program: Program, place: &Place) -> Result<Hooked, Failure> {
+async fn hook(netlink: &Netlink, loaded: &Loaded, program: Program, place: &HookTarget) -> Result<Hooked, Failure> {
     match place.attachment {
         Attachment::Tcx => by_tcx(loaded, program, place).await,
         Attachment::Clsact => match by_filter(netlink, loaded, program, place).await {
@@ -113,7 +113,7 @@ async fn hook(netlink: &Netlink, loaded: &Loaded, program: Program, place: &Plac
 
 /// For each attachment by TCX the kernel waits until no packet uses the device's earlier list of programs (15 ms), and
 /// nobody else can change devices meanwhile. The program stands behind those of others, who see all packets first.
-async fn by_tcx(loaded: &Loaded, program: Program, place: &Place) -> Result<Hooked, Failure> {
+async fn by_tcx(loaded: &Loaded, program: Program, place: &HookTarget) -> Result<Hooked, Failure> {
     let (on, name) = (loaded.clone(), place.name.clone());
     let attach = move || {
         on.with(program, |loaded| {
@@ -132,7 +132,12 @@ async fn by_tcx(loaded: &Loaded, program: Program, place: &Place) -> Result<Hook
 }
 
 /// A filter costs no such wait.
-async fn by_filter(netlink: &Netlink, loaded: &Loaded, program: Program, place: &Place) -> Result<Hooked, Failure> {
+async fn by_filter(
+    netlink: &Netlink,
+    loaded: &Loaded,
+    program: Program,
+    place: &HookTarget,
+) -> Result<Hooked, Failure> {
     let descriptor = loaded.descriptor(program)?;
     let made_clsact = netlink.add_clsact(place.index).await?;
     let (hook, name) = (program.hook(), program.name());

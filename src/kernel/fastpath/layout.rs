@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use clatd_stages::fast_path::{FastPathSpec, LinkHeader, Sharing};
-use clatd_stages::settings::{MapEntry, Tos, UnmappedSource};
+use clatd_stages::settings::{MapEntry, TosSetting, UnmappedSource};
 use ipnet::{Ipv4Net, Ipv6Net};
 
 /// `struct clat`.
@@ -50,8 +50,8 @@ pub(super) fn clat(spec: &FastPathSpec, uplink: u32, clat_header: LinkHeader, ne
         | flag(only.is_some(), ONLY)
         | flag(translation.unmapped_source == UnmappedSource::Prefix, BY_PREFIX)
         | flag(translation.wkp_strict && prefix.is_well_known(), STRICT)
-        | flag(translation.traffic_class != Tos::Copy, TRAFFIC_CLASS)
-        | flag(translation.tos != Tos::Copy, TOS)
+        | flag(translation.traffic_class != TosSetting::Copy, TRAFFIC_CLASS)
+        | flag(translation.tos != TosSetting::Copy, TOS)
         | flag(spec.shared == Some(Sharing::Flows), FLOWS);
     let (own_v4, own_v6) = own.unwrap_or((Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED));
     let gateway = next_hop
@@ -78,10 +78,10 @@ pub(super) fn clat(spec: &FastPathSpec, uplink: u32, clat_header: LinkHeader, ne
     record.done()
 }
 
-fn value(tos: Tos) -> u8 {
+fn value(tos: TosSetting) -> u8 {
     match tos {
-        Tos::Copy => 0,
-        Tos::Value(value) => value,
+        TosSetting::Copy => 0,
+        TosSetting::Value(value) => value,
     }
 }
 

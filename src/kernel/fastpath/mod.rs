@@ -24,7 +24,7 @@ pub use programs::{Devices, LoadError, Program, Programs};
 use super::failure::{Failure, NOTHING, OpResult};
 use super::netlink::{Filter, Hook, Netlink, NetlinkError};
 use crate::util::lock;
-use hooked::Place;
+use hooked::HookTarget;
 use registry::Registry;
 
 /// `ARPHRD_*` of devices that the programs know.
@@ -114,7 +114,7 @@ impl FastPath {
         } else {
             spec.way.attachment
         };
-        let place = |name: &str, index, attachment| Place {
+        let place = |name: &str, index, attachment| HookTarget {
             name: name.to_owned(),
             index,
             attachment,

@@ -10,12 +10,12 @@ use super::super::failure::Failure;
 use super::super::netlink::Netlink;
 use super::super::ops::{Look, failed};
 use super::super::statistics::Totals;
-use super::super::translators::{Counting, Host, Position, Running, Started, Translator};
+use super::super::translators::{Counting, Host, Position, Running, Started, TranslatorKind};
 use super::{Counted, FastPath, hooked};
 use crate::util::lock;
 
 #[async_trait]
-impl Translator for FastPathSpec {
+impl TranslatorKind for FastPathSpec {
     fn device(&self) -> &str {
         self.device()
     }

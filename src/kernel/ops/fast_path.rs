@@ -10,7 +10,7 @@ use super::super::Kernel;
 use super::super::failure::{Failure, OpResult};
 #[cfg(feature = "ebpf")]
 use super::super::fastpath;
-use super::super::translators::{Position, Translator};
+use super::super::translators::{Position, TranslatorKind};
 use super::{Look, Nature, Operation, Sweep, UNDOING};
 
 pub(super) enum Change<'a> {

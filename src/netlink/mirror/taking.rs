@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use clatd_stages::net::{Link, ROUTE_PROTOCOL};
 use tokio::time::Instant;
 
-use super::super::change::{Change, LinkChange};
+use super::super::change::{LinkChange, NetworkChange};
 use super::super::events::NetlinkEvent;
 use super::super::route::ListedRoute;
 use super::super::{address, link, neighbour, rule, wire};
@@ -31,7 +31,7 @@ impl Shown {
 
 impl Mirror {
     /// Takes in an event.
-    pub(crate) fn take(&mut self, event: NetlinkEvent<'_>, now: Instant) -> Vec<Change> {
+    pub(crate) fn take(&mut self, event: NetlinkEvent<'_>, now: Instant) -> Vec<NetworkChange> {
         self.shown.outdate(&event);
         let changes = match event.kind {
             libc::RTM_NEWLINK => self.take_link(event.payload, false),
@@ -51,7 +51,7 @@ impl Mirror {
         changes.unwrap_or_default()
     }
 
-    fn take_link(&mut self, payload: &[u8], gone: bool) -> Option<Vec<Change>> {
+    fn take_link(&mut self, payload: &[u8], gone: bool) -> Option<Vec<NetworkChange>> {
         // Bridges report their ports by messages of their own family.
         if i32::from(*payload.first()?) != libc::AF_UNSPEC {
             return None;
@@ -93,7 +93,7 @@ impl Mirror {
             }
         }
         let former_name = known.map(|known| known.name).filter(|name| *name != link.name);
-        changes.push(Change::Link(LinkChange {
+        changes.push(NetworkChange::Link(LinkChange {
             link,
             former_name,
             gone,
@@ -115,7 +115,7 @@ impl Mirror {
     }
 
     /// IPv4 default routes must be read again. Reports those of a device, which may have changed.
-    fn doubt_defaults4(&mut self, index: u32) -> Vec<Change> {
+    fn doubt_defaults4(&mut self, index: u32) -> Vec<NetworkChange> {
         let known = self.defaults4.values().flat_map(|routes| &routes.known);
         let doubted = known.filter(|seen| seen.only_device() == Some(index) || seen.is_complex());
         let changes = doubted.map(|seen| self.route_change(seen, true)).collect();
@@ -125,7 +125,7 @@ impl Mirror {
         changes
     }
 
-    fn take_address(&mut self, payload: &[u8], gone: bool, now: Instant) -> Option<Vec<Change>> {
+    fn take_address(&mut self, payload: &[u8], gone: bool, now: Instant) -> Option<Vec<NetworkChange>> {
         let v6 = i32::from(*payload.first()?) == libc::AF_INET6;
         let index = wire::u32_at(payload, 4)?;
         let mut changes = Vec::new();
@@ -143,7 +143,7 @@ impl Mirror {
             // Routes go without any event when their preferred source address goes.
             changes = self.doubt_defaults4(index);
         }
-        changes.push(Change::Address {
+        changes.push(NetworkChange::Address {
             index,
             device: self.name(index),
             v6,
@@ -153,7 +153,7 @@ impl Mirror {
         Some(changes)
     }
 
-    fn take_route(&mut self, event: NetlinkEvent<'_>, gone: bool) -> Option<Vec<Change>> {
+    fn take_route(&mut self, event: NetlinkEvent<'_>, gone: bool) -> Option<Vec<NetworkChange>> {
         const RTM_F_CLONED: u32 = 0x200;
         let v6 = i32::from(*event.payload.first()?) == libc::AF_INET6;
         let unicast = event.payload.get(7) == Some(&libc::RTN_UNICAST);
@@ -187,8 +187,8 @@ impl Mirror {
         news.then(|| vec![change])
     }
 
-    fn route_change(&self, seen: &ListedRoute, gone: bool) -> Change {
-        Change::Route {
+    fn route_change(&self, seen: &ListedRoute, gone: bool) -> NetworkChange {
+        NetworkChange::Route {
             v6: seen.destination.addr().is_ipv6(),
             table: seen.table,
             device: seen.only_device().and_then(|index| self.name(index)),
@@ -235,24 +235,24 @@ impl Mirror {
         }
     }
 
-    fn take_rule(&mut self, payload: &[u8], gone: bool) -> Option<Vec<Change>> {
+    fn take_rule(&mut self, payload: &[u8], gone: bool) -> Option<Vec<NetworkChange>> {
         let found = rule::parse(payload)?;
         // Their order matters, and they are few, so they are read again when somebody asks.
         self.rules.remove(&found.rule.v6);
-        Some(vec![Change::Rule {
+        Some(vec![NetworkChange::Rule {
             table: found.rule.table,
             ours: found.rule.protocol == ROUTE_PROTOCOL,
             gone,
         }])
     }
 
-    fn take_neighbour(&self, payload: &[u8], gone: bool) -> Option<Vec<Change>> {
+    fn take_neighbour(&self, payload: &[u8], gone: bool) -> Option<Vec<NetworkChange>> {
         let found = neighbour::parse_neighbour(payload)?;
         let index = wire::u32_at(payload, 4)?;
         // A new entry does not know yet whether its neighbour is a router, but routers have link-local addresses.
         let may_be_router = found.address.is_unicast_link_local() || found.router;
         may_be_router.then(|| {
-            vec![Change::Neighbour {
+            vec![NetworkChange::Neighbour {
                 index,
                 device: self.name(index),
                 address: found.address,
@@ -262,7 +262,7 @@ impl Mirror {
         })
     }
 
-    fn take_settings(&self, payload: &[u8]) -> Option<Vec<Change>> {
+    fn take_settings(&self, payload: &[u8]) -> Option<Vec<NetworkChange>> {
         if i32::from(*payload.first()?) != libc::AF_INET6 {
             return None;
         }
@@ -271,11 +271,11 @@ impl Mirror {
         let device = self.name(index);
         // Devices that are just being made are no news. Negative numbers stand for all devices, and for those to
         // come.
-        (device.is_some() || index.cast_signed() < 0).then(|| vec![Change::Settings { device }])
+        (device.is_some() || index.cast_signed() < 0).then(|| vec![NetworkChange::Settings { device }])
     }
 
     /// A nexthop object changed. The kernel does not report the routes that use objects.
-    fn take_nexthop(&mut self) -> Vec<Change> {
+    fn take_nexthop(&mut self) -> Vec<NetworkChange> {
         let of_objects = |routes: &[ListedRoute]| {
             routes
                 .iter()
@@ -292,7 +292,7 @@ impl Mirror {
         }
         let changed = six.into_iter().chain(four);
         changed
-            .map(|(table, v6)| Change::Route {
+            .map(|(table, v6)| NetworkChange::Route {
                 v6,
                 table,
                 device: None,

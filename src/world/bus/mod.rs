@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 use zbus::{Connection, MessageStream};
 
-use super::Notify;
+use super::OnChange;
 use call::{changes_any, is_owner_change};
 
 mod call;
@@ -42,7 +42,7 @@ const SERVERS: &[&str] = &["DNS", "Nameservers", "NameserverData", "Ip4Config", 
 #[derive(Clone)]
 pub(super) struct Managers {
     bus: Arc<Mutex<Bus>>,
-    notify: Notify,
+    notify: OnChange,
 }
 
 #[derive(Default)]
@@ -56,7 +56,7 @@ struct Bus {
 
 impl Managers {
     /// Connects when first asked. `notify` is called when the servers of any link have changed.
-    pub(super) fn new(notify: Notify) -> Self {
+    pub(super) fn new(notify: OnChange) -> Self {
         Self {
             bus: Arc::default(),
             notify,

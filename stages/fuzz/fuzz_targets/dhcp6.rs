@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use clatd_stages::dhcp6::{Client, Config, DhcpOption, Duid, Input, Lease, Message, Phase};
+use clatd_stages::dhcp6::{Client, ClientConfig, ClientInput, Dhcp6Message, DhcpOption, Duid, Lease, Phase};
 
 #[path = "../dhcp6_support.rs"]
 mod support;

@@ -10,12 +10,12 @@ pub(super) struct Identifier {
     /// The network's bits; host bits are zero.
     network: u128,
     host_bits: u128,
-    kind: Kind,
+    kind: IdentifierKind,
     /// Ones' complement sum that the whole address must have; `None` = any.
     neutral: Option<u16>,
 }
 
-enum Kind {
+enum IdentifierKind {
     /// First c1a7 in the middle of this address, then random.
     C1a7 {
         base: Ipv6Addr,
@@ -33,12 +33,12 @@ enum Kind {
 impl Identifier {
     /// The 2016 clatd's, of a modified EUI-64 address.
     pub(super) fn c1a7(base: Ipv6Addr, seed: u128) -> Self {
-        Self::new(base, 64, Kind::C1a7 { base, seed })
+        Self::new(base, 64, IdentifierKind::C1a7 { base, seed })
     }
 
     /// The 2016 clatd's, of any other address.
     pub(super) fn random(base: Ipv6Addr, length: u8, seed: u128) -> Self {
-        Self::new(base, length, Kind::Random { seed })
+        Self::new(base, length, IdentifierKind::Random { seed })
     }
 
     /// RFC 7217: the same result for the same network, device, instance and host.
@@ -55,7 +55,7 @@ impl Identifier {
             input.extend(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
             input.extend(part);
         }
-        Self::new(base, length, Kind::Stable { input })
+        Self::new(base, length, IdentifierKind::Stable { input })
     }
 
     /// Like a stable identifier, but its last 16 bits are chosen so that pseudo-header checksums stay the same: the
@@ -75,7 +75,7 @@ impl Identifier {
         Ok(self)
     }
 
-    fn new(base: Ipv6Addr, length: u8, kind: Kind) -> Self {
+    fn new(base: Ipv6Addr, length: u8, kind: IdentifierKind) -> Self {
         let host_bits = host_bits(length);
         Self {
             network: u128::from(base) & !host_bits,
@@ -88,13 +88,13 @@ impl Identifier {
     /// The candidate of this number.
     pub(super) fn address(&self, attempt: u32) -> Ipv6Addr {
         let bits = match &self.kind {
-            Kind::C1a7 { base, .. } if attempt == 0 => {
+            IdentifierKind::C1a7 { base, .. } if attempt == 0 => {
                 let mut octets = base.octets();
                 octets[11..13].copy_from_slice(&[0xc1, 0xa7]);
                 u128::from_be_bytes(octets)
             }
-            Kind::C1a7 { seed, .. } | Kind::Random { seed } => seed.wrapping_add(attempt.into()),
-            Kind::Stable { input } => {
+            IdentifierKind::C1a7 { seed, .. } | IdentifierKind::Random { seed } => seed.wrapping_add(attempt.into()),
+            IdentifierKind::Stable { input } => {
                 let digest = Sha256::new()
                     .chain_update(input)
                     .chain_update(attempt.to_be_bytes())
@@ -122,12 +122,14 @@ impl Identifier {
     /// How the candidate was made, for people.
     pub(super) fn describe(&self, attempt: u32) -> &'static str {
         match &self.kind {
-            Kind::C1a7 { .. } if attempt == 0 => "c1a7 in the modified EUI-64 address of the uplink",
-            Kind::C1a7 { .. } | Kind::Random { .. } => "random interface identifier in the uplink's prefix",
-            Kind::Stable { .. } if self.neutral.is_some() => {
+            IdentifierKind::C1a7 { .. } if attempt == 0 => "c1a7 in the modified EUI-64 address of the uplink",
+            IdentifierKind::C1a7 { .. } | IdentifierKind::Random { .. } => {
+                "random interface identifier in the uplink's prefix"
+            }
+            IdentifierKind::Stable { .. } if self.neutral.is_some() => {
                 "checksum-neutral interface identifier in the uplink's prefix"
             }
-            Kind::Stable { .. } => "stable interface identifier in the uplink's prefix (RFC 7217)",
+            IdentifierKind::Stable { .. } => "stable interface identifier in the uplink's prefix (RFC 7217)",
         }
     }
 }

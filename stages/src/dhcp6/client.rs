@@ -20,8 +20,8 @@ use ipnet::Ipv6Net;
 
 use super::duid::Duid;
 use super::lease::Lease;
-use super::message::{DhcpOption, IaPd, IaPrefix, Message, MessageType, SOL_MAX_RT};
-use super::reply::Offer;
+use super::message::{Dhcp6Message, DhcpOption, IaPd, IaPrefix, MessageType, SOL_MAX_RT};
+use super::reply::ServerOffer;
 use super::retransmit::{self, Budget, Random, Retransmission, Schedule};
 
 /// How long the Rebind of a kept lease may go unanswered (CNF_MAX_RD, section 18.2.12).
@@ -35,7 +35,7 @@ const SILENCE: u32 = 3;
 
 /// What a client is made of.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub struct ClientConfig {
     /// Who we are.
     pub duid: Duid,
     /// Which of our IAs.
@@ -49,7 +49,7 @@ pub struct Config {
 
 /// What happens to a client.
 #[derive(Debug, Clone)]
-pub enum Input<'a> {
+pub enum ClientInput<'a> {
     /// Begin, with the lease of an earlier run if there is one.
     Start(Option<Lease>),
     /// The uplink is back, or another one is in its place: the lease may not hold there (section 18.2.12).
@@ -64,7 +64,7 @@ pub enum Input<'a> {
 
 /// What a client wants done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Actions {
+pub struct ClientActions {
     /// Datagrams to all servers.
     pub send: Vec<Vec<u8>>,
     /// When to look again if nothing happens before; `None` = never.
@@ -99,11 +99,11 @@ pub enum Phase {
 /// A client for one IA_PD on one uplink.
 #[derive(Debug)]
 pub struct Client {
-    pub(super) config: Config,
+    pub(super) config: ClientConfig,
     pub(super) phase: Phase,
     pub(super) lease: Option<Lease>,
     pub(super) problem: Option<String>,
-    pub(super) offers: Vec<Offer>,
+    pub(super) offers: Vec<ServerOffer>,
     /// Refusals in a row, for the pause after them.
     pub(super) refusals: u32,
     pub(super) exchange: Exchange,
@@ -139,7 +139,7 @@ impl Exchange {
 
 impl Client {
     /// A client that has not begun.
-    pub fn new(config: Config) -> Self {
+    pub fn new(config: ClientConfig) -> Self {
         Self {
             phase: Phase::Idle,
             lease: None,
@@ -170,21 +170,21 @@ impl Client {
     }
 
     /// Takes up an event.
-    pub fn handle(&mut self, now: Duration, event: Input<'_>) -> Actions {
-        let mut out = Actions::default();
+    pub fn handle(&mut self, now: Duration, event: ClientInput<'_>) -> ClientActions {
+        let mut out = ClientActions::default();
         match event {
-            Input::Start(kept) if self.phase == Phase::Idle => self.start(kept, now, &mut out),
-            Input::Relinked => self.relinked(now),
-            Input::Received(octets) => self.received(octets, now, &mut out),
-            Input::Stop => self.stop(now, &mut out),
-            Input::Start(_) | Input::Timer => {}
+            ClientInput::Start(kept) if self.phase == Phase::Idle => self.start(kept, now, &mut out),
+            ClientInput::Relinked => self.relinked(now),
+            ClientInput::Received(octets) => self.received(octets, now, &mut out),
+            ClientInput::Stop => self.stop(now, &mut out),
+            ClientInput::Start(_) | ClientInput::Timer => {}
         }
         self.tick(now, &mut out);
         out.timer = self.next_look(now);
         out
     }
 
-    fn start(&mut self, kept: Option<Lease>, now: Duration, out: &mut Actions) {
+    fn start(&mut self, kept: Option<Lease>, now: Duration, out: &mut ClientActions) {
         let kept = kept.filter(|lease| lease.is_sound(self.config.iaid, now));
         self.lease = kept.and_then(|mut lease| lease.settle(now).then_some(lease));
         out.lease_changed = self.lease.is_some();
@@ -206,7 +206,7 @@ impl Client {
         }
     }
 
-    fn stop(&mut self, now: Duration, out: &mut Actions) {
+    fn stop(&mut self, now: Duration, out: &mut ClientActions) {
         match self.phase {
             Phase::Releasing | Phase::Ended => {}
             _ if self.lease.is_some() => {
@@ -274,14 +274,14 @@ impl Client {
     }
 
     /// Nothing valid is left.
-    pub(super) fn lost(&mut self, now: Duration, out: &mut Actions) {
+    pub(super) fn lost(&mut self, now: Duration, out: &mut ClientActions) {
         self.lease = None;
         out.lease_changed = true;
         self.solicit_after(self.config.first_delay, now);
     }
 
     /// Does all that is due.
-    fn tick(&mut self, now: Duration, out: &mut Actions) {
+    fn tick(&mut self, now: Duration, out: &mut ClientActions) {
         self.age(now, out);
         // Bound, Renewing, Rebinding, the message: no chain of dues is longer.
         for _ in 0..4 {
@@ -310,7 +310,7 @@ impl Client {
     }
 
     /// Lets lifetimes end.
-    fn age(&mut self, now: Duration, out: &mut Actions) {
+    fn age(&mut self, now: Duration, out: &mut ClientActions) {
         if matches!(self.phase, Phase::Releasing | Phase::Ended) {
             return;
         }
@@ -325,7 +325,7 @@ impl Client {
     }
 
     /// The server does not give what it offered. The next offer is tried, or all begins again.
-    pub(super) fn next_offer(&mut self, now: Duration, out: &mut Actions) {
+    pub(super) fn next_offer(&mut self, now: Duration, out: &mut ClientActions) {
         if !self.offers.is_empty() {
             self.offers.remove(0);
         }
@@ -339,7 +339,7 @@ impl Client {
         self.solicit_after_refusal(now);
     }
 
-    fn transmit(&mut self, now: Duration, out: &mut Actions) {
+    fn transmit(&mut self, now: Duration, out: &mut ClientActions) {
         if let Err(later) = self.budget.take(now) {
             self.exchange.due = Some(later);
             return;
@@ -356,7 +356,7 @@ impl Client {
     }
 
     /// The message of this phase.
-    fn message(&self, elapsed: u16) -> Message {
+    fn message(&self, elapsed: u16) -> Dhcp6Message {
         let lease = self.lease.as_ref();
         let of_lease = || lease.map(|lease| lease.prefixes.iter().map(|known| known.prefix).collect());
         let (kind, server, prefixes) = match self.phase {
@@ -385,7 +385,7 @@ impl Client {
             options.push(DhcpOption::RapidCommit);
         }
         options.push(DhcpOption::IaPd(self.ia(prefixes.unwrap_or_default())));
-        Message {
+        Dhcp6Message {
             kind,
             transaction: self.exchange.transaction,
             options,

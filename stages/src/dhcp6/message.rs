@@ -44,7 +44,7 @@ impl fmt::Display for MessageType {
 
 /// A message (section 8).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
+pub struct Dhcp6Message {
     /// Message type.
     pub kind: MessageType,
     /// Transaction id, 24 bits.
@@ -67,7 +67,7 @@ pub enum DhcpOption {
     /// OPTION_ELAPSED_TIME (21.9), in hundredths of a second.
     ElapsedTime(u16),
     /// OPTION_STATUS_CODE (21.13).
-    Status(Status),
+    Status(ServerStatus),
     /// OPTION_RAPID_COMMIT (21.14).
     RapidCommit,
     /// OPTION_IA_PD (21.21).
@@ -95,7 +95,7 @@ pub struct IaPd {
     /// The prefixes.
     pub prefixes: Vec<IaPrefix>,
     /// How it went; absent = success.
-    pub status: Option<Status>,
+    pub status: Option<ServerStatus>,
 }
 
 /// A prefix in an [`IaPd`] (section 21.22).
@@ -108,12 +108,12 @@ pub struct IaPrefix {
     /// The prefix, with the bits behind its length set to zero.
     pub prefix: Ipv6Net,
     /// How it went; absent = success.
-    pub status: Option<Status>,
+    pub status: Option<ServerStatus>,
 }
 
 /// A status with the server's words (section 21.13).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
+pub struct ServerStatus {
     /// What it is.
     pub code: StatusCode,
     /// The server's words, of printable characters only.
@@ -151,7 +151,7 @@ impl fmt::Display for StatusCode {
     }
 }
 
-impl fmt::Display for Status {
+impl fmt::Display for ServerStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.code)?;
         if !self.message.is_empty() {
@@ -214,7 +214,7 @@ const ONCE: &[u16] = &[
     SOL_MAX_RT,
 ];
 
-impl Message {
+impl Dhcp6Message {
     /// Reads a message.
     pub fn decode(octets: &[u8]) -> Result<Self, DecodeError> {
         let [kind, a, b, c, rest @ ..] = octets else {
@@ -266,7 +266,7 @@ impl DhcpOption {
             }
             (PREFERENCE, [preference]) => Self::Preference(*preference),
             (ELAPSED_TIME, [a, b]) => Self::ElapsedTime(u16::from_be_bytes([*a, *b])),
-            (STATUS_CODE, [_, _, ..]) => Self::Status(Status::decode(data)?),
+            (STATUS_CODE, [_, _, ..]) => Self::Status(ServerStatus::decode(data)?),
             (RAPID_COMMIT, []) => Self::RapidCommit,
             (IA_PD, _) => Self::IaPd(IaPd::decode(data)?),
             (SOL_MAX_RT, [a, b, c, d]) => Self::SolMaxRt(u32::from_be_bytes([*a, *b, *c, *d])),
@@ -316,7 +316,7 @@ impl IaPd {
             once(&mut seen, &[STATUS_CODE], code)?;
             match code {
                 IA_PREFIX => ia.prefixes.push(IaPrefix::decode(data)?),
-                STATUS_CODE => ia.status = Some(Status::decode(data)?),
+                STATUS_CODE => ia.status = Some(ServerStatus::decode(data)?),
                 _ => {}
             }
             Ok(())
@@ -353,7 +353,7 @@ impl IaPrefix {
         each_option(rest, |code, data| {
             once(&mut seen, &[STATUS_CODE], code)?;
             if code == STATUS_CODE {
-                status = Some(Status::decode(data)?);
+                status = Some(ServerStatus::decode(data)?);
             }
             Ok(())
         })?;
@@ -376,7 +376,7 @@ impl IaPrefix {
     }
 }
 
-impl Status {
+impl ServerStatus {
     fn decode(data: &[u8]) -> Result<Self, DecodeError> {
         let [a, b, message @ ..] = data else {
             return Err(DecodeError::Length {

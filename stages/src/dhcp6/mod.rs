@@ -25,10 +25,10 @@ mod reply;
 mod retransmit;
 
 pub use address::{choose_address, stable_seed};
-pub use client::{Actions, Client, Config, Input, Phase};
+pub use client::{Client, ClientActions, ClientConfig, ClientInput, Phase};
 pub use duid::{Duid, iaid};
 pub use lease::{Delegated, FOREVER, Lease};
-pub use message::{DecodeError, DhcpOption, IaPd, IaPrefix, Message, MessageType, Status, StatusCode};
+pub use message::{DecodeError, Dhcp6Message, DhcpOption, IaPd, IaPrefix, MessageType, ServerStatus, StatusCode};
 
 /// Where clients listen (section 7.2).
 pub const CLIENT_PORT: u16 = 546;

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use ipnet::Ipv6Net;
 
-use super::client::{Actions, Client, Phase};
+use super::client::{Client, ClientActions, Phase};
 use super::duid::Duid;
 use super::lease::{Lease, usable};
-use super::message::{DhcpOption, IaPd, Message, MessageType, Status, StatusCode};
+use super::message::{Dhcp6Message, DhcpOption, IaPd, MessageType, ServerStatus, StatusCode};
 
 /// The preference that ends the waiting for others (section 18.2.1).
 const BEST_PREFERENCE: u8 = 255;
@@ -18,25 +18,27 @@ const SOL_MAX_RT_RANGE: std::ops::RangeInclusive<u32> = 60..=86_400;
 
 /// What a server advertised.
 #[derive(Debug, Clone)]
-pub(super) struct Offer {
+pub(super) struct ServerOffer {
     pub(super) server: Duid,
     pub(super) preference: u8,
     pub(super) prefixes: Vec<Ipv6Net>,
 }
 
 /// The parts that every server message has (section 16).
-struct Said<'a> {
-    message: &'a Message,
+struct ServerParts<'a> {
+    message: &'a Dhcp6Message,
     server: &'a Duid,
     /// What it says of our IA.
     ia: Option<&'a IaPd>,
     /// The status of the message or of our IA, if it is not success.
-    refusal: Option<&'a Status>,
+    refusal: Option<&'a ServerStatus>,
 }
 
 impl Client {
-    pub(super) fn received(&mut self, octets: &[u8], now: Duration, out: &mut Actions) {
-        let Ok(message) = Message::decode(octets) else { return };
+    pub(super) fn received(&mut self, octets: &[u8], now: Duration, out: &mut ClientActions) {
+        let Ok(message) = Dhcp6Message::decode(octets) else {
+            return;
+        };
         let Some(said) = self.addressed_to_us(&message) else {
             return;
         };
@@ -65,7 +67,7 @@ impl Client {
 
     /// The checks of section 16: the current transaction, our DUID, and a server's DUID. If one server was asked, it
     /// must be that server's.
-    fn addressed_to_us<'a>(&self, message: &'a Message) -> Option<Said<'a>> {
+    fn addressed_to_us<'a>(&self, message: &'a Dhcp6Message) -> Option<ServerParts<'a>> {
         let client = message.find(|option| match option {
             DhcpOption::ClientId(duid) => Some(duid),
             _ => None,
@@ -96,9 +98,9 @@ impl Client {
             DhcpOption::Status(status) => Some(status),
             _ => None,
         });
-        let failed = |status: &&Status| status.code != StatusCode::SUCCESS;
+        let failed = |status: &&ServerStatus| status.code != StatusCode::SUCCESS;
         let of_ia = ia.and_then(|ia| ia.status.as_ref());
-        Some(Said {
+        Some(ServerParts {
             message,
             server,
             ia,
@@ -107,7 +109,7 @@ impl Client {
     }
 
     /// Section 18.2.9.
-    fn advertised(&mut self, said: &Said<'_>, now: Duration) {
+    fn advertised(&mut self, said: &ServerParts<'_>, now: Duration) {
         let prefixes: Vec<Ipv6Net> = match (said.ia, said.refusal) {
             (Some(ia), None) => offered(ia).collect(),
             _ => Vec::new(),
@@ -119,7 +121,7 @@ impl Client {
             DhcpOption::Preference(preference) => Some(*preference),
             _ => None,
         });
-        let offer = Offer {
+        let offer = ServerOffer {
             server: said.server.clone(),
             preference: preference.unwrap_or(0),
             prefixes,
@@ -143,7 +145,7 @@ impl Client {
     }
 
     /// An answer to Request, or to Solicit with rapid commit.
-    fn requested(&mut self, said: &Said<'_>, now: Duration, out: &mut Actions) {
+    fn requested(&mut self, said: &ServerParts<'_>, now: Duration, out: &mut ClientActions) {
         if said
             .refusal
             .is_some_and(|status| status.code == StatusCode::UNSPEC_FAIL)
@@ -168,12 +170,12 @@ impl Client {
     }
 
     /// An answer to Renew or Rebind (section 18.2.10.1).
-    fn prolonged(&mut self, said: &Said<'_>, now: Duration, out: &mut Actions) {
+    fn prolonged(&mut self, said: &ServerParts<'_>, now: Duration, out: &mut ClientActions) {
         let Some(lease) = &mut self.lease else { return };
         match (said.ia, said.refusal) {
             (_, Some(status)) if status.code == StatusCode::NO_BINDING => {
                 let prefixes = lease.prefixes.iter().map(|known| known.prefix).collect();
-                self.offers = vec![Offer {
+                self.offers = vec![ServerOffer {
                     server: said.server.clone(),
                     preference: 0,
                     prefixes,
@@ -199,7 +201,7 @@ impl Client {
         }
     }
 
-    fn complain(&mut self, said: &Said<'_>, what: &str) {
+    fn complain(&mut self, said: &ServerParts<'_>, what: &str) {
         let why = said.refusal.map(|status| format!(": {status}")).unwrap_or_default();
         self.problem = Some(format!("DHCPv6 server {} {what}{why}", said.server));
     }
@@ -209,6 +211,6 @@ fn offered(ia: &IaPd) -> impl Iterator<Item = Ipv6Net> {
     usable(ia).filter(|prefix| prefix.valid > 0).map(|prefix| prefix.prefix)
 }
 
-fn has_rapid_commit(message: &Message) -> bool {
+fn has_rapid_commit(message: &Dhcp6Message) -> bool {
     message.options.contains(&DhcpOption::RapidCommit)
 }

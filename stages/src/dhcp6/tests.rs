@@ -25,7 +25,7 @@ fn files(folder: &str) -> Vec<PathBuf> {
 /// The octets of a file: hex, with words for what only the test knows.
 fn octets(lines: &str, transaction: u32) -> Vec<u8> {
     let option = |option: DhcpOption| {
-        let message = Message {
+        let message = Dhcp6Message {
             kind: MessageType::Reply,
             transaction: 0,
             options: vec![option],
@@ -66,11 +66,11 @@ fn malformed_messages_are_told_apart_and_change_nothing() {
         for mut talk in [soliciting, requesting, renewing, confirming] {
             let (phase, lease) = (talk.client.phase(), talk.client.lease().cloned());
             let message = octets(lines, talk.transaction());
-            match Message::decode(&message) {
+            match Dhcp6Message::decode(&message) {
                 Err(error) => assert_eq!(error.to_string(), expected, "{}", file.display()),
                 Ok(_) => assert_eq!(expected, "ignored", "{}", file.display()),
             }
-            let out = talk.handle(Input::Received(&message));
+            let out = talk.handle(ClientInput::Received(&message));
             // A server that gives nothing usable of what it offered is asked no more.
             let refused = phase == Phase::Requesting && talk.client.phase() == Phase::Soliciting;
             assert!(refused || talk.client.phase() == phase, "{}: {phase:?}", file.display());
@@ -91,15 +91,15 @@ fn the_corpus_of_the_fuzzer_holds() {
 
 #[test]
 fn words_of_servers_cannot_act_on_a_terminal() {
-    let status = |message: &str| Message {
+    let status = |message: &str| Dhcp6Message {
         kind: MessageType::Reply,
         transaction: 1,
-        options: vec![DhcpOption::Status(Status {
+        options: vec![DhcpOption::Status(ServerStatus {
             code: StatusCode::NO_PREFIX_AVAIL,
             message: message.to_owned(),
         })],
     };
-    let read = Message::decode(&status(&format!("a\x1b[2J\r\n\u{9b}b{}", "x".repeat(500))).encode()).unwrap();
+    let read = Dhcp6Message::decode(&status(&format!("a\x1b[2J\r\n\u{9b}b{}", "x".repeat(500))).encode()).unwrap();
     let [DhcpOption::Status(read)] = &read.options[..] else {
         panic!("{read:?}")
     };
@@ -108,13 +108,13 @@ fn words_of_servers_cannot_act_on_a_terminal() {
     assert!(read.to_string().starts_with("NoPrefixAvail (a [2J"));
 }
 
-fn any_message() -> impl Strategy<Value = Message> {
+fn any_message() -> impl Strategy<Value = Dhcp6Message> {
     let kind = prop_oneof![
         Just(MessageType::Advertise),
         Just(MessageType::Reply),
         Just(MessageType::Reply)
     ];
-    let status = (0u16..8, "[ -~]{0,10}").prop_map(|(code, message)| Status {
+    let status = (0u16..8, "[ -~]{0,10}").prop_map(|(code, message)| ServerStatus {
         code: StatusCode(code),
         message: message.trim().to_owned(),
     });
@@ -141,7 +141,7 @@ fn any_message() -> impl Strategy<Value = Message> {
             data: data.to_vec()
         }),
     ];
-    (kind, ia, prop::option::of(other)).prop_map(|(kind, ia, other)| Message {
+    (kind, ia, prop::option::of(other)).prop_map(|(kind, ia, other)| Dhcp6Message {
         kind,
         transaction: 0,
         options: [DhcpOption::ServerId(Talk::server()), ia]
@@ -154,20 +154,20 @@ fn any_message() -> impl Strategy<Value = Message> {
 proptest! {
     #[test]
     fn no_octets_make_it_panic(octets in prop::collection::vec(any::<u8>(), 0..600)) {
-        let _ = Message::decode(&octets);
+        let _ = Dhcp6Message::decode(&octets);
         fuzz::dhcp6(&octets);
     }
 
     #[test]
     fn a_message_comes_back_as_it_went(message in any_message()) {
-        prop_assert_eq!(Message::decode(&message.encode()), Ok(message));
+        prop_assert_eq!(Dhcp6Message::decode(&message.encode()), Ok(message));
     }
 
     #[test]
     fn a_cut_message_is_an_error_or_a_shorter_one(message in any_message(), cut in 0usize..200) {
         let octets = message.encode();
         let cut = cut.min(octets.len());
-        if let Ok(shorter) = Message::decode(&octets[..cut]) {
+        if let Ok(shorter) = Dhcp6Message::decode(&octets[..cut]) {
             prop_assert!(message.options.starts_with(&shorter.options));
         }
     }
@@ -185,7 +185,7 @@ proptest! {
             }
             message.transaction = talk.transaction();
             message.options.insert(0, DhcpOption::ClientId(Talk::duid()));
-            for event in [Input::Timer, Input::Received(&message.encode())] {
+            for event in [ClientInput::Timer, ClientInput::Received(&message.encode())] {
                 let out = talk.handle(event);
                 sent += out.send.len() as u64;
                 prop_assert!(out.timer.is_none_or(|timer| timer > talk.now));

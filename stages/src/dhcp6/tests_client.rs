@@ -11,7 +11,7 @@ pub(super) struct Talk {
     pub(super) client: Client,
     pub(super) now: Duration,
     pub(super) timer: Option<Duration>,
-    sent: Vec<Message>,
+    sent: Vec<Dhcp6Message>,
 }
 
 impl Talk {
@@ -27,7 +27,7 @@ impl Talk {
 
     pub(super) fn new() -> Self {
         Self {
-            client: Client::new(Config {
+            client: Client::new(ClientConfig {
                 duid: Self::duid(),
                 iaid: Self::IAID,
                 seed: 42,
@@ -42,7 +42,7 @@ impl Talk {
     /// Its first Solicit is out.
     pub(super) fn begun() -> Self {
         let mut talk = Self::new();
-        assert_eq!(talk.handle(Input::Start(None)).send.len(), 0);
+        assert_eq!(talk.handle(ClientInput::Start(None)).send.len(), 0);
         assert!(talk.timer.unwrap() <= talk.now + Duration::from_secs(1));
         talk.tick();
         talk
@@ -66,22 +66,22 @@ impl Talk {
         let lease = Self::bound().client.lease().cloned();
         let mut talk = Self::new();
         talk.now += Duration::from_secs(500);
-        assert!(talk.handle(Input::Start(lease)).lease_changed);
+        assert!(talk.handle(ClientInput::Start(lease)).lease_changed);
         talk
     }
 
-    pub(super) fn handle(&mut self, event: Input<'_>) -> Actions {
+    pub(super) fn handle(&mut self, event: ClientInput<'_>) -> ClientActions {
         let out = self.client.handle(self.now, event);
         self.timer = out.timer;
         self.sent
-            .extend(out.send.iter().map(|octets| Message::decode(octets).unwrap()));
+            .extend(out.send.iter().map(|octets| Dhcp6Message::decode(octets).unwrap()));
         out
     }
 
     /// Goes on to the client's timer.
-    pub(super) fn tick(&mut self) -> Actions {
+    pub(super) fn tick(&mut self) -> ClientActions {
         self.now = self.timer.expect("it waits for nothing");
-        self.handle(Input::Timer)
+        self.handle(ClientInput::Timer)
     }
 
     pub(super) fn until(&mut self, phase: Phase) {
@@ -98,7 +98,7 @@ impl Talk {
         self.last().transaction
     }
 
-    pub(super) fn last(&self) -> &Message {
+    pub(super) fn last(&self) -> &Dhcp6Message {
         self.sent.last().expect("nothing was sent")
     }
 
@@ -106,22 +106,22 @@ impl Talk {
         self.sent.iter().map(|message| message.kind).collect()
     }
 
-    pub(super) fn say(&mut self, kind: MessageType, server: &Duid, ia: IaPd, preference: Option<u8>) -> Actions {
+    pub(super) fn say(&mut self, kind: MessageType, server: &Duid, ia: IaPd, preference: Option<u8>) -> ClientActions {
         self.say_with(kind, server, ia, preference.map(DhcpOption::Preference))
     }
 
-    fn say_with(&mut self, kind: MessageType, server: &Duid, ia: IaPd, option: Option<DhcpOption>) -> Actions {
+    fn say_with(&mut self, kind: MessageType, server: &Duid, ia: IaPd, option: Option<DhcpOption>) -> ClientActions {
         let options = [
             DhcpOption::ClientId(Self::duid()),
             DhcpOption::ServerId(server.clone()),
             DhcpOption::IaPd(ia),
         ];
-        let message = Message {
+        let message = Dhcp6Message {
             kind,
             transaction: self.transaction(),
             options: options.into_iter().chain(option).collect(),
         };
-        self.handle(Input::Received(&message.encode()))
+        self.handle(ClientInput::Received(&message.encode()))
     }
 
     pub(super) fn prefixes(&self) -> Vec<String> {
@@ -158,7 +158,7 @@ pub(super) fn given(t1: u32, t2: u32) -> IaPd {
 pub(super) fn refused(code: StatusCode) -> IaPd {
     let message = "no".into();
     IaPd {
-        status: Some(Status { code, message }),
+        status: Some(ServerStatus { code, message }),
         ..of(vec![], 0, 0)
     }
 }

@@ -187,7 +187,7 @@ fn a_kept_lease_that_cannot_be_is_none() {
     let start = |lease: Lease, now| {
         let mut talk = Talk::new();
         talk.now = now;
-        talk.handle(Input::Start(Some(lease)));
+        talk.handle(ClientInput::Start(Some(lease)));
         talk.client.phase()
     };
     assert_eq!(start(lease(), later(3999)), Phase::Confirming);
@@ -215,10 +215,10 @@ fn another_link_is_asked_anew() {
     for _ in 0..8 {
         talk.tick();
     }
-    talk.handle(Input::Relinked);
+    talk.handle(ClientInput::Relinked);
     assert!(talk.timer.unwrap() - talk.now <= seconds(2));
     let mut talk = Talk::bound();
-    talk.handle(Input::Relinked);
+    talk.handle(ClientInput::Relinked);
     assert_eq!(
         (talk.client.phase(), talk.last().kind),
         (Phase::Confirming, MessageType::Rebind)
@@ -229,7 +229,7 @@ fn another_link_is_asked_anew() {
 fn a_release_is_short() {
     let mut talk = Talk::bound();
     let begun = talk.now;
-    let out = talk.handle(Input::Stop);
+    let out = talk.handle(ClientInput::Stop);
     assert!(out.lease_changed && talk.client.lease().is_none());
     assert_eq!(talk.last().kind, MessageType::Release);
     assert!(
@@ -249,7 +249,7 @@ fn a_release_is_short() {
     );
 
     let mut talk = Talk::bound();
-    talk.handle(Input::Stop);
+    talk.handle(ClientInput::Stop);
     talk.say(
         MessageType::Reply,
         &Talk::server(),
@@ -259,8 +259,8 @@ fn a_release_is_short() {
     assert_eq!(talk.client.phase(), Phase::Ended);
 
     for mut talk in [Talk::new(), Talk::begun(), Talk::requesting()] {
-        assert_eq!(talk.handle(Input::Stop).send.len(), 0);
+        assert_eq!(talk.handle(ClientInput::Stop).send.len(), 0);
         assert_eq!((talk.client.phase(), talk.timer), (Phase::Ended, None));
-        assert_eq!(talk.handle(Input::Relinked), Actions::default());
+        assert_eq!(talk.handle(ClientInput::Relinked), ClientActions::default());
     }
 }

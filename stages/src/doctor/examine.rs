@@ -26,7 +26,7 @@ const SMALLER: [u16; 5] = [1492, 1480, 1420, 1400, 1280];
 
 /// What the daemon says of a running instance.
 #[derive(Debug, Clone, Default)]
-pub struct Running {
+pub struct RunningInstance {
     /// Its state, as `clatd status` says it.
     pub state: String,
     /// Why.
@@ -65,7 +65,7 @@ pub struct Large {
 #[derive(Debug, Clone, Default)]
 pub struct Examined {
     /// The daemon's status of the instance; `None` = no daemon has this instance.
-    pub running: Option<Running>,
+    pub running: Option<RunningInstance>,
     /// All devices.
     pub links: Vec<Link>,
     /// The uplink that is examined.
@@ -131,7 +131,7 @@ impl Examined {
 }
 
 /// Examines the whole path of an instance. A read that fails is noted, and the examination goes on.
-pub async fn examine(instance: &Instance, running: Option<Running>, world: &dyn World) -> Examined {
+pub async fn examine(instance: &Instance, running: Option<RunningInstance>, world: &dyn World) -> Examined {
     let mut seen = Examined {
         running,
         ..Examined::default()

@@ -6,7 +6,7 @@ mod plat;
 use std::net::IpAddr;
 
 use super::examine::Examined;
-use super::{Check, Finding, Verdict};
+use super::{Check, Finding, Judgement};
 use crate::discovery::Checked;
 use crate::path::{Hop, beyond_plat, through_plat};
 use crate::route::default_route_mtu;
@@ -42,7 +42,7 @@ pub fn judge(instance: &Instance, seen: &Examined) -> Vec<Finding> {
     for text in &seen.unreadable {
         judge.say(
             Check::Daemon,
-            Verdict::Unknown,
+            Judgement::Unknown,
             format!("not everything could be examined: {text}"),
         );
     }
@@ -56,7 +56,7 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn say(&mut self, check: Check, verdict: Verdict, what: impl Into<String>) {
+    fn say(&mut self, check: Check, verdict: Judgement, what: impl Into<String>) {
         self.findings.push(Finding {
             check,
             verdict,
@@ -65,7 +65,7 @@ impl Judge<'_> {
         });
     }
 
-    fn advise(&mut self, check: Check, verdict: Verdict, what: impl Into<String>, advice: impl Into<String>) {
+    fn advise(&mut self, check: Check, verdict: Judgement, what: impl Into<String>, advice: impl Into<String>) {
         self.findings.push(Finding {
             check,
             verdict,
@@ -75,7 +75,7 @@ impl Judge<'_> {
     }
 
     fn wrong(&mut self, check: Check, what: impl Into<String>, advice: impl Into<String>) {
-        self.advise(check, Verdict::Wrong, what, advice);
+        self.advise(check, Judgement::Wrong, what, advice);
     }
 
     fn uplink_name(&self) -> &str {
@@ -107,7 +107,7 @@ impl Judge<'_> {
         let Some(running) = &self.seen.running else {
             return self.advise(
                 Check::Daemon,
-                Verdict::Note,
+                Judgement::Note,
                 "no clatd runs this instance, so this looks at what it would need",
                 "start it: systemctl start clatd, or clatd in a terminal",
             );
@@ -117,7 +117,7 @@ impl Judge<'_> {
             reason => format!(": {reason}"),
         };
         match running.state.as_str() {
-            "running" => self.say(Check::Daemon, Verdict::Good, "the instance runs"),
+            "running" => self.say(Check::Daemon, Judgement::Good, "the instance runs"),
             "stuck" => self.wrong(
                 Check::Daemon,
                 format!(
@@ -137,7 +137,7 @@ impl Judge<'_> {
                 "mend that; the instance tries again by itself, or at once with systemctl restart clatd",
             ),
             "idle" if !self.seen.native4.is_empty() => {
-                self.say(Check::Daemon, Verdict::Note, format!("the instance rests{because}"))
+                self.say(Check::Daemon, Judgement::Note, format!("the instance rests{because}"))
             }
             "idle" => self.wrong(
                 Check::Daemon,
@@ -149,7 +149,7 @@ impl Judge<'_> {
                 let error = error.map_or_else(String::new, |error| format!(" (its last error: {error})"));
                 self.say(
                     Check::Daemon,
-                    Verdict::Note,
+                    Judgement::Note,
                     format!("the instance is {state}{because}{error}; look again in a moment"),
                 );
             }
@@ -161,14 +161,14 @@ impl Judge<'_> {
         let idle = self.seen.running.as_ref().is_some_and(|running| {
             running.state == "idle" && running.last_error.as_deref() != Some(running.reason.as_str())
         });
-        let is_wrong = |finding: &Finding| finding.verdict == Verdict::Wrong;
+        let is_wrong = |finding: &Finding| finding.verdict == Judgement::Wrong;
         if idle && self.findings.iter().filter(|finding| is_wrong(finding)).count() > 1 {
             for finding in self
                 .findings
                 .iter_mut()
                 .filter(|finding| finding.check == Check::Daemon)
             {
-                finding.verdict = Verdict::Note;
+                finding.verdict = Judgement::Note;
             }
         }
     }
@@ -196,15 +196,15 @@ impl Judge<'_> {
         match defaults.first() {
             Some(route) => self.say(
                 Check::Uplink,
-                Verdict::Good,
+                Judgement::Good,
                 format!("{name}, by the IPv6 route {route}"),
             ),
             None if self.instance.settings.plat.plat_prefix.is_some() => self.say(
                 Check::Uplink,
-                Verdict::Note,
+                Judgement::Note,
                 format!("{name}; it has no IPv6 default route"),
             ),
-            None if !uplink.up || !uplink.carrier => self.say(Check::Uplink, Verdict::Good, name.clone()),
+            None if !uplink.up || !uplink.carrier => self.say(Check::Uplink, Judgement::Good, name.clone()),
             None => {
                 self.wrong(
                     Check::Uplink,
@@ -238,7 +238,7 @@ impl Judge<'_> {
         }
         self.say(
             Check::Carrier,
-            Verdict::Good,
+            Judgement::Good,
             format!("{name} has carrier, MTU {}", uplink.mtu),
         );
         true
@@ -262,9 +262,9 @@ impl Judge<'_> {
                 self.say(
                     Check::Address,
                     if address.deprecated {
-                        Verdict::Note
+                        Judgement::Note
                     } else {
-                        Verdict::Good
+                        Judgement::Good
                     },
                     format!("{name} has {}/{}{old}", address.address, address.prefix_len),
                 );
@@ -298,7 +298,7 @@ impl Judge<'_> {
             None => {
                 self.say(
                     Check::Gateway,
-                    Verdict::Note,
+                    Judgement::Note,
                     format!("{name} has no router: all is on its link"),
                 );
                 true
@@ -313,8 +313,8 @@ impl Judge<'_> {
             }
             Some((gateway, answers)) => {
                 let (verdict, how) = match answers {
-                    Some(_) => (Verdict::Good, "answers"),
-                    None => (Verdict::Unknown, "cannot be asked on this kind of link"),
+                    Some(_) => (Judgement::Good, "answers"),
+                    None => (Judgement::Unknown, "cannot be asked on this kind of link"),
                 };
                 self.say(Check::Gateway, verdict, format!("the router {gateway} of {name} {how}"));
                 true
@@ -328,7 +328,7 @@ impl Judge<'_> {
         if large.answered {
             return self.say(
                 Check::Mtu,
-                Verdict::Good,
+                Judgement::Good,
                 format!(
                     "packets of {} bytes reach {}, or their senders are told",
                     large.length, large.from
@@ -341,7 +341,7 @@ impl Judge<'_> {
         let Some(fits) = large.fits else {
             return self.say(
                 Check::Mtu,
-                Verdict::Unknown,
+                Judgement::Unknown,
                 format!("{} no longer answers, so large packets could not be tried", large.from),
             );
         };
@@ -352,7 +352,7 @@ impl Judge<'_> {
         match used {
             Some(used) if used <= u32::from(fits) => self.advise(
                 Check::Mtu,
-                Verdict::Note,
+                Judgement::Note,
                 format!("{what}. The CLAT sends {used} bytes at most, so IPv4 passes"),
                 format!("other IPv6 traffic may hang: ip link set {name} mtu {fits}, until the network is mended"),
             ),
@@ -374,7 +374,7 @@ impl Judge<'_> {
         if let Some(hop) = self.beyond(answers) {
             return self.say(
                 Check::Ipv4,
-                Verdict::Good,
+                Judgement::Good,
                 format!("IPv4 works through {clat}: {} answers from beyond the PLAT", hop.from),
             );
         }
@@ -385,7 +385,7 @@ impl Judge<'_> {
         if !plat_answers {
             return self.say(
                 Check::Ipv4,
-                Verdict::Unknown,
+                Judgement::Unknown,
                 format!("nobody answers IPv4 through {clat}, as may be expected while the PLAT does not answer"),
             );
         }
@@ -473,9 +473,11 @@ impl Judge<'_> {
 
     fn host(&mut self) {
         match &self.seen.host {
-            Some(Checked::Answers(server)) => {
-                self.say(Check::Host, Verdict::Good, format!("{server} answers through the PLAT"))
-            }
+            Some(Checked::Answers(server)) => self.say(
+                Check::Host,
+                Judgement::Good,
+                format!("{server} answers through the PLAT"),
+            ),
             Some(Checked::Silent(server)) => self.wrong(
                 Check::Host,
                 format!("{server} does not answer through the PLAT"),

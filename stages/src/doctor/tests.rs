@@ -4,7 +4,7 @@ mod words;
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{Check, Examined, Finding, Large, Plat, Running, Verdict, judge};
+use super::{Check, Examined, Finding, Judgement, Large, Plat, RunningInstance, judge};
 use crate::discovery::Checked;
 use crate::facts::{Fact, Facts, FirewallFacts, Ip6tablesChain, NftChain, Source};
 use crate::net::{Address6, Link, Route};
@@ -73,10 +73,10 @@ fn working() -> Examined {
         ..Facts::default()
     };
     Examined {
-        running: Some(Running {
+        running: Some(RunningInstance {
             state: "running".into(),
             facts,
-            ..Running::default()
+            ..RunningInstance::default()
         }),
         links: vec![link(2, "up0"), link(3, "clat")],
         uplink: Some(link(2, "up0")),
@@ -117,7 +117,7 @@ fn working() -> Examined {
 }
 
 fn wrong(findings: &[Finding]) -> Vec<(Check, String)> {
-    let wrong = findings.iter().filter(|finding| finding.verdict == Verdict::Wrong);
+    let wrong = findings.iter().filter(|finding| finding.verdict == Judgement::Wrong);
     wrong
         .map(|finding| {
             let advice = finding.advice.as_deref().expect("advice goes with what is wrong");
@@ -146,7 +146,7 @@ fn nothing_is_wrong_with_what_works() {
     let good = |check| {
         findings
             .iter()
-            .any(|found| found.check == check && found.verdict == Verdict::Good)
+            .any(|found| found.check == check && found.verdict == Judgement::Good)
     };
     for check in [
         Check::Daemon,
@@ -173,7 +173,7 @@ fn nothing_is_wrong_with_what_works() {
     };
     let findings = judge(&instance(), &without_daemon);
     assert_eq!(wrong(&findings), []);
-    assert_eq!(findings[0].verdict, Verdict::Note);
+    assert_eq!(findings[0].verdict, Judgement::Note);
 }
 
 #[test]

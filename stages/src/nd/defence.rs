@@ -26,7 +26,7 @@ const APART: Duration = Duration::from_secs(1);
 
 /// What to do about a conflict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
+pub enum Reaction {
     /// The address is to be advertised as ours.
     Defend,
     /// The same at this time, since it was advertised less than a second ago.
@@ -45,14 +45,14 @@ pub struct Defence {
 
 impl Defence {
     /// Another node advertised the address.
-    pub fn conflict(&mut self, now: Duration) -> Answer {
+    pub fn conflict(&mut self, now: Duration) -> Reaction {
         if now.saturating_sub(self.last) >= PEACE {
             self.begun = None;
         }
         self.last = now;
         let begun = *self.begun.get_or_insert(now);
         if now.saturating_sub(begun) >= PATIENCE {
-            return Answer::GiveUp;
+            return Reaction::GiveUp;
         }
         self.defend(now)
     }
@@ -63,13 +63,13 @@ impl Defence {
     }
 
     /// The same for an address that is kept whatever happens.
-    pub fn defend(&mut self, now: Duration) -> Answer {
+    pub fn defend(&mut self, now: Duration) -> Reaction {
         let due = self.defended.map(|defended| defended + APART);
         if let Some(due) = due.filter(|due| now < *due) {
-            return Answer::DefendAt(due);
+            return Reaction::DefendAt(due);
         }
         self.defended = Some(now);
-        Answer::Defend
+        Reaction::Defend
     }
 }
 
@@ -93,14 +93,14 @@ impl Moves {
 mod tests {
     use super::*;
 
-    fn answers(at: &[u64]) -> Vec<Answer> {
+    fn answers(at: &[u64]) -> Vec<Reaction> {
         let mut defence = Defence::default();
         at.iter()
             .map(|ms| defence.conflict(Duration::from_millis(*ms)))
             .collect()
     }
 
-    use Answer::{Defend, DefendAt, GiveUp};
+    use Reaction::{Defend, DefendAt, GiveUp};
 
     #[test]
     fn an_announcement_is_answered_and_moves_nothing() {

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::message::{LinkAddress, Message, Nonce, Solicitation};
+use super::message::{LinkAddress, NdMessage, Nonce, Solicitation};
 
 /// How duplicate address detection is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl Default for Parameters {
 /// How another node showed that it has the address or wants it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum How {
+pub enum ConflictSign {
     /// It advertised the address, so it has it (RFC 4862 section 5.4.4).
     Advertisement,
     /// It does duplicate address detection for the same address (RFC 4862 section 5.4.3).
@@ -57,7 +57,7 @@ pub struct Conflict {
     /// The IPv6 source of its packet, `::` where it does duplicate address detection.
     pub source: Ipv6Addr,
     /// How it showed.
-    pub how: How,
+    pub how: ConflictSign,
 }
 
 impl fmt::Display for Conflict {
@@ -69,8 +69,8 @@ impl fmt::Display for Conflict {
             None => source.to_string(),
         };
         match self.how {
-            How::Advertisement => write!(f, "{by} has {address}"),
-            How::Detection => write!(f, "{by} wants {address} too"),
+            ConflictSign::Advertisement => write!(f, "{by} has {address}"),
+            ConflictSign::Detection => write!(f, "{by} wants {address} too"),
         }
     }
 }
@@ -83,7 +83,7 @@ impl fmt::Display for Conflict {
 /// (RFC 6957); a solicitation from a unicast address, whose sender looks for the owner.
 pub fn claim(
     address: Ipv6Addr,
-    message: &Message,
+    message: &NdMessage,
     link_source: Option<&LinkAddress>,
     own: Option<&LinkAddress>,
     nonces: &[Nonce],
@@ -93,11 +93,14 @@ pub fn claim(
         return None;
     }
     let (by, how) = match message {
-        Message::Advertisement(na) if is_own(na.target_link_address.as_ref()) => return None,
-        Message::Advertisement(na) => (na.target_link_address.as_ref().or(link_source), How::Advertisement),
-        Message::Solicitation(ns) if !ns.source.is_unspecified() => return None,
-        Message::Solicitation(ns) if ns.nonce.is_some_and(|nonce| nonces.contains(&nonce)) => return None,
-        Message::Solicitation(_) => (link_source, How::Detection),
+        NdMessage::Advertisement(na) if is_own(na.target_link_address.as_ref()) => return None,
+        NdMessage::Advertisement(na) => (
+            na.target_link_address.as_ref().or(link_source),
+            ConflictSign::Advertisement,
+        ),
+        NdMessage::Solicitation(ns) if !ns.source.is_unspecified() => return None,
+        NdMessage::Solicitation(ns) if ns.nonce.is_some_and(|nonce| nonces.contains(&nonce)) => return None,
+        NdMessage::Solicitation(_) => (link_source, ConflictSign::Detection),
     };
     Some(Conflict {
         address,
@@ -117,7 +120,7 @@ pub enum Input<'a> {
     /// A valid message came.
     Received {
         /// The message.
-        message: &'a Message,
+        message: &'a NdMessage,
         /// Link-layer source of the packet, where the link has such.
         link_source: Option<&'a LinkAddress>,
     },

@@ -82,15 +82,15 @@ pub struct Solicitation {
 
 impl Solicitation {
     /// What holds for those of duplicate address detection, which come from nowhere.
-    fn check(&self) -> Result<(), Invalid> {
+    fn check(&self) -> Result<(), NdError> {
         if !self.source.is_unspecified() {
             return Ok(());
         }
         if self.destination != solicited_node(self.target) {
-            return Err(Invalid::Destination);
+            return Err(NdError::Destination);
         }
         if self.source_link_address.is_some() {
-            return Err(Invalid::SourceLinkAddress);
+            return Err(NdError::SourceLinkAddress);
         }
         Ok(())
     }
@@ -128,7 +128,7 @@ pub struct Advertisement {
 
 /// One of the two messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Message {
+pub enum NdMessage {
     /// Neighbour solicitation.
     Solicitation(Solicitation),
     /// Neighbour advertisement.
@@ -137,7 +137,7 @@ pub enum Message {
 
 /// Why a packet is not a valid neighbour solicitation or advertisement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Invalid {
+pub enum NdError {
     /// Shorter than its headers say or need.
     #[error("truncated")]
     Truncated,
@@ -176,39 +176,39 @@ pub enum Invalid {
     SolicitedMulticast,
 }
 
-impl Message {
+impl NdMessage {
     /// Reads a packet that begins with its IPv6 header, and makes all checks of RFC 4861 sections 7.1.1 and 7.1.2.
     /// Extension headers are not followed: no implementation sends these messages behind one.
-    pub fn parse(packet: &[u8]) -> Result<Self, Invalid> {
-        let (header, rest) = packet.split_first_chunk::<IPV6_HEADER>().ok_or(Invalid::Truncated)?;
+    pub fn parse(packet: &[u8]) -> Result<Self, NdError> {
+        let (header, rest) = packet.split_first_chunk::<IPV6_HEADER>().ok_or(NdError::Truncated)?;
         if header[0] >> 4 != 6 {
-            return Err(Invalid::NotIpv6);
+            return Err(NdError::NotIpv6);
         }
         let length = usize::from(u16::from_be_bytes([header[4], header[5]]));
         // What follows the payload is padding of the link layer.
-        let icmp = rest.get(..length).ok_or(Invalid::Truncated)?;
+        let icmp = rest.get(..length).ok_or(NdError::Truncated)?;
         if header[6] != ICMPV6 || !matches!(icmp.first(), Some(&(SOLICITATION | ADVERTISEMENT))) {
-            return Err(Invalid::OtherMessage);
+            return Err(NdError::OtherMessage);
         }
         if header[7] != HOP_LIMIT {
-            return Err(Invalid::HopLimit);
+            return Err(NdError::HopLimit);
         }
-        let (fixed, options) = icmp.split_first_chunk::<FIXED>().ok_or(Invalid::Truncated)?;
+        let (fixed, options) = icmp.split_first_chunk::<FIXED>().ok_or(NdError::Truncated)?;
         let (source, destination) = (address(&header[8..24]), address(&header[24..40]));
         if source.is_multicast() {
-            return Err(Invalid::MulticastSource);
+            return Err(NdError::MulticastSource);
         }
         if checksum(source, destination, icmp) != 0 {
-            return Err(Invalid::Checksum);
+            return Err(NdError::Checksum);
         }
         if fixed[1] != 0 {
-            return Err(Invalid::Code);
+            return Err(NdError::Code);
         }
         let target = address(&fixed[8..24]);
         if target.is_multicast() {
-            return Err(Invalid::MulticastTarget);
+            return Err(NdError::MulticastTarget);
         }
-        let options = Options::parse(options)?;
+        let options = NdOptions::parse(options)?;
         if fixed[0] == ADVERTISEMENT {
             let advertisement = Advertisement {
                 source,
@@ -220,7 +220,7 @@ impl Message {
                 target_link_address: options.target_link_address,
             };
             if advertisement.solicited && destination.is_multicast() {
-                return Err(Invalid::SolicitedMulticast);
+                return Err(NdError::SolicitedMulticast);
             }
             return Ok(Self::Advertisement(advertisement));
         }
@@ -305,19 +305,19 @@ pub fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
 
 /// The options that are used; of each kind the first.
 #[derive(Default)]
-struct Options {
+struct NdOptions {
     source_link_address: Option<LinkAddress>,
     target_link_address: Option<LinkAddress>,
     nonce: Option<Nonce>,
 }
 
-impl Options {
-    fn parse(mut bytes: &[u8]) -> Result<Self, Invalid> {
+impl NdOptions {
+    fn parse(mut bytes: &[u8]) -> Result<Self, NdError> {
         let mut options = Self::default();
         while let Some((&kind, rest)) = bytes.split_first() {
-            let length = usize::from(*rest.first().ok_or(Invalid::OptionLength)?) * 8;
+            let length = usize::from(*rest.first().ok_or(NdError::OptionLength)?) * 8;
             if length == 0 || length > bytes.len() {
-                return Err(Invalid::OptionLength);
+                return Err(NdError::OptionLength);
             }
             let (option, after) = bytes.split_at(length);
             let contents = &option[2..];

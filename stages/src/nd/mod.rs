@@ -5,9 +5,9 @@ mod defence;
 mod detector;
 mod message;
 
-pub use defence::{Answer, Defence, MOST_MOVES, Moves};
-pub use detector::{Actions, Conflict, Detector, How, Input, Next, Parameters, claim};
-pub use message::{Advertisement, Invalid, LinkAddress, Message, Nonce, Solicitation, solicited_node};
+pub use defence::{Defence, MOST_MOVES, Moves, Reaction};
+pub use detector::{Actions, Conflict, ConflictSign, Detector, Input, Next, Parameters, claim};
+pub use message::{Advertisement, LinkAddress, NdError, NdMessage, Nonce, Solicitation, solicited_node};
 
 #[cfg(test)]
 mod tests;

@@ -20,12 +20,12 @@ fn mac(last: u8) -> LinkAddress {
     LinkAddress::new(&[2, 0, 0, 0, 0, last])
 }
 
-fn detecting(nonce: Nonce) -> Message {
-    Message::Solicitation(Solicitation::detecting(target(), nonce))
+fn detecting(nonce: Nonce) -> NdMessage {
+    NdMessage::Solicitation(Solicitation::detecting(target(), nonce))
 }
 
-fn advertising(owner: Option<LinkAddress>) -> Message {
-    Message::Advertisement(Advertisement {
+fn advertising(owner: Option<LinkAddress>) -> NdMessage {
+    NdMessage::Advertisement(Advertisement {
         source: "fe80::2".parse().unwrap(),
         destination: "ff02::1".parse().unwrap(),
         target: target(),
@@ -36,8 +36,8 @@ fn advertising(owner: Option<LinkAddress>) -> Message {
     })
 }
 
-fn looking() -> Message {
-    Message::Solicitation(Solicitation {
+fn looking() -> NdMessage {
+    NdMessage::Solicitation(Solicitation {
         source: "fe80::2".parse().unwrap(),
         destination: solicited_node(target()),
         target: target(),
@@ -75,9 +75,9 @@ fn what_is_built_is_read_again() {
         looking(),
     ] {
         let mut packet = message.packet();
-        assert_eq!(Message::parse(&packet).as_ref(), Ok(&message));
+        assert_eq!(NdMessage::parse(&packet).as_ref(), Ok(&message));
         packet.extend([0xaa; 7]);
-        assert_eq!(Message::parse(&packet), Ok(message), "padding of the link layer");
+        assert_eq!(NdMessage::parse(&packet), Ok(message), "padding of the link layer");
     }
 }
 
@@ -86,7 +86,7 @@ fn an_option_that_is_not_known_or_has_another_size_is_passed_over() {
     let mut packet = detecting(NONCE).packet();
     packet[64] = 200;
     correct(&mut packet);
-    let Ok(Message::Solicitation(solicitation)) = Message::parse(&packet) else {
+    let Ok(NdMessage::Solicitation(solicitation)) = NdMessage::parse(&packet) else {
         panic!("it is valid");
     };
     assert_eq!(solicitation.nonce, None);
@@ -94,7 +94,7 @@ fn an_option_that_is_not_known_or_has_another_size_is_passed_over() {
     packet[64..66].copy_from_slice(&[14, 2]);
     packet.extend([9; 8]);
     correct(&mut packet);
-    let Ok(Message::Solicitation(solicitation)) = Message::parse(&packet) else {
+    let Ok(NdMessage::Solicitation(solicitation)) = NdMessage::parse(&packet) else {
         panic!("it is valid");
     };
     assert_eq!(solicitation.nonce, None, "a long nonce of RFC 3971 is none of ours");
@@ -124,7 +124,7 @@ fn malformed_packets_are_refused() {
         if sum {
             correct(&mut packet);
         }
-        let invalid = Message::parse(&packet).expect_err(line);
+        let invalid = NdMessage::parse(&packet).expect_err(line);
         assert_eq!(invalid.to_string(), expected, "{line}");
         seen += 1;
     }
@@ -160,7 +160,7 @@ fn detector(transmits: u32) -> Detector {
     Detector::new(target(), Some(mac(1)), parameters, NONCE)
 }
 
-fn receive(detector: &mut Detector, message: &Message, from: u8) -> Next {
+fn receive(detector: &mut Detector, message: &NdMessage, from: u8) -> Next {
     let event = Input::Received {
         message,
         link_source: Some(&mac(from)),
@@ -170,7 +170,7 @@ fn receive(detector: &mut Detector, message: &Message, from: u8) -> Next {
     output.next
 }
 
-fn duplicate(by: u8, source: &str, how: How) -> Next {
+fn duplicate(by: u8, source: &str, how: ConflictSign) -> Next {
     Next::Duplicate(Conflict {
         address: target(),
         by: Some(mac(by)),
@@ -205,19 +205,31 @@ fn an_advertisement_means_duplicate_and_ends_it() {
     let mut detector = detector(1);
     detector.handle(Duration::ZERO, Input::Start);
     let next = receive(&mut detector, &advertising(Some(mac(7))), 2);
-    assert_eq!(next, duplicate(7, "fe80::2", How::Advertisement), "named by its option");
+    assert_eq!(
+        next,
+        duplicate(7, "fe80::2", ConflictSign::Advertisement),
+        "named by its option"
+    );
     let late = detector.handle(SECOND * 9, Input::Timer);
     assert_eq!((late.send, late.next), (None, next));
     let mut detector = super::tests::detector(1);
     let next = receive(&mut detector, &advertising(None), 2);
-    assert_eq!(next, duplicate(2, "fe80::2", How::Advertisement), "named by its frame");
+    assert_eq!(
+        next,
+        duplicate(2, "fe80::2", ConflictSign::Advertisement),
+        "named by its frame"
+    );
 }
 
 #[test]
 fn another_detection_means_duplicate_also_before_the_first_solicitation() {
     let mut detector = detector(1);
     let next = receive(&mut detector, &detecting(NONCE), 2);
-    assert_eq!(next, duplicate(2, "::", How::Detection), "we have sent no nonce yet");
+    assert_eq!(
+        next,
+        duplicate(2, "::", ConflictSign::Detection),
+        "we have sent no nonce yet"
+    );
 }
 
 #[test]
@@ -245,30 +257,30 @@ fn our_own_packets_and_searches_mean_nothing() {
         waiting,
         "somebody answers in our place"
     );
-    let Message::Advertisement(mut other) = advertising(Some(mac(2))) else {
+    let NdMessage::Advertisement(mut other) = advertising(Some(mac(2))) else {
         unreachable!()
     };
     other.target = "2001:db8::1".parse().unwrap();
     assert_eq!(
-        receive(&mut detector, &Message::Advertisement(other), 2),
+        receive(&mut detector, &NdMessage::Advertisement(other), 2),
         waiting,
         "another address"
     );
     assert_eq!(
         receive(&mut detector, &detecting(Nonce([9; 6])), 2),
-        duplicate(2, "::", How::Detection)
+        duplicate(2, "::", ConflictSign::Detection)
     );
 }
 
 #[test]
 fn conflicts_in_words() {
-    let Next::Duplicate(mut conflict) = duplicate(2, "fe80::2", How::Advertisement) else {
+    let Next::Duplicate(mut conflict) = duplicate(2, "fe80::2", ConflictSign::Advertisement) else {
         unreachable!()
     };
     assert_eq!(conflict.to_string(), "02:00:00:00:00:02 has 2001:db8::c1a7:12:3456");
     conflict.by = None;
     assert_eq!(conflict.to_string(), "fe80::2 has 2001:db8::c1a7:12:3456");
-    (conflict.source, conflict.how) = (Ipv6Addr::UNSPECIFIED, How::Detection);
+    (conflict.source, conflict.how) = (Ipv6Addr::UNSPECIFIED, ConflictSign::Detection);
     assert_eq!(conflict.to_string(), "a neighbour wants 2001:db8::c1a7:12:3456 too");
 }
 
@@ -285,7 +297,7 @@ fn any_event() -> impl Strategy<Value = (u8, u64, usize, u8)> {
 proptest! {
     #[test]
     fn no_bytes_cause_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = Message::parse(&bytes);
+        let _ = NdMessage::parse(&bytes);
     }
 
     #[test]
@@ -304,10 +316,10 @@ proptest! {
         }
         packet.truncate(cut);
         correct(&mut packet);
-        if let Ok(message) = Message::parse(&packet) {
+        if let Ok(message) = NdMessage::parse(&packet) {
             prop_assert!(!message.target().is_multicast());
             prop_assert!(!message.source().is_multicast());
-            prop_assert!(Message::parse(&message.packet()).is_ok());
+            prop_assert!(NdMessage::parse(&message.packet()).is_ok());
         }
     }
 
@@ -315,7 +327,7 @@ proptest! {
     fn any_message_survives(target in any::<u128>(), source in any::<u128>(), flags in any::<[bool; 3]>(),
                             link in proptest::option::of(any::<[u8; 6]>())) {
         let [router, solicited, overriding] = flags;
-        let message = Message::Advertisement(Advertisement {
+        let message = NdMessage::Advertisement(Advertisement {
             source: Ipv6Addr::from_bits(source >> 1),
             destination: "fe80::1".parse().unwrap(),
             target: Ipv6Addr::from_bits(target >> 1),
@@ -324,7 +336,7 @@ proptest! {
             overriding,
             target_link_address: link.map(|bytes| LinkAddress::new(&bytes)),
         });
-        prop_assert_eq!(Message::parse(&message.packet()), Ok(message));
+        prop_assert_eq!(NdMessage::parse(&message.packet()), Ok(message));
     }
 
     #[test]

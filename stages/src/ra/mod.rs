@@ -28,7 +28,7 @@ pub const INFINITY: u32 = u32::MAX;
 
 /// One router advertisement that passed the checks of RFC 4861 section 6.1.2.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Advertisement {
+pub struct RouterAdvertisement {
     /// For how many seconds the sender is a default router; 0 = it is none. The options do not depend on it: they
     /// have their own lifetimes (RFC 4861 section 4.2).
     pub router_lifetime_s: u16,
@@ -50,7 +50,7 @@ pub struct Advertisement {
     pub ignored: Vec<IgnoredOption>,
 }
 
-/// How many ignored options an [`Advertisement`] tells of.
+/// How many ignored options a [`RouterAdvertisement`] tells of.
 pub const MAX_IGNORED: usize = 8;
 
 /// A value that a router offers, and for how long.
@@ -216,7 +216,7 @@ impl<T: fmt::Display> fmt::Display for Offered<T> {
 }
 
 /// One line: `router 1800 s, preference medium, pref64 64:ff9b::/96 for 600 s`.
-impl fmt::Display for Advertisement {
+impl fmt::Display for RouterAdvertisement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "router {} s, preference {}", self.router_lifetime_s, self.preference)?;
         if self.managed {

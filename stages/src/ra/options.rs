@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use clatd_translator::Pref64;
 
-use super::{Advertisement, Offered, OptionProblem, PrefixInformation};
+use super::{Offered, OptionProblem, PrefixInformation, RouterAdvertisement};
 
 const PREFIX_INFORMATION: u8 = 3;
 const MTU: u8 = 5;
@@ -15,7 +15,7 @@ const PREF64: u8 = 38;
 const LEAST_MTU: u32 = 1280;
 
 /// Reads one option into the advertisement. Types without a use here are skipped (RFC 4861 section 9).
-pub(super) fn read(kind: u8, option: &[u8], to: &mut Advertisement) -> Result<(), OptionProblem> {
+pub(super) fn read(kind: u8, option: &[u8], to: &mut RouterAdvertisement) -> Result<(), OptionProblem> {
     match kind {
         PREFIX_INFORMATION => to.prefixes.push(prefix_information(option)?),
         MTU => to.mtu = Some(mtu(option)?),

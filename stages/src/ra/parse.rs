@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use super::{Advertisement, IgnoredOption, MAX_IGNORED, Preference, ROUTER_ADVERTISEMENT, RaError, options};
+use super::{IgnoredOption, MAX_IGNORED, Preference, ROUTER_ADVERTISEMENT, RaError, RouterAdvertisement, options};
 
 /// ICMPv6 header, and the fields up to the retransmission timer (RFC 4861 section 4.2).
 const FIXED: usize = 16;
@@ -11,7 +11,7 @@ const FIXED: usize = 16;
 ///
 /// The receiver checks the checksum: the kernel does so before a raw ICMPv6 socket sees the message (RFC 3542 section
 /// 3.1).
-pub fn parse(packet: &[u8], source: Ipv6Addr, hop_limit: u8) -> Result<Advertisement, RaError> {
+pub fn parse(packet: &[u8], source: Ipv6Addr, hop_limit: u8) -> Result<RouterAdvertisement, RaError> {
     if hop_limit != 255 {
         return Err(RaError::HopLimit(hop_limit));
     }
@@ -29,12 +29,12 @@ pub fn parse(packet: &[u8], source: Ipv6Addr, hop_limit: u8) -> Result<Advertise
         return Err(RaError::Code(*code));
     }
     let router_lifetime_s = u16::from_be_bytes([lifetime[0], lifetime[1]]);
-    let mut advertisement = Advertisement {
+    let mut advertisement = RouterAdvertisement {
         router_lifetime_s,
         preference: preference(*flags, router_lifetime_s),
         managed: flags & 0x80 != 0,
         other_config: flags & 0x40 != 0,
-        ..Advertisement::default()
+        ..RouterAdvertisement::default()
     };
     while let Some((&kind, after_kind)) = rest.split_first() {
         let at = packet.len() - rest.len();

@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use clatd_translator::Pref64;
 
-use super::{Advertisement, INFINITY, Offered, Preference};
+use super::{INFINITY, Offered, Preference, RouterAdvertisement};
 
 /// How many routers are remembered. A new one replaces the one that was silent for longest.
 pub const MAX_ROUTERS: usize = 16;
@@ -67,12 +67,12 @@ struct Router {
     heard: u64,
     /// Not heard of since [`Advertisements::doubt`].
     doubted: bool,
-    pref64s: Vec<Entry<Pref64>>,
-    rdnss: Vec<Entry<Ipv6Addr>>,
+    pref64s: Vec<TableEntry<Pref64>>,
+    rdnss: Vec<TableEntry<Ipv6Addr>>,
 }
 
 #[derive(Debug, Clone)]
-struct Entry<T> {
+struct TableEntry<T> {
     value: T,
     /// `None` = never.
     expires: Option<u64>,
@@ -85,11 +85,11 @@ struct Entry<T> {
 }
 
 /// The prefixes, the servers and the MTU, without their lifetimes.
-type View = (Vec<(Pref64, Ipv6Addr)>, Vec<(Ipv6Addr, Ipv6Addr)>, Option<u32>);
+type TableView = (Vec<(Pref64, Ipv6Addr)>, Vec<(Ipv6Addr, Ipv6Addr)>, Option<u32>);
 
 impl Advertisements {
     /// Takes in what `router` said.
-    pub fn update(&mut self, now: u64, router: Ipv6Addr, said: &Advertisement) -> TableChange {
+    pub fn update(&mut self, now: u64, router: Ipv6Addr, said: &RouterAdvertisement) -> TableChange {
         let before = self.view();
         self.drop_expired(now);
         self.heard += 1;
@@ -211,9 +211,9 @@ impl Advertisements {
         self.routers.retain(says_something);
     }
 
-    fn ordered<T>(&self, of: impl Fn(&Router) -> &Vec<Entry<T>>) -> Vec<(&Router, &Entry<T>)> {
+    fn ordered<T>(&self, of: impl Fn(&Router) -> &Vec<TableEntry<T>>) -> Vec<(&Router, &TableEntry<T>)> {
         let entries = |router| of(router).iter().map(move |entry| (router, entry));
-        let mut all: Vec<(&Router, &Entry<T>)> = self.routers.iter().flat_map(entries).collect();
+        let mut all: Vec<(&Router, &TableEntry<T>)> = self.routers.iter().flat_map(entries).collect();
         all.sort_by_key(|(router, entry)| {
             let preference = router.default_until.map(|_| router.preference);
             (entry.doubted, std::cmp::Reverse(preference), entry.first)
@@ -221,7 +221,7 @@ impl Advertisements {
         all
     }
 
-    fn view(&self) -> View {
+    fn view(&self) -> TableView {
         let prefixes = self.ordered(|router| &router.pref64s);
         let servers = self.ordered(|router| &router.rdnss);
         (
@@ -247,7 +247,7 @@ impl Router {
     }
 }
 
-impl<T> Entry<T> {
+impl<T> TableEntry<T> {
     fn lives(&self, now: u64) -> bool {
         self.expires.is_none_or(|end| end > now)
     }
@@ -255,7 +255,13 @@ impl<T> Entry<T> {
 
 /// Stores the offers of an advertisement in the entries of its router. Of an offer that it makes twice, the last
 /// counts. If it has more offers than there is room for, the first ones are kept.
-fn renew<T: Copy + PartialEq>(entries: &mut Vec<Entry<T>>, offers: &[Offered<T>], most: usize, now: u64, number: u64) {
+fn renew<T: Copy + PartialEq>(
+    entries: &mut Vec<TableEntry<T>>,
+    offers: &[Offered<T>],
+    most: usize,
+    now: u64,
+    number: u64,
+) {
     for Offered { value, lifetime_s } in offers.iter().copied() {
         let place = entries.iter().position(|entry| entry.value == value);
         if lifetime_s == 0 {
@@ -272,7 +278,7 @@ fn renew<T: Copy + PartialEq>(entries: &mut Vec<Entry<T>>, offers: &[Offered<T>]
             continue;
         }
         drop_newest(entries, most, number);
-        entries.push(Entry {
+        entries.push(TableEntry {
             value,
             expires,
             first: number,
@@ -284,7 +290,7 @@ fn renew<T: Copy + PartialEq>(entries: &mut Vec<Entry<T>>, offers: &[Offered<T>]
 
 /// Drops the newest entry of earlier messages where there is no room for one more. A flood of new values must not
 /// replace the old ones.
-fn drop_newest<T>(entries: &mut Vec<Entry<T>>, most: usize, number: u64) {
+fn drop_newest<T>(entries: &mut Vec<TableEntry<T>>, most: usize, number: u64) {
     if entries.len() >= most {
         let earlier = entries.iter().enumerate().filter(|(_, entry)| entry.latest != number);
         if let Some((place, _)) = earlier.max_by_key(|(_, entry)| entry.first) {
@@ -303,7 +309,7 @@ fn make_room<T>(list: &mut Vec<T>, most: usize, age: impl Fn(&T) -> u64) {
     }
 }
 
-fn learned<T: Copy>(now: u64, entries: Vec<(&Router, &Entry<T>)>) -> Vec<Learned<T>> {
+fn learned<T: Copy>(now: u64, entries: Vec<(&Router, &TableEntry<T>)>) -> Vec<Learned<T>> {
     let living = entries.into_iter().filter(|(_, entry)| entry.lives(now));
     living
         .map(|(router, entry)| Learned {

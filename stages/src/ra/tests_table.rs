@@ -10,11 +10,11 @@ fn address(text: &str) -> Ipv6Addr {
 }
 
 /// An advertisement: router lifetime, preference, and `PREFIX=SECONDS` or `SERVER=SECONDS` for each option.
-fn says(router_lifetime_s: u16, preference: Preference, options: &[&str]) -> Advertisement {
-    let mut said = Advertisement {
+fn says(router_lifetime_s: u16, preference: Preference, options: &[&str]) -> RouterAdvertisement {
+    let mut said = RouterAdvertisement {
         router_lifetime_s,
         preference,
-        ..Advertisement::default()
+        ..RouterAdvertisement::default()
     };
     for option in options {
         let (value, seconds) = option.split_once('=').unwrap();
@@ -30,19 +30,19 @@ fn says(router_lifetime_s: u16, preference: Preference, options: &[&str]) -> Adv
     said
 }
 
-fn default(options: &[&str]) -> Advertisement {
+fn default(options: &[&str]) -> RouterAdvertisement {
     says(1800, Preference::Medium, options)
 }
 
 #[derive(Default)]
-struct Link {
+struct TestLink {
     now: u64,
     table: Advertisements,
 }
 
-impl Link {
+impl TestLink {
     /// Whether it changed anything.
-    fn hears(&mut self, router: &str, said: &Advertisement) -> bool {
+    fn hears(&mut self, router: &str, said: &RouterAdvertisement) -> bool {
         let outcome = self.table.update(self.now, address(router), said);
         assert_eq!(outcome.next_expiry, self.table.next_expiry());
         outcome.changed
@@ -76,7 +76,7 @@ fn shown(value: String, router: Ipv6Addr, lifetime_s: Option<u32>) -> String {
 
 #[test]
 fn values_are_renewed_and_end() {
-    let mut link = Link::default();
+    let mut link = TestLink::default();
     assert!(link.hears(FIRST, &default(&["64:ff9b::/96=600", "2001:db8::53=300"])));
     assert_eq!(link.knows(), ["64:ff9b::/96 fe80::1 600", "2001:db8::53 fe80::1 300"]);
     assert_eq!(link.table.next_expiry(), Some(300_000));
@@ -94,7 +94,7 @@ fn values_are_renewed_and_end() {
 
 #[test]
 fn what_has_ended_is_not_shown_even_before_it_is_forgotten() {
-    let mut link = Link::default();
+    let mut link = TestLink::default();
     link.hears(FIRST, &default(&["64:ff9b::/96=8", "2001:db8::53=8"]));
     link.now += 7_999;
     assert_eq!(
@@ -108,7 +108,7 @@ fn what_has_ended_is_not_shown_even_before_it_is_forgotten() {
 
 #[test]
 fn lifetime_0_withdraws_what_that_router_said() {
-    let mut link = Link::default();
+    let mut link = TestLink::default();
     link.hears(
         FIRST,
         &default(&["64:ff9b::/96=600", "2001:db8:64::/96=600", "2001:db8::53=600"]),
@@ -128,7 +128,7 @@ fn lifetime_0_withdraws_what_that_router_said() {
 /// RFC 4861 section 4.2: the router lifetime says nothing of the options.
 #[test]
 fn a_router_that_resigns_withdraws_nothing() {
-    let mut link = Link::default();
+    let mut link = TestLink::default();
     link.hears(FIRST, &default(&["64:ff9b::/96=600"]));
     assert!(!link.hears(FIRST, &says(0, Preference::Medium, &[])));
     assert_eq!(link.knows(), ["64:ff9b::/96 fe80::1 600"]);
@@ -140,7 +140,7 @@ fn a_router_that_resigns_withdraws_nothing() {
 
 #[test]
 fn absence_withdraws_nothing() {
-    let mut link = Link::default();
+    let mut link = TestLink::default();
     link.hears(FIRST, &default(&["64:ff9b::/96=600"]));
     assert!(!link.hears(FIRST, &default(&[])));
     assert!(link.hears(FIRST, &default(&["2001:db8:64::/96=600"])));
@@ -152,13 +152,13 @@ fn absence_withdraws_nothing() {
 
 #[test]
 fn preferred_routers_come_first_then_those_heard_first() {
-    let mut link = Link::default();
+    let mut link = TestLink::default();
     link.hears("fe80::a", &says(0, Preference::Medium, &["2001:db8:a::/96=600"]));
     link.hears("fe80::b", &says(1800, Preference::Low, &["2001:db8:b::/96=600"]));
     link.hears("fe80::c", &says(1800, Preference::Medium, &["2001:db8:c::/96=600"]));
     link.hears("fe80::d", &says(1800, Preference::High, &["2001:db8:d::/96=600"]));
     link.hears("fe80::e", &says(1800, Preference::Medium, &["2001:db8:e::/96=600"]));
-    let order = |link: &Link| {
+    let order = |link: &TestLink| {
         link.knows()
             .iter()
             .map(|line| line[9..10].to_owned())
@@ -176,7 +176,7 @@ fn preferred_routers_come_first_then_those_heard_first() {
 
 #[test]
 fn a_router_whose_time_is_over_falls_behind() {
-    let mut link = Link::default();
+    let mut link = TestLink::default();
     link.hears(FIRST, &says(30, Preference::High, &["2001:db8:a::/96=600"]));
     link.hears(SECOND, &says(1800, Preference::Low, &["2001:db8:b::/96=600"]));
     assert_eq!(link.table.next_expiry(), Some(30_000));
@@ -189,7 +189,7 @@ fn a_router_whose_time_is_over_falls_behind() {
 
 #[test]
 fn infinity_never_ends() {
-    let mut link = Link::default();
+    let mut link = TestLink::default();
     link.hears(FIRST, &says(0, Preference::Medium, &["2001:db8::53=ever"]));
     assert_eq!(link.table.next_expiry(), None);
     assert!(!link.wait(1 << 40));
@@ -199,7 +199,7 @@ fn infinity_never_ends() {
 
 #[test]
 fn an_offer_made_twice_counts_as_made_last() {
-    let mut link = Link::default();
+    let mut link = TestLink::default();
     assert!(!link.hears(FIRST, &default(&["64:ff9b::/96=600", "64:ff9b::/96=0"])));
     assert!(link.hears(
         FIRST,
@@ -210,7 +210,7 @@ fn an_offer_made_twice_counts_as_made_last() {
 
 #[test]
 fn a_flood_of_prefixes_leaves_room_for_the_latest() {
-    let mut link = Link::default();
+    let mut link = TestLink::default();
     let prefix = |number: usize| format!("2001:db8:{number:x}::/96=600");
     let many: Vec<String> = (0..100).map(prefix).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
@@ -231,7 +231,7 @@ fn a_flood_of_prefixes_leaves_room_for_the_latest() {
 
 #[test]
 fn a_flood_of_prefixes_does_not_drive_out_the_first() {
-    let mut link = Link::default();
+    let mut link = TestLink::default();
     link.hears(FIRST, &default(&["64:ff9b::/96=600"]));
     for number in 0..100 {
         link.wait(1);
@@ -243,7 +243,7 @@ fn a_flood_of_prefixes_does_not_drive_out_the_first() {
 
 #[test]
 fn a_flood_of_routers_drops_the_most_silent() {
-    let mut link = Link::default();
+    let mut link = TestLink::default();
     for number in 0..1000 {
         link.now += 1;
         link.hears(
@@ -265,8 +265,8 @@ fn a_flood_of_routers_drops_the_most_silent() {
 
 #[test]
 fn the_smallest_mtu_of_the_routers_counts() {
-    let mut link = Link::default();
-    let with_mtu = |mtu| Advertisement { mtu, ..default(&[]) };
+    let mut link = TestLink::default();
+    let with_mtu = |mtu| RouterAdvertisement { mtu, ..default(&[]) };
     assert!(link.hears(FIRST, &with_mtu(Some(1500))));
     assert!(link.hears(SECOND, &with_mtu(Some(1400))));
     assert_eq!(link.table.mtu(), Some(1400));
@@ -278,7 +278,7 @@ fn the_smallest_mtu_of_the_routers_counts() {
 /// The carrier was away: another link perhaps, or the same.
 #[test]
 fn what_is_not_said_again_after_a_doubt_is_forgotten() {
-    let mut link = Link::default();
+    let mut link = TestLink::default();
     link.hears(
         FIRST,
         &default(&["2001:db8:a::/96=600", "2001:db8:b::/96=600", "2001:db8::53=600"]),

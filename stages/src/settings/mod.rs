@@ -20,7 +20,7 @@ macro_rules! section {
         impl $name {
             /// Each setting as text, by the name of its field.
             pub(super) fn texts(&self) -> Vec<(&'static str, String)> {
-                vec![$((stringify!($field), $crate::settings::text::Text::text(&self.$field))),+]
+                vec![$((stringify!($field), $crate::settings::text::AsText::text(&self.$field))),+]
             }
         }
     };
@@ -72,7 +72,7 @@ pub use ipv4::Ipv4;
 pub use plat::Plat;
 pub use programs::Programs;
 pub use translator::Translator;
-pub use values::{ClatV6Addr, DnsServer, IcmpErrorRate, MapEntry, PlatCheck, Pref64Setting, RouteMtu, Tos};
+pub use values::{ClatV6Addr, DnsServer, IcmpErrorRate, MapEntry, PlatCheck, Pref64Setting, RouteMtu, TosSetting};
 pub use words::{
     ConncheckScope, DiscoveryWay, FirewallChoice, NdChoice, TranslatorChoice, UdpZeroChecksum, UnmappedSource, WhenIdle,
 };

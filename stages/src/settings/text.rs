@@ -5,33 +5,33 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use ipnet::Ipv4Net;
 
 /// A type of settings as scripts see it.
-pub(super) trait Text {
+pub(super) trait AsText {
     /// Unset = empty, yes = 1, no = 0; the items of a list are separated by commas.
     fn text(&self) -> String;
 }
 
-impl Text for bool {
+impl AsText for bool {
     fn text(&self) -> String {
         u8::from(*self).to_string()
     }
 }
 
-impl<T: Text> Text for Option<T> {
+impl<T: AsText> AsText for Option<T> {
     fn text(&self) -> String {
-        self.as_ref().map(Text::text).unwrap_or_default()
+        self.as_ref().map(AsText::text).unwrap_or_default()
     }
 }
 
-impl<T: Text> Text for Vec<T> {
+impl<T: AsText> AsText for Vec<T> {
     fn text(&self) -> String {
-        self.iter().map(Text::text).collect::<Vec<_>>().join(",")
+        self.iter().map(AsText::text).collect::<Vec<_>>().join(",")
     }
 }
 
 /// A type whose text is its `Display`.
 macro_rules! displayed {
     ($($type:ty),+) => {
-        $(impl $crate::settings::text::Text for $type {
+        $(impl $crate::settings::text::AsText for $type {
             fn text(&self) -> String {
                 self.to_string()
             }

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::{IcmpErrorRate, MapEntry, Tos, TranslatorChoice, UdpZeroChecksum, UnmappedSource};
+use super::{IcmpErrorRate, MapEntry, TosSetting, TranslatorChoice, UdpZeroChecksum, UnmappedSource};
 
 section! {
     /// The translator.
@@ -20,9 +20,9 @@ section! {
         /// What becomes of UDP over IPv4 without a checksum.
         udp_zero_checksum: UdpZeroChecksum = UdpZeroChecksum::Compute,
         /// The IPv6 traffic class of what was IPv4.
-        traffic_class: Tos = Tos::Copy,
+        traffic_class: TosSetting = TosSetting::Copy,
         /// The IPv4 TOS octet of what was IPv6.
-        tos: Tos = Tos::Copy,
+        tos: TosSetting = TosSetting::Copy,
         /// How many ICMP errors a second the translator sends.
         icmp_error_rate: IcmpErrorRate = IcmpErrorRate::default(),
         /// RFC 6052 section 3.1: no non-global IPv4 addresses in the well-known prefix.

@@ -44,7 +44,7 @@ as_text!(RouteMtu);
 
 /// `traffic-class` and `tos` (RFC 7915 sections 4.1 and 5.1).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Tos {
+pub enum TosSetting {
     /// As received, all eight bits.
     #[default]
     Copy,
@@ -52,7 +52,7 @@ pub enum Tos {
     Value(u8),
 }
 
-impl fmt::Display for Tos {
+impl fmt::Display for TosSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Copy => f.write_str("copy"),
@@ -61,7 +61,7 @@ impl fmt::Display for Tos {
     }
 }
 
-impl FromStr for Tos {
+impl FromStr for TosSetting {
     type Err = ExpectedValue;
     fn from_str(text: &str) -> Result<Self, ExpectedValue> {
         match text {
@@ -73,7 +73,7 @@ impl FromStr for Tos {
         }
     }
 }
-as_text!(Tos);
+as_text!(TosSetting);
 
 /// `icmp-error-rate` (RFC 7915 sections 4.4 and 5.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

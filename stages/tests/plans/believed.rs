@@ -1,7 +1,7 @@
 //! What discovery believes: one rule for the prefixes of all sources, and only devices that a filter can name.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
 
-use clatd_stages::discovery::Discovery;
+use clatd_stages::discovery::DiscoveryStage;
 use clatd_stages::facts::{Fact, Facts, Source};
 use clatd_stages::fixed_world::{FixedClaims, FixedWorld};
 use clatd_stages::net::{MAIN_TABLE, Route};
@@ -30,7 +30,7 @@ async fn observe(settings: Settings, world: FixedWorld) -> (Readiness, Facts) {
     };
     let mut facts = Facts::default();
     let claims = FixedClaims::new(case.world.clone(), "clat");
-    let verdict = Discovery
+    let verdict = DiscoveryStage
         .observe(&case.instance(), &case.world, &claims, &mut facts)
         .await;
     (verdict.unwrap(), facts)

@@ -6,7 +6,7 @@ use clatd_stages::facts::{Fact, Facts, FirewallFacts, Ip6tablesChain, Memory, Nf
 use clatd_stages::fast_path::{Attachment, LinkHeader, Way};
 use clatd_stages::pipeline;
 use clatd_stages::plan::Plan;
-use clatd_stages::proxynd::{Address, Neighbours};
+use clatd_stages::proxynd::{AddressRole, Neighbours};
 use clatd_stages::settings::{Settings, TranslatorChoice};
 use serde_json::{Value, json};
 
@@ -264,7 +264,7 @@ fn vrf() -> clatd_stages::net::Link {
 
 fn joined(on_link: Option<Vec<std::net::Ipv6Addr>>) -> Neighbours {
     Neighbours {
-        address: Address::Anycast,
+        address: AddressRole::Anycast,
         why: "a test",
         on_link,
     }

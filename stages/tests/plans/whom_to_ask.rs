@@ -1,7 +1,7 @@
 //! Whom discovery asks for the prefix of an uplink, in which order, and whose answer counts (RFC 7050, RFC 8880).
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
 
-use clatd_stages::discovery::{Discovery, survey};
+use clatd_stages::discovery::{DiscoveryStage, survey};
 use clatd_stages::facts::Facts;
 use clatd_stages::fixed_world::{FixedClaims, FixedWorld};
 use clatd_stages::net::{MAIN_TABLE, Route};
@@ -79,7 +79,7 @@ async fn discover(settings: Settings, world: FixedWorld) -> Result<String, Strin
     };
     let mut facts = Facts::default();
     let claims = FixedClaims::new(case.world.clone(), "clat");
-    let verdict = Discovery
+    let verdict = DiscoveryStage
         .observe(&case.instance(), &case.world, &claims, &mut facts)
         .await;
     match verdict.unwrap() {

@@ -11,7 +11,7 @@ use clatd_stages::op::{OnDevices, Op};
 
 /// What the model holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct State {
+pub struct ModelState {
     /// Devices of ours.
     pub devices: BTreeSet<String>,
     /// (device, object): goes with the device; the empty device is nobody's.
@@ -35,7 +35,7 @@ pub enum Fault {
 #[derive(Debug, Clone)]
 pub struct Model {
     /// Its state.
-    pub state: State,
+    pub state: ModelState,
     /// Where it fails.
     pub fault: Fault,
     /// All calls, as text.
@@ -45,9 +45,9 @@ pub struct Model {
 impl Model {
     /// The system that a world shows.
     pub fn of(world: &FixedWorld) -> Self {
-        let mut state = State {
+        let mut state = ModelState {
             sysctls: world.sysctls.clone(),
-            ..State::default()
+            ..ModelState::default()
         };
         for route in world.routes4.values().flatten() {
             state.objects.insert((String::new(), format!("route {route}")));

@@ -1,7 +1,7 @@
 //! What happens in this host: clatd's own work, packet filters, routes.
 
 use super::Judge;
-use crate::doctor::{Check, Verdict};
+use crate::doctor::{Check, Judgement};
 use crate::facts::{Ip6tablesChain, NftChain};
 use crate::plan::StageName;
 
@@ -44,7 +44,7 @@ impl Judge<'_> {
             if undone.is_empty() {
                 // Where the plan has no rules, none are in place.
                 if check != Check::Filter || self.seen.accepts > 0 {
-                    self.say(check, Verdict::Good, good);
+                    self.say(check, Judgement::Good, good);
                 }
             } else {
                 self.wrong(
@@ -68,20 +68,20 @@ impl Judge<'_> {
                 true => "the CLAT's IPv6 packets pass no packet filter of this host: the fast path forwards none",
                 false => "no packet filter stands in the way of forwarded IPv6",
             };
-            return self.say(Check::Filter, Verdict::Good, good);
+            return self.say(Check::Filter, Judgement::Good, good);
         }
         let chains = chains.join(" and ");
         if by_fast_path {
             return self.say(
                 Check::Filter,
-                Verdict::Good,
+                Judgement::Good,
                 format!("{chains} would drop forwarded packets, which does not matter: the fast path forwards none"),
             );
         }
         match (self.seen.is_up(), self.seen.accepts) {
             (true, 0) if self.works() => self.say(
                 Check::Filter,
-                Verdict::Note,
+                Judgement::Note,
                 format!("{chains} might drop packets of the CLAT, but does not drop all"),
             ),
             (true, 0) => self.wrong(
@@ -92,12 +92,12 @@ impl Judge<'_> {
             ),
             (true, _) => self.say(
                 Check::Filter,
-                Verdict::Good,
+                Judgement::Good,
                 format!("{chains} would drop the CLAT's packets, and clatd's rules in it let them pass"),
             ),
             (false, _) => self.say(
                 Check::Filter,
-                Verdict::Note,
+                Judgement::Note,
                 format!("{chains} would drop the CLAT's packets; clatd lets them pass while it runs, unless told otherwise"),
             ),
         }
@@ -126,7 +126,11 @@ impl Judge<'_> {
             return;
         };
         if way.device == clat {
-            return self.say(Check::Route, Verdict::Good, format!("IPv4 leaves this host by {clat}"));
+            return self.say(
+                Check::Route,
+                Judgement::Good,
+                format!("IPv4 leaves this host by {clat}"),
+            );
         }
         let by_clat = self
             .seen
@@ -136,7 +140,7 @@ impl Judge<'_> {
         if by_clat {
             return self.say(
                 Check::Route,
-                Verdict::Good,
+                Judgement::Good,
                 format!(
                     "IPv4 leaves this host by the CLAT {}, which is preferred to {clat}",
                     way.device
@@ -161,7 +165,7 @@ impl Judge<'_> {
                 Some(route) => format!("IPv4 leaves this host by the native route \"{route}\""),
                 None => format!("IPv4 leaves this host by {device}"),
             };
-            return self.say(Check::Route, Verdict::Note, what);
+            return self.say(Check::Route, Judgement::Note, what);
         }
         let own = self
             .seen

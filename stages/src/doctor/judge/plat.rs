@@ -2,7 +2,7 @@
 
 use super::Judge;
 use crate::discovery::Checked;
-use crate::doctor::{Check, Plat, Verdict};
+use crate::doctor::{Check, Judgement, Plat};
 use crate::facts::Source;
 use crate::path::{farthest, through_plat};
 
@@ -40,14 +40,14 @@ impl Judge<'_> {
                 ),
                 _ => self.say(
                     Check::Dns64,
-                    Verdict::Good,
+                    Judgement::Good,
                     format!("the {source} synthesises with {prefix}"),
                 ),
             }
         }
         if lies.is_empty() {
             for failure in seen.failures.iter().filter(|failure| !failure.contains("no router on")) {
-                self.say(Check::Dns64, Verdict::Note, failure.clone());
+                self.say(Check::Dns64, Judgement::Note, failure.clone());
             }
         }
     }
@@ -72,7 +72,7 @@ impl Judge<'_> {
         };
         self.say(
             Check::Prefix,
-            Verdict::Good,
+            Judgement::Good,
             format!("{} ({}){others}", plat.prefix.value, plat.prefix.source),
         );
     }
@@ -93,14 +93,14 @@ impl Judge<'_> {
         if let Some(hop) = through_plat(prefix, &plat.answers) {
             return self.say(
                 Check::Plat,
-                Verdict::Good,
+                Judgement::Good,
                 format!("the PLAT of {prefix} translates: {} answers from behind it", hop.from),
             );
         }
         if let Some(Checked::Answers(server)) = &self.seen.host {
             return self.say(
                 Check::Plat,
-                Verdict::Good,
+                Judgement::Good,
                 format!("the PLAT of {prefix} translates: {server} answers through it"),
             );
         }
@@ -112,7 +112,7 @@ impl Judge<'_> {
         if self.works() {
             return self.say(
                 Check::Plat,
-                Verdict::Note,
+                Judgement::Note,
                 format!(
                     "the PLAT of {prefix} translates for the CLAT, but does not answer this host itself: {far}{}",
                     suspects.map_or_else(String::new, |suspects| format!("; {suspects} may drop that"))

@@ -52,7 +52,7 @@ fn a_plat_that_works_for_the_clat_is_not_blamed() {
     let findings = judge(&instance(), &seen);
     assert_eq!(wrong(&findings), []);
     let said = findings.iter().find(|finding| finding.check == Check::Plat).unwrap();
-    assert_eq!(said.verdict, Verdict::Note);
+    assert_eq!(said.verdict, Judgement::Note);
     assert!(
         said.what
             .ends_with("the nft chain ip6 fw in (hook input, policy drop) may drop that"),
@@ -80,7 +80,7 @@ fn the_fast_path_forwards_nothing() {
             .collect::<Vec<_>>()
     };
     let none = "the CLAT's IPv6 packets pass no packet filter of this host: the fast path forwards none";
-    assert_eq!(filters(&seen), [(Verdict::Good, none.to_owned())]);
+    assert_eq!(filters(&seen), [(Judgement::Good, none.to_owned())]);
     let forwarding = "the CLAT's sysctls are as it set them; the fast path needs no forwarding";
     let findings = judge(&instance(), &seen);
     assert!(
@@ -92,7 +92,7 @@ fn the_fast_path_forwards_nothing() {
     seen.firewall.as_mut().unwrap().ip6tables = Ip6tablesChain::Drops;
     let drops =
         "the ip6tables chain FORWARD would drop forwarded packets, which does not matter: the fast path forwards none";
-    assert_eq!(filters(&seen), [(Verdict::Good, drops.to_owned())]);
+    assert_eq!(filters(&seen), [(Judgement::Good, drops.to_owned())]);
     let found = wrong(&judge(&instance(), &seen));
     assert_eq!(found.len(), 1, "{found:#?}");
     assert!(found[0].1.contains("packets stop behind the translator"), "{found:#?}");

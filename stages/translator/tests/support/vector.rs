@@ -19,7 +19,7 @@ use super::{Got, build, hex};
 use clatd_translator::{Config, IcmpErrors, Kind, Offload, Tos, Translator, UdpZeroChecksum, UnmappedSource, Verdict};
 
 #[derive(Clone, Debug)]
-pub struct Case {
+pub struct Vector {
     pub name: String,
     pub config: String,
     pub input: String,
@@ -31,7 +31,7 @@ pub struct Case {
     pub unsound: bool,
 }
 
-pub fn parse(file: &str, text: &str) -> Vec<Case> {
+pub fn parse(file: &str, text: &str) -> Vec<Vector> {
     let mut cases = Vec::new();
     let (mut config, mut lets) = (String::new(), Vec::<(String, String)>::new());
     let mut block: Vec<(usize, String, String)> = Vec::new();
@@ -78,7 +78,7 @@ fn finish(
     config: &str,
     lets: &[(String, String)],
     block: &mut Vec<(usize, String, String)>,
-    cases: &mut Vec<Case>,
+    cases: &mut Vec<Vector>,
 ) {
     let block = std::mem::take(block);
     if block.is_empty() {
@@ -99,7 +99,7 @@ fn finish(
             }
             text
         };
-        let mut case = Case {
+        let mut case = Vector {
             name: String::new(),
             config: fill(config),
             input: String::new(),
@@ -236,7 +236,7 @@ pub fn config(text: &str) -> Config {
 }
 
 /// Runs one case; the error says what differs.
-pub fn check(case: &Case) -> Result<(), String> {
+pub fn check(case: &Vector) -> Result<(), String> {
     let translator = Translator::new(config(&case.config)).map_err(|e| e.to_string())?;
     let input = build::packet(&case.input);
     super::fuzz::both_ways(&translator, case.offload, &input);
