@@ -100,3 +100,16 @@ fn a_million_made_up_packets() {
     let seed = std::env::var("CLATD_SEED").map_or(0x9e37_79b9_7f4a_7c15, |seed| seed.parse().expect("a number"));
     made_up::run(1_000_000, seed);
 }
+
+/// How long the programs take for one packet, by the kernel's clock. By hand, as root:
+/// `cargo test --test fastpath -- --ignored --nocapture time_of`.
+#[test]
+#[ignore = "a measurement"]
+fn time_of_one_packet() {
+    for (what, packet) in made_up::plain() {
+        let mut pair = Pair::new(made_up::configs().swap_remove(0)).unwrap();
+        let mut times: Vec<u128> = (0..50_000).map(|_| pair.time(&packet).unwrap().as_nanos()).collect();
+        times.sort_unstable();
+        println!("{what}: least {} ns, median {} ns", times[0], times[times.len() / 2]);
+    }
+}

@@ -1,5 +1,7 @@
 //! One configuration in both translators.
 
+use std::time::Duration;
+
 use clatd::kernel::fastpath::{Devices, NextHop, Program, Programs};
 use clatd_stages::fast_path::{Attachment, FastPathSpec, LinkHeader, Way};
 use clatd_stages::settings::{self, MapEntry, Pref64Setting};
@@ -58,16 +60,9 @@ impl Pair {
 
     /// Runs both on a packet; the error says what differs.
     pub fn compare(&mut self, packet: &[u8]) -> Result<Took, String> {
-        let version = packet.first().map_or(0, |octet| octet >> 4);
-        let (program, kind) = match version {
-            4 => (Program::Out, [0x08, 0x00]),
-            6 => (Program::In, [0x86, 0xdd]),
-            _ => return Ok(Took::NotRun),
-        };
-        if packet.len() > LARGEST {
+        let Some((program, frame)) = framed(packet).filter(|_| packet.len() <= LARGEST) else {
             return Ok(Took::NotRun);
-        }
-        let frame = [&[0; 12], &kind[..], packet].concat();
+        };
         let Ok((verdict, out)) = self.programs.try_on(program, &frame) else {
             return Ok(Took::NotRun);
         };
@@ -98,6 +93,13 @@ impl Pair {
             true => Ok(Took::Fast),
             false => Err(format!("expected{}\n  got{}", hex(bytes), hex(translated))),
         }
+    }
+
+    /// How long the program takes for a packet that it translates.
+    pub fn time(&mut self, packet: &[u8]) -> Option<Duration> {
+        let (program, frame) = framed(packet)?;
+        let (verdict, out, time) = self.programs.time_on(program, &frame).ok()?;
+        (verdict == REDIRECT && out != frame).then_some(time)
     }
 
     /// Whether the fast path is meant for it, said independently of the programs.
@@ -147,6 +149,16 @@ impl Pair {
             }
         }
     }
+}
+
+/// The program that is for such packets, and the packet in a frame.
+fn framed(packet: &[u8]) -> Option<(Program, Vec<u8>)> {
+    let (program, kind) = match packet.first()? >> 4 {
+        4 => (Program::Out, [0x08, 0x00]),
+        6 => (Program::In, [0x86, 0xdd]),
+        _ => return None,
+    };
+    Some((program, [&[0; 12], &kind[..], packet].concat()))
 }
 
 /// The identification is a random number in either; a header checksum that is right covers it.

@@ -63,6 +63,34 @@ pub fn configs() -> Vec<Config> {
     configs
 }
 
+/// A TCP segment and a datagram of 100 octets each way, for the first of the configurations.
+pub fn plain() -> [(&'static str, Vec<u8>); 4] {
+    let [tcp, udp] = [6, 17].map(|protocol| {
+        let chance = &mut Chance(1);
+        [true, false].map(|is_v4| transport(chance, protocol, is_v4, 100))
+    });
+    let v4 = |protocol: u8, payload: &[u8]| {
+        let mut packet = vec![
+            0x45, 0, 0, 120, 0, 0, 0x40, 0, 64, protocol, 0, 0, 192, 0, 0, 1, 8, 8, 8, 8,
+        ];
+        packet.extend(payload);
+        with_version(packet, 4)
+    };
+    let v6 = |next: u8, payload: &[u8]| {
+        let mut packet = vec![0x60, 0, 0, 0, 0, 100, next, 64];
+        packet.extend("64:ff9b::8.8.8.8".parse::<std::net::Ipv6Addr>().unwrap().octets());
+        packet.extend("2001:db8::464".parse::<std::net::Ipv6Addr>().unwrap().octets());
+        packet.extend(payload);
+        packet
+    };
+    [
+        ("TCP to IPv6", v4(6, &tcp[0])),
+        ("TCP to IPv4", v6(6, &tcp[1])),
+        ("UDP to IPv6", v4(17, &udp[0])),
+        ("UDP to IPv4", v6(17, &udp[1])),
+    ]
+}
+
 /// Compares `count` packets.
 pub fn run(count: u32, seed: u64) {
     let mut pairs: Vec<(Config, Pair)> = configs()

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex};
+#[cfg(feature = "testing")]
+use std::time::Duration;
 
 use aya::maps::lpm_trie::Key;
 use aya::maps::{HashMap, LpmTrie, MapData, MapError, PerCpuHashMap, PerCpuValues};
@@ -275,6 +277,13 @@ impl Programs {
     /// Runs a program on a packet with an Ethernet header; its verdict, and what the packet has become.
     #[cfg(feature = "testing")]
     pub fn try_on(&mut self, program: Program, packet: &[u8]) -> Result<(i32, Vec<u8>), ProgramError> {
+        let (verdict, out, _) = self.time_on(program, packet)?;
+        Ok((verdict, out))
+    }
+
+    /// The same, with the time that it took.
+    #[cfg(feature = "testing")]
+    pub fn time_on(&mut self, program: Program, packet: &[u8]) -> Result<(i32, Vec<u8>, Duration), ProgramError> {
         let mut out = vec![0; packet.len() + 64];
         let options = TestRunOptions {
             data_in: Some(packet),
@@ -283,7 +292,7 @@ impl Programs {
         };
         let result = self.loaded.with(program, |loaded| loaded.test_run(options))?;
         out.truncate(result.data_size_out as usize);
-        Ok((result.return_value.cast_signed(), out))
+        Ok((result.return_value.cast_signed(), out, result.duration))
     }
 }
 

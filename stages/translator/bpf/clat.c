@@ -107,6 +107,19 @@ INLINE int look(struct __sk_buff *skb, __u32 at, __u32 length, int class, struct
 	return FAST;
 }
 
+/* Makes room for a header of this protocol. The kernel then forgets the hash by which it spreads flows over processors,
+ * though the flow is the same. That of TCP is kept: from there to the socket and back nobody has to find it out anew. */
+INLINE int change_protocol(struct __sk_buff *skb, __be16 protocol, int class)
+{
+	__u32 hash = skb->hash;
+
+	if (skb_change_proto(skb, protocol, 0))
+		return -1;
+	if (class == TCP && hash)
+		set_hash(skb, hash);
+	return 0;
+}
+
 /* Brings the checksum up to date for `difference`, whoever is to finish it, this host or a network card. */
 INLINE int update_checksum(struct __sk_buff *skb, __u32 at, int class, __u64 difference)
 {
@@ -262,7 +275,7 @@ int clatd_out(struct __sk_buff *skb)
 			return drop(seen, V4_TO_V6, NO_PORT);
 	}
 
-	if (skb_change_proto(skb, swap16_constant(ETH_P_IPV6), 0))
+	if (change_protocol(skb, swap16_constant(ETH_P_IPV6), class))
 		return leave(seen, V4_TO_V6, NO_MEMORY);
 	at = clat->clat_head + sizeof(out);
 	if (skb_store_bytes(skb, clat->clat_head, &out, sizeof(out), BPF_F_RECOMPUTE_CSUM) ||
@@ -457,7 +470,7 @@ int clatd_in(struct __sk_buff *skb)
 	else
 		difference = minus6(&ip) + out.source + (__u64)out.destination;
 
-	if (skb_change_proto(skb, swap16_constant(ETH_P_IP), 0)) {
+	if (change_protocol(skb, swap16_constant(ETH_P_IP), class)) {
 		leave(seen, V6_TO_V4, NO_MEMORY);
 		return redirect(flow.clat, 0);
 	}
