@@ -3,12 +3,14 @@
 //! The kernel defends the address: as a proxy it answers the duplicate address detection of others. It neither
 //! reports that, nor answers a node that takes the address in spite of it; [`advertise`] is for the latter.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::future::pending;
 use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
 use clatd_stages::nd::{Advertisement, Conflict, ConflictSign, LinkAddress, NdMessage, Nonce, Solicitation, claim};
 use tokio::sync::mpsc::Sender;
+use tokio::time::sleep_until;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
@@ -16,9 +18,9 @@ use super::dad::{Listening, listen};
 use super::packet::PacketSocket;
 use super::{ProbeError, random};
 
-/// The same neighbour in the same manner is reported only once within this time.
+/// The same neighbour in the same manner is reported only once within this time; what comes meanwhile, at its end.
 const QUIET: Duration = Duration::from_secs(1);
-/// How many neighbours are remembered for that. A link with more conflicts is being flooded.
+/// ConflictSign many neighbours are remembered for that. A link with more conflicts is being flooded.
 const REMEMBERED: usize = 64;
 /// A pause after an error of the socket (its device went down), so that a lasting error makes no busy loop.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
@@ -107,47 +109,93 @@ async fn send(
 async fn watch(device: String, address: Ipv6Addr, listening: Listening, reports: Sender<Conflict>) {
     let mut silence = Silence::default();
     loop {
+        let due = silence.due();
+        let held = async {
+            match due {
+                Some(due) => sleep_until(due.into()).await,
+                None => pending().await,
+            }
+        };
         let received = tokio::select! {
             () = reports.closed() => return,
-            received = listening.socket.receive() => received,
+            () = held => Ok(None),
+            received = listening.socket.receive() => received.map(Some),
         };
-        let (packet, from) = match received {
-            Ok(received) => received,
+        let conflicts = match received {
+            Ok(None) => silence.ended(Instant::now()),
+            Ok(Some((packet, from))) => {
+                let Ok(message) = NdMessage::parse(&packet) else {
+                    continue;
+                };
+                // Read each time, since it may change while the device is in use.
+                let own = listening.socket.device().ok().map(|device| device.address);
+                let conflict = claim(address, &message, from.as_ref(), own.as_ref(), &[]);
+                let conflict = conflict.and_then(|conflict| silence.lets(conflict, Instant::now()));
+                conflict.into_iter().collect()
+            }
             Err(error) => {
                 debug!("watching {device} for address conflicts: {error}");
                 tokio::time::sleep(AFTER_ERROR).await;
                 continue;
             }
         };
-        let Ok(message) = NdMessage::parse(&packet) else {
-            continue;
-        };
-        // Read each time, since it may change while the device is in use.
-        let own = listening.socket.device().ok().map(|device| device.address);
-        let Some(conflict) = claim(address, &message, from.as_ref(), own.as_ref(), &[]) else {
-            continue;
-        };
-        if silence.lets(&conflict, Instant::now()) && reports.try_send(conflict).is_err() {
-            warn!("{device}: a conflict about {address} is not reported: too many reports wait");
+        for conflict in conflicts {
+            if reports.try_send(conflict).is_err() {
+                warn!("{device}: a conflict about {address} is not reported: too many reports wait");
+            }
         }
     }
 }
 
 /// Prevents a report for each message of a neighbour that repeats itself.
 #[derive(Debug, Default)]
-struct Silence {
-    last: HashMap<(Option<LinkAddress>, ConflictSign), Instant>,
+struct Silence(BTreeMap<(Option<LinkAddress>, ConflictSign), Reported>);
+
+/// What was reported of one neighbour.
+#[derive(Debug)]
+struct Reported {
+    at: Instant,
+    /// Its last message since then.
+    held: Option<Conflict>,
 }
 
 impl Silence {
-    fn lets(&mut self, conflict: &Conflict, now: Instant) -> bool {
-        self.last.retain(|_, at| now.duration_since(*at) < QUIET);
+    /// The conflict, if it is to be reported now.
+    fn lets(&mut self, conflict: Conflict, now: Instant) -> Option<Conflict> {
+        let quiet = |reported: &Reported| now.duration_since(reported.at) < QUIET;
+        self.0.retain(|_, reported| quiet(reported) || reported.held.is_some());
         let key = (conflict.by.clone(), conflict.how);
-        if self.last.contains_key(&key) || self.last.len() >= REMEMBERED {
-            return false;
+        let full = self.0.len() >= REMEMBERED;
+        match self.0.get_mut(&key) {
+            Some(reported) if quiet(reported) => {
+                reported.held = Some(conflict);
+                return None;
+            }
+            None if full => return None,
+            Some(_) | None => {}
         }
-        self.last.insert(key, now);
-        true
+        self.0.insert(key, Reported { at: now, held: None });
+        Some(conflict)
+    }
+
+    /// When something that was held is to be reported.
+    fn due(&self) -> Option<Instant> {
+        let held = self.0.values().filter(|reported| reported.held.is_some());
+        held.map(|reported| reported.at + QUIET).min()
+    }
+
+    /// What was held and is to be reported now.
+    fn ended(&mut self, now: Instant) -> Vec<Conflict> {
+        let due = self
+            .0
+            .values_mut()
+            .filter(|reported| now.duration_since(reported.at) >= QUIET);
+        let report = |reported: &mut Reported| {
+            let held = reported.held.take()?;
+            reported.at = now;
+            Some(held)
+        };
+        due.filter_map(report).collect()
     }
 }
 
@@ -165,22 +213,37 @@ mod tests {
     }
 
     #[test]
-    fn repetitions_are_not_reported() {
+    fn repetitions_are_reported_once_and_at_the_end() {
         let (mut silence, now) = (Silence::default(), Instant::now());
-        assert!(silence.lets(&conflict(1, ConflictSign::Detection), now));
-        assert!(!silence.lets(&conflict(1, ConflictSign::Detection), now));
-        assert!(silence.lets(&conflict(1, ConflictSign::Advertisement), now));
-        assert!(silence.lets(&conflict(2, ConflictSign::Detection), now));
-        assert!(silence.lets(&conflict(1, ConflictSign::Detection), now + QUIET));
+        let mut lets = |by, how, now| silence.lets(conflict(by, how), now).is_some();
+        assert!(lets(1, ConflictSign::Detection, now));
+        assert!(lets(1, ConflictSign::Advertisement, now));
+        assert!(lets(2, ConflictSign::Detection, now));
+        let later = now + QUIET - Duration::from_millis(1);
+        assert!(!lets(1, ConflictSign::Detection, later));
+        assert!(!lets(1, ConflictSign::Detection, later));
+        assert_eq!(silence.due(), Some(now + QUIET));
+        assert_eq!(silence.ended(later), []);
+        assert_eq!(silence.ended(now + QUIET), [conflict(1, ConflictSign::Detection)]);
+        // That was a report, too.
+        assert_eq!(silence.due(), None);
+        assert_eq!(silence.lets(conflict(1, ConflictSign::Detection), later + QUIET), None);
+        assert_eq!(silence.due(), Some(now + 2 * QUIET));
+        let after = now + 3 * QUIET;
+        assert_eq!(
+            silence.lets(conflict(1, ConflictSign::Detection), after),
+            Some(conflict(1, ConflictSign::Detection))
+        );
+        assert_eq!(silence.due(), None);
     }
 
     #[test]
     fn a_flood_fills_no_memory() {
         let (mut silence, now) = (Silence::default(), Instant::now());
         let reported = (0..=255)
-            .filter(|by| silence.lets(&conflict(*by, ConflictSign::Detection), now))
+            .filter(|by| silence.lets(conflict(*by, ConflictSign::Detection), now).is_some())
             .count();
         assert_eq!(reported, REMEMBERED);
-        assert_eq!(silence.last.len(), REMEMBERED);
+        assert_eq!(silence.0.len(), REMEMBERED);
     }
 }
