@@ -7,11 +7,12 @@
 
   lab-net.py advertise DEVICE          one router advertisement (RFC 4861) to all nodes, as no packaged router sends it;
                                        prints when (--pref64 PREFIX=LIFETIME, --prefix PREFIX=VALID,PREFERRED,
-                                       --rdnss ADDRESS=LIFETIME, --router-lifetime N)
+                                       --rdnss ADDRESS=LIFETIME, --router-lifetime N, --when-told: says "ready", and
+                                       waits for a line)
   lab-net.py neighbour DEVICE          a node that claims addresses of others, on a device without IPv6:
                                        --advertise ADDRESS --times N advertises it N times (0: for ever), a second apart;
                                        --take PREFIX --spare ADDRESS claims every address that anybody asks for,
-                                       --delay SECONDS later
+                                       --delay SECONDS later; says "ready" when it listens
   lab-net.py outage ADDRESS            UDP echo every 10 ms: prints each time at which answers begin or end, and the longest
                                        time between two, until killed
 
@@ -163,6 +164,9 @@ def advertise(arguments):
     with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as raw:
         raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
         raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
+        if arguments.when_told:
+            print("ready", flush=True)
+            sys.stdin.readline()
         raw.sendto(packet, ("ff02::1", 0, 0, index))
     print(f"{time.time():.6f}")
 
@@ -185,6 +189,7 @@ def neighbour(arguments):
         header = struct.pack("!IHBB", 6 << 28, len(message), 58, 255) + target + everybody
         link.send(b"\x33\x33\x00\x00\x00\x01" + mac + b"\x86\xdd" + header + message)
 
+    print("ready", flush=True)
     claimed = [ipaddress.IPv6Address(text).packed for text in arguments.advertise]
     spared = [ipaddress.IPv6Address(text).packed for text in arguments.spare]
     prefix = ipaddress.IPv6Network(arguments.take) if arguments.take else None
@@ -244,6 +249,7 @@ def main():
     router.add_argument("--prefix", action="append", default=[])
     router.add_argument("--rdnss", action="append", default=[])
     router.add_argument("--router-lifetime", type=int, default=1800)
+    router.add_argument("--when-told", action="store_true")
     hostile = modes.add_parser("neighbour")
     hostile.add_argument("device")
     hostile.add_argument("--advertise", action="append", default=[])

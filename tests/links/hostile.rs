@@ -1,6 +1,7 @@
 //! A neighbour that claims the CLAT's address while it is in use: in a namespace of its own, on a bridge with the router.
 
-use std::process::{Child, Command, Stdio};
+use std::io::BufReader;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -8,7 +9,7 @@ use nix::sys::signal::Signal;
 use crate::bed::{DERIVED_V6, Lab, Uplink, poll};
 use crate::daemon::Daemon;
 use crate::meter::Meter;
-use crate::{advertise, begin, fact, status, traffic};
+use crate::{SCRIPT, advertise, begin, fact, first_line, status, traffic};
 
 in_both_modes!(
     a_spoofed_announcement_moves_nothing,
@@ -16,7 +17,6 @@ in_both_modes!(
     a_neighbour_that_claims_everything_does_not_make_the_address_wander
 );
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lab-net.py");
 const HOST: &str = "3fff:1:0:1:0:5eff:fe00:101";
 const ROUTER: &str = "3fff:1:0:1::1";
 const MAC: &str = "02:bb:bb:bb:bb:bb";
@@ -63,16 +63,20 @@ fn raise() -> Lab {
 }
 
 /// The neighbour at work; ends when dropped.
-struct Neighbour(Child);
+struct Neighbour(Child, BufReader<ChildStdout>);
 
 impl Neighbour {
+    /// Starts it and waits until it listens.
     fn start(lab: &Lab, words: &str) -> Self {
         let mut command = lab.command("isp9");
         command
             .arg(SCRIPT)
             .args(["neighbour", "eth0"])
             .args(words.split_whitespace());
-        Self(command.stdout(Stdio::null()).spawn().unwrap())
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let (said, rest) = first_line(child.stdout.take().unwrap());
+        assert_eq!(said, "ready");
+        Self(child, rest)
     }
 }
 
@@ -89,6 +93,11 @@ fn up(lab: &Lab, mode: &str) -> Daemon {
     assert_eq!(fact(lab, "clat_v6_addr"), DERIVED_V6);
     says(&daemon, &format!("no neighbour has {DERIVED_V6}"));
     daemon
+}
+
+/// Duplicate address detection takes 4 s on the uplink, so that a busy machine does nothing too late.
+fn unhurried(lab: &Lab) {
+    lab.host("sysctl -qw net.ipv6.neigh.up0.retrans_time_ms=4000");
 }
 
 fn says(daemon: &Daemon, words: &str) {
@@ -149,7 +158,8 @@ fn a_neighbour_that_persists_gets_the_address(mode: &str) {
 #[test]
 fn a_neighbour_that_answers_late_keeps_its_address() {
     let lab = raise();
-    let neighbour = Neighbour::start(&lab, &format!("--take {DERIVED_V6}/128 --delay 0.4"));
+    unhurried(&lab);
+    let neighbour = Neighbour::start(&lab, &format!("--take {DERIVED_V6}/128 --delay 0.8"));
     let mut daemon = Daemon::start(&lab, &["when-idle=wait", "debug=1"]);
     daemon.wait_until(&lab, "idle");
     advertise(&lab, "--pref64 64:ff9b::/96=600 --prefix 3fff:1:0:1::/64=86400,14400");
@@ -199,16 +209,14 @@ fn a_neighbour_that_claims_everything_does_not_make_the_address_wander(mode: &st
 fn the_hosts_own_address_may_turn_out_to_be_a_duplicate() {
     let lab = raise();
     let said = "--pref64 64:ff9b::/96=600 --prefix 3fff:1:0:1::/64=86400,14400";
-    let words = format!("--take 3fff:1:0:1::/64 --spare {DERIVED_V6} --spare {ROUTER}");
+    unhurried(&lab);
+    let words = format!("--take 3fff:1:0:1::/64 --spare {DERIVED_V6} --spare {ROUTER} --delay 2");
     let neighbour = Neighbour::start(&lab, &words);
     let mut daemon = Daemon::start(&lab, &["when-idle=wait", "debug=1"]);
     daemon.wait_until(&lab, "idle");
     let before = lab.host("ip -4 route; ip -6 rule; ip neigh show proxy");
-    // On a busy machine the kernel may be done before the CLAT begins; each advertisement makes the address anew.
-    let begun = (0..5).any(|_| {
-        advertise(&lab, said);
-        poll(Duration::from_secs(5), || daemon.output().contains(" is up: "))
-    });
+    advertise(&lab, said);
+    let begun = poll(Duration::from_secs(5), || daemon.output().contains(" is up: "));
     assert!(begun, "{}", daemon.output());
     daemon.wait_until(&lab, "idle");
     assert_eq!(lab.host("ip -6 -o address show dev up0 scope global").trim(), "");
