@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use clatd_stages::apply::DoneStep;
-use clatd_stages::op::Op;
+use clatd_stages::op::{NewTun, Op};
 use clatd_stages::plan::Plan;
 use tokio::time::Instant;
 use tracing::{error, warn};
@@ -45,7 +45,7 @@ impl Runner {
             let Some(DoneStep { step, .. }) = self.repairs.done.iter().find(|done| done.seq == seq).cloned() else {
                 continue;
             };
-            if let Op::CreateTun { device, .. } = &step.apply {
+            if let Op::CreateTun(NewTun { device, .. }) = &step.apply {
                 return Err(Cause::Failed(
                     self.report(&format!("somebody deleted the CLAT device {device}")),
                 ));

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use clatd_stages::journal::{Left, Outcome};
 use clatd_stages::net::ALIAS_PREFIX;
-use clatd_stages::op::NftRule;
+use clatd_stages::op::{NewNftTable, NftRule};
 use serde_json::{Value, json};
 
 use super::command::{self, CommandError};
@@ -121,7 +121,13 @@ pub(crate) async fn delete_rule(
 }
 
 /// Creates a table of ours. The ruleset is one transaction. A leftover table of that name is replaced if it is ours.
-pub(crate) async fn create_table(command: &str, family: &str, table: &str, ruleset: &Value) -> OpResult {
+pub(crate) async fn create_table(new: &NewNftTable) -> OpResult {
+    let NewNftTable {
+        command,
+        family,
+        table,
+        ruleset,
+    } = new;
     let commands = match ruleset {
         Value::Array(commands) => commands.clone(),
         other => other["nftables"]

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::os::unix::net::UnixDatagram;
 
 use clatd_stages::journal::{Left, Outcome};
-use clatd_stages::op::OnDevices;
+use clatd_stages::op::{OnDevices, SysctlRelease};
 use clatd_stages::sysctl::key;
 use nix::net::if_::if_indextoname;
 
 use super::failure::{Failure, NOTHING, OpResult};
-use super::sysctl::{Holds, Release, SysctlId, read};
+use super::sysctl::{Holds, SysctlId, read};
 use crate::sys::device::index;
 
 impl Holds {
@@ -64,7 +64,6 @@ impl Holds {
             Some(Left::Holds(held)) => held.iter().map(|(name, index)| (name.as_str(), *index)).collect(),
             Some(_) | None => on.devices.iter().map(|device| (device.as_str(), None)).collect(),
         };
-        let nothing_else = BTreeMap::new();
         let mut failed = None;
         for (device, index) in devices {
             let id = SysctlId::of(&key(device, &on.name), index);
@@ -77,11 +76,11 @@ impl Holds {
                 }
                 continue;
             };
-            let release = Release {
-                key: &key(&device, &on.name),
-                value: &on.value,
-                before: &on.before,
-                give_back: &nothing_else,
+            let release = SysctlRelease {
+                key: key(&device, &on.name),
+                value: on.value.clone(),
+                before: on.before.clone(),
+                give_back: BTreeMap::new(),
             };
             failed = failed.or(self.release(holder, &release, None).err());
         }

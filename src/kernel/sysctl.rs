@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use clatd_stages::journal::{Left, Outcome};
+use clatd_stages::op::SysctlRelease;
 use nix::net::if_::if_nametoindex;
 
 use super::failure::{Failure, NOTHING, OpResult};
@@ -152,16 +153,6 @@ fn forwarding_of_devices() -> BTreeMap<String, String> {
     keys.filter(|key| key != ALL_FORWARDING)
         .filter_map(|key| Some((key.clone(), read(&key).ok()??)))
         .collect()
-}
-
-/// A hold that is given back, and what is restored with it.
-#[derive(Clone, Copy)]
-pub(crate) struct Release<'a> {
-    pub(crate) key: &'a str,
-    pub(crate) value: &'a str,
-    pub(crate) before: &'a str,
-    /// Other sysctls that the kernel resets when `before` is written, with the values that they get right after.
-    pub(crate) give_back: &'a BTreeMap<String, String>,
 }
 
 #[derive(Debug)]
@@ -323,13 +314,13 @@ impl Holds {
     /// Takes a holder away; the last restores the value from before, if the sysctl still has ours. A hold that is not
     /// in the table is one of a killed daemon, or one that failed. `release` has the present names of devices. Part of a
     /// [`Self::change`].
-    pub(crate) fn release(&self, holder: &str, release: &Release<'_>, outcome: Option<&Outcome>) -> OpResult {
-        let Release {
+    pub(crate) fn release(&self, holder: &str, release: &SysctlRelease, outcome: Option<&Outcome>) -> OpResult {
+        let SysctlRelease {
             key,
             value,
             before,
             give_back,
-        } = *release;
+        } = release;
         let Some(id) = SysctlId::now(key) else {
             return Ok(NOTHING);
         };
@@ -344,7 +335,7 @@ impl Holds {
                 Some(_) | None => before.to_owned(),
             },
         };
-        if before != value && read(key)?.as_deref() == Some(value) {
+        if before != *value && read(key)?.as_deref() == Some(value) {
             restore(key, &before)?;
             for (key, value) in give_back {
                 restore(key, value)?;

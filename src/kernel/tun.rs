@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use clatd_stages::journal::{Left, Outcome};
 use clatd_stages::net::Link;
+use clatd_stages::op::NewTun;
 use tun_rs::{DeviceBuilder, SyncDevice};
 
 use super::failure::{Failure, NOTHING, OpResult};
@@ -33,13 +34,13 @@ impl std::fmt::Debug for Tun {
 
 /// Makes the device and marks it as ours. Returns its queues (none if it is persistent) and the data for its undo. If
 /// it fails, nothing is left: the device goes with its queues.
-pub(crate) async fn create(
-    netlink: &Netlink,
-    device: &str,
-    alias: &str,
-    persistent: bool,
-    queues: u32,
-) -> Result<(Option<Tun>, Outcome), Failure> {
+pub(crate) async fn create(netlink: &Netlink, new: &NewTun) -> Result<(Option<Tun>, Outcome), Failure> {
+    let NewTun {
+        ref device,
+        ref alias,
+        persistent,
+        queues,
+    } = *new;
     // TUNSETIFF would silently open another program's persistent device of this name.
     if let Some(link) = netlink.link(device).await? {
         let failure = Failure::new(format!(
@@ -52,7 +53,7 @@ pub(crate) async fn create(
             format!("choose another clat-dev, or delete it with `ip link delete {device}`")
         }));
     }
-    let name = device.to_owned();
+    let name = device.clone();
     let tun = tokio::task::spawn_blocking(move || open(&name, persistent, queues))
         .await?
         .map_err(|error| explain(error, device))?;

@@ -2,7 +2,7 @@
 //! What only a bug could bring about.
 
 use clatd_stages::journal::Journal;
-use clatd_stages::op::{Op, Undo};
+use clatd_stages::op::{Op, ScriptRun, Undo};
 use clatd_stages::plan::{StageName, Step};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, raise};
@@ -13,13 +13,13 @@ use crate::config::{Paths, load_from};
 
 /// A step whose undo is a script that hangs.
 fn step() -> Step {
-    let script = Op::RunScript {
+    let script = Op::RunScript(ScriptRun {
         event: "script-down".into(),
         user: None,
         command: "sleep 1000".into(),
         environment: BTreeMap::new(),
         timeout_s: 60,
-    };
+    });
     let nothing = Op::Nothing { what: "nothing".into() };
     Step {
         undo: Undo::Op(script),

@@ -158,7 +158,7 @@ pub async fn unwind(system: &mut dyn System, journal: &mut dyn Journal, keep: &[
         {
             errors.push(UndoError::Op { stage, source });
             // A user's script that failed is not run again, which would surprise. Everything else is tried again.
-            if !matches!(op, Op::RunScript { .. }) {
+            if !matches!(op, Op::RunScript(_)) {
                 continue;
             }
         }

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use crate::claims::Claims;
 use crate::facts::Facts;
 use crate::fast_path;
-use crate::op::Op;
+use crate::op::{NewTun, Op};
 use crate::plan::{StageName, Step};
 use crate::route::HEADER_DIFFERENCE;
 use crate::settings::{RouteMtu, Settings};
@@ -149,12 +149,12 @@ fn create(stage: StageName, instance: &Instance, facts: &Facts) -> Step {
     Step::new(
         stage,
         why,
-        Op::CreateTun {
+        Op::CreateTun(NewTun {
             device: device.clone(),
             alias: instance.alias(),
             persistent: external,
             queues,
-        },
+        }),
         Op::DeleteTun {
             device: device.clone(),
             alias: instance.alias(),

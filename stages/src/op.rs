@@ -1,67 +1,26 @@
 //! Operations: all changes that clatd ever makes to a system, as plain data.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv6Addr;
-use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::fast_path::{Attachment, FastPathSpec};
 use crate::net::{Route, Rule};
-use crate::settings::SCRIPT_TIMEOUT;
-use crate::sysctl::key;
 use crate::translator::TranslatorSpec;
 
-/// One IPv6 sysctl of several devices.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OnDevices {
-    /// The devices. Plan, journal and facts of an instance share the list: with hundreds of uplinks each has hundreds.
-    pub devices: Arc<[String]>,
-    /// The last part of the key, such as `accept_ra`.
-    pub name: String,
-    /// Value while held.
-    pub value: String,
-    /// Value found before the first hold, and restored after the last one.
-    pub before: String,
-}
+mod parts;
 
-impl OnDevices {
-    fn held(&self) -> String {
-        let (devices, name, value, before) = (self.devices.join(", "), &self.name, &self.value, &self.before);
-        format!("hold sysctl {name}={value} (was {before}) on {devices}")
-    }
-
-    fn released(&self) -> String {
-        let (devices, name, value, before) = (self.devices.join(", "), &self.name, &self.value, &self.before);
-        format!(
-            "release sysctl {name} on {devices}: back to {before} where it is still {value} and nobody else holds it"
-        )
-    }
-
-    /// The key of each device's sysctl.
-    pub fn keys(&self) -> impl Iterator<Item = String> + '_ {
-        self.devices.iter().map(|device| key(device, &self.name))
-    }
-}
+pub use parts::{NewNftTable, NewTun, NftRule, NftTableDeletion, OnDevices, ScriptRun, SysctlRelease};
 
 /// One change to the system. The set is closed: print, execution and undo are exhaustive matches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "kebab-case")]
 pub enum Op {
     /// Makes a TUN device, down, with our ifalias. It is persistent only if another program is to open it.
-    CreateTun {
-        /// Device name.
-        device: String,
-        /// The ifalias that marks it as ours.
-        alias: String,
-        /// The device stays when nobody has it open. Only for TAYGA, which opens it by name.
-        persistent: bool,
-        /// Packet queues; 0 = one per core. A persistent device has one.
-        queues: u32,
-    },
+    CreateTun(NewTun),
     /// Deletes a device if it has this ifalias.
     DeleteTun {
         /// Device name.
@@ -107,18 +66,7 @@ pub enum Op {
         before: String,
     },
     /// Releases the hold. The last holder restores `before` if the sysctl still has our `value`.
-    ReleaseSysctl {
-        /// Key with slashes, from `net/`.
-        key: String,
-        /// Value while held.
-        value: String,
-        /// Value to restore.
-        before: String,
-        /// Sysctls that change when `before` is written (all/forwarding changes every device), and the values that
-        /// they get back right after.
-        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-        give_back: BTreeMap<String, String>,
-    },
+    ReleaseSysctl(SysctlRelease),
     /// Takes counted holds on one IPv6 sysctl of several devices, where it has `before`. One step for all of them: a host
     /// may have hundreds.
     HoldOnDevices(OnDevices),
@@ -193,27 +141,9 @@ pub enum Op {
         rule: NftRule,
     },
     /// Makes an nft table of our own with all its contents.
-    CreateNftTable {
-        /// The nft program.
-        command: String,
-        /// `ip6`, `inet`, ...
-        family: String,
-        /// Table name.
-        table: String,
-        /// The libnftables JSON commands that make it.
-        ruleset: serde_json::Value,
-    },
+    CreateNftTable(NewNftTable),
     /// Deletes an nft table of our own.
-    DeleteNftTable {
-        /// The nft program.
-        command: String,
-        /// `ip6`, `inet`, ...
-        family: String,
-        /// Table name.
-        table: String,
-        /// Only if the table has no rules: another program may use it by now.
-        only_if_empty: bool,
-    },
+    DeleteNftTable(NftTableDeletion),
     /// Inserts a rule at the head of an ip6tables chain.
     InsertIp6tables {
         /// The ip6tables program.
@@ -245,20 +175,7 @@ pub enum Op {
         path: String,
     },
     /// Runs a user's script by `sh -c`.
-    RunScript {
-        /// `script-up` or `script-down`.
-        event: String,
-        /// The shell command.
-        command: String,
-        /// Environment variables besides the daemon's own.
-        environment: BTreeMap<String, String>,
-        /// Seconds after which it is ended.
-        #[serde(default = "default_script_timeout")]
-        timeout_s: u32,
-        /// Who runs it; none = the user that the daemon runs as.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        user: Option<String>,
-    },
+    RunScript(ScriptRun),
     /// Changes nothing. It carries an undo without a counterpart on the way up.
     Nothing {
         /// What it stands for.
@@ -300,26 +217,6 @@ pub enum Op {
     },
 }
 
-/// For journals of clatds that knew no limit.
-fn default_script_timeout() -> u32 {
-    SCRIPT_TIMEOUT
-}
-
-/// A rule in somebody's nft chain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NftRule {
-    /// `ip6` or `inet`.
-    pub family: String,
-    /// Table name.
-    pub table: String,
-    /// Chain name.
-    pub chain: String,
-    /// The statements, in libnftables JSON.
-    pub statements: serde_json::Value,
-    /// The comment names the instance and distinguishes this rule from its siblings.
-    pub comment: String,
-}
-
 /// How a step is taken back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -357,32 +254,14 @@ impl Undo {
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::CreateTun {
-                device,
-                persistent,
-                queues,
-                ..
-            } => write!(f, "make TUN device {device}, {}", kind_of_tun(*persistent, *queues)),
+            Self::CreateTun(tun) => tun.fmt(f),
             Self::DeleteTun { device, .. } => write!(f, "delete TUN device {device}"),
             Self::SetLinkUp { device, mtu } => write!(f, "bring {device} up with MTU {mtu}"),
             Self::AddAddress { device, address } => write!(f, "add address {address} to {device}"),
             Self::RemoveAddress { device, address } => write!(f, "remove address {address} from {device}"),
             Self::SetDeviceSysctl { key, value } => write!(f, "set sysctl {key}={value}"),
             Self::HoldSysctl { key, value, before } => write!(f, "hold sysctl {key}={value} (was {before})"),
-            Self::ReleaseSysctl {
-                key,
-                value,
-                before,
-                give_back,
-            } => {
-                write!(
-                    f,
-                    "release sysctl {key}: back to {before} if it is still {value} and nobody else holds it"
-                )?;
-                give_back
-                    .iter()
-                    .try_for_each(|(key, value)| write!(f, ", then {key}={value}"))
-            }
+            Self::ReleaseSysctl(release) => release.fmt(f),
             Self::HoldOnDevices(on) => f.write_str(&on.held()),
             Self::ReleaseOnDevices(on) => f.write_str(&on.released()),
             Self::AddProxyNeighbour { device, address } => {
@@ -401,21 +280,13 @@ impl fmt::Display for Op {
             Self::ReleaseLocalRule {} => f.write_str("make the IPv6 rule of table local the first one again"),
             Self::InsertNftRule { rule, .. } => write!(f, "insert nft rule into {rule}"),
             Self::RemoveNftRule { rule, .. } => write!(f, "remove nft rule from {rule}"),
-            Self::CreateNftTable { family, table, .. } => write!(f, "make nft table {family} {table}"),
-            Self::DeleteNftTable {
-                family,
-                table,
-                only_if_empty,
-                ..
-            } => {
-                let condition = if *only_if_empty { " if it holds no rules" } else { "" };
-                write!(f, "delete nft table {family} {table}{condition}")
-            }
+            Self::CreateNftTable(new) => write!(f, "make nft table {} {}", new.family, new.table),
+            Self::DeleteNftTable(table) => table.fmt(f),
             Self::InsertIp6tables { command, chain, rule } => write!(f, "{command} -I {chain} {}", rule.join(" ")),
             Self::DeleteIp6tables { command, chain, rule } => write!(f, "{command} -D {chain} {}", rule.join(" ")),
             Self::WriteFile { path, .. } => write!(f, "write {path}"),
             Self::RemoveFile { path } => write!(f, "remove {path}"),
-            Self::RunScript { event, command, .. } => write!(f, "run {event}: {command}"),
+            Self::RunScript(run) => write!(f, "run {}: {}", run.event, run.command),
             Self::Nothing { what } => f.write_str(what),
             Self::StartTranslator { translator } => write!(f, "start {translator}"),
             Self::StopTranslator { device } => write!(f, "stop the translator on {device}"),
@@ -432,21 +303,6 @@ impl fmt::Display for Op {
                 write!(f, "send packets of {device} to {next} by {uplink}")
             }
         }
-    }
-}
-
-fn kind_of_tun(persistent: bool, queues: u32) -> Cow<'static, str> {
-    match queues {
-        _ if persistent => "persistent".into(),
-        0 => "a queue per core".into(),
-        1 => "one queue".into(),
-        several => format!("{several} queues").into(),
-    }
-}
-
-impl fmt::Display for NftRule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {} ({})", self.family, self.table, self.chain, self.comment)
     }
 }
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use crate::claims::Claims;
 use crate::facts::Facts;
-use crate::op::{Op, Undo};
+use crate::op::{Op, ScriptRun, Undo};
 use crate::plan::{StageName, Step};
 use crate::route::default_route_mtu;
 use crate::settings::RouteMtu;
@@ -41,12 +41,14 @@ impl Stage for ScriptStage {
 
     fn plan(&self, instance: &Instance, facts: &Facts) -> Result<Vec<Step>, PlanError> {
         let settings = &instance.settings;
-        let run = |event: &str, command: &String| Op::RunScript {
-            event: event.to_owned(),
-            command: command.clone(),
-            environment: environment(instance, facts),
-            timeout_s: settings.general.script_timeout,
-            user: settings.general.script_user.clone(),
+        let run = |event: &str, command: &String| {
+            Op::RunScript(ScriptRun {
+                event: event.to_owned(),
+                command: command.clone(),
+                environment: environment(instance, facts),
+                timeout_s: settings.general.script_timeout,
+                user: settings.general.script_user.clone(),
+            })
         };
         if settings.general.script_up.is_none() && settings.general.script_down.is_none() {
             return Ok(Vec::new());

@@ -18,7 +18,7 @@ use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 use serde_json::{Value, json};
 
 use crate::facts::Facts;
-use crate::op::Op;
+use crate::op::{NewNftTable, NftTableDeletion, Op};
 use crate::plan::{StageName, Step};
 use crate::settings::Settings;
 
@@ -57,18 +57,18 @@ pub(crate) fn steering(settings: &Settings, facts: &Facts) -> Option<Step> {
     Some(Step::new(
         StageName::Firewall,
         "tells the CLAT's flows from the host's own, which have the same address, and hands their replies to the CLAT",
-        Op::CreateNftTable {
+        Op::CreateNftTable(NewNftTable {
             command: command.clone(),
             family: family.clone(),
             table: steering.table.clone(),
             ruleset: steering.ruleset(mark(settings)),
-        },
-        Op::DeleteNftTable {
+        }),
+        Op::DeleteNftTable(NftTableDeletion {
             command,
             family,
             table: steering.table,
             only_if_empty: false,
-        },
+        }),
     ))
 }
 

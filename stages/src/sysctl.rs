@@ -13,7 +13,7 @@ use async_trait::async_trait;
 
 use crate::claims::Claims;
 use crate::facts::{Fact, Facts, Source};
-use crate::op::{OnDevices, Op};
+use crate::op::{OnDevices, Op, SysctlRelease};
 use crate::plan::{StageName, Step};
 use crate::proxynd::{self, Neighbours};
 use crate::settings::{NdChoice, Settings};
@@ -239,12 +239,12 @@ impl SysctlPlanner<'_> {
             ALL_FORWARDING => self.forwarding_devices(),
             _ => BTreeMap::new(),
         };
-        let release = Op::ReleaseSysctl {
+        let release = Op::ReleaseSysctl(SysctlRelease {
             key: key.clone(),
             value: value.clone(),
             before: before.clone(),
             give_back,
-        };
+        });
         Some(Step::new(
             StageName::Sysctl,
             why,

@@ -6,7 +6,7 @@ use std::thread;
 
 use clatd::kernel::Statistics;
 use clatd_stages::net::Route;
-use clatd_stages::op::Op;
+use clatd_stages::op::{NewTun, Op};
 use clatd_stages::settings::{Pref64Setting, Settings};
 use clatd_stages::translator::{TranslatorSpec, UserspaceSpec};
 use clatd_translator::{CountersSnapshot, Direction, DropReason};
@@ -110,12 +110,12 @@ async fn raise(bed: &mut Bed, queues: u32, mtu: u32) {
     let Pref64Setting(prefix) = "64:ff9b::/96".parse().unwrap();
     let spec = UserspaceSpec::of(&Settings::default(), prefix, Some(CLAT6.parse().unwrap()), (mtu, mtu));
     for op in [
-        Op::CreateTun {
+        Op::CreateTun(NewTun {
             device: device(),
             alias: "clatd:test".into(),
             persistent: false,
             queues,
-        },
+        }),
         Op::SetDeviceSysctl {
             key: "net/ipv6/conf/clat/addr_gen_mode".into(),
             value: "1".into(),

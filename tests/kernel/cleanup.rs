@@ -2,7 +2,7 @@
 
 use clatd::kernel::{FileJournal, RuntimeLock, cleanup};
 use clatd_stages::apply::apply;
-use clatd_stages::op::{NftRule, Op};
+use clatd_stages::op::{NewTun, NftRule, Op, SysctlRelease};
 use clatd_stages::plan::{StageName, Step};
 use clatd_stages::settings::Settings;
 use serde_json::json;
@@ -20,58 +20,9 @@ fn journals_first_then_whatever_bears_our_mark() {
         let runtime = directory.path().join("clatd");
         // A daemon was killed after these steps...
         let mut journal = FileJournal::open(&runtime, "wan0").unwrap();
-        let key = "net/ipv6/conf/up0/proxy_ndp".to_owned();
-        let rule = NftRule {
-            family: "inet".into(),
-            table: "theirs".into(),
-            chain: "forward".into(),
-            statements: json!([{ "accept": null }]),
-            comment: "clatd:wan0:out".into(),
-        };
-        let steps = [
-            Step::new(
-                StageName::Device,
-                "",
-                Op::CreateTun {
-                    device: "clat".into(),
-                    alias: "clatd:wan0".into(),
-                    persistent: true,
-                    queues: 0,
-                },
-                Op::DeleteTun {
-                    device: "clat".into(),
-                    alias: "clatd:wan0".into(),
-                },
-            ),
-            Step::new(
-                StageName::Sysctl,
-                "",
-                Op::HoldSysctl {
-                    key: key.clone(),
-                    value: "1".into(),
-                    before: "0".into(),
-                },
-                Op::ReleaseSysctl {
-                    key,
-                    value: "1".into(),
-                    before: "0".into(),
-                    give_back: Default::default(),
-                },
-            ),
-            Step::new(
-                StageName::Firewall,
-                "",
-                Op::InsertNftRule {
-                    command: "nft".into(),
-                    rule: rule.clone(),
-                },
-                Op::RemoveNftRule {
-                    command: "nft".into(),
-                    rule,
-                },
-            ),
-        ];
-        apply(&steps, &mut bed.kernel, &mut journal, &|| false).await.unwrap();
+        apply(&planned(), &mut bed.kernel, &mut journal, &|| false)
+            .await
+            .unwrap();
         drop(journal);
         // ... and these are in no journal.
         sh("ip tuntap add dev clat7 mode tun; ip link set clat7 alias clatd:lost
@@ -102,6 +53,61 @@ fn journals_first_then_whatever_bears_our_mark() {
         let again = cleanup::run(&runtime, &settings, false).await.unwrap();
         assert!(again.done.is_empty() && again.errors.is_empty(), "{again:?}");
     });
+}
+
+/// A device, a hold and a rule, as an instance plans them.
+fn planned() -> [Step; 3] {
+    let key = "net/ipv6/conf/up0/proxy_ndp".to_owned();
+    let rule = NftRule {
+        family: "inet".into(),
+        table: "theirs".into(),
+        chain: "forward".into(),
+        statements: json!([{ "accept": null }]),
+        comment: "clatd:wan0:out".into(),
+    };
+    [
+        Step::new(
+            StageName::Device,
+            "",
+            Op::CreateTun(NewTun {
+                device: "clat".into(),
+                alias: "clatd:wan0".into(),
+                persistent: true,
+                queues: 0,
+            }),
+            Op::DeleteTun {
+                device: "clat".into(),
+                alias: "clatd:wan0".into(),
+            },
+        ),
+        Step::new(
+            StageName::Sysctl,
+            "",
+            Op::HoldSysctl {
+                key: key.clone(),
+                value: "1".into(),
+                before: "0".into(),
+            },
+            Op::ReleaseSysctl(SysctlRelease {
+                key,
+                value: "1".into(),
+                before: "0".into(),
+                give_back: Default::default(),
+            }),
+        ),
+        Step::new(
+            StageName::Firewall,
+            "",
+            Op::InsertNftRule {
+                command: "nft".into(),
+                rule: rule.clone(),
+            },
+            Op::RemoveNftRule {
+                command: "nft".into(),
+                rule,
+            },
+        ),
+    ]
 }
 
 #[test]

@@ -1,17 +1,17 @@
 //! TUN devices and addresses.
 
 use clatd_stages::journal::Outcome;
-use clatd_stages::op::Op;
+use clatd_stages::op::{NewTun, Op};
 
 use crate::support::{assert_unchanged, chain, in_namespace, json, sh, state};
 
 fn create(persistent: bool, queues: u32) -> Op {
-    Op::CreateTun {
+    Op::CreateTun(NewTun {
         device: "clat".into(),
         alias: "clatd:test".into(),
         persistent,
         queues,
-    }
+    })
 }
 
 fn delete() -> Op {

@@ -2,7 +2,7 @@
 
 use clatd_stages::fast_path::{Attachment, FastPathSpec, LinkHeader, Offer, Way};
 use clatd_stages::journal::{Left, Outcome};
-use clatd_stages::op::Op;
+use clatd_stages::op::{NewTun, Op};
 use clatd_stages::settings::{Pref64Setting, Settings};
 use clatd_stages::translator::UserspaceSpec;
 use clatd_stages::world::World;
@@ -46,12 +46,12 @@ fn detach_from(uplink: &str, device: &str, attachment: Attachment) -> Op {
 }
 
 async fn tun(bed: &mut Bed, device: &str) {
-    bed.apply(Op::CreateTun {
+    bed.apply(Op::CreateTun(NewTun {
         device: device.into(),
         alias: "clatd:test".into(),
         persistent: false,
         queues: 1,
-    })
+    }))
     .await;
 }
 

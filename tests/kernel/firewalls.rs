@@ -1,7 +1,7 @@
 //! nft and ip6tables.
 
 use clatd_stages::journal::{Left, Outcome};
-use clatd_stages::op::{NftRule, Op};
+use clatd_stages::op::{NewNftTable, NftRule, NftTableDeletion, Op};
 use clatd_stages::world::World;
 use serde_json::json;
 
@@ -141,17 +141,19 @@ fn a_table_of_ours_is_made_at_once_and_deleted() {
             "type": "filter", "hook": "forward", "prio": -10, "policy": "accept" } } });
         let rule = json!({ "add": { "rule": { "family": "inet", "table": "clatd_test", "chain": "forward",
             "expr": [{ "counter": null }, { "accept": null }], "comment": "clatd:test:mark" } } });
-        let create = Op::CreateNftTable {
+        let create = Op::CreateNftTable(NewNftTable {
             command: "nft".into(),
             family: "inet".into(),
             table: "clatd_test".into(),
             ruleset: json!([chain, rule]),
-        };
-        let delete = |only_if_empty| Op::DeleteNftTable {
-            command: "nft".into(),
-            family: "inet".into(),
-            table: "clatd_test".into(),
-            only_if_empty,
+        });
+        let delete = |only_if_empty| {
+            Op::DeleteNftTable(NftTableDeletion {
+                command: "nft".into(),
+                family: "inet".into(),
+                table: "clatd_test".into(),
+                only_if_empty,
+            })
         };
         bed.apply(create.clone()).await;
         bed.apply(create).await;
@@ -170,21 +172,21 @@ fn a_table_of_that_name_that_is_not_ours_is_left_alone() {
         let before = state();
         let chain = json!({ "add": { "chain": { "family": "ip6", "table": "clatd_466", "name": "prerouting" } } });
         let (command, family, table) = ("nft".to_owned(), "ip6".to_owned(), "clatd_466".to_owned());
-        let create = Op::CreateNftTable {
+        let create = Op::CreateNftTable(NewNftTable {
             command: command.clone(),
             family: family.clone(),
             table: table.clone(),
             ruleset: json!([chain]),
-        };
+        });
         let error = bed.fail(create).await;
         assert!(error.untouched, "{}", crate::support::chain(&error));
         assert!(error.hint.is_some_and(|hint| hint.contains("route-table")));
-        let delete = Op::DeleteNftTable {
+        let delete = Op::DeleteNftTable(NftTableDeletion {
             command,
             family,
             table,
             only_if_empty: false,
-        };
+        });
         bed.undo(delete, &Outcome::NOTHING).await;
         assert_unchanged(&before);
         let nowhere = std::path::Path::new("/nonexistent");
@@ -287,12 +289,12 @@ fn looking_at_ip6tables_makes_no_table() {
                 let outcome = bed.apply(insert).await;
                 bed.undo(delete, &outcome).await;
                 if command == "ip6tables" {
-                    let table = Op::DeleteNftTable {
+                    let table = Op::DeleteNftTable(NftTableDeletion {
                         command: "nft".into(),
                         family: "ip6".into(),
                         table: "filter".into(),
                         only_if_empty: true,
-                    };
+                    });
                     bed.undo(table, &Outcome::NOTHING).await;
                     assert_eq!(state_of_tables(), before);
                 }
@@ -312,12 +314,12 @@ fn a_shared_filter_table_stays() {
     in_namespace(|mut bed| async move {
         sh("ip6tables -N theirs");
         let before = state();
-        let table = Op::DeleteNftTable {
+        let table = Op::DeleteNftTable(NftTableDeletion {
             command: "nft".into(),
             family: "ip6".into(),
             table: "filter".into(),
             only_if_empty: true,
-        };
+        });
         bed.apply(table).await;
         assert_unchanged(&before);
     });

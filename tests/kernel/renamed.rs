@@ -6,7 +6,7 @@ use clatd::kernel::Kernel;
 use clatd_stages::apply::System;
 use clatd_stages::journal::Left;
 use clatd_stages::net::Route;
-use clatd_stages::op::Op;
+use clatd_stages::op::{NewTun, Op, SysctlRelease};
 use clatd_stages::world::World;
 use tokio::sync::mpsc::unbounded_channel;
 
@@ -27,12 +27,12 @@ fn hold(device: &str) -> Op {
 }
 
 fn release(device: &str) -> Op {
-    Op::ReleaseSysctl {
+    Op::ReleaseSysctl(SysctlRelease {
         key: accept_ra(device),
         value: "2".into(),
         before: "1".into(),
         give_back: BTreeMap::new(),
-    }
+    })
 }
 
 fn kernel(bed: &Bed, instance: &str, holds: clatd::kernel::Holds) -> Kernel {
@@ -113,12 +113,12 @@ fn devices_that_forwarded_forward_again() {
             value: value.clone(),
             before: before.clone(),
         };
-        let release = Op::ReleaseSysctl {
+        let release = Op::ReleaseSysctl(SysctlRelease {
             key,
             value,
             before,
             give_back,
-        };
+        });
         let fresh = clatd::kernel::Holds::default;
         let outcome = kernel(&bed, "killed", fresh()).apply(&hold, None).await.unwrap();
         sh("ip link set br0 name lan0; ip link add br0 type bridge");
@@ -183,12 +183,12 @@ fn a_renamed_clat_device_is_deleted() {
     in_namespace(|mut bed| async move {
         let (device, alias) = ("clat".to_owned(), "clatd:clat".to_owned());
         let outcome = bed
-            .apply(Op::CreateTun {
+            .apply(Op::CreateTun(NewTun {
                 device: device.clone(),
                 alias: alias.clone(),
                 persistent: true,
                 queues: 1,
-            })
+            }))
             .await;
         sh("ip link set clat name other");
         bed.undo(Op::DeleteTun { device, alias }, &outcome).await;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clatd::kernel::Kernel;
 use clatd_stages::apply::System;
 use clatd_stages::journal::Outcome;
-use clatd_stages::op::Op;
+use clatd_stages::op::{Op, ScriptRun, SysctlRelease};
 use clatd_stages::world::World;
 use tokio::sync::mpsc::unbounded_channel;
 
@@ -22,12 +22,12 @@ fn hold(key: &str, value: &str, before: &str) -> (Op, Op) {
             value: value.clone(),
             before: before.clone(),
         },
-        Op::ReleaseSysctl {
+        Op::ReleaseSysctl(SysctlRelease {
             key,
             value,
             before,
             give_back: BTreeMap::new(),
-        },
+        }),
     )
 }
 
@@ -115,7 +115,7 @@ fn releasing_forwarding_gives_back_what_that_resets() {
         sh("echo 1 > /proc/sys/net/ipv6/conf/isp0/forwarding");
         let before = state();
         let (acquire, _) = hold(FORWARDING, "1", "0");
-        let release = Op::ReleaseSysctl {
+        let release = Op::ReleaseSysctl(SysctlRelease {
             key: FORWARDING.into(),
             value: "1".into(),
             before: "0".into(),
@@ -123,7 +123,7 @@ fn releasing_forwarding_gives_back_what_that_resets() {
                 ("net/ipv6/conf/isp0/forwarding".to_owned(), "1".to_owned()),
                 ("net/ipv6/conf/gone0/forwarding".to_owned(), "1".to_owned()),
             ]),
-        };
+        });
         let outcome = bed.apply(acquire).await;
         assert_eq!(read("net/ipv6/conf/up0/forwarding"), "1");
         bed.undo(release, &outcome).await;
@@ -160,15 +160,17 @@ fn scripts_have_their_environment_and_their_failures_are_named() {
     in_namespace(|mut bed| async move {
         let directory = tempfile::tempdir().unwrap();
         let out = directory.path().join("out").display().to_string();
-        let script = |command: &str| Op::RunScript {
-            event: "script-up".into(),
-            command: command.into(),
-            environment: BTreeMap::from([
-                ("clat_dev".to_owned(), "clat".to_owned()),
-                ("quiet".to_owned(), String::new()),
-            ]),
-            timeout_s: 60,
-            user: None,
+        let script = |command: &str| {
+            Op::RunScript(ScriptRun {
+                event: "script-up".into(),
+                command: command.into(),
+                environment: BTreeMap::from([
+                    ("clat_dev".to_owned(), "clat".to_owned()),
+                    ("quiet".to_owned(), String::new()),
+                ]),
+                timeout_s: 60,
+                user: None,
+            })
         };
         assert_eq!(
             bed.apply(script(&format!(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clatd::kernel::TranslatorExit;
 use clatd_stages::journal::Outcome;
 use clatd_stages::net::Route;
-use clatd_stages::op::Op;
+use clatd_stages::op::{NewTun, Op};
 use clatd_stages::settings::{Pref64Setting, Settings};
 use clatd_stages::translator::{TaygaSpec, TranslatorSpec, UserspaceSpec};
 use clatd_translator::{Direction, DropReason};
@@ -33,12 +33,12 @@ fn plat() {
 
 async fn device(bed: &mut Bed, persistent: bool, queues: u32) {
     plat();
-    bed.apply(Op::CreateTun {
+    bed.apply(Op::CreateTun(NewTun {
         device: "clat".into(),
         alias: "clatd:test".into(),
         persistent,
         queues,
-    })
+    }))
     .await;
     bed.apply(Op::SetDeviceSysctl {
         key: "net/ipv6/conf/clat/addr_gen_mode".into(),

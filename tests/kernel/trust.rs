@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use clatd::kernel::{FileJournal, NamespaceLock, cleanup};
 use clatd_stages::apply::{apply, unwind};
 use clatd_stages::journal::{Journal, Left};
-use clatd_stages::op::{Op, Undo};
+use clatd_stages::op::{NewTun, Op, ScriptRun, Undo};
 use clatd_stages::plan::{StageName, Step};
 use clatd_stages::settings::Settings;
 use nix::mount::{MsFlags, mount};
@@ -23,13 +23,13 @@ fn planted(trace: &Path) -> Step {
         stage: StageName::Script,
         why: "planted".into(),
         apply: Op::Nothing { what: "x".into() },
-        undo: Undo::Op(Op::RunScript {
+        undo: Undo::Op(Op::RunScript(ScriptRun {
             event: "script-down".into(),
             command: format!("touch {}", trace.display()),
             environment: Default::default(),
             timeout_s: 60,
             user: None,
-        }),
+        })),
     }
 }
 
@@ -178,12 +178,12 @@ fn nobody_without_rights_keeps_clatd_from_running() {
 
 fn tun(persistent: bool) -> [Op; 2] {
     let (device, alias) = ("clat".to_owned(), "clatd:wan0".to_owned());
-    let create = Op::CreateTun {
+    let create = Op::CreateTun(NewTun {
         device: device.clone(),
         alias: alias.clone(),
         persistent,
         queues: 1,
-    };
+    });
     [create, Op::DeleteTun { device, alias }]
 }
 

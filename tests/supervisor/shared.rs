@@ -10,7 +10,7 @@ use clatd_stages::apply::{OpError, System};
 use clatd_stages::fixed_world::{Data, FixedWorld};
 use clatd_stages::journal::{Journal, JournalError, Left, MemoryJournal, Outcome, Pending};
 use clatd_stages::net::{Link, Route};
-use clatd_stages::op::Op;
+use clatd_stages::op::{NewTun, Op, SysctlRelease};
 use clatd_stages::plan::Step;
 
 use crate::support::model::{Model, ModelState};
@@ -164,9 +164,9 @@ impl Inside {
                 let outcome = held(&before);
                 Ok((Some(Op::HoldSysctl { key, value, before }), outcome))
             }
-            Op::ReleaseSysctl {
+            Op::ReleaseSysctl(SysctlRelease {
                 key, value, give_back, ..
-            } => {
+            }) => {
                 let Some(hold) = self.holds.get_mut(key) else {
                     // One that failed, or that is released already.
                     return Ok((None, Outcome::NOTHING));
@@ -180,12 +180,12 @@ impl Inside {
                 if before == *value {
                     return Ok((None, Outcome::NOTHING));
                 }
-                let release = Op::ReleaseSysctl {
+                let release = Op::ReleaseSysctl(SysctlRelease {
                     key: key.clone(),
                     value: value.clone(),
                     before,
                     give_back: give_back.clone(),
-                };
+                });
                 Ok((Some(release), Outcome::NOTHING))
             }
             Op::HoldOnDevices(on) => {
@@ -235,7 +235,7 @@ impl Inside {
     /// What other instances see of it.
     fn remember(&mut self, name: &str, op: &Op) {
         match op {
-            Op::CreateTun { device, .. } => self.links.push(Link {
+            Op::CreateTun(NewTun { device, .. }) => self.links.push(Link {
                 alias: Some(format!("clatd:{name}")),
                 ..crate::support::cases::link(1000, device, 1500)
             }),

@@ -1,6 +1,7 @@
 //! The CLAT device: made, brought up, deleted.
 
 use clatd_stages::journal::Outcome;
+use clatd_stages::op::NewTun;
 use clatd_stages::world::WorldError;
 
 use super::super::Kernel;
@@ -10,30 +11,19 @@ use super::super::tun;
 use super::{Look, Nature, Operation, Sweep, UNDOING, link};
 
 pub(super) enum Change<'a> {
-    CreateTun {
-        device: &'a str,
-        alias: &'a str,
-        persistent: bool,
-        queues: u32,
-    },
-    DeleteTun {
-        device: &'a str,
-        alias: &'a str,
-    },
-    SetUp {
-        device: &'a str,
-        mtu: u32,
-    },
+    CreateTun(&'a NewTun),
+    DeleteTun { device: &'a str, alias: &'a str },
+    SetUp { device: &'a str, mtu: u32 },
 }
 
 impl<'a> Operation<'a> for Change<'a> {
     fn nature(&self) -> Nature {
         match self {
-            Self::CreateTun { persistent, .. } => Nature {
+            Self::CreateTun(tun) => Nature {
                 untold: false,
                 atomic: true,
                 // Others go with the daemon.
-                swept: *persistent,
+                swept: tun.persistent,
                 outlives_device: false,
             },
             Self::SetUp { .. } => Nature {
@@ -51,20 +41,15 @@ impl<'a> Operation<'a> for Change<'a> {
 
     fn device(&mut self) -> Option<&mut &'a str> {
         match self {
-            Self::CreateTun { .. } | Self::DeleteTun { .. } | Self::SetUp { .. } => None,
+            Self::CreateTun(_) | Self::DeleteTun { .. } | Self::SetUp { .. } => None,
         }
     }
 
     async fn carry_out(&self, kernel: &mut Kernel, outcome: Option<&Outcome>) -> OpResult {
         match *self {
-            Self::CreateTun {
-                device,
-                alias,
-                persistent,
-                queues,
-            } => {
-                let (tun, outcome) = tun::create(&kernel.netlink, device, alias, persistent, queues).await?;
-                kernel.tuns.extend(tun.map(|tun| (device.to_owned(), tun)));
+            Self::CreateTun(new) => {
+                let (tun, outcome) = tun::create(&kernel.netlink, new).await?;
+                kernel.tuns.extend(tun.map(|tun| (new.device.clone(), tun)));
                 Ok(outcome)
             }
             Self::DeleteTun { device, alias } => {
@@ -83,10 +68,10 @@ impl<'a> Operation<'a> for Change<'a> {
 
     async fn stands(&self, look: &mut Look<'_>) -> Result<bool, WorldError> {
         Ok(match *self {
-            Self::CreateTun { device, alias, .. } => look
-                .link(device)
+            Self::CreateTun(new) => look
+                .link(&new.device)
                 .await?
-                .is_some_and(|link| link.alias.as_deref() == Some(alias)),
+                .is_some_and(|link| link.alias.as_ref() == Some(&new.alias)),
             Self::SetUp { device, mtu } => look.link(device).await?.is_none_or(|link| link.up && link.mtu == mtu),
             Self::DeleteTun { .. } => true,
         })

@@ -2,7 +2,7 @@
 
 use clatd_stages::journal::Outcome;
 use clatd_stages::net::ALIAS_PREFIX;
-use clatd_stages::op::NftRule;
+use clatd_stages::op::{NewNftTable, NftRule, NftTableDeletion};
 use clatd_stages::world::WorldError;
 use serde_json::Value;
 
@@ -22,18 +22,8 @@ pub(super) enum Change<'a> {
         command: &'a str,
         rule: &'a NftRule,
     },
-    CreateTable {
-        command: &'a str,
-        family: &'a str,
-        table: &'a str,
-        ruleset: &'a Value,
-    },
-    DeleteTable {
-        command: &'a str,
-        family: &'a str,
-        table: &'a str,
-        only_if_empty: bool,
-    },
+    CreateTable(&'a NewNftTable),
+    DeleteTable(&'a NftTableDeletion),
     InsertIp6 {
         command: &'a str,
         chain: &'a str,
@@ -49,13 +39,13 @@ pub(super) enum Change<'a> {
 impl<'a> Operation<'a> for Change<'a> {
     fn nature(&self) -> Nature {
         match self {
-            Self::InsertNft { .. } | Self::CreateTable { .. } | Self::InsertIp6 { .. } => Nature {
+            Self::InsertNft { .. } | Self::CreateTable(_) | Self::InsertIp6 { .. } => Nature {
                 untold: false,
                 atomic: true,
                 swept: true,
                 outlives_device: false,
             },
-            Self::RemoveNft { .. } | Self::DeleteTable { .. } | Self::DeleteIp6 { .. } => UNDOING,
+            Self::RemoveNft { .. } | Self::DeleteTable(_) | Self::DeleteIp6 { .. } => UNDOING,
         }
     }
 
@@ -63,8 +53,8 @@ impl<'a> Operation<'a> for Change<'a> {
         match self {
             Self::InsertNft { .. }
             | Self::RemoveNft { .. }
-            | Self::CreateTable { .. }
-            | Self::DeleteTable { .. }
+            | Self::CreateTable(_)
+            | Self::DeleteTable(_)
             | Self::InsertIp6 { .. }
             | Self::DeleteIp6 { .. } => None,
         }
@@ -74,18 +64,13 @@ impl<'a> Operation<'a> for Change<'a> {
         match *self {
             Self::InsertNft { command, rule } => nft::insert(command, rule).await,
             Self::RemoveNft { command, rule } => nft::remove(command, rule, outcome).await,
-            Self::CreateTable {
-                command,
-                family,
-                table,
-                ruleset,
-            } => nft::create_table(command, family, table, ruleset).await,
-            Self::DeleteTable {
+            Self::CreateTable(new) => nft::create_table(new).await,
+            Self::DeleteTable(NftTableDeletion {
                 command,
                 family,
                 table,
                 only_if_empty,
-            } => nft::delete_table(command, family, table, only_if_empty).await,
+            }) => nft::delete_table(command, family, table, *only_if_empty).await,
             Self::InsertIp6 { command, chain, rule } => ip6tables::insert(command, chain, rule).await,
             Self::DeleteIp6 { command, chain, rule } => ip6tables::delete(command, chain, rule).await,
         }
@@ -97,15 +82,10 @@ impl<'a> Operation<'a> for Change<'a> {
                 let ruleset = look.world.nft_ruleset(command).await?;
                 Ok(ruleset.is_none_or(|ruleset| has_rule(&ruleset, rule)))
             }
-            Self::CreateTable {
-                command,
-                family,
-                table,
-                ruleset,
-            } => {
-                let listing = nft::list(command, &["table", family, table]).await;
+            Self::CreateTable(new) => {
+                let listing = nft::list(&new.command, &["table", &new.family, &new.table]).await;
                 let listing = listing.map_err(|error| failed("an nft table", error))?;
-                Ok(listing.is_some_and(|listing| nft::has_all(&listing, ruleset)))
+                Ok(listing.is_some_and(|listing| nft::has_all(&listing, &new.ruleset)))
             }
             Self::InsertIp6 { command, chain, rule } => {
                 let saved = look.world.ip6tables_filter(command).await?;
@@ -114,7 +94,7 @@ impl<'a> Operation<'a> for Change<'a> {
                     ours.any(|(found, words)| found == chain && words == rule)
                 }))
             }
-            Self::RemoveNft { .. } | Self::DeleteTable { .. } | Self::DeleteIp6 { .. } => Ok(true),
+            Self::RemoveNft { .. } | Self::DeleteTable(_) | Self::DeleteIp6 { .. } => Ok(true),
         }
     }
 }

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::time::Duration;
 
 use clatd_stages::journal::Outcome;
 use clatd_stages::net::Link;
@@ -27,7 +26,6 @@ pub(super) use sweep::Sweep;
 
 use super::failure::{Failure, NOTHING, OpResult};
 use super::netlink::{FoundRule, Netlink, ProxyNeighbour};
-use super::sysctl::Release;
 use super::{Holds, Kernel};
 
 /// What is known of an operation before it is done.
@@ -109,34 +107,14 @@ impl<'a> From<&'a Op> for Family<'a> {
         use neighbour::Change as Neighbour;
         use sysctl::Change as Sysctl;
         match op {
-            Op::CreateTun {
-                device,
-                alias,
-                persistent,
-                queues,
-            } => Self::Device(device::Change::CreateTun {
-                device,
-                alias,
-                persistent: *persistent,
-                queues: *queues,
-            }),
+            Op::CreateTun(new) => Self::Device(device::Change::CreateTun(new)),
             Op::DeleteTun { device, alias } => Self::Device(device::Change::DeleteTun { device, alias }),
             Op::SetLinkUp { device, mtu } => Self::Device(device::Change::SetUp { device, mtu: *mtu }),
             Op::AddAddress { device, address } => Self::Address(address::Change::Add(device, *address)),
             Op::RemoveAddress { device, address } => Self::Address(address::Change::Remove(device, *address)),
             Op::SetDeviceSysctl { key, value } => Self::Sysctl(Sysctl::Set { key, value }),
             Op::HoldSysctl { key, value, before } => Self::Sysctl(Sysctl::Hold { key, value, before }),
-            Op::ReleaseSysctl {
-                key,
-                value,
-                before,
-                give_back,
-            } => Self::Sysctl(Sysctl::Release(Release {
-                key,
-                value,
-                before,
-                give_back,
-            })),
+            Op::ReleaseSysctl(release) => Self::Sysctl(Sysctl::Release(release)),
             Op::HoldOnDevices(on) => Self::Sysctl(Sysctl::HoldOn(on)),
             Op::ReleaseOnDevices(on) => Self::Sysctl(Sysctl::ReleaseOn(on)),
             Op::AddProxyNeighbour { device, address } => Self::Neighbour(Neighbour::AddProxy(device, *address)),
@@ -151,45 +129,13 @@ impl<'a> From<&'a Op> for Family<'a> {
             Op::ReleaseLocalRule {} => Self::Rule(rule::Change::ReleaseLocal),
             Op::InsertNftRule { command, rule } => Self::Firewall(Filter::InsertNft { command, rule }),
             Op::RemoveNftRule { command, rule } => Self::Firewall(Filter::RemoveNft { command, rule }),
-            Op::CreateNftTable {
-                command,
-                family,
-                table,
-                ruleset,
-            } => Self::Firewall(Filter::CreateTable {
-                command,
-                family,
-                table,
-                ruleset,
-            }),
-            Op::DeleteNftTable {
-                command,
-                family,
-                table,
-                only_if_empty,
-            } => Self::Firewall(Filter::DeleteTable {
-                command,
-                family,
-                table,
-                only_if_empty: *only_if_empty,
-            }),
+            Op::CreateNftTable(new) => Self::Firewall(Filter::CreateTable(new)),
+            Op::DeleteNftTable(table) => Self::Firewall(Filter::DeleteTable(table)),
             Op::InsertIp6tables { command, chain, rule } => Self::Firewall(Filter::InsertIp6 { command, chain, rule }),
             Op::DeleteIp6tables { command, chain, rule } => Self::Firewall(Filter::DeleteIp6 { command, chain, rule }),
             Op::WriteFile { path, contents } => Self::File(file::Change::Write { path, contents }),
             Op::RemoveFile { path } => Self::File(file::Change::Remove { path }),
-            Op::RunScript {
-                event,
-                command,
-                environment,
-                timeout_s,
-                user,
-            } => Self::Script(script::Change::Run(script::Script {
-                event,
-                command,
-                environment,
-                user: user.as_deref(),
-                limit: Duration::from_secs((*timeout_s).into()),
-            })),
+            Op::RunScript(run) => Self::Script(script::Change::Run(run)),
             Op::Nothing { what: _ } => Self::Script(script::Change::Nothing),
             Op::StartTranslator { translator } => Self::Translator(translator::Change::Start(translator)),
             Op::StopTranslator { device } => Self::Translator(translator::Change::Stop { device }),

@@ -1,12 +1,12 @@
 //! script-up and script-down, and what changes nothing.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::time::Duration;
 
 use clatd_stages::journal::Outcome;
+use clatd_stages::op::ScriptRun;
 use clatd_stages::world::WorldError;
 use nix::unistd::{User, geteuid};
 use tokio::process::Command;
@@ -19,7 +19,7 @@ use super::super::group::Group;
 use super::{Look, Nature, Operation};
 
 pub(super) enum Change<'a> {
-    Run(Script<'a>),
+    Run(&'a ScriptRun),
     Nothing,
 }
 
@@ -52,7 +52,7 @@ impl<'a> Operation<'a> for Change<'a> {
             Self::Run(script) => {
                 // A script-down is part of stopping.
                 let is_stopped = kernel.hurried || script.event == "script-up";
-                script.run(kernel.stop.as_ref().filter(|_| is_stopped)).await
+                run(script, kernel.stop.as_ref().filter(|_| is_stopped)).await
             }
             Self::Nothing => Ok(NOTHING),
         }
@@ -66,71 +66,58 @@ impl<'a> Operation<'a> for Change<'a> {
     }
 }
 
-/// A command of the administrator's.
-pub(super) struct Script<'a> {
-    /// `script-up` or `script-down`.
-    pub(super) event: &'a str,
-    pub(super) command: &'a str,
-    pub(super) environment: &'a BTreeMap<String, String>,
-    /// The user who runs it; `None` = the daemon's own user.
-    pub(super) user: Option<&'a str>,
-    /// How long it may take.
-    pub(super) limit: Duration,
+/// Runs it to its end, with its output where ours goes. After the limit, or when `stop` is asked for, all its processes
+/// are asked to end (SIGTERM, later SIGKILL): the step then fails as a whole, rather than the service manager losing
+/// its patience.
+async fn run(script: &ScriptRun, stop: Option<&CancellationToken>) -> OpResult {
+    let ScriptRun { event, command, .. } = script;
+    let limit = Duration::from_secs(script.timeout_s.into());
+    tracing::info!(event, command, "running the script");
+    let mut group = start(script)?;
+    let status = tokio::select! {
+        biased;
+        status = group.wait() => status?,
+        () = sleep(limit) => {
+            group.end().await?;
+            let failure = Failure::new(format!(
+                "the {event} command did not end within {} s and was ended",
+                script.timeout_s
+            ));
+            return Err(failure.hint("script-timeout sets how long it may take"));
+        }
+        () = asked(stop) => {
+            group.end().await?;
+            return Err(Failure::new(format!("the {event} command was ended, since clatd is to stop")));
+        }
+    };
+    if status.success() {
+        return Ok(NOTHING);
+    }
+    Err(Failure::new(match (status.code(), status.signal()) {
+        (Some(code), _) => format!("the {event} command exited with status {code}"),
+        (None, Some(signal)) => format!("the {event} command was killed by signal {signal}"),
+        (None, None) => format!("the {event} command failed"),
+    }))
 }
 
-impl Script<'_> {
-    /// Runs it to its end, with its output where ours goes. After the limit, or when `stop` is asked for, all its processes
-    /// are asked to end (SIGTERM, later SIGKILL): the step then fails as a whole, rather than the service manager losing
-    /// its patience.
-    async fn run(&self, stop: Option<&CancellationToken>) -> OpResult {
-        let (event, command, limit) = (self.event, self.command, self.limit);
-        tracing::info!(event, command, "running the script");
-        let mut script = self.start()?;
-        let status = tokio::select! {
-            biased;
-            status = script.wait() => status?,
-            () = sleep(limit) => {
-                script.end().await?;
-                let failure = Failure::new(format!(
-                    "the {event} command did not end within {} s and was ended",
-                    limit.as_secs()
-                ));
-                return Err(failure.hint("script-timeout sets how long it may take"));
+fn start(script: &ScriptRun) -> Result<Group, Failure> {
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", &script.command])
+        .envs(&script.environment)
+        .stdin(Stdio::null());
+    if let Some(name) = &script.user {
+        become_user(&mut shell, name)?;
+    }
+    Group::spawn(&mut shell).map_err(|error| {
+        let hint = match (&script.user, error.kind()) {
+            (Some(name), io::ErrorKind::PermissionDenied) => {
+                format!("clatd may not become {name} (script-user): only root with CAP_SETUID and CAP_SETGID may")
             }
-            () = asked(stop) => {
-                script.end().await?;
-                return Err(Failure::new(format!("the {event} command was ended, since clatd is to stop")));
-            }
+            (Some(_) | None, _) => "`sh` must be in PATH".to_owned(),
         };
-        if status.success() {
-            return Ok(NOTHING);
-        }
-        Err(Failure::new(match (status.code(), status.signal()) {
-            (Some(code), _) => format!("the {event} command exited with status {code}"),
-            (None, Some(signal)) => format!("the {event} command was killed by signal {signal}"),
-            (None, None) => format!("the {event} command failed"),
-        }))
-    }
-
-    fn start(&self) -> Result<Group, Failure> {
-        let mut shell = Command::new("sh");
-        shell
-            .args(["-c", self.command])
-            .envs(self.environment)
-            .stdin(Stdio::null());
-        if let Some(name) = self.user {
-            become_user(&mut shell, name)?;
-        }
-        Group::spawn(&mut shell).map_err(|error| {
-            let hint = match (self.user, error.kind()) {
-                (Some(name), io::ErrorKind::PermissionDenied) => {
-                    format!("clatd may not become {name} (script-user): only root with CAP_SETUID and CAP_SETGID may")
-                }
-                (Some(_) | None, _) => "`sh` must be in PATH".to_owned(),
-            };
-            Failure::new(error).hint(hint)
-        })
-    }
+        Failure::new(error).hint(hint)
+    })
 }
 
 /// Has a program run as another user, in that user's own group. It has no others, and none of our capabilities.

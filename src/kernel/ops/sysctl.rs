@@ -4,13 +4,13 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use clatd_stages::journal::{Left, Outcome};
-use clatd_stages::op::OnDevices;
+use clatd_stages::op::{OnDevices, SysctlRelease};
 use clatd_stages::world::WorldError;
 
 use super::super::Kernel;
 use super::super::failure::{Failure, NOTHING, OpResult};
 use super::super::netlink::{Netlink, NetlinkError};
-use super::super::sysctl::{self, Holds, Release, device_of, of_device};
+use super::super::sysctl::{self, Holds, device_of, of_device};
 use super::{Look, Nature, Operation, UNDOING, failed, link};
 
 pub(super) enum Change<'a> {
@@ -23,7 +23,7 @@ pub(super) enum Change<'a> {
         value: &'a str,
         before: &'a str,
     },
-    Release(Release<'a>),
+    Release(&'a SysctlRelease),
     HoldOn(&'a OnDevices),
     ReleaseOn(&'a OnDevices),
 }
@@ -122,35 +122,32 @@ async fn set_addr_gen_mode(netlink: &Netlink, device: &str, mode: u8) -> OpResul
 }
 
 /// Gives a hold back under the present names of devices.
-async fn release_by_index(kernel: &Kernel, release: &Release<'_>, outcome: Option<&Outcome>) -> OpResult {
+async fn release_by_index(kernel: &Kernel, release: &SysctlRelease, outcome: Option<&Outcome>) -> OpResult {
     let (netlink, holder) = (&kernel.netlink, &kernel.instance);
     let give_back = match outcome.map(|outcome| &outcome.left) {
         Some(Left::Hold { devices, .. }) if !devices.is_empty() => {
-            Cow::Owned(called_now(netlink, release.give_back, devices).await?)
+            Cow::Owned(called_now(netlink, &release.give_back, devices).await?)
         }
-        Some(_) | None => Cow::Borrowed(release.give_back),
+        Some(_) | None => Cow::Borrowed(&release.give_back),
     };
-    let key = match (device_of(release.key), outcome.and_then(|outcome| outcome.device)) {
+    let key = match (device_of(&release.key), outcome.and_then(|outcome| outcome.device)) {
         (Some(_), Some(index)) => match netlink.name(index).await? {
-            Some(now) => of_device(release.key, &now),
+            Some(now) => of_device(&release.key, &now),
             None => {
-                kernel.holds.forget(holder, release.key, index);
+                kernel.holds.forget(holder, &release.key, index);
                 return Ok(NOTHING);
             }
         },
-        (None, _) | (_, None) => release.key.to_owned(),
+        (None, _) | (_, None) => release.key.clone(),
     };
-    let (holder, outcome, give_back) = (holder.clone(), outcome.cloned(), give_back.into_owned());
-    let (value, before) = (release.value.to_owned(), release.before.to_owned());
-    let release = move |holds: &Holds| {
-        let release = Release {
-            key: &key,
-            value: &value,
-            before: &before,
-            give_back: &give_back,
-        };
-        holds.release(&holder, &release, outcome.as_ref())
+    let release = SysctlRelease {
+        key,
+        value: release.value.clone(),
+        before: release.before.clone(),
+        give_back: give_back.into_owned(),
     };
+    let (holder, outcome) = (holder.clone(), outcome.cloned());
+    let release = move |holds: &Holds| holds.release(&holder, &release, outcome.as_ref());
     kernel.holds.change(release).await
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::facts::Ip6tablesChain;
 use crate::firewall::Path;
-use crate::op::{Op, Undo};
+use crate::op::{NftTableDeletion, Op, Undo};
 use crate::plan::{StageName, Step};
 
 /// Judges the FORWARD chain of the filter table as `ip6tables-save` prints it.
@@ -75,12 +75,12 @@ pub(crate) fn accept(path: &Path<'_>, forward: Ip6tablesChain) -> Vec<Step> {
             apply: Op::Nothing {
                 what: "note that the ip6tables filter table does not exist yet".into(),
             },
-            undo: Undo::Op(Op::DeleteNftTable {
+            undo: Undo::Op(Op::DeleteNftTable(NftTableDeletion {
                 command: settings.programs.cmd_nft.clone(),
                 family: "ip6".into(),
                 table: "filter".into(),
                 only_if_empty: true,
-            }),
+            })),
         });
     }
     let clat = settings.clat.clat_dev.as_str();

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use clatd_stages::apply::{OpError, System};
 use clatd_stages::fixed_world::FixedWorld;
 use clatd_stages::journal::Outcome;
-use clatd_stages::op::{OnDevices, Op};
+use clatd_stages::op::{NewNftTable, NewTun, NftTableDeletion, OnDevices, Op, SysctlRelease};
 
 /// What the model holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -104,7 +104,7 @@ impl Model {
 
     fn have_effect(&mut self, op: &Op) -> Result<(), String> {
         match op {
-            Op::CreateTun { device, .. } => {
+            Op::CreateTun(NewTun { device, .. }) => {
                 if !self.state.devices.insert(device.clone()) {
                     return Err(format!("{device} exists"));
                 }
@@ -130,12 +130,12 @@ impl Model {
                 }
                 self.write_sysctl(key, value);
             }
-            Op::ReleaseSysctl {
+            Op::ReleaseSysctl(SysctlRelease {
                 key,
                 value,
                 before,
                 give_back,
-            } => {
+            }) => {
                 if self.state.sysctls.get(key) == Some(value) {
                     self.write_sysctl(key, before);
                     self.state.sysctls.extend(give_back.clone());
@@ -161,14 +161,18 @@ impl Model {
             Op::RemoveRule { rule } => self.remove("", format!("rule {rule}")),
             Op::InsertNftRule { rule, .. } => self.add("", format!("nft {rule}")),
             Op::RemoveNftRule { rule, .. } => self.remove("", format!("nft {rule}")),
-            Op::CreateNftTable { family, table, .. } => self.add("", format!("nft table {family} {table}")),
-            Op::DeleteNftTable { family, table, .. } => self.remove("", format!("nft table {family} {table}")),
+            Op::CreateNftTable(NewNftTable { family, table, .. }) => {
+                self.add("", format!("nft table {family} {table}"))
+            }
+            Op::DeleteNftTable(NftTableDeletion { family, table, .. }) => {
+                self.remove("", format!("nft table {family} {table}"))
+            }
             Op::InsertIp6tables { chain, rule, .. } => self.add("", format!("ip6tables {chain} {rule:?}")),
             Op::DeleteIp6tables { chain, rule, .. } => self.remove("", format!("ip6tables {chain} {rule:?}")),
             // A file that the user named is kept, so it is no part of the state that must come back.
             Op::WriteFile { path, .. } if path.starts_with("/run/") => self.add("", format!("file {path}")),
             Op::RemoveFile { path } => self.remove("", format!("file {path}")),
-            Op::WriteFile { .. } | Op::RunScript { .. } | Op::Nothing { .. } => {}
+            Op::WriteFile { .. } | Op::RunScript(_) | Op::Nothing { .. } => {}
             Op::StartTranslator { translator } => self.add("", format!("translator {}", translator.device())),
             Op::StopTranslator { device } => self.remove("", format!("translator {device}")),
             Op::AttachFastPath { fast_path } => self.add("", format!("fast path {}", fast_path.device())),

@@ -7,37 +7,14 @@ use super::{Case, case, chain, rule, with_nft, world};
 
 /// All of them.
 pub fn all() -> Vec<Case> {
-    let jumping = || {
-        with_nft(vec![
-            chain("inet", "fw", "fwd", "forward", "accept"),
-            rule("inet", "fw", "fwd", json!([{"jump": {"target": "zones"}}])),
-            rule(
-                "inet",
-                "fw",
-                "zones",
-                json!([{"vmap": {"key": {"meta": {"key": "iifname"}}, "data": {"set": [["wan0", {"drop": null}]]}}}]),
-            ),
-        ])
-    };
-    let dropping_ip6tables = || FixedWorld {
-        ip6tables: Some("*filter\n:FORWARD DROP [0:0]\nCOMMIT\n".into()),
-        ..world()
-    };
-    let compat = || FixedWorld {
-        nft: Some(json!({"nftables": [chain("ip6", "filter", "FORWARD", "forward", "drop")]})),
-        ..dropping_ip6tables()
-    };
-    let rpfilter = || {
-        with_nft(vec![
-            chain("inet", "fw", "rpf", "prerouting", "accept"),
-            rule(
-                "inet",
-                "fw",
-                "rpf",
-                json!([{"match": {"op": "==", "left": {"fib": {"result": "oif", "flags": ["saddr", "iif"]}}, "right": false}}, {"drop": null}]),
-            ),
-        ])
-    };
+    let mut cases = nftables();
+    cases.extend(reverse_path_filters());
+    cases.extend(ip6tables());
+    cases.extend(without_programs());
+    cases
+}
+
+fn nftables() -> Vec<Case> {
     vec![
         case(
             "nft-policy-drop",
@@ -76,12 +53,27 @@ pub fn all() -> Vec<Case> {
                 ),
             ]),
         ),
+        case(
+            "tayga-nft-policy-drop",
+            &[("translator", json!("tayga"))],
+            with_nft(vec![chain("inet", "filter", "forward", "forward", "drop")]),
+        ),
+    ]
+}
+
+fn reverse_path_filters() -> Vec<Case> {
+    vec![
         case("nft-reverse-path-filter", &[], rpfilter()),
         case(
             "nft-reverse-path-filter-with-maps",
             &[("map", json!(["203.0.113.0/28 2001:db8:1:f::/124"]))],
             rpfilter(),
         ),
+    ]
+}
+
+fn ip6tables() -> Vec<Case> {
+    vec![
         case("ip6tables-drop", &[], compat()),
         case(
             "ip6tables-drop-but-disabled",
@@ -102,6 +94,12 @@ pub fn all() -> Vec<Case> {
             },
         ),
         case("nftables-only", &[("firewall", json!("nftables"))], compat()),
+    ]
+}
+
+/// Where there is no packet filter, or clatd may not use one.
+fn without_programs() -> Vec<Case> {
+    vec![
         case(
             "firewall-none",
             &[("firewall", json!("none"))],
@@ -112,11 +110,6 @@ pub fn all() -> Vec<Case> {
         ),
         case("no-nft-program", &[], FixedWorld { nft: None, ..world() }),
         case(
-            "tayga-nft-policy-drop",
-            &[("translator", json!("tayga"))],
-            with_nft(vec![chain("inet", "filter", "forward", "forward", "drop")]),
-        ),
-        case(
             "ip6tables-program-missing",
             &[("ip6tables-enable", json!(true))],
             FixedWorld {
@@ -125,4 +118,44 @@ pub fn all() -> Vec<Case> {
             },
         ),
     ]
+}
+
+fn jumping() -> FixedWorld {
+    with_nft(vec![
+        chain("inet", "fw", "fwd", "forward", "accept"),
+        rule("inet", "fw", "fwd", json!([{"jump": {"target": "zones"}}])),
+        rule(
+            "inet",
+            "fw",
+            "zones",
+            json!([{"vmap": {"key": {"meta": {"key": "iifname"}}, "data": {"set": [["wan0", {"drop": null}]]}}}]),
+        ),
+    ])
+}
+
+fn dropping_ip6tables() -> FixedWorld {
+    FixedWorld {
+        ip6tables: Some("*filter\n:FORWARD DROP [0:0]\nCOMMIT\n".into()),
+        ..world()
+    }
+}
+
+/// ip6tables, which writes to nftables.
+fn compat() -> FixedWorld {
+    FixedWorld {
+        nft: Some(json!({"nftables": [chain("ip6", "filter", "FORWARD", "forward", "drop")]})),
+        ..dropping_ip6tables()
+    }
+}
+
+fn rpfilter() -> FixedWorld {
+    with_nft(vec![
+        chain("inet", "fw", "rpf", "prerouting", "accept"),
+        rule(
+            "inet",
+            "fw",
+            "rpf",
+            json!([{"match": {"op": "==", "left": {"fib": {"result": "oif", "flags": ["saddr", "iif"]}}, "right": false}}, {"drop": null}]),
+        ),
+    ])
 }
