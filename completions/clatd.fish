@@ -136,7 +136,7 @@ complete -c clatd -n '__fish_seen_subcommand_from translate' -a '(__clatd_settin
 complete -c clatd -n '__fish_seen_subcommand_from help' -a 'run plan check discover status doctor events metrics reload cleanup translate help version'
 complete -c clatd -s q -d 'less output: once no normal output, twice no warnings and errors either'
 complete -c clatd -s d -d 'debugging output; twice for more'
-complete -c clatd -s c -l config -r -F -d 'configuration file, instead of /etc/clatd.conf; of several the later wins'
+complete -c clatd -s c -l config -r -F -d 'configuration file, instead of /etc/clatd.conf; a later one wins over an earlier one'
 complete -c clatd -l instances-dir -r -a '(__fish_complete_directories)' -d 'directory of instance files, instead of /etc/clatd/instances.d'
 complete -c clatd -n '__fish_seen_subcommand_from run plan cleanup' -l dry-run -d 'say what would be done, change nothing'
 complete -c clatd -n '__fish_seen_subcommand_from plan discover status doctor events' -l json -d 'print JSON'

@@ -9,10 +9,10 @@
 //!                                                                                             TAKEN_FOR: unknown
 //! ```
 //!
-//! All addresses that come here were made by an algorithm that hardly makes the same one twice, which is where
-//! RFC 4429 section 3.1 lets an address be used while its detection goes on. What it asks for then (section 3.2) is so
-//! by itself: the kernel's advertisements for proxied and joined addresses never override what neighbours know, and its
-//! solicitations never have such an address as their source. An optimistic address is not defended.
+//! An address may be used while its detection goes on if its algorithm hardly makes the same address twice (RFC 4429
+//! section 3.1). All addresses here are made so. The kernel keeps the rules for such addresses (section 3.2) by itself:
+//! its advertisements for proxied and joined addresses never override what neighbours know, and its solicitations never
+//! have such an address as their source. An optimistic address is not defended.
 //!
 //! A disputed address is defended as long as it is in use: where there is no other one, it is kept.
 
@@ -35,10 +35,10 @@ use crate::world::OnChange;
 
 /// The shortest and the longest time that a neighbour has for its answer, whatever a router says.
 const RETRANSMIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
-/// For so long an address is not used, so that its owner can answer. It may still answer later.
+/// How long an address is not used, so that its owner can answer. The owner may still answer later.
 const HASTE: Duration = Duration::from_millis(100);
-/// For so long an address that another node has is not tried again. For the same time nothing is used early on a link
-/// where somebody answered too late.
+/// How long an address is not tried again after another node had it. For the same time no address is used early on a
+/// link where somebody answered too late.
 const TAKEN_FOR: Duration = Duration::from_secs(600);
 /// How often a node that claims an address in use is asked whether it has the address.
 const PROBE: Duration = Duration::from_secs(2);

@@ -19,7 +19,7 @@ use crate::world::{OnChange, OnChangeOf};
 mod delegations;
 mod detection;
 
-/// The claims of all instances of a daemon. Clones are the same.
+/// The claims of all instances of a daemon. Clones share them.
 #[derive(Clone)]
 pub struct AllClaims {
     detection: detection::Detection,

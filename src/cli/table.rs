@@ -68,7 +68,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         short: Some('c'),
         long: Some("config"),
         argument: Some("FILE"),
-        brief: "configuration file, instead of /etc/clatd.conf; of several the later wins",
+        brief: "configuration file, instead of /etc/clatd.conf; a later one wins over an earlier one",
         commands: ALL,
         action: Action::Config,
     },

@@ -49,7 +49,7 @@ impl ClientState {
     }
 }
 
-/// The uplink, as far as we care.
+/// What matters of the uplink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Usable {
     index: u32,
@@ -64,7 +64,7 @@ pub(super) struct ClientTask {
     events: Arc<LinkEvents>,
     client: Client,
     socket: Option<PdSocket>,
-    /// The carrier went, however short.
+    /// The carrier was lost, even if only for a moment.
     detached: bool,
     /// How often the carrier had been lost when it was last looked at.
     losses: u64,
@@ -214,7 +214,7 @@ impl ClientTask {
         for message in &send {
             let sent = self.socket.as_ref().map_or(Ok(()), |socket| socket.send(message));
             if let Err(error) = sent {
-                // Said again at the usual times.
+                // The client sends it again at the usual times.
                 warn!("cannot send a DHCPv6 message on {}: {error}", self.device);
             }
         }

@@ -34,7 +34,7 @@ impl Said {
         true
     }
 
-    /// It is up, so a later failure is news.
+    /// The CLAT is up, so a later failure is news.
     pub(super) fn forget_failures(&mut self) {
         self.since_up.clear();
     }
@@ -46,7 +46,7 @@ impl Said {
 }
 
 impl Runner {
-    /// Says that it is up, and how packets pass.
+    /// Says that the CLAT is up, and how packets pass.
     pub(super) fn tell(&self, plan: &Plan) {
         let facts = &plan.facts;
         if let (Some(prefix), Some(uplink), Some(address)) = (&facts.plat_prefix, &facts.uplink, &facts.clat_v6_addr) {
@@ -78,7 +78,7 @@ impl Runner {
         }
     }
 
-    /// Says it once until it is up again.
+    /// Says this line, but only once until the CLAT is up again.
     pub(super) fn tell_once(&mut self, line: &str) {
         if self.said.is_new(line) {
             info!("{line}");
@@ -87,7 +87,7 @@ impl Runner {
         }
     }
 
-    /// Warns of it once until it is up again.
+    /// Warns with this line, but only once until the CLAT is up again.
     pub(super) fn warn_once(&mut self, line: &str) {
         if self.said.is_new(line) {
             warn!("{line}");
@@ -105,7 +105,7 @@ impl Runner {
         self.said.notes = notes;
     }
 
-    /// Says when it tries again, but only once, since the pauses grow.
+    /// Says when the instance tries again, but only once, since the pauses grow.
     pub(super) fn tell_back_off(&mut self, pause: Duration) {
         let seconds = pause.as_secs_f32();
         if self.said.is_new("trying again") {
@@ -126,7 +126,7 @@ impl Runner {
         self.remember(failure)
     }
 
-    /// Reports a failure, once until it is up again.
+    /// Reports a failure, but only once until the CLAT is up again.
     pub(super) fn report(&mut self, failure: &str) -> String {
         if self.said.is_new(failure) {
             error!("{failure}");

@@ -24,13 +24,13 @@ use crate::util::lock;
 
 /// The default limit for a program, in seconds.
 static LIMIT: AtomicU64 = AtomicU64::new(60);
-/// How long it may take once a stop was asked for.
+/// How long a program may take once a stop was asked for.
 const WHILE_STOPPING: Duration = Duration::from_secs(10);
 /// The limit after another program did not end in time: the next one probably hangs, too.
 const AFTER_A_HANG: Duration = Duration::from_secs(3);
-/// For how long that is so.
+/// How long that limit applies.
 const HANGS_AGAIN: Duration = Duration::from_secs(120);
-/// When a program did not end.
+/// When a program last failed to end in time.
 static HUNG: Mutex<Option<Instant>> = Mutex::new(None);
 /// How long to wait for the rest of the output of a program that has ended. A process that it left running may keep
 /// the pipes open for ever.
@@ -209,7 +209,7 @@ async fn run_by(
     }
 }
 
-/// Ends when a program has had its time.
+/// Returns when a program's time is over.
 async fn too_long() {
     let hung = *lock(&HUNG);
     let hangs = hung.is_some_and(|at| at.elapsed() < HANGS_AGAIN);

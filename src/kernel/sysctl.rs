@@ -307,8 +307,10 @@ impl Holds {
             return Ok(Some(hold.outcome.clone()));
         }
         let holders = hold.holders.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-        Err(Failure::new(format!("instance {holders} holds it at {}", hold.value))
-            .hint("the two instances need different values; stop one, or switch off what needs the value"))
+        Err(
+            Failure::new(format!("instance {holders} holds this sysctl at {}", hold.value))
+                .hint("the two instances need different values; stop one, or switch off what needs the value"),
+        )
     }
 
     /// Takes a holder away; the last restores the value from before, if the sysctl still has ours. A hold that is not

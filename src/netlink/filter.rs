@@ -16,7 +16,7 @@ const TCA_BPF_FD: u16 = 6;
 const TCA_BPF_NAME: u16 = 7;
 const TCA_BPF_FLAGS: u16 = 8;
 const TCA_BPF_ID: u16 = 11;
-/// The program says by itself what becomes of a packet (`TCA_BPF_FLAG_ACT_DIRECT`).
+/// The program itself decides what becomes of a packet (`TCA_BPF_FLAG_ACT_DIRECT`).
 const DIRECT: u32 = 1;
 /// The filter sees packets of all protocols; the kernel chooses its priority.
 const ANY: u32 = (libc::ETH_P_ALL as u16).to_be() as u32;
@@ -45,7 +45,7 @@ pub(crate) struct Filter {
     handle: u32,
     /// Priority and protocol.
     info: u32,
-    /// Its name, which whoever attached it chose.
+    /// Its name. Whoever attached it chose that.
     pub(crate) name: String,
     /// The kernel's number of the program.
     pub(crate) program: u32,
@@ -66,7 +66,7 @@ impl Netlink {
         }
     }
 
-    /// Takes it away, unless it has filters.
+    /// Deletes clsact, unless it has filters.
     pub(crate) async fn delete_clsact_if_empty(&self, index: u32) -> Result<(), NetlinkError> {
         for hook in [Hook::Ingress, Hook::Egress] {
             if !self.filter_messages(index, hook).await?.is_empty() {

@@ -19,11 +19,11 @@ use crate::util::lock;
 
 mod taking;
 
-/// For so many destinations routes are kept. A new one replaces the oldest.
+/// How many destinations have their routes kept. A new one replaces the oldest.
 const MOST_WATCHED: usize = 512;
-/// So many addresses of a device are remembered although nobody asked for them.
+/// How many addresses of a device are remembered that nobody asked for.
 const MOST_UNASKED: usize = 64;
-/// If the end of a lifetime moves by less, that is no news.
+/// It is no news if the end of a lifetime moves by less.
 const SLACK: Duration = Duration::from_secs(3);
 
 const RTM_NEWNEXTHOP: u16 = 104;
@@ -61,12 +61,12 @@ pub(crate) struct Mirror {
     /// In the kernel's order within a table and a destination.
     routes6: Option<Vec<ListedRoute>>,
     shown: Shown,
-    /// When each was first asked for, counted.
+    /// Each destination with a number. The one that was asked for first has the smallest.
     watched: BTreeMap<Ipv6Addr, u64>,
     asked: u64,
 }
 
-/// What all instances ask for, as they get it, until something changes.
+/// Answers that all instances share until something changes.
 #[derive(Debug, Default)]
 struct Shown {
     links: OnceLock<Arc<[Link]>>,
@@ -78,7 +78,7 @@ struct Shown {
 #[derive(Debug, Default)]
 struct Addresses {
     known: Vec<KnownAddress>,
-    /// Nobody asked for them yet. Only those with events are known, to see what is news.
+    /// Nobody asked for them yet. Only addresses that had an event are known. They show whether the next event is news.
     partial: bool,
 }
 
@@ -165,8 +165,8 @@ impl Mirror {
         };
     }
 
-    /// From now on keeps the routes to this destination, too: those to come, or `all` routes. Returns true if that is
-    /// new.
+    /// Keeps the routes to this destination from now on. With `all` the next read also brings those that exist already.
+    /// Returns true if the destination is new.
     pub(crate) fn watch(&mut self, destination: Ipv6Addr, all: bool) -> bool {
         if self.watched.contains_key(&destination) {
             return false;

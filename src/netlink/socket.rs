@@ -50,7 +50,7 @@ pub enum NetlinkError {
     #[error("malformed netlink message from the kernel")]
     Malformed,
     /// The table kept changing while it was read.
-    #[error("what was being read kept changing; gave up after {DUMP_TRIES} tries")]
+    #[error("the table kept changing while clatd read it; gave up after {DUMP_TRIES} tries")]
     Interrupted,
 }
 

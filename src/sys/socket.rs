@@ -69,20 +69,21 @@ pub(crate) fn report_icmp_errors(socket: &Socket) -> io::Result<()> {
     set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, &1)
 }
 
-/// Packets are sent as they are, whatever the kernel knows about the path's MTU: neither fragmented nor refused.
+/// Makes the socket send packets as they are. Whatever the kernel knows about the path's MTU, it neither fragments nor
+/// refuses them.
 pub(crate) fn send_whole(socket: &Socket) -> io::Result<()> {
     let probe = libc::IPV6_PMTUDISC_PROBE;
     set(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, &probe)
 }
 
-/// A raw ICMPv6 socket receives messages of this type only.
+/// Makes a raw ICMPv6 socket receive messages of this type only.
 pub(crate) fn receive_only(socket: &Socket, kind: u8) -> io::Result<()> {
     let mut blocked = [u32::MAX; 8];
     blocked[usize::from(kind) / 32] &= !(1 << (kind % 32));
     set(socket, libc::IPPROTO_ICMPV6, ICMP6_FILTER, &blocked)
 }
 
-/// Each message comes with the device that it came by, and with the size of its largest fragment.
+/// Makes each message come with its device and with the size of its largest fragment.
 pub(crate) fn receive_origin(socket: &Socket) -> io::Result<()> {
     set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, &1)?;
     set(socket, libc::IPPROTO_IPV6, IPV6_RECVFRAGSIZE, &1)
@@ -123,7 +124,7 @@ fn set<T: Plain>(socket: &Socket, level: c_int, name: c_int, value: &T) -> io::R
     Ok(())
 }
 
-/// A datagram into the buffer: its length, and where it came from.
+/// Receives a datagram into the buffer. Returns its length and its sender.
 pub(crate) fn receive_from(socket: &Socket, buffer: &mut [u8]) -> io::Result<(usize, SockAddr)> {
     socket.recv_from(lent(buffer))
 }
@@ -142,16 +143,16 @@ impl Buffer {
 /// A message, and what came with it.
 #[derive(Debug)]
 pub(crate) struct ReceivedDatagram<'a> {
-    /// As much of it as fits.
+    /// The message, or the part of it that fits into the buffer.
     pub(crate) packet: &'a [u8],
-    /// How much of the buffer for control messages these fill.
+    /// How many bytes of the buffer for control messages are filled.
     pub(crate) control_length: usize,
     /// Whether it was longer than the buffer.
     pub(crate) truncated: bool,
     pub(crate) from: SockAddr,
 }
 
-/// A message from an IPv6 address into the buffer, its control messages into `control`.
+/// Receives a message from an IPv6 address into the buffer, and its control messages into `control`.
 pub(crate) fn receive_message<'a>(
     socket: &Socket,
     buffer: &'a mut Buffer,

@@ -3,11 +3,11 @@
 //!
 //! | | proxy entry | anycast |
 //! |---|---|---|
-//! | needs | `forwarding` and `proxy_ndp` of the uplink | an address in a prefix of the uplink, unless that forwards |
+//! | needs | `forwarding` and `proxy_ndp` of the uplink | an address in a prefix of the uplink, unless the uplink forwards |
 //! | takes away | default routes of router advertisements where `accept_ra=0` | nothing |
 //! | packets to it | are forwarded | are the host's own, unless a rule before the local table takes them |
 //!
-//! So the proxy entry comes first, and where it cannot work or would do harm, the other takes its place.
+//! So clatd prefers the proxy entry. It joins an anycast address where a proxy entry cannot work or would do harm.
 
 use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
@@ -255,7 +255,7 @@ impl Stage for ProxyNdStage {
         Ok(Readiness::Ready)
     }
 
-    /// What spoke for or against joining the address may have gone since, which is no reason to change it under traffic.
+    /// The reason for or against joining the address may be gone by now. That is no reason to change while packets pass.
     fn keep(&self, old: &Facts, new: &mut Facts) {
         let decided_by = |facts: &Facts| {
             let address = facts.clat_v6_addr.as_ref().map(|address| address.value);

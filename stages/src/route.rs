@@ -57,7 +57,7 @@ const BEHIND_ALL_OTHERS: u32 = 1 << 30;
 
 /// An IPv6 header is larger than an IPv4 header by this many bytes.
 pub(crate) const HEADER_DIFFERENCE: u32 = 20;
-/// A fragment needs so many bytes more: IPv6 has a Fragment Header for fields of IPv4's header (RFC 7915 section
+/// A fragment needs this many bytes more: IPv6 has a Fragment Header for fields of IPv4's header (RFC 7915 section
 /// 4.1).
 const FRAGMENT_HEADER: u32 = 8;
 
@@ -188,7 +188,7 @@ async fn choose_gateway(uplink: &Link, facts: &mut Facts, world: &dyn World) -> 
     Ok(())
 }
 
-/// The uplink's router, if it does not answer. (If any other router answered, that one would stand here.)
+/// The uplink's router, if it does not answer. With several routers the fact names one that answers, if there is one.
 async fn silent_gateway(uplink: &Link, facts: &Facts, world: &dyn World) -> Result<Option<IpAddr>, WorldError> {
     let Some(gateway) = facts.plat_gateway.as_ref().map(|gateway| gateway.value) else {
         return Ok(None);
@@ -254,8 +254,8 @@ async fn metric_of_uplink(uplink: &Link, table: u32, world: &dyn World) -> Resul
     Ok(own.unwrap_or(USUAL_METRIC6))
 }
 
-/// A metric below `limit`, in the order of the uplinks' metrics as far as the numbers allow. It is never 0, which the
-/// kernel takes for the best.
+/// A metric below `limit`. CLATs stand in the order of their uplinks' metrics, as far as there are numbers below `limit`.
+/// The metric is never 0, since the kernel prefers that to all others.
 fn metric_below(limit: u32, own: u32, ordinal: u32) -> u32 {
     let ranks = (limit / METRIC_ROOM).saturating_sub(1);
     let rank = u64::from(ranks) * u64::from(own) / (u64::from(own) + u64::from(USUAL_METRIC6));
@@ -336,8 +336,8 @@ impl RoutePlanner<'_> {
         steps
     }
 
-    /// This is the host's own address, so the packet filter picks the CLAT's packets. In table local no rule of
-    /// others comes before the route.
+    /// The CLAT's address is the host's own, so the packet filter picks the CLAT's packets and sends copies to this next
+    /// hop. The route stands in table local, since no rule of others comes before that table.
     fn next_hop_of_copies(&self) -> Step {
         let next_hop = Ipv6Net::from(shared::next_hop(self.settings));
         let route = Route {

@@ -119,7 +119,7 @@ pub struct InstanceStatus {
     /// For how many seconds facts hold from now.
     #[serde(default)]
     pub lifetimes: Lifetimes,
-    /// What comes back.
+    /// Whether answers come back.
     #[serde(default)]
     pub health: HealthStatus,
     /// How much is translated now.
@@ -155,10 +155,10 @@ pub struct Lifetimes {
     pub address_s: Option<u64>,
 }
 
-/// What comes back.
+/// Whether answers come back.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthStatus {
-    /// How it looks.
+    /// In a word.
     pub state: Health,
     /// The same in words; empty where there is nothing to say.
     pub text: String,
@@ -189,7 +189,7 @@ pub enum EventKind {
     State,
     /// It saw something change.
     Fact,
-    /// What comes back has changed.
+    /// Answers stopped coming back, or came back again.
     Health,
     /// Something failed.
     Error,
@@ -208,7 +208,7 @@ pub struct Event {
     pub text: String,
 }
 
-/// What matters of an instance for events.
+/// What events of an instance are made from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Moment {
     /// Its state and the reason.

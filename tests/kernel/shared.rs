@@ -82,7 +82,7 @@ fn two_values_at_once_are_refused_and_the_refused_one_releases_nothing() {
         let (different, undo) = hold(ACCEPT_RA, "0", "1");
         let error = other.apply(&different, None).await.unwrap_err();
         assert!(
-            chain(&error).contains("instance test holds it at 2"),
+            chain(&error).contains("instance test holds this sysctl at 2"),
             "{}",
             chain(&error)
         );

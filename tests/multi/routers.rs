@@ -36,7 +36,7 @@ fn second_router(lab: &Lab) {
             == 2
     });
     assert!(heard, "{}", lab.host("ip -6 route"));
-    // As a router may advertise them, so that nobody waits for half a minute.
+    // A router may advertise such times. The kernel's own would make this test wait for half a minute.
     lab.host("sysctl -qw net.ipv6.neigh.up0.base_reachable_time_ms=3000 net.ipv6.neigh.up0.delay_first_probe_time=1");
 }
 

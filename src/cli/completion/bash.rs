@@ -20,7 +20,7 @@ pub fn bash() -> String {
     text + &values_of_keys()
 }
 
-/// Until the word before the one that is completed is looked at.
+/// The beginning of the script, up to where it looks at the word before the cursor.
 fn beginning() -> String {
     let skipped: Vec<String> = options_with_argument()
         .flat_map(|(option, _)| spellings(option))
@@ -129,12 +129,12 @@ fn options(command: &str) -> String {
     names(fitting.flat_map(spellings))
 }
 
-/// A statement that completes out of these words.
+/// A statement that completes one of these words.
 fn words(words: &str) -> String {
     format!("_clatd_match \"$cur\" {words}")
 }
 
-/// Statements that complete such values.
+/// The statements that complete values of this kind.
 fn reply(values: &Values) -> String {
     let listed = |list: &str| format!("mapfile -t listed < <({list}); {};", words("\"${listed[@]}\""));
     match values {

@@ -33,7 +33,8 @@ pub(super) const KEYS: &[Key] = &[
         brief: "IPv4 addresses for instances that have none of their own",
         full: "The prefix from which an instance gets its `clat-v4-addr` if that is unset.\n\
                The default is the block of RFC 7335: seven instances and `tayga-v4-addr` fit in.\n\
-               For more instances, choose a larger prefix that nobody uses whom the host talks to.",
+               For more instances, choose a larger prefix.\n\
+               No peer of this host may use an address of it.",
         origin: FirstIn::Ours,
         ..PLAIN
     },

@@ -70,8 +70,9 @@ pub(super) const KEYS: &[Key] = &[
                For these programs, the value in clatd.conf or on the command line counts.\n\
                Only a clatd that runs as root, with CAP_SETUID, CAP_SETGID and CAP_KILL, can run anything as somebody else.\n\
                Under systemd it gets these by a drop-in (systemctl edit clatd) with the lines [Service] and CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_KILL.\n\
-               The packages make a user clatd for this, whom nothing uses until this setting names it: scripts that were written for root go on as they are.\n\
-               Where it cannot, scripts fail, and the programs run as clatd's own user.",
+               A clatd that cannot do so runs the programs as its own user, and its scripts fail.\n\
+               The packages make a user clatd for this setting.\n\
+               As long as the setting is unset, nothing uses that user, and scripts that were written for root still work.",
         origin: FirstIn::Ours,
         ..PLAIN
     },
@@ -103,11 +104,12 @@ pub(super) const KEYS: &[Key] = &[
         brief: "whether the daemon gives up the rights that it does not need",
         full: "Whether the daemon gives up, before it does anything, what its configuration does not need: capabilities, new \
                privileges, writing to files, and system calls.\n\
-               All programs that it runs are held to the same, `script-up` and `script-down` included: those may write to files, \
-               but have no capabilities except CAP_NET_ADMIN, CAP_NET_RAW, CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_SETUID and \
+               The same holds for all programs that it runs.\n\
+               Only `script-up` and `script-down` may write to files, \
+               but they have no capabilities except CAP_NET_ADMIN, CAP_NET_RAW, CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_SETUID and \
                CAP_SETGID.\n\
-               Set it to no where a script needs more than that, or where it is in the way of something that nobody foresaw.\n\
-               What was given up comes back by a restart only: a reload whose configuration needs more says so.\n\
+               Set it to no where a script needs more than that, or where the hardening stops something else that you need.\n\
+               Only a restart brings back what was given up; a reload whose configuration needs more says so.\n\
                One daemon has one such setting: in an instance file the key reaches only that instance's scripts.",
         origin: FirstIn::Ours,
         ..PLAIN

@@ -34,7 +34,7 @@ pub struct Counted {
     pub bytes: [u64; 2],
     /// Packets left to the userspace translator, by direction and reason.
     pub slow: [[u64; REASONS.len()]; 2],
-    /// Packets dropped, likewise.
+    /// Packets dropped, by direction and reason.
     pub dropped: [[u64; REASONS.len()]; 2],
     /// IPv6 packets of the userspace translator that left by the uplink.
     pub sent_for_engine: u64,

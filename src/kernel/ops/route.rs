@@ -151,7 +151,7 @@ async fn remove(netlink: &Netlink, route: &Route, outcome: Option<&Outcome>) -> 
 /// Restores a route; `false` = its next hop cannot be reached. A route that the kernel itself would have removed
 /// meanwhile is not restored.
 async fn restore(netlink: &Netlink, route: &Route) -> Result<bool, Failure> {
-    let raw = raw_of(route).ok_or_else(|| Failure::new("it was not read from the kernel"))?;
+    let raw = raw_of(route).ok_or_else(|| Failure::new("the route was not read from the kernel"))?;
     let index = match &route.device {
         Some(device) => match netlink.link(device).await? {
             Some(link) => Some(link.index),

@@ -87,7 +87,7 @@ pub(super) enum Expiry {
     Drop,
 }
 
-/// A request for a route, made from the kernel's message: without those attributes that the kernel reports and does
+/// Makes a request for a route from the kernel's message. It leaves out the attributes that the kernel reports but does
 /// not accept. `device` replaces the output device, whose index may have changed.
 pub(super) fn replay(raw: &[u8], device: Option<u32>, expiry: Expiry) -> Result<Vec<u8>, NetlinkError> {
     let (header, attributes) = raw.split_at_checked(HEADER).ok_or(NetlinkError::Malformed)?;

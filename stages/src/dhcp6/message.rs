@@ -167,11 +167,11 @@ pub enum DecodeError {
     /// Fewer than four octets.
     #[error("the message is shorter than its header")]
     Short,
-    /// Neither a server sends such a message to a client, nor a client to a server.
-    #[error("message type {0} is none of a client's or server's")]
+    /// No client and no server sends such a message.
+    #[error("message type {0} is not one that a client or a server sends")]
     Type(u8),
     /// An option is longer than the message or the option around it.
-    #[error("option {0} is longer than what it is in")]
+    #[error("option {0} is longer than the message or option around it")]
     Truncated(u16),
     /// Behind the last option are too few octets for another one.
     #[error("{0} octets are left over after the last option")]
