@@ -13,7 +13,7 @@ MEASURES = {
     "tcp-down": ("TCP, IPv6 to IPv4", "Gbit/s", 2, True),
     "udp-64": ("UDP, 64 bytes, delivered", "1000 packets/s", 0, True),
     "udp-1400": ("UDP, 1400 bytes, delivered", "1000 packets/s", 0, True),
-    "udp-4000": ("UDP, 4000 bytes in fragments, delivered", "1000 packets/s", 0, True),
+    "fragments": ("fragments of datagrams of 4000 bytes, delivered", "1000 packets/s", 0, True),
     "udp-64x32": ("UDP, 64 bytes, 32 flows in turns", "1000 packets/s", 0, True),
     "udp-64x4096": ("UDP, 64 bytes, 4096 flows in turns", "1000 packets/s", 0, True),
     "ping-p50": ("ping, median", "ms", 3, False),
