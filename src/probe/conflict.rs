@@ -20,7 +20,7 @@ use super::{ProbeError, random};
 
 /// The same neighbour in the same manner is reported only once within this time; what comes meanwhile, at its end.
 const QUIET: Duration = Duration::from_secs(1);
-/// ConflictSign many neighbours are remembered for that. A link with more conflicts is being flooded.
+/// How many neighbours are remembered for that. A link with more conflicts is being flooded.
 const REMEMBERED: usize = 64;
 /// A pause after an error of the socket (its device went down), so that a lasting error makes no busy loop.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
