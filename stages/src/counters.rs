@@ -120,6 +120,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn counters_of_devices_are_added() {
+        let [a, b] = [1, 10_u64].map(|factor| {
+            let passed = |first: u64| Passed {
+                packets: first * factor,
+                bytes: (first + 1) * factor,
+                dropped: (first + 2) * factor,
+            };
+            ClatDeviceCounters {
+                to_translator: passed(2),
+                from_translator: passed(5),
+            }
+        });
+        let mut sum = a;
+        sum += b;
+        let of = |passed: Passed| [passed.packets, passed.bytes, passed.dropped];
+        assert_eq!(of(sum.to_translator), [22, 33, 44]);
+        assert_eq!(of(sum.from_translator), [55, 66, 77]);
+    }
+
+    #[test]
     fn what_nobody_counts_is_absent_and_unknown_names_are_kept() {
         assert_eq!(
             serde_json::to_value(InstanceCounters::default()).unwrap(),

@@ -6,6 +6,8 @@
 mod accepted;
 #[path = "plans/believed.rs"]
 mod believed;
+#[path = "plans/leftover.rs"]
+mod leftover;
 #[path = "plans/shown.rs"]
 mod shown;
 mod support;

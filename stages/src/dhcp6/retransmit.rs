@@ -171,6 +171,19 @@ mod tests {
         }
     }
 
+    /// RAND is between -0.1 and 0.1 (section 15), but that of the first Solicit is above 0 (section 18.2.1).
+    #[test]
+    fn the_first_timeout_is_shorter_or_longer_than_the_initial_one() {
+        let first = |seed| Retransmission::new(REQUEST).next(&mut Random(seed)).as_secs_f64();
+        let timeouts: Vec<f64> = (0..200).map(first).collect();
+        assert!(
+            timeouts.iter().all(|timeout| (0.9..=1.1).contains(timeout)),
+            "{timeouts:?}"
+        );
+        assert!(timeouts.iter().any(|timeout| *timeout < 0.95));
+        assert!(timeouts.iter().any(|timeout| *timeout > 1.05));
+    }
+
     #[test]
     fn the_number_of_requests_is_limited() {
         let (mut random, mut request) = (Random(1), Retransmission::new(REQUEST));

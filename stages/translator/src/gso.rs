@@ -150,6 +150,26 @@ impl Offload {
 mod tests {
     use super::*;
 
+    /// Only the flag says that a checksum is unfinished, whatever the other fields hold.
+    #[test]
+    fn a_checksum_is_partial_where_the_flag_says_so() {
+        let (finished, other) = (Offload::NONE, 2);
+        for (flags, at, partial) in [
+            (Offload::NEEDS_CSUM, 20, true),
+            (Offload::NEEDS_CSUM | other, 20, true),
+            (Offload::NEEDS_CSUM, 40, false),
+            (finished.flags, 20, false),
+            (other, 20, false),
+        ] {
+            let offload = Offload {
+                flags,
+                csum_start: at,
+                ..finished
+            };
+            assert_eq!(offload.is_partial(20), partial, "{flags} {at}");
+        }
+    }
+
     /// The octets that every segment repeats are those of the TCP header with its options.
     #[test]
     fn a_tcp_header_is_as_long_as_it_says() {
