@@ -3,6 +3,8 @@
 //! Nothing here needs another place for it. Older versions moved it to priority 1, and a rule that another program
 //! then added without a priority went before it. Their journals are still undone.
 
+use std::sync::Arc;
+
 use clatd_stages::net::{LOCAL_TABLE, Rule};
 
 use super::failure::{NOTHING, OpResult};
@@ -52,6 +54,6 @@ fn is(found: &FoundRule, rule: &Rule) -> bool {
     found.plain && found.rule == *rule
 }
 
-fn find<'a>(rules: &'a [FoundRule], rule: &Rule) -> Option<&'a FoundRule> {
-    rules.iter().find(|found| is(found, rule))
+fn find<'a>(rules: &'a [Arc<FoundRule>], rule: &Rule) -> Option<&'a FoundRule> {
+    rules.iter().map(|found| &**found).find(|found| is(found, rule))
 }

@@ -1,5 +1,6 @@
 //! Policy rules, and their places among the rules of others.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clatd_stages::journal::Outcome;
@@ -57,7 +58,7 @@ pub(crate) async fn remove(netlink: &Netlink, rule: &Rule, outcome: Option<&Outc
         // rule must not have.
         if rules
             .iter()
-            .take_while(|rival| *rival != found)
+            .take_while(|rival| ***rival != *found)
             .any(|rival| rival.rule == found.rule)
         {
             let what = "the kernel would delete the rule before it in its place, which differs only in selecting more";
@@ -70,7 +71,7 @@ pub(crate) async fn remove(netlink: &Netlink, rule: &Rule, outcome: Option<&Outc
 }
 
 /// Whether the rule exists and, if it must, stands before those of others.
-pub(crate) fn stands(rule: &Rule, rules: &[FoundRule]) -> bool {
+pub(crate) fn stands(rule: &Rule, rules: &[Arc<FoundRule>]) -> bool {
     let there = copies(rule, rules).next().is_some();
     if !(there && rule.ahead) {
         return there;
@@ -98,7 +99,7 @@ enum Placement {
 /// The place of a rule that stands before those of others. A rule that stands before them stays where it is: each
 /// move uses up numbers, and makes other managers of rules move theirs. But it goes back if it is far from its usual
 /// place and that is free.
-fn place(rule: &Rule, rules: &[FoundRule]) -> Placement {
+fn place(rule: &Rule, rules: &[Arc<FoundRule>]) -> Placement {
     // Table local is looked up first, wherever its rule is.
     let local = rules.iter().find(|found| is_local(found));
     let after = local.map_or(0, |found| found.rule.priority);
@@ -163,8 +164,9 @@ fn agree(one: Option<&str>, other: Option<&str>) -> bool {
     one.is_none() || other.is_none() || one == other
 }
 
-fn copies<'a>(rule: &'a Rule, rules: &'a [FoundRule]) -> impl Iterator<Item = &'a FoundRule> {
-    rules.iter().filter(move |found| is_copy(rule, found))
+fn copies<'a>(rule: &'a Rule, rules: &'a [Arc<FoundRule>]) -> impl Iterator<Item = &'a FoundRule> {
+    let rules = rules.iter().map(|found| &**found);
+    rules.filter(move |found| is_copy(rule, found))
 }
 
 fn is_copy(rule: &Rule, found: &FoundRule) -> bool {
@@ -217,18 +219,18 @@ mod tests {
         }
     }
 
-    fn found(rule: Rule) -> FoundRule {
-        FoundRule::plain(Rule { ahead: false, ..rule })
+    fn found(rule: Rule) -> Arc<FoundRule> {
+        Arc::new(FoundRule::plain(Rule { ahead: false, ..rule }))
     }
 
-    fn theirs(priority: u32) -> FoundRule {
+    fn theirs(priority: u32) -> Arc<FoundRule> {
         found(Rule {
             protocol: 3,
             ..Rule::ours(true, priority, 51820)
         })
     }
 
-    fn local(priority: u32) -> FoundRule {
+    fn local(priority: u32) -> Arc<FoundRule> {
         found(Rule {
             protocol: 2,
             ..Rule::ours(true, priority, LOCAL_TABLE)
@@ -312,7 +314,7 @@ mod tests {
         let rule = ours(467);
         let other = |change: fn(&mut FoundRule)| {
             let mut found = theirs(100);
-            change(&mut found);
+            change(Arc::make_mut(&mut found));
             is_rival(&rule, &found)
         };
         assert!(other(|_| {}));
@@ -327,7 +329,7 @@ mod tests {
             ..ours(464)
         };
         let mut found = theirs(100);
-        found.rule.from = "10.0.0.0/8".parse().ok();
+        Arc::make_mut(&mut found).rule.from = "10.0.0.0/8".parse().ok();
         assert!(!is_rival(&from("192.0.0.1/32"), &found));
         assert!(is_rival(&from("10.1.1.1/32"), &found));
     }

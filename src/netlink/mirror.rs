@@ -56,7 +56,8 @@ pub(crate) struct Mirror {
     /// How often each device lost its carrier, as the kernel counts.
     carrier_losses: BTreeMap<u32, u32>,
     addresses: BTreeMap<u32, Addresses>,
-    rules: BTreeMap<bool, Vec<FoundRule>>,
+    /// In the kernel's order.
+    rules: BTreeMap<bool, Vec<Arc<FoundRule>>>,
     defaults4: BTreeMap<u32, Defaults4>,
     /// In the kernel's order within a table and a destination.
     routes6: Option<Vec<ListedRoute>>,
@@ -136,7 +137,7 @@ impl Mirror {
             }
             Need::Rules(v6) => {
                 let rules = messages.iter().filter_map(|message| rule::parse(&message.payload));
-                self.rules.insert(v6, rules.collect());
+                self.rules.insert(v6, rules.map(Arc::new).collect());
             }
             Need::Defaults4(table) => {
                 let routes = messages
@@ -214,7 +215,7 @@ impl Mirror {
     }
 
     /// The rules, in the kernel's order.
-    pub(crate) fn rules(&self, v6: bool) -> Vec<FoundRule> {
+    pub(crate) fn rules(&self, v6: bool) -> Vec<Arc<FoundRule>> {
         self.rules.get(&v6).cloned().unwrap_or_default()
     }
 

@@ -1,6 +1,7 @@
 //! Policy rules.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use clatd_stages::net::Rule;
 use ipnet::IpNet;
@@ -43,7 +44,8 @@ pub(crate) struct FoundRule {
     pub(crate) inverted: bool,
     /// It does nothing at all.
     pub(crate) idle: bool,
-    raw: Vec<u8>,
+    /// The kernel's message, without flags that tell how it is, such as that its device is missing.
+    payload: Vec<u8>,
 }
 
 #[cfg(test)]
@@ -55,17 +57,24 @@ impl FoundRule {
             plain: true,
             inverted: false,
             idle: false,
-            raw: Vec::new(),
+            payload: Vec::new(),
         }
     }
 }
 
 impl Netlink {
     /// The rules of an IP version, in the kernel's order.
-    pub(crate) async fn rules(&self, v6: bool) -> Result<Vec<FoundRule>, NetlinkError> {
+    pub(crate) async fn rules(&self, v6: bool) -> Result<Vec<Arc<FoundRule>>, NetlinkError> {
         self.hub
             .read(&[Need::Rules(v6)], move |mirror, _| mirror.rules(v6))
             .await
+    }
+
+    /// The same, as far as [`Rule`] can say.
+    #[cfg(feature = "testing")]
+    pub async fn plain_rules(&self, v6: bool) -> Result<Vec<Rule>, NetlinkError> {
+        let rules = self.rules(v6).await?;
+        Ok(rules.iter().map(|found| found.rule.clone()).collect())
     }
 
     /// Adds a rule; fails with `EEXIST` if there is the same.
@@ -77,23 +86,15 @@ impl Netlink {
 
     /// Deletes exactly this rule: the first one that is equal.
     pub(crate) async fn delete_rule(&self, found: &FoundRule) -> Result<(), NetlinkError> {
-        self.request(libc::RTM_DELRULE, 0, replay(&found.raw)?).await.map(drop)
+        let payload = found.payload.clone();
+        self.request(libc::RTM_DELRULE, 0, payload).await.map(drop)
     }
 
     /// Adds the same rule once more, behind all others of its priority.
     pub(crate) async fn repeat_rule(&self, found: &FoundRule) -> Result<(), NetlinkError> {
-        let payload = replay(&found.raw)?;
+        let payload = found.payload.clone();
         self.request(libc::RTM_NEWRULE, NLM_F_CREATE, payload).await.map(drop)
     }
-}
-
-/// A request for a rule, made from the kernel's message.
-fn replay(raw: &[u8]) -> Result<Vec<u8>, NetlinkError> {
-    let mut payload = raw.to_vec();
-    // The other flags say that a device is missing.
-    let flags = wire::u32_at(raw, 8).ok_or(NetlinkError::Malformed)? & (FIB_RULE_PERMANENT | FIB_RULE_INVERT);
-    payload[8..12].copy_from_slice(&flags.to_ne_bytes());
-    Ok(payload)
 }
 
 fn message(rule: &Rule) -> RuleMessage {
@@ -150,7 +151,10 @@ pub(super) fn parse(payload: &[u8]) -> Option<FoundRule> {
     };
     let tos = *payload.get(3)?;
     let action = *payload.get(7)?;
-    let inverted = wire::u32_at(payload, 8)? & FIB_RULE_INVERT != 0;
+    let flags = wire::u32_at(payload, 8)? & (FIB_RULE_PERMANENT | FIB_RULE_INVERT);
+    let inverted = flags & FIB_RULE_INVERT != 0;
+    let mut lasting = payload.to_vec();
+    lasting.get_mut(8..12)?.copy_from_slice(&flags.to_ne_bytes());
     let mut plain = tos == 0 && action == FR_ACT_TO_TBL && !inverted;
     let mut mask = 0;
     let network = |address: Option<IpAddr>, length| address.and_then(|address| IpNet::new(address, length).ok());
@@ -179,6 +183,6 @@ pub(super) fn parse(payload: &[u8]) -> Option<FoundRule> {
         plain,
         inverted,
         idle: action == FR_ACT_NOP,
-        raw: payload.to_vec(),
+        payload: lasting,
     })
 }

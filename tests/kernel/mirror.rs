@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use clatd_stages::net::Rule;
 use clatd_stages::world::World;
 
 use crate::support::{in_namespace, json, sh};
@@ -70,6 +71,20 @@ fn routes_of_kernel(version: &str, table: u32) -> Vec<String> {
     routes
 }
 
+fn rules_of_kernel() -> Vec<String> {
+    let listed = json("ip -j -6 rule");
+    let rules = listed.as_array().unwrap().iter().map(|rule| {
+        let from = rule["src"].as_str().unwrap();
+        format!("{} {from}", rule["priority"])
+    });
+    rules.collect()
+}
+
+fn in_words(rule: &Rule) -> String {
+    let from = rule.from.map_or("all".to_owned(), |from| from.addr().to_string());
+    format!("{} {from}", rule.priority)
+}
+
 fn addresses_of_kernel(device: &str) -> Vec<String> {
     let listed = json(&format!("ip -j -6 addr show dev {device}"));
     let infos = listed[0]["addr_info"].as_array().cloned().unwrap_or_default();
@@ -113,6 +128,9 @@ fn whatever_happens_it_is_what_the_kernel_has() {
                     );
                 }
             }
+            let rules = bed.netlink.plain_rules(true).await.unwrap();
+            let rules: Vec<String> = rules.iter().map(in_words).collect();
+            assert_eq!(rules, rules_of_kernel(), "{}", context());
             for device in ["up0", "up1", "isp1"] {
                 // The kernel tells of an address that needs no detection of duplicates a moment after it has it.
                 let mut seen = (Vec::new(), Vec::new());

@@ -1,9 +1,13 @@
 //! Routes, policy rules, proxy neighbours.
 
+use clatd::kernel::Kernel;
+use clatd_stages::apply::System;
 use clatd_stages::journal::Outcome;
 use clatd_stages::net::{Route, Rule};
 use clatd_stages::op::Op;
 use clatd_stages::world::World;
+use futures_util::future::join_all;
+use tokio::sync::mpsc::unbounded_channel;
 
 use crate::support::{Bed, assert_unchanged, chain, in_namespace, json, settled_state, sh, state};
 
@@ -456,5 +460,39 @@ fn proxy_neighbours_come_and_go() {
         // Killed before the outcome was known: the entry does not say that it is ours.
         bed.apply(Op::RemoveProxyNeighbour { device, address }).await;
         assert_unchanged(&before);
+    });
+}
+
+/// So many rules that the kernel lists them in several messages, and starts anew if they change meanwhile.
+#[test]
+fn many_instances_add_rules_at_once_where_there_are_many() {
+    in_namespace(|bed| async move {
+        let others: String = (0..1500)
+            .map(|n| {
+                format!(
+                    "rule add priority {} from 10.0.{}.{} lookup 77\n",
+                    10_000 + n,
+                    n / 250,
+                    n % 250
+                )
+            })
+            .collect();
+        sh(&format!("ip -batch - <<END\n{others}END"));
+        let adding = (0..150).map(|n| {
+            let (exits, _) = unbounded_channel();
+            let mut kernel = Kernel::new(&format!("test{n}"), bed.netlink.clone(), bed.holds.clone(), exits);
+            let rule = Rule {
+                ahead: true,
+                from: format!("198.18.0.{n}/32").parse().ok(),
+                ..rule(false, 464)
+            };
+            async move { kernel.apply(&Op::AddRule { rule }, None).await }
+        });
+        for added in join_all(adding).await {
+            added.unwrap_or_else(|error| panic!("{}", chain(&error)));
+        }
+        let rules = bed.netlink.plain_rules(false).await.unwrap();
+        assert_eq!(rules.iter().filter(|rule| rule.priority == 464).count(), 150);
+        assert_eq!(rules.len(), 3 + 1500 + 150, "none twice");
     });
 }

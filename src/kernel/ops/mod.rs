@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::Arc;
 
 use clatd_stages::journal::Outcome;
 use clatd_stages::net::Link;
@@ -209,7 +210,7 @@ pub(crate) struct Look<'a> {
     world: &'a dyn World,
     links: BTreeMap<String, Option<Link>>,
     proxies: Option<Vec<ProxyNeighbour>>,
-    rules: BTreeMap<bool, Vec<FoundRule>>,
+    rules: BTreeMap<bool, Vec<Arc<FoundRule>>>,
 }
 
 impl<'a> Look<'a> {
@@ -254,7 +255,7 @@ impl<'a> Look<'a> {
         Ok(self.proxies.as_deref().unwrap_or_default())
     }
 
-    async fn rules(&mut self, v6: bool) -> Result<&[FoundRule], WorldError> {
+    async fn rules(&mut self, v6: bool) -> Result<&[Arc<FoundRule>], WorldError> {
         Ok(match self.rules.entry(v6) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(unknown) => {

@@ -1,7 +1,7 @@
 //! What an event changes, and whom that concerns.
 
 use std::net::IpAddr;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use clatd_stages::net::{Link, ROUTE_PROTOCOL};
 use tokio::time::Instant;
@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::super::change::{LinkChange, NetworkChange};
 use super::super::events::NetlinkEvent;
 use super::super::route::ListedRoute;
+use super::super::rule::FoundRule;
 use super::super::{address, link, neighbour, rule, wire};
 use super::{
     Addresses, Mirror, NETCONF_HEADER, NETCONFA_IFINDEX, NLM_F_APPEND, NLM_F_REPLACE, RTM_DELNEXTHOP, RTM_NEWNEXTHOP,
@@ -237,13 +238,34 @@ impl Mirror {
 
     fn take_rule(&mut self, payload: &[u8], gone: bool) -> Option<Vec<NetworkChange>> {
         let found = rule::parse(payload)?;
-        // Their order matters, and they are few, so they are read again when somebody asks.
-        self.rules.remove(&found.rule.v6);
-        Some(vec![NetworkChange::Rule {
+        let change = NetworkChange::Rule {
             table: found.rule.table,
             ours: found.rule.protocol == ROUTE_PROTOCOL,
             gone,
-        }])
+        };
+        self.keep_rule(found, gone);
+        Some(vec![change])
+    }
+
+    /// Applies a rule as the kernel does: a new one stands behind all others of its priority. If it is not clear which
+    /// rule an event is about, all are read again when somebody asks: there may be several that are the same, and a dump
+    /// may already have what an event tells later.
+    fn keep_rule(&mut self, found: FoundRule, gone: bool) {
+        let v6 = found.rule.v6;
+        let Some(rules) = self.rules.get_mut(&v6) else { return };
+        let mut same = rules.iter().enumerate().filter(|(_, other)| ***other == found);
+        match (gone, same.next().map(|(at, _)| at), same.next()) {
+            (true, Some(only), None) => {
+                rules.remove(only);
+            }
+            (false, None, _) => {
+                let place = rules.partition_point(|other| other.rule.priority <= found.rule.priority);
+                rules.insert(place, Arc::new(found));
+            }
+            (true, _, _) | (false, Some(_), _) => {
+                self.rules.remove(&v6);
+            }
+        }
     }
 
     fn take_neighbour(&self, payload: &[u8], gone: bool) -> Option<Vec<NetworkChange>> {
