@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use clatd_stages::world::World;
 use nix::unistd::Group;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -207,10 +207,9 @@ async fn serve(client: UnixStream, number: u64, waiting: &WaitingClients, source
         let answer = match asked.as_deref() {
             Ok("events") => return follow(&mut read, &mut write, sources).await,
             Ok(word) => answer(word, may_change, sources).await,
-            Err(problem) => json!({ "error": problem }),
+            Err(problem) => refusal(problem),
         };
-        let mut text = answer.to_string();
-        text.push('\n');
+        let text = answer + "\n";
         waiting.for_client(number, write.write_all(text.as_bytes())).await?;
         if !whole {
             return Ok(());
@@ -230,24 +229,33 @@ fn request(line: &[u8]) -> Result<String, String> {
         .map_err(|error| format!("not a request: {error}"))
 }
 
-async fn answer(word: &str, may_change: bool, sources: &Sources) -> Value {
+async fn answer(word: &str, may_change: bool, sources: &Sources) -> String {
     match word {
-        "status" => {
-            serde_json::to_value(sources.board.document()).unwrap_or_else(|error| json!({"error": error.to_string()}))
-        }
+        "status" => in_json(&sources.board.document()),
         "doctor" => doctor(sources).await,
-        "reload" if !may_change => json!({"error": "only root may change anything"}),
+        "reload" if !may_change => refusal("only root may change anything"),
         "reload" => {
             let (reply, replied) = oneshot::channel();
             let asked = sources.reloads.send(reply).await.is_ok();
             match replied.await {
-                Ok(Ok(())) if asked => json!({"ok": true}),
-                Ok(Err(error)) => json!({ "error": error }),
-                _ => json!({"error": "the daemon is stopping"}),
+                Ok(Ok(())) if asked => json!({"ok": true}).to_string(),
+                Ok(Err(error)) => refusal(&error),
+                _ => refusal("the daemon is stopping"),
             }
         }
-        _ => json!({"error": format!("unknown request `{word}`, expected `status`, `doctor`, `events` or `reload`")}),
+        _ => refusal(&format!(
+            "unknown request `{word}`, expected `status`, `doctor`, `events` or `reload`"
+        )),
     }
+}
+
+/// Written at once: as a tree of values, the status of hundreds of instances would take megabytes.
+fn in_json(document: &impl Serialize) -> String {
+    serde_json::to_string(document).unwrap_or_else(|error| refusal(&error.to_string()))
+}
+
+fn refusal(why: &str) -> String {
+    json!({ "error": why }).to_string()
 }
 
 /// Sends events until the client goes away. It may lag behind by the events that are kept for it.
@@ -280,14 +288,17 @@ async fn send(write: &mut (impl AsyncWrite + Unpin), value: &Value) -> io::Resul
     timeout(PATIENCE, write.write_all(text.as_bytes())).await?
 }
 
-async fn doctor(sources: &Sources) -> Value {
+async fn doctor(sources: &Sources) -> String {
     let examination = async {
         let _one = sources.examining.acquire().await;
         diagnose(sources.board.patients(), &*sources.world).await
     };
     match timeout(EXAMINATION, examination).await {
-        Ok(document) => serde_json::to_value(document).unwrap_or_else(|error| json!({"error": error.to_string()})),
-        Err(_) => json!({"error": format!("the examination did not end within {} s", EXAMINATION.as_secs())}),
+        Ok(document) => in_json(&document),
+        Err(_) => refusal(&format!(
+            "the examination did not end within {} s",
+            EXAMINATION.as_secs()
+        )),
     }
 }
 
