@@ -2,6 +2,7 @@
 //! none of them needs. Threads that move packets run nothing, and are told what they may call.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use libc::c_long;
 use nix::errno::Errno;
@@ -120,12 +121,22 @@ pub(super) fn refuse(needs: &Needs) -> Result<(), AnyError> {
     if !needs.scripts {
         refused.extend(BUT_FOR_SCRIPTS);
     }
-    apply(refused, SeccompAction::Allow, not_permitted())
+    let program = program(refused, SeccompAction::Allow, not_permitted())?;
+    Ok(seccompiler::apply_filter(&program)?)
 }
 
 /// Allows the calling thread only what moving packets takes.
 pub(super) fn allow_packets_only() -> Result<(), AnyError> {
-    apply(PACKETS.to_vec(), not_permitted(), SeccompAction::Allow)
+    // Made once: made in each thread, it would take hundreds of threads time, and leave pieces in their caches of memory.
+    static ALLOWED: OnceLock<BpfProgram> = OnceLock::new();
+    let allowed = match ALLOWED.get() {
+        Some(allowed) => allowed,
+        None => {
+            let made = program(PACKETS.to_vec(), not_permitted(), SeccompAction::Allow)?;
+            ALLOWED.get_or_init(|| made)
+        }
+    };
+    Ok(seccompiler::apply_filter(allowed)?)
 }
 
 /// An error rather than an end: where a kernel or a C library is newer than this list, packets shall pass.
@@ -133,13 +144,11 @@ fn not_permitted() -> SeccompAction {
     SeccompAction::Errno(Errno::EPERM as u32)
 }
 
-fn apply(calls: Vec<c_long>, others: SeccompAction, listed: SeccompAction) -> Result<(), AnyError> {
+fn program(calls: Vec<c_long>, others: SeccompAction, listed: SeccompAction) -> Result<BpfProgram, AnyError> {
     let rules: BTreeMap<i64, Vec<SeccompRule>> =
         calls.into_iter().flat_map(numbers).map(|call| (call, vec![])).collect();
     let machine = TargetArch::try_from(std::env::consts::ARCH)?;
-    let program: BpfProgram = SeccompFilter::new(rules, others, listed, machine)?.try_into()?;
-    seccompiler::apply_filter(&program)?;
-    Ok(())
+    Ok(SeccompFilter::new(rules, others, listed, machine)?.try_into()?)
 }
 
 /// A call's number, and on x86-64 the one of its other way in, x32.
