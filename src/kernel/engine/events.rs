@@ -63,15 +63,11 @@ impl EngineEvents {
 }
 
 async fn log(ring: Arc<Ring>, device: String) {
-    let mut events = Vec::with_capacity(ROOM);
     loop {
         ring.filled.notified().await;
-        {
-            let mut waiting = lock(&ring.waiting);
-            // Both keep their room.
-            events.append(&mut waiting);
-        }
-        for event in events.drain(..) {
+        // The packet threads keep their room.
+        let events: Vec<LoggedDrop> = lock(&ring.waiting).drain(..).collect();
+        for event in events {
             let text = event.text();
             if is_management(event.reason) {
                 tracing::info!(%device, reason = event.reason.name(), "{text}");
