@@ -19,6 +19,7 @@ pub mod cleanup;
 pub(crate) mod command;
 mod device_counters;
 pub mod engine;
+mod external;
 mod failure;
 #[cfg(feature = "ebpf")]
 pub mod fastpath;

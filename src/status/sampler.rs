@@ -240,7 +240,7 @@ fn look(entry: &BoardEntry, watched: &mut Watched, board: &Board, now: u64, want
             ..Watched::default()
         };
     }
-    if status.state != State::Running || facts.translates_externally() {
+    if status.state != State::Running || facts.chosen_translator().is_external() {
         return;
     }
     let counts = lock(&board.samples.0)

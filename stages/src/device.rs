@@ -139,7 +139,7 @@ impl Stage for DeviceStage {
 
 fn create(stage: StageName, instance: &Instance, facts: &Facts) -> Step {
     let device = &instance.settings.clat.clat_dev;
-    let external = facts.translates_externally();
+    let external = facts.chosen_translator().is_external();
     let (why, queues) = if external {
         ("TAYGA opens its TUN device by name, so it must be persistent", 1)
     } else {

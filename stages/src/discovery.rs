@@ -243,11 +243,7 @@ async fn find_prefixes(instance: &Instance, on: &On, world: &dyn World) -> Resul
     }
     let mut found = Found::default();
     for way in &settings.plat.discovery {
-        match (way, on.device()) {
-            (DiscoveryWay::Ra, Some(uplink)) => advertised(uplink, world, &mut found).await?,
-            (DiscoveryWay::Ra, None) => {}
-            (DiscoveryWay::Dns, _) => ask_on(instance, on, world, &mut found).await?,
-        }
+        look(*way, instance, on, world, &mut found).await?;
         if !found.prefixes.is_empty() {
             return Ok(found);
         }
@@ -261,6 +257,23 @@ async fn find_prefixes(instance: &Instance, on: &On, world: &dyn World) -> Resul
     Ok(found)
 }
 
+/// Looks for prefixes in one way.
+async fn look(
+    way: DiscoveryWay,
+    instance: &Instance,
+    on: &On,
+    world: &dyn World,
+    found: &mut Found,
+) -> Result<(), WorldError> {
+    match way {
+        DiscoveryWay::Ra => match on.device() {
+            Some(uplink) => advertised(uplink, world, found).await,
+            None => Ok(()),
+        },
+        DiscoveryWay::Dns => ask_on(instance, on, world, found).await,
+    }
+}
+
 /// All prefixes that any way finds on an uplink, whatever `discovery` says, and why the other ways find none. `clatd
 /// discover` prints this.
 pub async fn survey(
@@ -268,13 +281,15 @@ pub async fn survey(
     uplink: &str,
     world: &dyn World,
 ) -> Result<(Vec<Fact<Pref64>>, Vec<String>), WorldError> {
+    let on = On {
+        named: Some(uplink.to_owned()),
+        running: None,
+        first: None,
+    };
     let (mut prefixes, mut failures) = (Vec::new(), Vec::new());
-    for way in DiscoveryWay::ALL {
+    for &way in DiscoveryWay::ALL {
         let mut found = Found::default();
-        match way {
-            DiscoveryWay::Ra => advertised(uplink, world, &mut found).await?,
-            DiscoveryWay::Dns => ask(instance, Some(uplink), true, world, &mut found).await?,
-        }
+        look(way, instance, &on, world, &mut found).await?;
         prefixes.extend(found.prefixes);
         failures.extend(found.failures);
     }

@@ -160,14 +160,6 @@ impl Facts {
         chosen.map_or(TranslatorChoice::Auto, |chosen| chosen.value)
     }
 
-    /// Whether the translator is a program of others. Such a program opens the device by name and counts nothing.
-    pub fn translates_externally(&self) -> bool {
-        match self.chosen_translator() {
-            TranslatorChoice::Auto | TranslatorChoice::Ebpf | TranslatorChoice::Userspace => false,
-            TranslatorChoice::Tayga => true,
-        }
-    }
-
     /// All things to be said once, as warnings.
     pub fn all_notes(&self) -> impl Iterator<Item = &String> {
         let firewall = self.firewall.iter().flat_map(|firewall| &firewall.notes);

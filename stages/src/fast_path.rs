@@ -128,10 +128,9 @@ impl fmt::Display for FastPathSpec {
 
 /// Whether this one may translate by these settings. Who does is known once a plan is made, as a fact.
 pub fn may_run(settings: &Settings, translator: TranslatorChoice) -> bool {
-    match settings.translator.translator {
-        TranslatorChoice::Auto => matches!(translator, TranslatorChoice::Ebpf | TranslatorChoice::Userspace),
-        only @ (TranslatorChoice::Ebpf | TranslatorChoice::Userspace | TranslatorChoice::Tayga) => translator == only,
-    }
+    let asked = settings.translator.translator;
+    let of_auto = [TranslatorChoice::Ebpf, TranslatorChoice::Userspace];
+    asked == translator || asked == TranslatorChoice::Auto && of_auto.contains(&translator)
 }
 
 /// Decides who translates, once uplink and address are known.
@@ -143,29 +142,23 @@ pub(crate) async fn choose(
 ) -> Result<(), ObserveError> {
     facts.fast_path = None;
     let asked = instance.settings.translator.translator;
-    let (chosen, why) = match asked {
-        TranslatorChoice::Tayga | TranslatorChoice::Userspace => {
-            facts.translator = Some(Fact::new(asked, Source::Configuration));
-            return Ok(());
+    if !may_run(&instance.settings, TranslatorChoice::Ebpf) {
+        facts.translator = Some(Fact::new(asked, Source::Configuration));
+        return Ok(());
+    }
+    let (chosen, why) = match offer(world, facts).await.map_err(world_error(stage))? {
+        Offer::Loads(way) => {
+            facts.fast_path = Some(way);
+            let why = format!("the programs load here, attached by {}", way.attachment);
+            (TranslatorChoice::Ebpf, why)
         }
-        TranslatorChoice::Auto | TranslatorChoice::Ebpf => {
-            match (offer(world, facts).await.map_err(world_error(stage))?, asked) {
-                (Offer::Loads(way), _) => {
-                    facts.fast_path = Some(way);
-                    let why = format!("the programs load here, attached by {}", way.attachment);
-                    (TranslatorChoice::Ebpf, why)
-                }
-                (Offer::Refused(why), TranslatorChoice::Ebpf) => {
-                    return Err(ObserveError::Unusable {
-                        stage,
-                        what: format!(
-                            "translator=ebpf cannot be used here: {why}; translator=auto takes the best that works"
-                        ),
-                    });
-                }
-                (Offer::Refused(why), _) => (TranslatorChoice::Userspace, format!("no fast path: {why}")),
-            }
+        Offer::Refused(why) if asked == TranslatorChoice::Ebpf => {
+            return Err(ObserveError::Unusable {
+                stage,
+                what: format!("translator=ebpf cannot be used here: {why}; translator=auto takes the best that works"),
+            });
         }
+        Offer::Refused(why) => (TranslatorChoice::Userspace, format!("no fast path: {why}")),
     };
     facts.translator = Some(Fact::new(chosen, Source::Judged(why)));
     Ok(())

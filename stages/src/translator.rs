@@ -19,6 +19,16 @@ use crate::settings::{
 use crate::stage::{Delay, Instance, ObserveError, PlanError, Readiness, Stage, world_error};
 use crate::world::World;
 
+impl TranslatorChoice {
+    /// Whether this is a program of others. Such a program opens the device by name and counts nothing.
+    pub fn is_external(self) -> bool {
+        match self {
+            Self::Auto | Self::Ebpf | Self::Userspace => false,
+            Self::Tayga => true,
+        }
+    }
+}
+
 /// Who moves the packets of one device, and how: all that is needed to start it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
