@@ -373,19 +373,31 @@ fn an_older_cargo_says_that_it_is_too_old() {
     assert_eq!(unreadable, None);
 }
 
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && path.file_name().is_some_and(|name| name != "target") {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The log shows no message below a warning whose target is not clatd's. So no message may name another target.
+#[test]
+fn messages_have_the_target_of_their_module() {
+    let mut found = Vec::new();
+    sources(&root().join("src"), &mut found);
+    // Its tests make messages of libraries.
+    found.retain(|path| !path.ends_with("src/logging.rs"));
+    found.retain(|path| fs::read_to_string(path).unwrap().contains("!(target:"));
+    assert_eq!(found, [] as [PathBuf; 0]);
+}
+
 /// The compiler denies `unsafe` where no attribute allows it. ARCHITECTURE.md says where that is.
 #[test]
 fn unsafe_code_is_in_one_folder_only() {
-    fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() && path.file_name().is_some_and(|name| name != "target") {
-                sources(&path, found);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                found.push(path);
-            }
-        }
-    }
     let mut found = Vec::new();
     for dir in ["src", "stages", "tests"] {
         sources(&root().join(dir), &mut found);

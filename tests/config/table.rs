@@ -72,3 +72,30 @@ fn keys_without_a_job_are_noted() {
     assert_eq!(loaded.instances[0].instance.settings.programs.cmd_ip, "/sbin/ip");
     assert_eq!(loaded.instances[0].instance.settings.programs.cmd_ufw, "");
 }
+
+/// A user who sees a word in `clatd help KEY` finds in the text what it does.
+#[test]
+fn every_word_of_a_value_is_explained() {
+    for key in keys::all() {
+        let words: Vec<&str> = match key.kind() {
+            keys::ValueKind::Words(words) | keys::ValueKind::WordList(words) => words.to_vec(),
+            keys::ValueKind::WordOr { word, .. } => vec![word],
+            keys::ValueKind::Bool
+            | keys::ValueKind::Number(_)
+            | keys::ValueKind::Text(_)
+            | keys::ValueKind::Ipv4
+            | keys::ValueKind::Ipv6
+            | keys::ValueKind::ClatV6
+            | keys::ValueKind::Prefix
+            | keys::ValueKind::Pool
+            | keys::ValueKind::Mtu
+            | keys::ValueKind::PlatCheck
+            | keys::ValueKind::DnsServers
+            | keys::ValueKind::Socket
+            | keys::ValueKind::Maps => continue,
+        };
+        for word in words {
+            assert!(key.full.contains(&format!("`{word}`")), "{}: {word}", key.name);
+        }
+    }
+}
