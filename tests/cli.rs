@@ -166,6 +166,15 @@ fn every_command() {
         }
         other => panic!("{other:?}"),
     }
+    for command in COMMANDS {
+        let words: &[&str] = match command.name {
+            "translate" => &["-c", "f", "in.pcap", "out.pcap"],
+            _ => &[],
+        };
+        let parsed = parse([&[command.name], words].concat()).unwrap();
+        let shown = format!("{parsed:?}").to_lowercase();
+        assert!(shown.starts_with(command.name), "{}: {shown}", command.name);
+    }
 }
 
 #[test]

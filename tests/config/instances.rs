@@ -55,16 +55,17 @@ fn each_gets_its_own_of_everything() {
             "192.0.0.0"
         ]
     );
-    assert_eq!(
-        column(&loaded, |s| s.clat.clat_dev.clone())[..2],
-        ["clat-wan0", "clat-wan1"]
-    );
+    let devices: Vec<String> = (0..7).map(|n| format!("clat-wan{n}")).collect();
+    assert_eq!(column(&loaded, |s| s.clat.clat_dev.clone()), devices);
     assert_eq!(
         column(&loaded, |s| s.ipv4.v4_defaultroute_metric),
         [None; 7],
         "it follows the order of the uplinks"
     );
-    assert_eq!(column(&loaded, |s| s.clat.route_table)[..3], [0xc1a7, 0xc1a8, 0xc1a9]);
+    let tables: Vec<u32> = (0xc1a7..0xc1a7 + 7).collect();
+    assert_eq!(column(&loaded, |s| s.clat.route_table), tables);
+    let ordinals = loaded.instances.iter().map(|configured| configured.instance.ordinal);
+    assert_eq!(ordinals.collect::<Vec<_>>(), (0..7).collect::<Vec<u32>>());
     assert_eq!(loaded.warnings, Vec::<String>::new());
     assert!(loaded.unable.is_empty());
 }

@@ -4,6 +4,9 @@ use crate::bed::{Lab, Uplink};
 use crate::daemon::around;
 use crate::traffic;
 
+/// The fast path does not pass the packet filter, so nothing would be seen with it.
+const USERSPACE: &str = "translator=userspace";
+
 with_each_translator!(nft_policy_drop, ip6tables_policy_drop, everything_at_once);
 
 /// Loads a ruleset into the host, sees that clatd's traffic passes it and that it is the same afterwards.
@@ -49,7 +52,7 @@ fn nft_rules_that_reject() {
         &nft(
             "table ip6 mine { chain fw { type filter hook forward priority 10; policy accept; iifname \"lo\" accept; counter reject with icmpv6 admin-prohibited comment \"all else\"; }; }",
         ),
-        &[],
+        &[USERSPACE],
     );
 }
 
@@ -60,7 +63,7 @@ fn nft_rules_that_jump_to_a_drop() {
             "table inet mine {\n chain deep { meta nfproto ipv6 drop\n }\n chain between { jump deep\n }\n \
               chain fw { type filter hook forward priority -5; policy accept; goto between\n }\n}",
         ),
-        &[],
+        &[USERSPACE],
     );
 }
 
@@ -74,7 +77,7 @@ fn several_base_chains() {
               table ip c { chain forward { type filter hook forward priority 0; policy drop; }; }\n\
               table inet d { chain output { type filter hook output priority 0; policy accept; }; }",
         ),
-        &[],
+        &[USERSPACE],
     );
 }
 
@@ -101,7 +104,7 @@ fn nft_statements_that_few_programs_parse() {
                 exthdr hbh exists drop\n\
                 limit rate 1/minute burst 1 packets log prefix \"odd: \" level debug flags all\n\
               }\n}"),
-        &[],
+        &[USERSPACE],
     );
 }
 
@@ -112,7 +115,7 @@ fn ip6tables_rules_with_extensions() {
         "ip6tables -P FORWARD DROP && ip6tables -N ZONE && ip6tables -A FORWARD -m comment --comment 'somebody else' -j ZONE && \
          ip6tables -A ZONE -p tcp -m multiport --dports 1,2,3 -j RETURN && \
          ip6tables -A FORWARD -m state --state ESTABLISHED -j ACCEPT && ip6tables -A FORWARD -j REJECT --reject-with icmp6-adm-prohibited",
-        &[],
+        &[USERSPACE],
     );
 }
 
@@ -125,14 +128,14 @@ fn reverse_path_checks() {
               icmpv6 type { nd-router-advert, nd-neighbor-solicit } accept\n\
               fib saddr . iif oif missing drop\n }\n }",
         ),
-        &[],
+        &[USERSPACE],
     );
     behind(
         &nft(
             "table inet rp { chain pre { type filter hook prerouting priority -290; policy accept;\n\
               meta nfproto ipv6 fib saddr . mark . iif oif missing log prefix \"rpfilter_DROP: \" drop\n }\n }",
         ),
-        &[],
+        &[USERSPACE],
     );
 }
 
@@ -144,7 +147,7 @@ fn firewall_none_touches_nothing() {
         "table inet mine { chain forward { type filter hook forward priority 0; policy accept; }; }",
     ));
     let before = lab.host("nft -a list ruleset; ip6tables-save");
-    around(&lab, &["firewall=none"], |_| {
+    around(&lab, &[USERSPACE, "firewall=none"], |_| {
         traffic::works(&lab);
         assert_eq!(strip(&lab.host("nft -a list ruleset; ip6tables-save")), strip(&before));
     });
@@ -159,7 +162,7 @@ fn strip(rules: &str) -> Vec<&str> {
 fn ip6tables_rules_as_documented() {
     let lab = Lab::raise(&Uplink::new());
     lab.host("ip6tables -P FORWARD DROP");
-    let words = ["translator=userspace", "firewall=ip6tables", "ip6tables-enable=yes"];
+    let words = [USERSPACE, "firewall=ip6tables", "ip6tables-enable=yes"];
     around(&lab, &words, |_| {
         traffic::works(&lab);
         let rules = lab.host("ip6tables -S FORWARD");

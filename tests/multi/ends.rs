@@ -15,11 +15,16 @@ fn killed_with_three_instances() {
     let lab = three();
     lab.host("nft 'table inet filter { chain forward { type filter hook forward priority filter; policy drop; }; }'");
     let before = lab.state();
-    start(&lab, &[EVERY_UPLINK], 3).kill();
+    // It changes more than the fast path does.
+    start(&lab, &[EVERY_UPLINK, "translator=userspace"], 3).kill();
     assert_ne!(
         lab.host("ip -4 rule").matches("proto 46").count(),
         0,
         "kill -9 leaves something"
+    );
+    assert!(
+        lab.host("nft list ruleset").contains("clatd:"),
+        "rules in a chain of others, too"
     );
     let said = tool(&lab, &["cleanup", "--dry-run"]).ok("cleanup --dry-run");
     for k in 0..3 {

@@ -221,7 +221,10 @@ proptest! {
         let (header, limit) = if v6 { (20, mtu4 as usize) } else { (48, lowest as usize) };
         let expected = one(run(&whole, &packet).1);
         let (_, got) = run(&cut, &packet);
-        if got.len() == 1 {
+        if let [piece] = &got[..] {
+            let limit = if v6 { mtu4 } else { lowest };
+            prop_assert!(piece.bytes.len() <= limit as usize);
+            prop_assert_eq!(&piece.bytes[if v6 { 20 } else { 40 }..], &expected[if v6 { 20 } else { 40 }..]);
             return Ok(());
         }
         let mut joined = Vec::<u8>::new();
