@@ -16,6 +16,8 @@ fn behind(setup: &str, words: &[&str]) {
     around(&lab, words, |_| {
         traffic::works(&lab);
         traffic::traceroute(&lab, "192.0.0.2");
+        let is_opened = lab.host("nft list ruleset; ip6tables-save").contains("clatd:");
+        assert_eq!(is_opened, !words.contains(&"translator=ebpf"), "rules of clatd's");
     });
 }
 

@@ -1,4 +1,4 @@
-//! What moves the packets: started and stopped. How each is started, is in its own file (`Translator` in
+//! What moves the packets: started and stopped. The file of each translator says how it is started (`TranslatorKind` in
 //! `src/kernel/translators.rs`).
 
 use clatd_stages::journal::Outcome;
