@@ -344,3 +344,49 @@ fn events_that_end_early_are_left() {
         }
     }
 }
+
+/// A rule of a priority that leads to a table, `detached` from a device that is not there.
+fn rule(priority: u32, table: u32, detached: bool) -> Vec<u8> {
+    const TO_TABLE: u8 = 1;
+    const IIF_DETACHED: u32 = 8;
+    const FRA_PRIORITY: u16 = 6;
+    const FRA_TABLE: u16 = 15;
+    let mut payload = vec![10, 0, 0, 0, 0, 0, 0, TO_TABLE];
+    payload.extend(if detached { IIF_DETACHED } else { 0 }.to_ne_bytes());
+    wire::push(&mut payload, FRA_PRIORITY, &priority.to_ne_bytes());
+    wire::push(&mut payload, FRA_TABLE, &table.to_ne_bytes());
+    payload
+}
+
+#[tokio::test(start_paused = true)]
+async fn rules_follow_their_events_and_are_read_again_only_where_these_are_not_clear() {
+    let mut bed = Bed::new();
+    let rules = [(0, 255), (464, 1), (32766, 254)];
+    let load = |bed: &mut Bed| {
+        let dumped = rules.map(|(priority, table)| KernelMessage {
+            kind: 0,
+            payload: rule(priority, table, false),
+        });
+        bed.mirror.load(Need::Rules(true), Vec::from(dumped), bed.now);
+    };
+    let tables = |bed: &Bed| -> Vec<u32> { bed.mirror.rules(true).iter().map(|found| found.rule.table).collect() };
+    load(&mut bed);
+    bed.event(libc::RTM_NEWRULE, 0, &rule(464, 2, true));
+    bed.event(libc::RTM_NEWRULE, 0, &rule(100, 3, false));
+    assert!(bed.mirror.has(Need::Rules(true)), "no dump");
+    assert_eq!(tables(&bed), [255, 3, 1, 2, 254]);
+    // Its device came meanwhile, of which there is no event.
+    bed.event(libc::RTM_DELRULE, 0, &rule(464, 2, false));
+    assert!(bed.mirror.has(Need::Rules(true)), "no dump");
+    assert_eq!(tables(&bed), [255, 3, 1, 254]);
+
+    let unclear = [
+        (libc::RTM_NEWRULE, 464, "the dump may have had it, or there are two now"),
+        (libc::RTM_DELRULE, 465, "the dump came after that"),
+    ];
+    for (kind, priority, why) in unclear {
+        load(&mut bed);
+        bed.event(kind, 0, &rule(priority, 1, false));
+        assert!(!bed.mirror.has(Need::Rules(true)), "{why}");
+    }
+}
