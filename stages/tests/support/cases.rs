@@ -124,6 +124,7 @@ pub fn world() -> FixedWorld {
                 ("lo/accept_ra", "1"),
                 ("lo/forwarding", "0"),
                 ("UP/accept_ra", "1"),
+                ("UP/mtu", "1500"),
                 ("UP/forwarding", "0"),
                 ("UP/force_forwarding", "0"),
                 ("UP/proxy_ndp", "0"),

@@ -54,14 +54,12 @@ fn userspace() -> Vec<Case> {
             ],
             world(),
         ),
-        case(
-            "jumbo-uplink",
-            &[],
-            FixedWorld {
-                links: vec![link(2, "wan0", 9000)],
-                ..world()
-            },
-        ),
+        case("jumbo-uplink", &[], {
+            let mut world = world();
+            world.links = vec![link(2, "wan0", 9000)];
+            world.sysctls.insert("net/ipv6/conf/wan0/mtu".into(), "9000".into());
+            world
+        }),
     ]
 }
 
