@@ -100,6 +100,19 @@ fn the_fast_path_forwards_nothing() {
     assert!(!found[0].1.contains("nft list ruleset"), "{found:#?}");
 }
 
+/// Rules that the plan does not have are not praised.
+#[test]
+fn rules_are_in_place_where_there_are_some() {
+    let says_so = |accepts| {
+        let seen = Examined { accepts, ..working() };
+        let findings = judge(&instance(), &seen);
+        findings
+            .iter()
+            .any(|finding| finding.what == "clatd's rules are in place")
+    };
+    assert_eq!([0, 1, 2].map(says_so), [false, true, true]);
+}
+
 /// Many providers carry packets from the one address that they gave.
 #[test]
 fn a_network_may_carry_packets_of_the_host_alone() {
