@@ -480,7 +480,7 @@ fn many_instances_add_rules_at_once_where_there_are_many() {
         sh(&format!("ip -batch - <<END\n{others}END"));
         let adding = (0..150).map(|n| {
             let (exits, _) = unbounded_channel();
-            let mut kernel = Kernel::new(&format!("test{n}"), bed.netlink.clone(), bed.holds.clone(), exits);
+            let mut kernel = Kernel::new(format!("test{n}"), bed.netlink.clone(), bed.holds.clone(), exits);
             let rule = Rule {
                 ahead: true,
                 from: format!("198.18.0.{n}/32").parse().ok(),
