@@ -5,7 +5,8 @@ use clatd_stages::fixed_world::FixedWorld;
 use clatd_stages::net::Address6;
 use serde_json::json;
 
-use super::{Case, address, case, chain, rule, with_addresses, with_nft, with_source, world};
+use super::firewalls::rpfilter;
+use super::{Case, address, case, with_addresses, with_source, world};
 
 /// All of them.
 pub fn all() -> Vec<Case> {
@@ -103,15 +104,7 @@ fn shared() -> Vec<Case> {
         case(
             "shared-behind-a-reverse-path-filter",
             &[("clat-v6-addr", json!("shared")), ("ctmark", json!(7))],
-            with_source(with_nft(vec![
-                chain("inet", "fw", "rpf", "prerouting", "accept"),
-                rule(
-                    "inet",
-                    "fw",
-                    "rpf",
-                    json!([{"match": {"op": "==", "left": {"fib": {"result": "oif", "flags": ["saddr", "iif"]}}, "right": false}}, {"drop": null}]),
-                ),
-            ])),
+            with_source(rpfilter()),
         ),
         case(
             "shared-without-nft",

@@ -148,7 +148,7 @@ fn compat() -> FixedWorld {
     }
 }
 
-fn rpfilter() -> FixedWorld {
+pub(super) fn rpfilter() -> FixedWorld {
     with_nft(vec![
         chain("inet", "fw", "rpf", "prerouting", "accept"),
         rule(
