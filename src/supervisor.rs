@@ -28,6 +28,7 @@ use crate::metrics;
 use crate::report::chain;
 use crate::service::ServiceManager;
 use crate::status::{Board, BoardEntry, SilentPlats, watch_plats};
+use crate::util::AnyError;
 use crate::watch::{Interest, Watch};
 use crate::world::{SilentRouters, SystemWorld};
 use coming::{collide, same_uplink};
@@ -50,7 +51,7 @@ pub enum StartError {
         path: PathBuf,
         /// The cause.
         #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: AnyError,
     },
     /// Another clatd runs in this network namespace.
     #[error(transparent)]
@@ -163,7 +164,7 @@ impl Supervisor {
     async fn new(options: Options, loaded: &LoadedConfig) -> Result<Self, StartError> {
         let runtime_dir = loaded.runtime_dir.clone();
         command::follow(&loaded.base.general);
-        let unusable = |source: Box<dyn std::error::Error + Send + Sync>| StartError::Runtime {
+        let unusable = |source: AnyError| StartError::Runtime {
             path: runtime_dir.clone(),
             source,
         };

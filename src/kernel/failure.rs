@@ -9,16 +9,17 @@ use clatd_stages::op::Op;
 use super::command::CommandError;
 use super::nft::NftError;
 use super::ops::nature;
+use crate::util::AnyError;
 
 /// The cause, and what the user can do about it.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    source: Box<dyn Error + Send + Sync>,
+    source: AnyError,
     hint: Option<String>,
 }
 
 impl Failure {
-    pub(crate) fn new(what: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub(crate) fn new(what: impl Into<AnyError>) -> Self {
         Self {
             source: what.into(),
             hint: None,
@@ -43,7 +44,7 @@ impl Failure {
         }
     }
 
-    pub(crate) fn into_source(self) -> Box<dyn Error + Send + Sync> {
+    pub(crate) fn into_source(self) -> AnyError {
         self.source
     }
 

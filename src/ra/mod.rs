@@ -20,7 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::kernel::Netlink;
 use crate::netlink::LinkEvents;
-use crate::util::lock;
+use crate::util::{AnyError, lock};
 use listener::{Listener, ListenerState};
 use overheard::Overheard;
 use socket::RaSocket;
@@ -82,7 +82,7 @@ pub struct RaWatchError {
     /// What was being done, on which device.
     pub doing: String,
     /// The cause.
-    pub source: Box<dyn std::error::Error + Send + Sync>,
+    pub source: AnyError,
     /// What the user can do about it.
     pub hint: Option<&'static str>,
 }

@@ -19,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::kernel::{command, ip6tables, nft};
 use crate::netlink::{NftChange, NftEvent, nft_events};
-use crate::util::lock;
+use crate::util::{AnyError, lock};
 
 /// `NFNLGRP_NFTABLES` of `linux/netfilter/nfnetlink.h`.
 const GROUP: u32 = 7;
@@ -153,9 +153,7 @@ impl PacketFilters {
 
     /// The output of the save program for ip6tables' filter table; `None` = no such program or no such table.
     pub(super) async fn ip6tables(&self, program: &str) -> Result<Option<String>, WorldError> {
-        let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
-            WorldError::new("reading the ip6tables filter table", error)
-        };
+        let failed = |error: AnyError| WorldError::new("reading the ip6tables filter table", error);
         let Some(path) = command::find(program) else {
             return Ok(None);
         };

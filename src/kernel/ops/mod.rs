@@ -28,6 +28,7 @@ pub(super) use sweep::Sweep;
 use super::failure::{Failure, NOTHING, OpResult};
 use super::netlink::{FoundRule, Netlink, ProxyNeighbour};
 use super::{Holds, Kernel};
+use crate::util::AnyError;
 
 /// What is known of an operation before it is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -267,6 +268,6 @@ impl<'a> Look<'a> {
 }
 
 /// Why it could not be told whether something still stands.
-pub(super) fn failed(what: &str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> WorldError {
+pub(super) fn failed(what: &str, source: impl Into<AnyError>) -> WorldError {
     WorldError::new(format!("looking whether {what} still stands"), source)
 }
