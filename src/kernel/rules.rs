@@ -58,7 +58,8 @@ pub(crate) async fn remove(netlink: &Netlink, rule: &Rule, outcome: Option<&Outc
         // rule must not have.
         if rules
             .iter()
-            .take_while(|rival| ***rival != *found)
+            .map(|rival| &**rival)
+            .take_while(|rival| *rival != found)
             .any(|rival| rival.rule == found.rule)
         {
             let what = "the kernel would delete the rule before it in its place, which differs only in selecting more";

@@ -131,7 +131,7 @@ async fn by_tcx(loaded: &Loaded, program: Program, place: &HookTarget) -> Result
     })
 }
 
-/// A filter costs no such wait.
+/// A filter waits less: 2 to 4 ms on a device that is up.
 async fn by_filter(
     netlink: &Netlink,
     loaded: &Loaded,

@@ -107,8 +107,8 @@ INLINE int look(struct __sk_buff *skb, __u32 at, __u32 length, int class, struct
 	return FAST;
 }
 
-/* Makes room for a header of this protocol. The kernel then forgets the hash by which it spreads flows over processors,
- * though the flow is the same. That of TCP is kept: from there to the socket and back nobody has to find it out anew. */
+/* Makes room for a header of this protocol. The kernel forgets the hash by which it spreads flows over processors. A TCP
+ * packet gets its hash back: the flow is the same, and the kernel need not read the headers again to find it. */
 INLINE int change_protocol(struct __sk_buff *skb, __be16 protocol, int class)
 {
 	__u32 hash = skb->hash;
