@@ -21,6 +21,7 @@ mod shared;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use clatd::kernel::fastpath::Programs;
 use clatd_translator::Offload;
 use compare::{Pair, Took};
 use support::{build, vector};
@@ -65,6 +66,22 @@ fn vectors() {
         failures.join("\n\n")
     );
     assert!(fast >= 60 && left >= 150, "{fast} fast, {left} left");
+}
+
+/// A library reads that before it can be told that nobody wants it.
+#[test]
+fn loading_does_not_read_the_type_information_of_the_kernel() {
+    let read = || -> u64 {
+        let counters = std::fs::read_to_string("/proc/self/io").unwrap();
+        let line = counters.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap();
+        line.parse().unwrap()
+    };
+    let whole = std::fs::metadata("/sys/kernel/btf/vmlinux").unwrap().len();
+    let before = read();
+    let programs = Programs::load().unwrap();
+    let octets = read() - before;
+    drop(programs);
+    assert!(octets < whole / 2, "{octets} octets were read, of {whole}");
 }
 
 #[test]

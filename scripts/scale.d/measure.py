@@ -73,8 +73,9 @@ class Daemon:
         return list((self.proc / "task").iterdir())
 
     def wakeups(self):
-        text = "".join((task / "status").read_text() for task in self.tasks())
-        return sum(map(int, re.findall(r"^voluntary_ctxt_switches:\s+(\d+)", text, re.M)))
+        """Of each thread; the runtime ends threads that have had nothing to do."""
+        texts = {task.name: (task / "status").read_text() for task in self.tasks()}
+        return {name: int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", text, re.M)[1]) for name, text in texts.items()}
 
     def peak(self):
         return int(re.search(r"VmHWM:\s+(\d+)", (self.proc / "status").read_text())[1]) / 1024
@@ -164,7 +165,7 @@ def idling(daemon, seconds):
     time.sleep(seconds)
     return {
         "idle": (sum(daemon.cpu()[1:]) + daemon.precise_cpu() - before[0]) / seconds * 100,
-        "wakeups": (daemon.wakeups() - before[1]) / seconds,
+        "wakeups": sum(count - before[1].get(name, 0) for name, count in daemon.wakeups().items()) / seconds,
         "programs": daemon.programs() - before[2],
     }
 

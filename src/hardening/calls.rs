@@ -72,6 +72,15 @@ const BUT_FOR_SCRIPTS: &[c_long] = &[
     libc::SYS_unshare,
 ];
 
+/// What opens a file.
+#[cfg(feature = "ebpf")]
+const FILES: &[c_long] = &[
+    libc::SYS_openat,
+    libc::SYS_openat2,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_open,
+];
+
 /// What a thread needs to read, translate and write packets, to use memory and locks, to log its end, and to end.
 const PACKETS: &[c_long] = &[
     libc::SYS_brk,
@@ -137,6 +146,13 @@ pub(super) fn allow_packets_only() -> Result<(), AnyError> {
         }
     };
     Ok(seccompiler::apply_filter(allowed)?)
+}
+
+/// Lets the calling thread open no file.
+#[cfg(feature = "ebpf")]
+pub(super) fn refuse_files() -> Result<(), AnyError> {
+    let program = program(FILES.to_vec(), SeccompAction::Allow, not_permitted())?;
+    Ok(seccompiler::apply_filter(&program)?)
 }
 
 /// An error rather than an end: where a kernel or a C library is newer than this list, packets shall pass.

@@ -11,3 +11,8 @@ pub(super) fn refuse(_needs: &Needs) -> Result<(), AnyError> {
 pub(super) fn allow_packets_only() -> Result<(), AnyError> {
     Ok(())
 }
+
+#[cfg(feature = "ebpf")]
+pub(super) fn refuse_files() -> Result<(), AnyError> {
+    Ok(())
+}

@@ -13,6 +13,8 @@
 //! all of it out. `SECURITY.md` says why each right is kept.
 
 use std::collections::BTreeSet;
+#[cfg(feature = "ebpf")]
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -105,6 +107,20 @@ pub(crate) fn packet_thread() {
     }
 }
 
+/// Does `work` on a thread of its own that can open no file.
+#[cfg(feature = "ebpf")]
+pub(crate) fn without_files<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, || {
+            if let Err(failure) = calls::refuse_files() {
+                debug!("a thread that needs no file can open some: {failure}");
+            }
+            work()
+        })?;
+        thread.join().or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 fn report(consequence: &str, done: Result<(), AnyError>) {
     if let Err(failure) = done {
         warn!("hardening: {consequence}: {failure}; hardening=no leaves this out");
@@ -187,6 +203,18 @@ fn runtime_is_there(runtime: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(all(feature = "ebpf", target_arch = "x86_64"))]
+    #[test]
+    fn a_thread_without_files_opens_none_and_others_do() {
+        let read = || std::fs::read("/proc/self/status");
+        let there = without_files(read).expect("a thread");
+        assert_eq!(
+            there.map_err(|error| error.kind()),
+            Err(io::ErrorKind::PermissionDenied)
+        );
+        read().expect("this thread opens files as before");
+    }
 
     fn needs(change: impl FnOnce(&mut Settings)) -> Needs {
         let mut settings = Settings::default();

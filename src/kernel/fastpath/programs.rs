@@ -22,6 +22,7 @@ use super::super::netlink::Hook;
 use super::counted::{Counted, WORDS};
 use super::flows::Flows;
 use super::layout::{self, CLAT, KEY4, KEY6, NextHop, TO4, TO6};
+use crate::hardening;
 use crate::util::lock;
 
 const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/clat.bpf.o"));
@@ -66,6 +67,9 @@ impl Program {
 /// Why the programs cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
+    /// No thread could be started.
+    #[error("starting a thread that loads the fast path")]
+    Thread(#[source] io::Error),
     /// The object could not be read, or its maps not be made.
     #[error("making the maps of the fast path")]
     Object(#[source] EbpfError),
@@ -119,8 +123,11 @@ pub struct Devices {
 impl Programs {
     /// Loads them into the kernel.
     pub fn load() -> Result<Self, LoadError> {
-        // No part of them depends on the layout of this kernel's own structures.
-        let mut ebpf = EbpfLoader::new().btf(None).load(OBJECT).map_err(LoadError::Object)?;
+        // No part of them depends on the layout of the kernel's own structures, so its type information is not needed.
+        // But a new loader reads all of that (17 MiB of memory) before it can be told so. On a thread that can open no file
+        // it cannot.
+        let mut loader = hardening::without_files(EbpfLoader::new).map_err(LoadError::Thread)?;
+        let mut ebpf = loader.btf(None).load(OBJECT).map_err(LoadError::Object)?;
         let mut numbers = [0; 3];
         for (program, number) in Program::ALL.into_iter().zip(&mut numbers) {
             *number = load(&mut ebpf, program.name())?;
