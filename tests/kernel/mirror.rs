@@ -1,11 +1,12 @@
 //! The mirror of the network is what the kernel has, whatever happened to it.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use clatd_stages::net::Rule;
 use clatd_stages::world::World;
 
-use crate::support::{in_namespace, json, sh};
+use crate::support::{Bed, in_namespace, json, sh};
 
 /// A small generator of numbers that a seed repeats (splitmix64).
 struct Dice(u64);
@@ -27,7 +28,7 @@ fn event(dice: &mut Dice) -> String {
     let verb = ["add", "append", "replace", "del", "add", "del"][dice.of(6) as usize];
     let default = format!("ip -6 route {verb} default via fe80::{gateway} dev {device} metric {metric}");
     let table = ["", "table 77"][dice.of(2) as usize];
-    match dice.of(14) {
+    match dice.of(17) {
         0..=3 => format!("{default} {table}"),
         4 => format!("{default} proto ra expires 100"),
         5 => format!(
@@ -47,6 +48,12 @@ fn event(dice: &mut Dice) -> String {
             "ip addr {} 2001:db8:{gateway}::7/64 dev {device} nodad",
             ["add", "del"][dice.of(2) as usize]
         ),
+        13 => format!("ip -6 route {verb} unreachable default metric {metric} {table}"),
+        14 => format!("ip -4 route {verb} blackhole default metric {metric} {table}"),
+        15 => format!(
+            "ip -6 route {verb} default from 2001:db8:{gateway}::/{} via fe80::1 dev {device} metric {metric} {table}",
+            32 + 16 * dice.of(2)
+        ),
         _ => format!(
             "ip link set {device} mtu {}; ip -6 rule {verb} priority {metric} from 2001:db8:{gateway}::/48",
             1400 + gateway
@@ -58,17 +65,52 @@ fn routes_of_kernel(version: &str, table: u32) -> Vec<String> {
     let list = format!("ip -j {version} route show default table {table} 2>/dev/null");
     let listed = json(&format!("listed=$({list}) && echo \"$listed\" || echo '[]'"));
     let mut routes = Vec::new();
-    for route in listed.as_array().unwrap() {
+    // Of those that carry packets.
+    for route in listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|route| route["type"].is_null())
+    {
         let first = route["nexthops"].get(0).unwrap_or(route);
         let word = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
         routes.push(format!(
-            "{} {} {}",
+            "{} {} {} {}",
             word(&first["gateway"]),
             word(&first["dev"]),
-            route["metric"].as_u64().unwrap_or(0)
+            route["metric"].as_u64().unwrap_or(0),
+            word(&route["prefsrc"])
         ));
     }
     routes
+}
+
+async fn routes_of_mirror(bed: &Bed, v6: bool, table: u32) -> Vec<String> {
+    let routes = match v6 {
+        true => bed.world.routes6(table).await.unwrap().to_vec(),
+        false => bed.world.routes4(table).await.unwrap(),
+    };
+    let text = |address: Option<IpAddr>| address.map_or("-".to_owned(), |address| address.to_string());
+    let words = routes.iter().map(|route| {
+        let device = route.device.as_deref().unwrap_or("-");
+        format!(
+            "{} {device} {} {}",
+            text(route.gateway),
+            route.metric,
+            text(route.source)
+        )
+    });
+    words.collect()
+}
+
+async fn assert_same_routes(bed: &Bed, context: &str) {
+    for (v6, version) in [(true, "-6"), (false, "-4")] {
+        for table in [254, 77] {
+            let mirrored = routes_of_mirror(bed, v6, table).await;
+            let kernel = routes_of_kernel(version, table);
+            assert_eq!(mirrored, kernel, "IP{version} table {table}, {context}");
+        }
+    }
 }
 
 fn rules_of_kernel() -> Vec<String> {
@@ -107,27 +149,7 @@ fn whatever_happens_it_is_what_the_kernel_has() {
                 continue;
             }
             let context = || format!("seed {seed}, after\n{}", done.join("\n"));
-            for (v6, version) in [(true, "-6"), (false, "-4")] {
-                for table in [254, 77] {
-                    let routes = match v6 {
-                        true => bed.world.routes6(table).await.unwrap().to_vec(),
-                        false => bed.world.routes4(table).await.unwrap(),
-                    };
-                    let mirrored: Vec<String> = routes
-                        .iter()
-                        .map(|route| {
-                            let gateway = route.gateway.map_or("-".to_owned(), |gateway| gateway.to_string());
-                            format!("{gateway} {} {}", route.device.as_deref().unwrap_or("-"), route.metric)
-                        })
-                        .collect();
-                    assert_eq!(
-                        mirrored,
-                        routes_of_kernel(version, table),
-                        "IP{version} table {table}, {}",
-                        context()
-                    );
-                }
-            }
+            assert_same_routes(&bed, &context()).await;
             let rules = bed.netlink.plain_rules(true).await.unwrap();
             let rules: Vec<String> = rules.iter().map(in_words).collect();
             assert_eq!(rules, rules_of_kernel(), "{}", context());
@@ -168,6 +190,41 @@ fn whatever_happens_it_is_what_the_kernel_has() {
                 })
                 .collect();
             assert_eq!(links, kernel, "{}", context());
+        }
+    });
+}
+
+/// What the kernel changes without an event of its own for it, and what only looks the same.
+#[test]
+fn it_knows_what_the_kernel_does_not_tell() {
+    let events = [
+        "ip -6 route add default via fe80::1 dev up0 metric 1024",
+        "ip -6 route replace unreachable default metric 1024",
+        "ip -6 route del unreachable default metric 1024",
+        "ip -4 route add default via 192.0.2.1 dev up0 metric 10",
+        "ip -4 route replace blackhole default metric 10",
+        "ip -4 route del blackhole default",
+        "ip addr add 2001:db8:1::55/64 dev up0 nodad",
+        "until ip -6 route add default via fe80::1 dev up0 src 2001:db8:1::55 metric 7; do sleep 0.02; done",
+        "ip addr del 2001:db8:1::55/64 dev up0",
+        // Without event routes go when IPv6 is switched off.
+        "sysctl -qw net.ipv6.route.skip_notify_on_dev_down=1",
+        "sysctl -qw net.ipv6.conf.up0.disable_ipv6=1",
+        "sysctl -qw net.ipv6.conf.up0.disable_ipv6=0",
+        "ip addr add 2001:db8:1::2/64 dev up0 nodad",
+        // Two networks behind one router, each for its own addresses.
+        "ip -6 route add default from 2001:db8:1::/48 via fe80::4 dev up0 metric 5",
+        "ip -6 route add default from 2001:db8:2::/48 via fe80::4 dev up0 metric 5",
+        "ip -6 route add default from 2001:db8::/32 via fe80::4 dev up0 metric 3",
+        "ip -6 route add default via fe80::4 dev up0 metric 5",
+        "ip -6 route del default from 2001:db8:1::/48 via fe80::4 dev up0 metric 5",
+        "ip -6 route replace default from 2001:db8:2::/48 via fe80::6 dev up0 metric 5",
+    ];
+    in_namespace(move |bed| async move {
+        assert_same_routes(&bed, "before").await;
+        for event in events {
+            sh(event);
+            assert_same_routes(&bed, event).await;
         }
     });
 }

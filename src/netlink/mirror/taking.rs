@@ -1,6 +1,6 @@
 //! What an event changes, and whom that concerns.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex};
 
 use clatd_stages::net::{Link, ROUTE_PROTOCOL};
@@ -134,6 +134,9 @@ impl Mirror {
         if v6 {
             let address = address::parse6(payload)?;
             link_local = address.address.is_unicast_link_local();
+            if gone {
+                changes = self.doubt_routes6(index, address.address);
+            }
             let unknown = || Addresses {
                 partial: true,
                 ..Addresses::default()
@@ -157,11 +160,14 @@ impl Mirror {
     fn take_route(&mut self, event: NetlinkEvent<'_>, gone: bool) -> Option<Vec<NetworkChange>> {
         const RTM_F_CLONED: u32 = 0x200;
         let v6 = i32::from(*event.payload.first()?) == libc::AF_INET6;
-        let unicast = event.payload.get(7) == Some(&libc::RTN_UNICAST);
-        if !unicast || wire::u32_at(event.payload, 8)? & RTM_F_CLONED != 0 {
+        if wire::u32_at(event.payload, 8)? & RTM_F_CLONED != 0 {
             return None;
         }
         let seen = ListedRoute::new(event.payload.to_vec())?;
+        if event.payload.get(7) != Some(&libc::RTN_UNICAST) {
+            let replaces = !gone && event.flags & NLM_F_REPLACE != 0;
+            return replaces.then(|| self.lose_rivals(&seen));
+        }
         let is_default = seen.destination.prefix_len() == 0;
         let watched = || {
             self.watched
@@ -186,6 +192,39 @@ impl Mirror {
             (false, _) => true,
         };
         news.then(|| vec![change])
+    }
+
+    /// A route that carries no packets, such as an unreachable one, took the place of a route. Only its own event says so.
+    fn lose_rivals(&mut self, seen: &ListedRoute) -> Vec<NetworkChange> {
+        let four = self.defaults4.get(&seen.table).map(|routes| &routes.known);
+        let known = self.routes6.iter().flatten().chain(four.into_iter().flatten());
+        let rivals = known.filter(|other| other.is_rival(seen));
+        let changes: Vec<_> = rivals.map(|rival| self.route_change(rival, true)).collect();
+        if changes.is_empty() {
+            return changes;
+        }
+        if seen.v6() {
+            self.routes6 = None;
+        } else if let Some(routes) = self.defaults4.get_mut(&seen.table) {
+            routes.stale = true;
+        }
+        changes
+    }
+
+    /// IPv6 routes that the kernel changes without any event when an address goes. They lose it as their preferred source.
+    /// A link-local address also goes when IPv6 is switched off on a device. With `skip_notify_on_dev_down` nothing else
+    /// tells that the routes are gone.
+    fn doubt_routes6(&mut self, index: u32, address: Ipv6Addr) -> Vec<NetworkChange> {
+        let link_local = address.is_unicast_link_local();
+        let doubted = |seen: &&ListedRoute| {
+            link_local && seen.only_device() == Some(index) || seen.preferred_source() == Some(address.into())
+        };
+        let known = self.routes6.iter().flatten().filter(doubted);
+        let changes: Vec<_> = known.map(|seen| self.route_change(seen, true)).collect();
+        if !changes.is_empty() {
+            self.routes6 = None;
+        }
+        changes
     }
 
     fn route_change(&self, seen: &ListedRoute, gone: bool) -> NetworkChange {
@@ -224,10 +263,8 @@ impl Mirror {
             }
             None if gone => false,
             None => {
-                let behind = |other: &ListedRoute| {
-                    other.table == seen.table && other.destination == seen.destination && other.metric <= seen.metric
-                };
                 let group = |other: &ListedRoute| other.table == seen.table && other.destination == seen.destination;
+                let behind = |other: &ListedRoute| group(other) && other.order(&seen).is_le();
                 let last = routes.iter().rposition(behind).map(|last| last + 1);
                 let place = last.or_else(|| routes.iter().position(group)).unwrap_or(routes.len());
                 routes.insert(place, seen);

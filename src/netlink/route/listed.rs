@@ -1,5 +1,6 @@
 //! Routes as they are kept in the mirror.
 
+use std::cmp::Ordering;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -14,6 +15,8 @@ pub(in crate::netlink) struct ListedRoute {
     pub(in crate::netlink) payload: Arc<[u8]>,
     pub(in crate::netlink) table: u32,
     pub(in crate::netlink) destination: IpNet,
+    /// The sources that may use it; a length of 0 = all.
+    sources: IpNet,
     pub(in crate::netlink) metric: u32,
     pub(in crate::netlink) protocol: u8,
     /// Its nexthop is an object of its own.
@@ -30,6 +33,7 @@ impl ListedRoute {
         Some(Self {
             table: Self::table_of(&payload)?,
             destination: Self::destination_of(&payload)?,
+            sources: Self::prefix_of(&payload, libc::RTA_SRC, 2)?,
             metric: number(libc::RTA_PRIORITY).unwrap_or_default(),
             protocol: *payload.get(5)?,
             object: number(RTA_NH_ID).is_some(),
@@ -50,15 +54,20 @@ impl ListedRoute {
     }
 
     pub(super) fn destination_of(payload: &[u8]) -> Option<IpNet> {
+        Self::prefix_of(payload, libc::RTA_DST, 1)
+    }
+
+    /// The prefix that has its address in this attribute, and its length in this byte of the header.
+    fn prefix_of(payload: &[u8], kind: u16, length: usize) -> Option<IpNet> {
         let any = match i32::from(*payload.first()?) {
             libc::AF_INET => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             libc::AF_INET6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
             _ => return None,
         };
         let mut attributes = Attributes(payload.get(HEADER..)?);
-        let named = attributes.find(|attribute| attribute.kind == libc::RTA_DST);
+        let named = attributes.find(|attribute| attribute.kind == kind);
         let address = named.and_then(|attribute| attribute.address()).unwrap_or(any);
-        Some(IpNet::new(address, *payload.get(1)?).ok()?.trunc())
+        Some(IpNet::new(address, *payload.get(length)?).ok()?.trunc())
     }
 
     pub(in crate::netlink) fn v6(&self) -> bool {
@@ -77,7 +86,7 @@ impl ListedRoute {
 
     /// Whether one can replace the other, or become a next hop of it.
     pub(in crate::netlink) fn is_rival(&self, other: &Self) -> bool {
-        let key = |seen: &Self| (seen.table, seen.destination, seen.metric);
+        let key = |seen: &Self| (seen.table, seen.destination, seen.sources, seen.metric);
         key(self) == key(other)
     }
 
@@ -85,6 +94,25 @@ impl ListedRoute {
     pub(in crate::netlink) fn is_same(&self, other: &Self) -> bool {
         let key = |seen: &Self| (seen.protocol, seen.device, seen.gateway);
         self.is_rival(other) && key(self) == key(other)
+    }
+
+    /// Which of two IPv6 routes to one destination the kernel lists first. Sources stand in a tree below the destination,
+    /// which is listed from its leaves to its root.
+    pub(in crate::netlink) fn order(&self, other: &Self) -> Ordering {
+        let (mine, others) = (self.sources, other.sources);
+        let sources = match (mine.contains(&others), others.contains(&mine)) {
+            (false, false) => mine.addr().cmp(&others.addr()),
+            _ => others.prefix_len().cmp(&mine.prefix_len()),
+        };
+        sources.then(self.metric.cmp(&other.metric))
+    }
+
+    /// The address that packets get which have none yet.
+    pub(in crate::netlink) fn preferred_source(&self) -> Option<IpAddr> {
+        let mut attributes = Attributes(self.payload.get(HEADER..)?);
+        attributes
+            .find(|attribute| attribute.kind == libc::RTA_PREFSRC)?
+            .address()
     }
 
     pub(in crate::netlink) fn differs_by_lifetime_only(&self, other: &Self) -> bool {
