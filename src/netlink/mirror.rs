@@ -23,6 +23,8 @@ mod taking;
 const MOST_WATCHED: usize = 512;
 /// How many addresses of a device are remembered that nobody asked for.
 const MOST_UNASKED: usize = 64;
+/// How many IPv4 default routes of a table are remembered that came since somebody asked.
+const MOST_STALE: usize = 64;
 /// It is no news if the end of a lifetime moves by less.
 const SLACK: Duration = Duration::from_secs(3);
 
@@ -257,8 +259,25 @@ impl Mirror {
         Some(route)
     }
 
+    /// How many IPv4 default routes of a table are remembered.
+    #[cfg(test)]
+    pub(super) fn remembered4(&self, table: u32) -> usize {
+        self.defaults4.get(&table).map_or(0, |routes| routes.known.len())
+    }
+
     fn is_there(&self, index: u32) -> bool {
         self.links.as_ref().is_some_and(|links| links.contains_key(&index))
+    }
+}
+
+impl Defaults4 {
+    /// A route came, or went.
+    fn change(&mut self, route: ListedRoute, gone: bool) {
+        self.stale = true;
+        self.known.retain(|other| !other.is_same(&route));
+        if !gone && self.known.len() < MOST_STALE {
+            self.known.push(route);
+        }
     }
 }
 

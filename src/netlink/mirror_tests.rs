@@ -345,6 +345,26 @@ fn events_that_end_early_are_left() {
     }
 }
 
+#[test]
+fn routes_that_change_all_the_time_are_not_collected() {
+    let mut bed = Bed::new();
+    let route = |table: u8, gateway: u32| {
+        let mut payload = vec![2, 0, 0, 0, table, 9, 0, libc::RTN_UNICAST, 0, 0, 0, 0];
+        wire::push(&mut payload, libc::RTA_GATEWAY, &gateway.to_be_bytes());
+        wire::push(&mut payload, libc::RTA_OIF, &UP0.to_ne_bytes());
+        payload
+    };
+    bed.mirror.load(Need::Defaults4(7), Vec::new(), bed.now);
+    for gateway in 0..1000 {
+        for table in [7, 8] {
+            assert!(is_news(&bed.event(libc::RTM_NEWROUTE, 0x100, &route(table, gateway))));
+        }
+    }
+    assert!(!bed.mirror.has(Need::Defaults4(7)));
+    assert_eq!(bed.mirror.remembered4(7), 64);
+    assert_eq!(bed.mirror.remembered4(8), 0, "nobody asked for that table");
+}
+
 /// A rule of a priority that leads to a table, `detached` from a device that is not there.
 fn rule(priority: u32, table: u32, detached: bool) -> Vec<u8> {
     const TO_TABLE: u8 = 1;

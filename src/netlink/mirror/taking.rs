@@ -182,10 +182,9 @@ impl Mirror {
         let news = match (kept, v6) {
             (true, true) => self.keep6(seen, event.flags, gone),
             (true, false) => {
-                let routes = self.defaults4.entry(seen.table).or_default();
-                routes.stale = true;
-                if !gone && !routes.known.iter().any(|other| other.is_same(&seen)) {
-                    routes.known.push(seen);
+                // A table that nobody asked for is read when somebody does.
+                if let Some(routes) = self.defaults4.get_mut(&seen.table) {
+                    routes.change(seen, gone);
                 }
                 true
             }
