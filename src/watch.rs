@@ -109,7 +109,8 @@ impl Dependence {
                 ..
             } => *gone && (*table == self.own_table || is_own(device)),
             NetworkChange::Route { v6, table, device, .. } => {
-                self.tables.contains(table) && (!v6 || may_be_uplink(device))
+                // In its own table another's route takes the place of one of ours.
+                *table == self.own_table || self.tables.contains(table) && (!v6 || may_be_uplink(device))
             }
             NetworkChange::Rule {
                 ours: true,
@@ -384,6 +385,8 @@ mod tests {
             (route(false, MAIN_TABLE, "clat", true, true), true),
             (route(false, MAIN_TABLE, "clat2", true, true), false),
             (route(true, 100, "up0", true, true), true),
+            (route(false, 100, "up1", false, false), true),
+            (route(true, 100, "lo", false, true), true),
             (NetworkChange::Settings { device: None }, true),
             (
                 NetworkChange::Settings {

@@ -368,6 +368,25 @@ fn every_operation_is_done_checked_and_taken_back() {
     });
 }
 
+/// The kernel tells of default routes that others make, not of others: full tables have too many.
+#[test]
+fn a_route_whose_place_somebody_takes_is_looked_after() {
+    in_namespace(|mut bed| async move {
+        let route = op(json!({ "op": "add-route", "route": on_link() }));
+        apply(&mut bed, &route).await;
+        sh("ip -6 route replace 2001:db8:7::/64 dev lo table 464 metric 5");
+        assert!(!stands(&bed, &route).await, "it is somebody's now");
+        assert!(nature(&route).untold);
+        sh("ip -6 route del 2001:db8:7::/64 table 464");
+        apply(&mut bed, &route).await;
+        assert!(stands(&bed, &route).await);
+        let mut default = on_link();
+        default["destination"] = json!("::/0");
+        let default = op(json!({ "op": "add-route", "route": default }));
+        assert!(!nature(&default).untold);
+    });
+}
+
 /// A device goes with its process. What outlives it has our mark, and by that alone a cleanup finds it.
 #[test]
 fn every_operation_that_leaves_a_mark_is_swept() {

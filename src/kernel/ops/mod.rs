@@ -34,7 +34,7 @@ use crate::util::AnyError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Nature {
     /// The kernel sends no event when somebody undoes it. So clatd looks at it now and then. There are no events of proxy
-    /// neighbour entries, of most sysctls, of files and of the fast path's programs.
+    /// neighbour entries, of most sysctls, of files and of the fast path's programs; those of others' routes are dropped.
     pub untold: bool,
     /// If it fails, it has changed nothing. Others make several changes, start something that runs, or count holders.
     pub atomic: bool,

@@ -44,8 +44,9 @@ pub(super) enum Change<'a> {
 impl<'a> Operation<'a> for Change<'a> {
     fn nature(&self) -> Nature {
         match self {
-            Self::Add(_) => Nature {
-                untold: false,
+            Self::Add(of) => Nature {
+                // A route of somebody else that takes its place is one of those whose events are dropped.
+                untold: !of.route.is_default(),
                 atomic: true,
                 swept: true,
                 // A route of somebody else's goes back on a device that was unplugged and plugged in again, too.
