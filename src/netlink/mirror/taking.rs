@@ -216,7 +216,7 @@ impl Mirror {
     fn doubt_routes6(&mut self, index: u32, address: Ipv6Addr) -> Vec<NetworkChange> {
         let link_local = address.is_unicast_link_local();
         let doubted = |seen: &&ListedRoute| {
-            link_local && seen.only_device() == Some(index) || seen.preferred_source() == Some(address.into())
+            link_local && seen.only_device() == Some(index) || seen.preferred_source == Some(address.into())
         };
         let known = self.routes6.iter().flatten().filter(doubted);
         let changes: Vec<_> = known.map(|seen| self.route_change(seen, true)).collect();

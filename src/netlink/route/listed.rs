@@ -17,6 +17,8 @@ pub(in crate::netlink) struct ListedRoute {
     pub(in crate::netlink) destination: IpNet,
     /// The sources that may use it; a length of 0 = all.
     sources: IpNet,
+    /// The address that packets get which have none yet.
+    pub(in crate::netlink) preferred_source: Option<IpAddr>,
     pub(in crate::netlink) metric: u32,
     pub(in crate::netlink) protocol: u8,
     /// Its nexthop is an object of its own.
@@ -34,6 +36,10 @@ impl ListedRoute {
             table: Self::table_of(&payload)?,
             destination: Self::destination_of(&payload)?,
             sources: Self::prefix_of(&payload, libc::RTA_SRC, 2)?,
+            preferred_source: attributes
+                .clone()
+                .find(|attribute| attribute.kind == libc::RTA_PREFSRC)
+                .and_then(|attribute| attribute.address()),
             metric: number(libc::RTA_PRIORITY).unwrap_or_default(),
             protocol: *payload.get(5)?,
             object: number(RTA_NH_ID).is_some(),
@@ -105,14 +111,6 @@ impl ListedRoute {
             _ => others.prefix_len().cmp(&mine.prefix_len()),
         };
         sources.then(self.metric.cmp(&other.metric))
-    }
-
-    /// The address that packets get which have none yet.
-    pub(in crate::netlink) fn preferred_source(&self) -> Option<IpAddr> {
-        let mut attributes = Attributes(self.payload.get(HEADER..)?);
-        attributes
-            .find(|attribute| attribute.kind == libc::RTA_PREFSRC)?
-            .address()
     }
 
     pub(in crate::netlink) fn differs_by_lifetime_only(&self, other: &Self) -> bool {
