@@ -210,10 +210,11 @@ fn checksum(packet: &[u8]) -> Option<bool> {
         }
         _ => return None,
     };
-    let at = match protocol {
-        1 | 58 => 2,
-        6 => 16,
-        17 => 6,
+    let at = match (packet[0] >> 4, protocol) {
+        // Each ICMP has its own version of IP. What the other one carries is data like any other (RFC 7915 section 4.1).
+        (4, 1) | (6, 58) => 2,
+        (_, 6) => 16,
+        (_, 17) => 6,
         _ => return None,
     };
     if rest.len() < 8 || protocol == 17 && rest[6..8] == [0, 0] {
