@@ -52,6 +52,7 @@ def main():
     options.add_argument("--idle", type=float, required=True)
     options.add_argument("--output", type=pathlib.Path, required=True)
     options.add_argument("--small", action="store_true")
+    options.add_argument("--set", action="append", default=[])
     options = options.parse_args()
     names = options.hosts.split(",")
     if unknown := [name for name in names if name not in HOSTS]:
@@ -62,7 +63,7 @@ def main():
             sizes = [max(size // 10, min(size, 2)) if options.small else size for size in HOSTS[name]]
             print(f"{name}: uplinks, routes of IPv6 and IPv4, nft rules, elements: {sizes}", file=sys.stderr)
             with Host(*sizes) as host:
-                measured[name] = measure.all(host, options.clatd, options.idle)
+                measured[name] = measure.all(host, options.clatd, options.set, options.idle)
             print(json.dumps({"host": name, **measured[name]}), file=output, flush=True)
     for name, values in measured.items():
         print(f"\n{name:<50}{'now':>12}  before")

@@ -17,7 +17,7 @@ ADVERTISEMENTS = 4
 class Daemon:
     """clatd on a host, with programs that note that they were run."""
 
-    def __init__(self, host, clatd):
+    def __init__(self, host, clatd, settings):
         self.host, self.run = host, host.work / "run"
         programs, self.ran = host.work / "bin", host.work / "ran"
         programs.mkdir()
@@ -30,8 +30,9 @@ class Daemon:
         none.mkdir()
         config = host.work / "clatd.conf"
         # Eight CLATs have the addresses of RFC 7335; the others get some that are for benchmarks (RFC 2544).
-        pool = "clat-v4-pool=198.18.0.0/23\n" if host.uplinks > 8 else ""
-        config.write_text(f"plat-dev=up*\nv4-conncheck-delay=0\nwhen-idle=wait\n{pool}")
+        pool = ["clat-v4-pool=198.18.0.0/23"] if host.uplinks > 8 else []
+        lines = ["plat-dev=up*", "v4-conncheck-delay=0", "when-idle=wait", *pool, *settings]
+        config.write_text("".join(f"{line}\n" for line in lines))
         environment = {**os.environ, "CLATD_RUNTIME_DIR": str(self.run), "PATH": f"{programs}:{os.environ['PATH']}"}
         self.log = (host.work / "log").open("w")
         self.began = time.monotonic()
@@ -84,11 +85,11 @@ class Daemon:
         return len(self.ran.read_text().splitlines())
 
 
-def all(host, clatd, idle):
+def all(host, clatd, settings, idle):
     router = host.advertise(0)
     # The kernel has taken the first advertisement in, as on a host that is up.
     time.sleep(2)
-    daemon = Daemon(host, clatd)
+    daemon = Daemon(host, clatd, settings)
     values = {"start": daemon.wait_until_running(host.uplinks)}
     values["status"] = len(daemon.status()) / 1e6
     time.sleep(5)
