@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::bed::{Bed, in_namespace, sh, until};
+use crate::bed::{Bed, has_address, in_namespace, sh, until};
 use crate::packets::ra;
 
 const KNOWN: [&str; 1] = ["2001:db8:1::/96 fe80::1:1"];
@@ -86,7 +86,7 @@ fn a_device_that_goes_down_takes_all_with_it() {
         sh("ip link set up0 down");
         bed.until_known("up0", &[]).await;
         assert_eq!(bed.notified(), before + 1);
-        sh("ip link set up0 up");
+        sh(&format!("ip link set up0 up; {}", has_address("up0")));
         bed.until_solicited("up0").await;
         bed.isp.send(&ra("fe80::1:1").pref64("2001:db8:1::", 600));
         bed.until_known("up0", &KNOWN).await;
