@@ -163,10 +163,14 @@ impl Mirror {
         if wire::u32_at(event.payload, 8)? & RTM_F_CLONED != 0 {
             return None;
         }
+        let unicast = event.payload.get(7) == Some(&libc::RTN_UNICAST);
+        let replaces = !gone && event.flags & NLM_F_REPLACE != 0;
+        if !unicast && !replaces {
+            return None;
+        }
         let seen = ListedRoute::new(event.payload.to_vec())?;
-        if event.payload.get(7) != Some(&libc::RTN_UNICAST) {
-            let replaces = !gone && event.flags & NLM_F_REPLACE != 0;
-            return replaces.then(|| self.lose_rivals(&seen));
+        if !unicast {
+            return Some(self.lose_rivals(&seen));
         }
         let is_default = seen.destination.prefix_len() == 0;
         let watched = || {
