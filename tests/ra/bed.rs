@@ -189,6 +189,8 @@ impl Port {
         let sender = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::from(255))).unwrap();
         sender.bind_device(Some(device.as_bytes())).unwrap();
         sender.set_multicast_if_v6(index).unwrap();
+        // Routers do not hear themselves.
+        sender.set_multicast_loop_v6(false).unwrap();
         let solicitations = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6)).unwrap();
         solicitations.bind_device(Some(device.as_bytes())).unwrap();
         solicitations
