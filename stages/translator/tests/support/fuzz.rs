@@ -195,7 +195,8 @@ fn check_lengths(packet: &[u8]) {
 /// Whether the transport checksum is right; `None` if there is none, or the packet is a fragment or has extension
 /// headers.
 fn checksum(packet: &[u8]) -> Option<bool> {
-    let (mut covered, protocol, rest) = match packet.first()? >> 4 {
+    let version = packet.first()? >> 4;
+    let (mut covered, protocol, rest) = match version {
         4 => {
             let total = usize::from(u16::from_be_bytes([*packet.get(2)?, *packet.get(3)?]));
             let rest = packet.get(usize::from(packet[0] & 15) * 4..total)?;
@@ -210,7 +211,7 @@ fn checksum(packet: &[u8]) -> Option<bool> {
         }
         _ => return None,
     };
-    let at = match (packet[0] >> 4, protocol) {
+    let at = match (version, protocol) {
         // Each ICMP has its own version of IP. What the other one carries is data like any other (RFC 7915 section 4.1).
         (4, 1) | (6, 58) => 2,
         (_, 6) => 16,
