@@ -368,7 +368,7 @@ fn every_operation_is_done_checked_and_taken_back() {
     });
 }
 
-/// The kernel tells of default routes that others make, not of others: full tables have too many.
+/// The mirror tells instances of default routes that others make. It drops other routes, since full tables have too many.
 #[test]
 fn a_route_whose_place_somebody_takes_is_looked_after() {
     in_namespace(|mut bed| async move {

@@ -194,7 +194,7 @@ fn whatever_happens_it_is_what_the_kernel_has() {
     });
 }
 
-/// What the kernel changes without an event of its own for it, and what only looks the same.
+/// Changes for which the kernel sends no event of their own, and routes that differ only by their sources.
 #[test]
 fn it_knows_what_the_kernel_does_not_tell() {
     let events = [

@@ -123,9 +123,9 @@ pub struct Devices {
 impl Programs {
     /// Loads them into the kernel.
     pub fn load() -> Result<Self, LoadError> {
-        // No part of them depends on the layout of the kernel's own structures, so its type information is not needed.
-        // But a new loader reads all of that (17 MiB of memory) before it can be told so. On a thread that can open no file
-        // it cannot.
+        // No part of them depends on the layout of the kernel's own structures, so the kernel's type information is not
+        // needed. But a new loader reads all of it (17 MiB of memory) before one can say so. The loader is made on a thread
+        // that can open no file, so it goes without.
         let mut loader = hardening::without_files(EbpfLoader::new).map_err(LoadError::Thread)?;
         let mut ebpf = loader.btf(None).load(OBJECT).map_err(LoadError::Object)?;
         let mut numbers = [0; 3];

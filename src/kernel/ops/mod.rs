@@ -33,8 +33,9 @@ use crate::util::AnyError;
 /// What is known of an operation before it is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Nature {
-    /// The kernel sends no event when somebody undoes it. So clatd looks at it now and then. There are no events of proxy
-    /// neighbour entries, of most sysctls, of files and of the fast path's programs; those of others' routes are dropped.
+    /// No event tells the instance when somebody undoes it. So clatd looks at it now and then. The kernel sends no events of
+    /// proxy neighbour entries, of most sysctls, of files and of the fast path's programs. The mirror drops those of others'
+    /// routes, except default routes.
     pub untold: bool,
     /// If it fails, it has changed nothing. Others make several changes, start something that runs, or count holders.
     pub atomic: bool,

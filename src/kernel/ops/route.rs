@@ -45,7 +45,7 @@ impl<'a> Operation<'a> for Change<'a> {
     fn nature(&self) -> Nature {
         match self {
             Self::Add(of) => Nature {
-                // A route of somebody else that takes its place is one of those whose events are dropped.
+                // Somebody else's route may take its place. The mirror drops the events of such routes, except default routes.
                 untold: !of.route.is_default(),
                 atomic: true,
                 swept: true,
