@@ -99,12 +99,25 @@ fn a_plan_changes_nothing() {
         .stdout(File::create(&nft_log).unwrap())
         .spawn()
         .unwrap();
-    // They are listening once the last of two changes of our own has been told.
-    lab.host("ip rule add prio 5000 from 10.9.9.9 table 99 && ip rule del prio 5000");
-    assert!(poll(std::time::Duration::from_secs(5), || lab
-        .read("monitor")
-        .lines()
-        .any(|line| line.starts_with("Deleted") && line.contains("10.9.9.9"))));
+    // Both listen once they have told of changes of our own. Those made before they listened are told by nobody, so
+    // each attempt has a change of its own.
+    let mut attempt = 0;
+    assert!(poll(std::time::Duration::from_secs(10), || {
+        attempt += 1;
+        lab.host(&format!(
+            "ip rule add prio 5000 from 10.9.9.{attempt} table 99 && ip rule del prio 5000
+             nft add table ip listens{attempt} && nft delete table ip listens{attempt}"
+        ));
+        let told = |log: &str, last: &str| lab.read(log).lines().any(|line| line.starts_with(last));
+        let rule_is_gone = || {
+            let log = lab.read("monitor");
+            log.lines()
+                .any(|line| line.starts_with("Deleted") && line.contains(&format!("10.9.9.{attempt} ")))
+        };
+        poll(std::time::Duration::from_millis(500), || {
+            rule_is_gone() && told("nft-monitor", &format!("delete table ip listens{attempt}"))
+        })
+    }));
     let told = (lab.read("monitor").len(), lab.read("nft-monitor").len());
 
     let text = clatd(&lab, &["plan"]).ok("clatd plan");
