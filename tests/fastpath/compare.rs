@@ -122,30 +122,41 @@ impl Pair {
         match packet[0] >> 4 {
             4 => {
                 let destination: [u8; 4] = packet[16..20].try_into().unwrap();
-                let protocol = packet[9];
+                let is_fragment = word(6) & 0x3fff != 0;
                 packet[0] == 0x45
                     && word(2) == packet.len()
-                    && word(6) & 0x3fff == 0
-                    && matches!(protocol, 1 | 6 | 17)
-                    && (protocol != 17 || word(26) != 0)
-                    && (protocol != 1 || matches!(packet[20], 0 | 8))
-                    // A Fragment Header says that it was cut.
-                    && bytes[6] != 44
+                    && match packet[9] {
+                        1 => !is_fragment && matches!(packet[20], 0 | 8),
+                        6 => true,
+                        17 => word(6) & 0x1fff != 0 || word(26) != 0,
+                        _ => false,
+                    }
+                    // A Fragment Header says that it is one, or was cut.
+                    && is_fragment == (bytes[6] == 44)
                     && !maps.iter().any(|(v4, _)| v4.contains(&std::net::Ipv4Addr::from(destination)))
             }
             _ => {
                 let address = |at: usize| std::net::Ipv6Addr::from(<[u8; 16]>::try_from(&packet[at..at + 16]).unwrap());
                 let mapped = |address| maps.iter().any(|(_, v6)| v6.contains(&address));
-                let next = packet[6];
+                let plain = |next: u8, at: usize| match next {
+                    6 => true,
+                    17 => word(at + 6) != 0,
+                    58 => matches!(packet[at], 128 | 129),
+                    _ => false,
+                };
+                let fragmented = usize::from(u16::from_be_bytes([bytes[6], bytes[7]])) & 0x3fff;
                 word(4) + 40 == packet.len()
-                    && matches!(next, 58 | 6 | 17)
-                    && (next != 17 || word(46) != 0)
-                    && (next != 58 || matches!(packet[40], 128 | 129))
+                    && match packet[6] {
+                        // The others have no transport header.
+                        44 if word(42) & 0xfff8 != 0 => matches!(packet[40], 6 | 17),
+                        44 => word(42) & 1 != 0 && plain(packet[40], 48),
+                        next => plain(next, 40),
+                    }
                     && mapped(address(24))
                     && !mapped(address(8))
-                    // It became one whole packet of IPv4.
+                    // It became one packet of IPv4, a fragment if it was one.
                     && bytes[0] == 0x45
-                    && usize::from(u16::from_be_bytes([bytes[6], bytes[7]])) & 0x3fff == 0
+                    && (fragmented != 0) == (packet[6] == 44)
             }
         }
     }
@@ -161,12 +172,14 @@ fn framed(packet: &[u8]) -> Option<(Program, Vec<u8>)> {
     Some((program, [&[0; 12], &kind[..], packet].concat()))
 }
 
-/// The identification is a random number in either; a header checksum that is right covers it.
+/// The identification is a random number in either, but for fragments; a header checksum that is right covers it.
 pub fn without_identification(packet: &[u8]) -> Vec<u8> {
     let mut packet = packet.to_vec();
     if packet.len() >= 20 && packet[0] >> 4 == 4 {
         let is_right = support::sum16(&packet[..20]) == 0xffff;
-        packet[4..6].fill(0);
+        if u16::from_be_bytes([packet[6], packet[7]]) & 0x3fff == 0 {
+            packet[4..6].fill(0);
+        }
         packet[10..12].fill(u8::from(!is_right));
     }
     packet

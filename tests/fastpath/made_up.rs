@@ -183,6 +183,7 @@ fn packet(chance: &mut Chance, config: &Config) -> Vec<u8> {
         ])),
         _ => 0x0808_0000 | (chance.next() as u32 & 0xffff),
     });
+    let fragment = chance.once_in(4).then(|| fragment(chance));
     let mut packet = if is_v4 {
         let total = 20 + payload.len();
         let df = chance.pick(&[0x40, 0x40, 0]);
@@ -197,12 +198,22 @@ fn packet(chance: &mut Chance, config: &Config) -> Vec<u8> {
             0,
         ];
         head[2..4].copy_from_slice(&(total as u16).to_be_bytes());
+        if let Some((offset, more)) = fragment {
+            let field = offset | u16::from(more) << 13 | u16::from(df) << 8;
+            head[6..8].copy_from_slice(&field.to_be_bytes());
+        }
         head.extend([chance.pick(&[64, 64, 255, 2, 1]), protocol, 0, 0]);
         head.extend(ours.0.octets());
         head.extend(theirs.octets());
         head
     } else {
-        let next = if protocol == 1 { 58 } else { protocol };
+        let mut next = if protocol == 1 { 58 } else { protocol };
+        if let Some((offset, more)) = fragment {
+            let [high, low] = (offset << 3 | u16::from(more)).to_be_bytes();
+            let [a, b, c, d] = (chance.next() as u32).to_be_bytes();
+            payload.splice(0..0, [next, 0, high, low, a, b, c, d]);
+            next = 44;
+        }
         let mut head = (6u32 << 28 | (chance.next() as u32 & 0x0fff_ffff))
             .to_be_bytes()
             .to_vec();
@@ -220,6 +231,16 @@ fn packet(chance: &mut Chance, config: &Config) -> Vec<u8> {
         fix_header(&mut packet);
     }
     packet
+}
+
+/// The offset in units of 8 octets, and whether more fragments follow. Both zero: a Fragment Header of a whole packet.
+fn fragment(chance: &mut Chance) -> (u16, bool) {
+    let offset = match chance.below(4) {
+        0 => 0,
+        1 => 0x1fff - chance.below(200) as u16,
+        _ => chance.below(0x2000) as u16,
+    };
+    (offset, chance.once_in(2))
 }
 
 /// One pair of addresses that a mapping of ours covers.

@@ -189,12 +189,27 @@ fn is_moved(bed: &mut Bed, protocol: &str) {
             whole(&format!("{port} > 443"))
         ),
     );
+    let incoming = whole(&format!("443 > {port}"));
+    bed.becomes(
+        Program::In,
+        &from_server(&format!("frag id=8 m | of [ {incoming} ] 0..24")),
+        &format!(
+            "ip4 {SERVER} > {CLAT} ttl=63 id=8 mf | of [ {} ] 0..24",
+            whole("443 > 5000")
+        ),
+    );
+    // A header in front: the engine's, with the port that it knows.
     bed.goes_to_the_engine(
-        &from_server(&format!(
-            "frag id=8 m | of [ {} ] 0..24",
-            whole(&format!("443 > {port}"))
-        )),
-        &from_server(&format!("frag id=8 m | of [ {} ] 0..24", whole("443 > 5000"))),
+        &from_server(&format!("dst | frag id=9 m | of [ {incoming} ] 0..24")),
+        &from_server(&format!("dst | frag id=9 m | of [ {} ] 0..24", whole("443 > 5000"))),
+    );
+    bed.becomes(
+        Program::Out,
+        &format!("ip4 {CLAT} > {SERVER} id=7 mf | of [ {} ] 0..24", whole("5000 > 443")),
+        &format!(
+            "ip6 {OURS} > {SERVER6} hop=63 | frag id=7 m | of [ {} ] 0..24",
+            whole(&format!("{port} > 443"))
+        ),
     );
     // An error has a packet of ours in it, with a right checksum before and after, unless that is cut off.
     for cut in [48, 60, 80] {
@@ -356,19 +371,21 @@ fn a_connection_of_the_host_is_known_by_its_socket() {
 fn fragments_go_where_the_first_one_went() {
     let mut bed = Bed::new(Sharing::Flows);
     bed.sends("udp 5000 > 443");
+    let cut = |port: u16, from: u32| format!("of [ udp 443 > {port} | data 64 ] {from}..{}", from + 24);
     let piece = |id: u32, port: u16, from: u32, more: &str| {
-        from_server(&format!(
-            "frag id={id} off={from} {more} | of [ udp 443 > {port} | data 64 ] {from}..{}",
-            from + 24
-        ))
+        from_server(&format!("frag id={id} off={from} {more} | {}", cut(port, from)))
     };
     for (id, port, ours) in [(1, 5000, true), (2, 5001, false)] {
         // Before the first one nobody knows, so both sides get it.
         bed.is_the_hosts(&piece(id, port, 48, ""));
-        for (from, more) in [(0, "m"), (24, "m"), (48, "")] {
+        for (from, more, more4) in [(0, "m", "mf"), (24, "m", "mf"), (48, "", "")] {
             let piece = piece(id, port, from, more);
+            let piece4 = format!(
+                "ip4 {SERVER} > {CLAT} ttl=63 id={id} off={from} {more4} | {}",
+                cut(port, from)
+            );
             match ours {
-                true => bed.goes_to_the_engine(&piece, &piece),
+                true => bed.becomes(Program::In, &piece, &piece4),
                 false => bed.is_the_hosts(&piece),
             }
         }

@@ -76,8 +76,33 @@ fn plain_packets_take_it_and_all_others_arrive_too() {
         ] {
             assert!(counted(&lab, way) > 0, "{way}");
         }
-        assert!(counted(&lab, "/4to6/left/fragment") > 0);
+        // Fragments that the translator has to cut.
+        assert!(counted(&lab, "/4to6/left/too-big") > 0);
         assert!(counted(&lab, "/4to6/left/no-checksum") > 0);
+    });
+}
+
+/// Both ways, since the server sends back what it gets.
+#[test]
+fn fragments_take_it_where_they_fit() {
+    let lab = Lab::raise(&Uplink::new());
+    let settings = [FAST, "v4-defaultroute-mtu=auto", "lowest-ipv6-mtu=1500"];
+    around(&lab, &settings, |_: &mut Daemon| {
+        // The first datagram of a size may be lost while a path MTU is found.
+        traffic::udp(&lab, &[3000]);
+        let before = ["/4to6/packets/udp", "/6to4/packets/udp"].map(|way| counted(&lab, way));
+        traffic::udp(&lab, &[3000, 9000, 60_000]);
+        for (way, before) in ["4to6", "6to4"].into_iter().zip(before) {
+            let fragments = counted(&lab, &format!("/{way}/packets/udp")) - before;
+            assert!(fragments >= 3 + 7 + 42, "{way}: {fragments}");
+            let left = clatd(&lab, &["status", "--json"]).ok("status");
+            let left: serde_json::Value = serde_json::from_str(&left).unwrap();
+            let left = &left["instances"][0]["counters"]["fast_path"][way]["left"];
+            assert!(
+                left.get("fragment").is_none() && left.get("too-big").is_none(),
+                "{way}: {left}"
+            );
+        }
     });
 }
 

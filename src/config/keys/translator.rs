@@ -16,8 +16,9 @@ pub(super) const KEYS: &[Key] = &[
         full: "Which translator moves the packets.\n\
                With `userspace` it is clatd's own, in the daemon's process.\n\
                With `tayga` it is the external program of that name.\n\
-               With `ebpf` programs in the kernel translate plain packets (TCP, UDP and echoes without options, fragments or \
-               extension headers); the translator in the daemon's process translates all others.\n\
+               With `ebpf` programs in the kernel translate plain packets: TCP, UDP and echoes without options and \
+               extension headers, and fragments of TCP and UDP that need not be cut.\n\
+               The translator in the daemon's process translates all others.\n\
                This is as fast as native IPv6.\n\
                It needs no forwarding, no IPv6 rules and routes, no proxy neighbour entry and no rule in a packet filter.\n\
                The CLAT's packets do not pass the IPv6 hooks of this host's packet filter; the IPv4 filter sees all of them on the CLAT's device.\n\

@@ -11,9 +11,10 @@
  *
  * Where the CLAT shares the host's address, flows.h tells its packets from the host's.
  *
- * "Plain" is what stages/translator/src/plain.rs calls so; the results are the same, byte for byte but for the
- * identification. A packet that is not ours always goes on to the next program. */
+ * "Plain" is what stages/translator/src/plain.rs calls so, and fragments of TCP and UDP; the results are the same, byte
+ * for byte but for the identification of whole packets. A packet that is not ours always goes on to the next program. */
 #include "flows.h"
+#include "rules.h"
 
 char terms[] SEC("license") = "MIT";
 
@@ -34,13 +35,6 @@ INLINE int drop(struct counters *seen, int direction, int reason)
 {
 	seen->dropped[direction][reason]++;
 	return TC_ACT_SHOT;
-}
-
-INLINE const struct to4 *find6(__u32 uplink, const __be32 *address)
-{
-	struct key6 key = {32 + 128, uplink, {address[0], address[1], address[2], address[3]}};
-
-	return map_lookup(&ours6, &key);
 }
 
 /* Whether flows tell whose packets of this address are. */
@@ -70,43 +64,6 @@ INLINE int send(struct __sk_buff *skb, const struct clat *clat, const __be32 *de
 	return redirect_neigh(clat->uplink, &next, sizeof(next), 0);
 }
 
-/* Whether a TCP, UDP or ICMP packet of `length` octets is plain. `segment` becomes the size of the largest packet that
- * a super-packet is cut into, without IP header. */
-INLINE int look(struct __sk_buff *skb, __u32 at, __u32 length, int class, struct transport *head, __u32 *segment)
-{
-	__u32 gso_size = skb->gso_size;
-	__u32 header;
-	__u8 data_offset;
-
-	*segment = length;
-	if (length < sizeof(*head) || skb_load_bytes(skb, at, head, sizeof(*head)))
-		return MALFORMED;
-	if (class == TCP) {
-		if (length < 20)
-			return MALFORMED;
-		if (!gso_size)
-			return FAST;
-		if (skb_load_bytes(skb, at + 12, &data_offset, 1))
-			return MALFORMED;
-		header = (data_offset >> 4) * 4;
-		if (header < 20 || header > length)
-			return MALFORMED;
-		*segment = header + gso_size;
-	} else if (class == UDP) {
-		header = swap16(head->word[UDP_LENGTH]);
-		if (header < 8 || header > length)
-			return MALFORMED;
-		/* The engine makes one (RFC 7915 section 4.5). */
-		if (!head->word[UDP_CHECKSUM])
-			return NO_CHECKSUM;
-		if (gso_size)
-			*segment = 8 + gso_size;
-	} else if (gso_size) {
-		return MALFORMED;
-	}
-	return FAST;
-}
-
 /* Makes room for a header of this protocol. The kernel forgets the hash by which it spreads flows over processors. A TCP
  * packet gets its hash back: the flow is the same, and the kernel need not read the headers again to find it. */
 INLINE int change_protocol(struct __sk_buff *skb, __be16 protocol, int class)
@@ -132,79 +89,6 @@ INLINE int update_checksum(struct __sk_buff *skb, __u32 at, int class, __u64 dif
 	return l4_csum_replace(skb, at + ICMP_CHECKSUM_AT, 0, sum, BPF_F_PSEUDO_HDR);
 }
 
-/* The first two octets of an echo message, with the type of the other side (RFC 7915 sections 4.2 and 5.2). */
-INLINE int translate_echo(__be16 *type_and_code, int from_request, int from_reply, int to_request, int to_reply)
-{
-	__u8 *type = (__u8 *)type_and_code;
-
-	if (*type == from_request)
-		*type = to_request;
-	else if (*type == from_reply)
-		*type = to_reply;
-	else
-		return 0;
-	return 1;
-}
-
-/* RFC 7915 section 4.1, and 4.4 for what may not be translated. */
-INLINE int check4(struct __sk_buff *skb, const struct clat *clat, const struct ip4 *ip)
-{
-	__u32 total = swap16(ip->total);
-
-	if (ip->version_length >> 4 != 4 || header_sum4(ip) != 0xffff && ip->version_length == 0x45)
-		return MALFORMED;
-	if (ip->version_length != 0x45)
-		return OPTIONS;
-	if (total < sizeof(*ip) || clat->clat_head + total != skb->len)
-		return MALFORMED;
-	if (ip->fragment & swap16_constant(0x3fff))
-		return FRAGMENT;
-	if (ip->protocol != PROTO_TCP && ip->protocol != PROTO_UDP && ip->protocol != PROTO_ICMP)
-		return OTHER_PROTOCOL;
-	if (!is_forwarded4(swap32(ip->source)) || !is_forwarded4(swap32(ip->destination)))
-		return ADDRESS;
-	if (swap32(ip->destination) == clat->own_v4)
-		return ADDRESS;
-	if (ip->ttl <= 1)
-		return HOP_LIMIT;
-	return clat->flags & CLAT_READY ? FAST : NO_NEXT_HOP;
-}
-
-/* Our address becomes what its mapping says, the other one gets the prefix. A packet between two of our addresses is
- * left to the engine (RFC 7757 section 4). */
-INLINE int map_to6(const struct clat *clat, __u32 device, const struct ip4 *ip, struct ip6 *out)
-{
-	__u32 source = swap32(ip->source), destination = swap32(ip->destination);
-	struct key4 key = {32 + 32, device, ip->source};
-	const struct to6 *map;
-
-	if (clat->flags & CLAT_ONLY) {
-		if (destination == clat->only_v4)
-			return 0;
-		if (source == clat->only_v4) {
-			write6(out->source, (struct address6){clat->only_high, clat->only_low});
-			goto far_side;
-		}
-	} else {
-		map = map_lookup(&ours4, &key);
-		key.address = ip->destination;
-		if (map_lookup(&ours4, &key))
-			return 0;
-		if (map) {
-			write6(out->source, mapped6(map, source));
-			goto far_side;
-		}
-	}
-	if (!(clat->flags & CLAT_BY_PREFIX) || clat->flags & CLAT_STRICT && !is_global4(source))
-		return 0;
-	write6(out->source, embed(clat, source));
-far_side:
-	if (clat->flags & CLAT_STRICT && !is_global4(destination))
-		return 0;
-	write6(out->destination, embed(clat, destination));
-	return 1;
-}
-
 /* IPv4 to IPv6, at the egress of a CLAT device. */
 SEC("classifier")
 int clatd_out(struct __sk_buff *skb)
@@ -212,11 +96,12 @@ int clatd_out(struct __sk_buff *skb)
 	__u32 device = skb->ifindex;
 	const struct clat *clat;
 	struct counters *seen;
-	struct transport head;
+	struct transport head = {};
+	struct fragment6 fragment = {};
 	struct ip6 out = {};
 	struct ip4 ip;
 	struct flow_key flow = {};
-	__u32 at, length, segment, port = NO_PORT_FREE;
+	__u32 at, length, segment, offset, extension, port = NO_PORT_FREE;
 	__u64 difference;
 	int class, reason;
 
@@ -234,19 +119,24 @@ int clatd_out(struct __sk_buff *skb)
 	class = ip.protocol == PROTO_TCP ? TCP : ip.protocol == PROTO_UDP ? UDP : ICMP;
 	length = swap16(ip.total) - sizeof(ip);
 	at = clat->clat_head + sizeof(ip);
-	reason = look(skb, at, length, class, &head, &segment);
+	offset = swap16(ip.fragment) & FRAGMENT_OFFSET;
+	segment = length;
+	extension = is_fragment4(&ip) ? sizeof(fragment) : 0;
+	reason = extension ? look_at_fragment(skb, at, length, offset, class, &head)
+			   : look(skb, at, length, class, &head, &segment);
 	if (reason != FAST)
 		return leave(seen, V4_TO_V6, reason);
 	/* A packet that has to be cut, or refused with "fragmentation needed" (RFC 7915 section 4.1). */
-	if (sizeof(out) + segment > clat->mtu6)
+	if (sizeof(out) + extension + segment > clat->mtu6)
 		return leave(seen, V4_TO_V6, TOO_BIG);
-	if (sizeof(out) + segment > clat->mtu_whole && !(ip.fragment & swap16_constant(0x4000)) && !skb->gso_size)
+	if (sizeof(out) + extension + segment > clat->mtu_whole && !(ip.fragment & swap16_constant(DONT_FRAGMENT)) &&
+	    !skb->gso_size)
 		return leave(seen, V4_TO_V6, TOO_BIG);
 	if (!map_to6(clat, device, &ip, &out))
 		return leave(seen, V4_TO_V6, ADDRESS);
 
 	out.first = swap32(6u << 28 | (__u32)(clat->flags & CLAT_TRAFFIC_CLASS ? clat->traffic_class : ip.tos) << 20);
-	out.payload = swap16((__u16)length);
+	out.payload = swap16((__u16)(length + extension));
 	out.next = ip.protocol;
 	out.hop_limit = ip.ttl - 1;
 	difference = sum6(out.source) + sum6(out.destination);
@@ -263,7 +153,8 @@ int clatd_out(struct __sk_buff *skb)
 	} else {
 		difference += minus4(&ip);
 	}
-	if (clat->flags & CLAT_FLOWS && swap32(ip.source) == clat->only_v4 &&
+	/* The other fragments follow the first one. */
+	if (clat->flags & CLAT_FLOWS && swap32(ip.source) == clat->only_v4 && !offset &&
 	    (class != ICMP || *(__u8 *)head.word == ECHO6)) {
 		flow.remote[0] = out.destination[0];
 		flow.remote[1] = out.destination[1];
@@ -278,11 +169,22 @@ int clatd_out(struct __sk_buff *skb)
 	if (change_protocol(skb, swap16_constant(ETH_P_IPV6), class))
 		return leave(seen, V4_TO_V6, NO_MEMORY);
 	at = clat->clat_head + sizeof(out);
+	if (extension) {
+		fragment.next = ip.protocol;
+		fragment.offset = swap16((__u16)(offset << 3)) |
+				  (ip.fragment & swap16_constant(MORE_FRAGMENTS) ? swap16_constant(1) : 0);
+		fragment.identification = swap32(swap16(ip.id));
+		out.next = PROTO_FRAGMENT;
+		if (skb_adjust_room(skb, sizeof(fragment), BPF_ADJ_ROOM_NET, 0) ||
+		    skb_store_bytes(skb, at, &fragment, sizeof(fragment), BPF_F_RECOMPUTE_CSUM))
+			return drop(seen, V4_TO_V6, NO_MEMORY);
+		at += sizeof(fragment);
+	}
 	if (skb_store_bytes(skb, clat->clat_head, &out, sizeof(out), BPF_F_RECOMPUTE_CSUM) ||
 	    class == ICMP && skb_store_bytes(skb, at, &head, 2, BPF_F_RECOMPUTE_CSUM) ||
-	    update_checksum(skb, at, class, difference) ||
+	    !offset && update_checksum(skb, at, class, difference) ||
 	    class != ICMP && port != NO_PORT_FREE && port != head.word[SOURCE_PORT] &&
-		    write_port(skb, at, at + checksum_at(out.next), out.next, head.word[SOURCE_PORT], port))
+		    write_port(skb, at, at + checksum_at(ip.protocol), ip.protocol, head.word[SOURCE_PORT], port))
 		return drop(seen, V4_TO_V6, NO_MEMORY);
 	seen->fast[V4_TO_V6][class]++;
 	seen->bytes[V4_TO_V6] += swap16(ip.total);
@@ -347,44 +249,6 @@ INLINE int is_neighbour_discovery(struct __sk_buff *skb, const struct ip6 *ip)
 	return type >= ND_FIRST && type <= ND_LAST;
 }
 
-/* RFC 7915 section 5.1. */
-INLINE int check6(struct __sk_buff *skb, const struct clat *clat, const struct ip6 *ip)
-{
-	__u32 payload = swap16(ip->payload);
-
-	if (clat->uplink_head + sizeof(*ip) + payload != skb->len || payload > 0xffff - sizeof(struct ip4))
-		return MALFORMED;
-	if (ip->next == 44)
-		return FRAGMENT;
-	if (ip->next == 0 || ip->next == 43 || ip->next == 60)
-		return OPTIONS;
-	if (ip->next != PROTO_TCP && ip->next != PROTO_UDP && ip->next != PROTO_ICMPV6)
-		return OTHER_PROTOCOL;
-	return ip->hop_limit <= 1 ? HOP_LIMIT : FAST;
-}
-
-/* The other one has the prefix, and is none of ours. */
-INLINE int map_to4(const struct clat *clat, const struct to4 *ours, const struct ip6 *ip, struct ip4 *out)
-{
-	struct address6 other = read6(ip->source);
-	__u32 source, destination;
-
-	if (ours->shift == NO_MAPPING || !is_in_prefix(clat, other))
-		return 0;
-	if (clat->flags & CLAT_ONLY ? other.high == clat->only_high && other.low == clat->only_low
-				    : !!find6(clat->uplink, ip->source))
-		return 0;
-	source = extract(clat, other);
-	destination = mapped4(ours, read6(ip->destination));
-	if (!is_forwarded4(source) || !is_forwarded4(destination))
-		return 0;
-	if (clat->flags & CLAT_STRICT && !is_global4(source))
-		return 0;
-	out->source = swap32(source);
-	out->destination = swap32(destination);
-	return 1;
-}
-
 /* IPv6 to IPv4, at the ingress of an uplink. */
 SEC("classifier")
 int clatd_in(struct __sk_buff *skb)
@@ -392,14 +256,16 @@ int clatd_in(struct __sk_buff *skb)
 	const struct to4 *ours;
 	const struct clat *clat;
 	struct counters *seen;
-	struct transport head;
+	struct transport head = {};
+	struct fragment6 fragment = {};
 	struct found flow = {};
 	struct to4 own = {};
 	struct ip4 out = {};
 	struct ip6 ip;
-	__u32 at, length, segment;
+	__u32 at, length, segment, offset, extension = 0;
 	__u64 difference;
 	int class, reason, owner;
+	__u8 next;
 
 	if (skb->protocol != swap16_constant(ETH_P_IPV6) || skb->vlan_present)
 		return NEXT;
@@ -435,10 +301,21 @@ int clatd_in(struct __sk_buff *skb)
 
 	length = swap16(ip.payload);
 	at = clat->uplink_head + sizeof(ip);
-	class = ip.next == PROTO_TCP ? TCP : ip.next == PROTO_UDP ? UDP : ICMP;
-	reason = check6(skb, clat, &ip);
+	next = ip.next;
+	/* Without it there is no fragment to be seen, and check6 says so. */
+	if (next == PROTO_FRAGMENT && length >= sizeof(fragment) && !skb_load_bytes(skb, at, &fragment, sizeof(fragment))) {
+		extension = sizeof(fragment);
+		next = fragment.next;
+		length -= extension;
+		at += extension;
+	}
+	class = next == PROTO_TCP ? TCP : next == PROTO_UDP ? UDP : ICMP;
+	offset = swap16(fragment.offset) >> 3;
+	segment = length;
+	reason = check6(skb, clat, &ip, &fragment, next);
 	if (reason == FAST)
-		reason = look(skb, at, length, class, &head, &segment);
+		reason = extension ? look_at_fragment(skb, at, length, offset, class, &head)
+				   : look(skb, at, length, class, &head, &segment);
 	if (reason == FAST && sizeof(out) + segment > clat->mtu4)
 		reason = TOO_BIG;
 	if (reason == FAST && !map_to4(clat, ours, &ip, &out))
@@ -459,11 +336,18 @@ int clatd_in(struct __sk_buff *skb)
 	out.version_length = 0x45;
 	out.tos = clat->flags & CLAT_TOS ? clat->tos : swap32(ip.first) >> 20;
 	out.total = swap16((__u16)(sizeof(out) + length));
-	out.id = random32();
-	/* RFC 7915 section 5.1: what may have been cut on the way can be cut again. */
-	out.fragment = sizeof(out) + segment > 1260 ? swap16_constant(0x4000) : 0;
+	if (extension) {
+		/* RFC 7915 section 5.1.1. */
+		out.id = swap16((__u16)swap32(fragment.identification));
+		out.fragment = swap16((__u16)offset) |
+			       (fragment.offset & swap16_constant(1) ? swap16_constant(MORE_FRAGMENTS) : 0);
+	} else {
+		out.id = random32();
+		/* RFC 7915 section 5.1: what may have been cut on the way can be cut again. */
+		out.fragment = sizeof(out) + segment > 1260 ? swap16_constant(DONT_FRAGMENT) : 0;
+	}
 	out.ttl = ip.hop_limit - 1;
-	out.protocol = class == ICMP ? PROTO_ICMP : ip.next;
+	out.protocol = class == ICMP ? PROTO_ICMP : next;
 	out.checksum = ~header_sum4(&out);
 	if (class == ICMP)
 		difference += head.word[ICMP_TYPE] + minus6(&ip) + (2 * 0xffffffffull - pseudo_icmp6(length));
@@ -475,12 +359,13 @@ int clatd_in(struct __sk_buff *skb)
 		return redirect(flow.clat, 0);
 	}
 	at = clat->uplink_head + sizeof(out);
-	if (skb_store_bytes(skb, clat->uplink_head, &out, sizeof(out), BPF_F_RECOMPUTE_CSUM) ||
+	if (extension && skb_adjust_room(skb, -(int)sizeof(fragment), BPF_ADJ_ROOM_NET, 0) ||
+	    skb_store_bytes(skb, clat->uplink_head, &out, sizeof(out), BPF_F_RECOMPUTE_CSUM) ||
 	    class == ICMP && skb_store_bytes(skb, at, &head, 2, BPF_F_RECOMPUTE_CSUM) ||
-	    update_checksum(skb, at, class, difference) ||
+	    !offset && update_checksum(skb, at, class, difference) ||
 	    flow.port_at && write_port(skb, at + 2, at + checksum_at(flow.protocol), flow.protocol, flow.from, flow.to))
 		return drop(seen, V6_TO_V4, NO_MEMORY);
 	seen->fast[V6_TO_V4][class]++;
-	seen->bytes[V6_TO_V4] += sizeof(ip) + length;
+	seen->bytes[V6_TO_V4] += sizeof(ip) + extension + length;
 	return redirect(flow.clat, BPF_F_INGRESS);
 }

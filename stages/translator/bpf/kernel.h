@@ -124,6 +124,7 @@ enum {
 	BPF_F_PSEUDO_HDR = 1 << 4,
 	BPF_F_MARK_MANGLED_0 = 1 << 5,
 	BPF_HDR_START_NET = 1,
+	BPF_ADJ_ROOM_NET = 0,
 	BPF_F_CURRENT_NETNS = -1,
 	TCP_LISTEN = 10,
 	AF_INET6 = 10,
@@ -144,6 +145,7 @@ static long (*skb_load_bytes)(const struct __sk_buff *, __u32 offset, void *to, 
 static long (*skb_change_proto)(struct __sk_buff *, __be16 protocol, __u64 flags) = (void *)31;
 static long (*skb_change_type)(struct __sk_buff *, __u32 type) = (void *)32;
 static long (*skb_change_head)(struct __sk_buff *, __u32 length, __u64 flags) = (void *)43;
+static long (*skb_adjust_room)(struct __sk_buff *, int length, __u32 mode, __u64 flags) = (void *)50;
 static long (*set_hash)(struct __sk_buff *, __u32 hash) = (void *)48;
 static long (*skb_load_bytes_relative)(const void *skb, __u32 offset, void *to, __u32 length, __u32 start) = (void *)68;
 static struct bpf_sock *(*sk_lookup_udp)(void *skb, void *tuple, __u32 length, __u64 netns, __u64 flags) = (void *)85;

@@ -2,7 +2,7 @@
 #pragma once
 #include "layout.h"
 
-enum { PROTO_ICMP = 1, PROTO_TCP = 6, PROTO_UDP = 17, PROTO_ICMPV6 = 58 };
+enum { PROTO_ICMP = 1, PROTO_TCP = 6, PROTO_UDP = 17, PROTO_FRAGMENT = 44, PROTO_ICMPV6 = 58 };
 enum { ECHO_REPLY4 = 0, ECHO4 = 8, ECHO6 = 128, ECHO_REPLY6 = 129 };
 /* Neighbour discovery (RFC 4861): from router solicitation to redirect. */
 enum { ND_FIRST = 133, NEIGHBOUR_SOLICITATION = 135, ND_LAST = 137 };
@@ -23,8 +23,19 @@ struct ip6 {
 	__be32 source[4], destination[4];
 };
 
+/* The fields of ip4.fragment; the offset is in units of 8 octets. */
+enum { DONT_FRAGMENT = 0x4000, MORE_FRAGMENTS = 0x2000, FRAGMENT_OFFSET = 0x1fff };
+
 /* Where its fields stand. */
 enum { NEXT6_AT = 6, SOURCE6_AT = 8, DESTINATION6_AT = 24 };
+
+/* The Fragment Header (RFC 8200 section 4.5). */
+struct fragment6 {
+	__u8 next, reserved;
+	/* Offset in units of 8 octets, two reserved bits, and whether more fragments follow. */
+	__be16 offset;
+	__be32 identification;
+};
 
 struct solicitation {
 	__u8 type, code;
