@@ -259,9 +259,14 @@ mod tests {
             let mut watch = PlatWatch::default();
             run(&mut watch, 0, 1, 0, 0);
             run(&mut watch, 5, 7, 2, 0);
-            watch.ever_answered = known;
-            watch.probed(35, false);
-            run(&mut watch, 40, 120, 0, 0);
+            if known {
+                watch.probed(35, true);
+            }
+            // It stays known when something comes back, and another probe without an answer changes nothing of that.
+            run(&mut watch, 40, 1, 1, 1);
+            run(&mut watch, 45, 7, 2, 0);
+            watch.probed(80, false);
+            run(&mut watch, 85, 120, 0, 0);
             assert_eq!(watch.is_silent(), silent_after, "known {known}");
         }
     }

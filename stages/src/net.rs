@@ -300,6 +300,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_rule_is_the_same_wherever_it_stands() {
+        let rule = Rule::ours(true, 100, 64);
+        let elsewhere = Rule {
+            ahead: true,
+            ..Rule::ours(true, 7, 64)
+        };
+        assert!(rule.is_at_any_place(&elsewhere));
+        assert!(!rule.is_at_any_place(&Rule::ours(true, 100, 65)));
+        assert!(!rule.is_at_any_place(&Rule::ours(false, 100, 64)));
+    }
+
+    #[test]
     fn the_message_of_a_route_is_written_in_hex() {
         let message = RouteMessage([0, 9, 0xa0, 0xff].as_slice().into());
         assert_eq!(serde_json::to_string(&message).unwrap(), r#""0009a0ff""#);

@@ -217,6 +217,15 @@ mod tests {
     }
 
     #[test]
+    fn the_device_of_an_outcome_is_the_last_one_told() {
+        let outcome = Outcome::from(Left::Device(4));
+        let told = outcome.clone().on(Some(3));
+        assert_eq!((outcome.device, told.device), (None, Some(3)));
+        assert_eq!(told.clone().on(None), told);
+        assert_eq!(told.on(Some(5)).device, Some(5));
+    }
+
+    #[test]
     fn sample_journals_are_read_and_written_again_as_they_were() {
         let read = |name: &str| {
             let path = format!("{}/../tests/journals/{name}.jsonl", env!("CARGO_MANIFEST_DIR"));
