@@ -99,25 +99,7 @@ fn a_plan_changes_nothing() {
         .stdout(File::create(&nft_log).unwrap())
         .spawn()
         .unwrap();
-    // Both listen once they have told of changes of our own. Those made before they listened are told by nobody, so
-    // each attempt has a change of its own.
-    let mut attempt = 0;
-    assert!(poll(std::time::Duration::from_secs(10), || {
-        attempt += 1;
-        lab.host(&format!(
-            "ip rule add prio 5000 from 10.9.9.{attempt} table 99 && ip rule del prio 5000
-             nft add table ip listens{attempt} && nft delete table ip listens{attempt}"
-        ));
-        let told = |log: &str, last: &str| lab.read(log).lines().any(|line| line.starts_with(last));
-        let rule_is_gone = || {
-            let log = lab.read("monitor");
-            log.lines()
-                .any(|line| line.starts_with("Deleted") && line.contains(&format!("10.9.9.{attempt} ")))
-        };
-        poll(std::time::Duration::from_millis(500), || {
-            rule_is_gone() && told("nft-monitor", &format!("delete table ip listens{attempt}"))
-        })
-    }));
+    wait_until_both_listen(&lab);
     let told = (lab.read("monitor").len(), lab.read("nft-monitor").len());
 
     let text = clatd(&lab, &["plan"]).ok("clatd plan");
@@ -160,6 +142,27 @@ fn a_plan_changes_nothing() {
     assert_eq!(nft_events, "", "nft monitor");
     lab.assert_state_is(&before, "after plans");
     traffic_does_not_flow(&lab);
+}
+
+/// Waits until `ip monitor` and `nft monitor` have told of changes of our own. Those made before they listened are told by
+/// nobody, so each attempt has a change of its own.
+fn wait_until_both_listen(lab: &Lab) {
+    let mut attempt = 0;
+    assert!(poll(std::time::Duration::from_secs(10), || {
+        attempt += 1;
+        lab.host(&format!(
+            "ip rule add prio 5000 from 10.9.9.{attempt} table 99 && ip rule del prio 5000
+             nft add table ip listens{attempt} && nft delete table ip listens{attempt}"
+        ));
+        let told = |log: &str, begin: &str, what: &str| {
+            let text = lab.read(log);
+            text.lines().any(|line| line.starts_with(begin) && line.contains(what))
+        };
+        poll(std::time::Duration::from_millis(500), || {
+            told("monitor", "Deleted", &format!("10.9.9.{attempt} "))
+                && told("nft-monitor", "delete table", &format!("listens{attempt}"))
+        })
+    }));
 }
 
 fn traffic_does_not_flow(lab: &Lab) {

@@ -90,7 +90,7 @@ fn mixed_traffic_by_three_uplinks_at_once() {
         for counter in [
             "/4to6/packets/tcp",
             "/6to4/packets/udp",
-            "/4to6/left/fragment",
+            "/4to6/left/too-big",
             "/4to6/left/options",
         ] {
             let count = fast.pointer(counter).and_then(serde_json::Value::as_u64);

@@ -56,8 +56,13 @@ fn a_plat_that_falls_silent_under_traffic_is_left_and_returned_to() {
     let said = tool(&lab, &["status"]).ok("status");
     assert!(said.contains("nothing came back for"), "{said}");
     assert!(said.contains(": the PLAT does not answer"), "{said}");
-    assert_eq!(status_of(&lab, "clat@up0")["state"], "running");
-    assert_eq!(status_of(&lab, "clat@up1")["preferred"], true);
+    // The route is there before the instance has done all that the new metric asks for.
+    daemon.wait_for("the left instance to run on", || {
+        status_of(&lab, "clat@up0")["state"] == "running"
+    });
+    daemon.wait_for("the other one to be preferred", || {
+        status_of(&lab, "clat@up1")["preferred"] == true
+    });
     let metrics = tool(&lab, &["metrics"]).ok("metrics");
     let silent = "clatd_instance_health{clat=\"clat@up0\",health=\"silent\"} 1";
     assert!(metrics.contains(silent), "{metrics}");
