@@ -1,5 +1,7 @@
 //! Packets made up by chance, near what is plain: most of them are, and the others differ from it in one or two places.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use clatd_translator::{Config, IcmpErrors, Tos, UnmappedSource, internet_checksum};
 
 use crate::compare::{Pair, Took};
@@ -78,8 +80,8 @@ pub fn plain() -> [(&'static str, Vec<u8>); 4] {
     };
     let v6 = |next: u8, payload: &[u8]| {
         let mut packet = vec![0x60, 0, 0, 0, 0, 100, next, 64];
-        packet.extend("64:ff9b::8.8.8.8".parse::<std::net::Ipv6Addr>().unwrap().octets());
-        packet.extend("2001:db8::464".parse::<std::net::Ipv6Addr>().unwrap().octets());
+        packet.extend("64:ff9b::8.8.8.8".parse::<Ipv6Addr>().unwrap().octets());
+        packet.extend("2001:db8::464".parse::<Ipv6Addr>().unwrap().octets());
         packet.extend(payload);
         packet
     };
@@ -162,6 +164,9 @@ impl Chance {
     }
 }
 
+/// The offset in units of 8 octets, and whether more fragments follow.
+type Fragment = (u16, bool);
+
 fn packet(chance: &mut Chance, config: &Config) -> Vec<u8> {
     let length = match chance.below(4) {
         0 => chance.below(64),
@@ -170,9 +175,8 @@ fn packet(chance: &mut Chance, config: &Config) -> Vec<u8> {
     };
     let protocol = chance.pick(&[6, 6, 17, 17, 1, 132]);
     let is_v4 = chance.once_in(2);
-    let mut payload = transport(chance, protocol, is_v4, length);
     let ours = ours(chance, config);
-    let theirs = std::net::Ipv4Addr::from(match chance.below(8) {
+    let theirs = Ipv4Addr::from(match chance.below(8) {
         0 => chance.next() as u32,
         1 => u32::from_be_bytes(chance.pick(&[
             [10, 0, 0, 1],
@@ -184,44 +188,18 @@ fn packet(chance: &mut Chance, config: &Config) -> Vec<u8> {
         _ => 0x0808_0000 | (chance.next() as u32 & 0xffff),
     });
     let fragment = chance.once_in(4).then(|| fragment(chance));
-    let mut packet = if is_v4 {
-        let total = 20 + payload.len();
-        let df = chance.pick(&[0x40, 0x40, 0]);
-        let mut head = vec![
-            0x45,
-            chance.next() as u8,
-            0,
-            0,
-            chance.next() as u8,
-            chance.next() as u8,
-            df,
-            0,
-        ];
-        head[2..4].copy_from_slice(&(total as u16).to_be_bytes());
-        if let Some((offset, more)) = fragment {
-            let field = offset | u16::from(more) << 13 | u16::from(df) << 8;
-            head[6..8].copy_from_slice(&field.to_be_bytes());
-        }
-        head.extend([chance.pick(&[64, 64, 255, 2, 1]), protocol, 0, 0]);
-        head.extend(ours.0.octets());
-        head.extend(theirs.octets());
-        head
+    let (mut packet, mut payload) = if is_v4 {
+        let payload = transport(chance, protocol, is_v4, length);
+        (
+            header4(chance, (ours.0, theirs), protocol, payload.len(), fragment),
+            payload,
+        )
     } else {
-        let mut next = if protocol == 1 { 58 } else { protocol };
-        if let Some((offset, more)) = fragment {
-            let [high, low] = (offset << 3 | u16::from(more)).to_be_bytes();
-            let [a, b, c, d] = (chance.next() as u32).to_be_bytes();
-            payload.splice(0..0, [next, 0, high, low, a, b, c, d]);
-            next = 44;
-        }
-        let mut head = (6u32 << 28 | (chance.next() as u32 & 0x0fff_ffff))
-            .to_be_bytes()
-            .to_vec();
-        head.extend((payload.len() as u16).to_be_bytes());
-        head.extend([next, chance.pick(&[64, 64, 255, 2, 1])]);
-        head.extend(config.pref64.unwrap().embed(theirs).octets());
-        head.extend(ours.1.octets());
-        head
+        let next = if protocol == 1 { 58 } else { protocol };
+        let payload = transport(chance, protocol, is_v4, length);
+        let (next, payload) = with_fragment_header(chance, next, payload, fragment);
+        let theirs = config.pref64.unwrap().embed(theirs);
+        (header6(chance, (theirs, ours.1), next, payload.len()), payload)
     };
     packet.append(&mut payload);
     if chance.once_in(4) {
@@ -233,8 +211,53 @@ fn packet(chance: &mut Chance, config: &Config) -> Vec<u8> {
     packet
 }
 
-/// The offset in units of 8 octets, and whether more fragments follow. Both zero: a Fragment Header of a whole packet.
-fn fragment(chance: &mut Chance) -> (u16, bool) {
+fn header4(
+    chance: &mut Chance,
+    (source, destination): (Ipv4Addr, Ipv4Addr),
+    protocol: u8,
+    payload: usize,
+    fragment: Option<Fragment>,
+) -> Vec<u8> {
+    let (offset, more) = fragment.unwrap_or_default();
+    let field = offset | u16::from(more) << 13 | chance.pick(&[0x4000, 0x4000, 0]);
+    let mut header = vec![0x45, chance.next() as u8];
+    header.extend((20 + payload as u16).to_be_bytes());
+    header.extend((chance.next() as u16).to_be_bytes());
+    header.extend(field.to_be_bytes());
+    header.extend([chance.pick(&[64, 64, 255, 2, 1]), protocol, 0, 0]);
+    header.extend(source.octets());
+    header.extend(destination.octets());
+    header
+}
+
+fn header6(chance: &mut Chance, (source, destination): (Ipv6Addr, Ipv6Addr), next: u8, payload: usize) -> Vec<u8> {
+    let first = 6u32 << 28 | (chance.next() as u32 & 0x0fff_ffff);
+    let mut header = first.to_be_bytes().to_vec();
+    header.extend((payload as u16).to_be_bytes());
+    header.extend([next, chance.pick(&[64, 64, 255, 2, 1])]);
+    header.extend(source.octets());
+    header.extend(destination.octets());
+    header
+}
+
+/// The Next Header value, and what is behind the header of IPv6.
+fn with_fragment_header(
+    chance: &mut Chance,
+    next: u8,
+    mut payload: Vec<u8>,
+    fragment: Option<Fragment>,
+) -> (u8, Vec<u8>) {
+    let Some((offset, more)) = fragment else {
+        return (next, payload);
+    };
+    let [high, low] = (offset << 3 | u16::from(more)).to_be_bytes();
+    let [a, b, c, d] = (chance.next() as u32).to_be_bytes();
+    payload.splice(0..0, [next, 0, high, low, a, b, c, d]);
+    (44, payload)
+}
+
+/// Offset 0 and no more of them: IPv6 has a Fragment Header before a whole packet, too (RFC 6946).
+fn fragment(chance: &mut Chance) -> Fragment {
     let offset = match chance.below(4) {
         0 => 0,
         1 => 0x1fff - chance.below(200) as u16,
@@ -244,12 +267,12 @@ fn fragment(chance: &mut Chance) -> (u16, bool) {
 }
 
 /// One pair of addresses that a mapping of ours covers.
-fn ours(chance: &mut Chance, config: &Config) -> (std::net::Ipv4Addr, std::net::Ipv6Addr) {
+fn ours(chance: &mut Chance, config: &Config) -> (Ipv4Addr, Ipv6Addr) {
     let (v4, v6) = config.maps[chance.below(config.maps.len())];
     let random = u128::from(chance.next()) << 64 | u128::from(chance.next());
     (
-        std::net::Ipv4Addr::from(u32::from(v4.addr()) | chance.next() as u32 & u32::from(v4.hostmask())),
-        std::net::Ipv6Addr::from(u128::from(v6.addr()) | random & u128::from(v6.hostmask())),
+        Ipv4Addr::from(u32::from(v4.addr()) | chance.next() as u32 & u32::from(v4.hostmask())),
+        Ipv6Addr::from(u128::from(v6.addr()) | random & u128::from(v6.hostmask())),
     )
 }
 

@@ -176,7 +176,12 @@ fn is_moved(bed: &mut Bed, protocol: &str) {
         &format!("ip6 {OURS} > {SERVER6} | {protocol} 5000 > 443 | data 32"),
         &format!("ip6 {OURS} > {SERVER6} | {protocol} {port} > 443 | data 32"),
     );
-    // A fragment has the checksum of the whole.
+    fragments_are_moved(bed, protocol, port);
+    errors_are_moved(bed, protocol, port);
+}
+
+/// A fragment has the checksum of the whole.
+fn fragments_are_moved(bed: &mut Bed, protocol: &str, port: u16) {
     let whole = |ports: &str| format!("{protocol} {ports} | data 64");
     bed.becomes(
         Program::Back,
@@ -211,7 +216,10 @@ fn is_moved(bed: &mut Bed, protocol: &str) {
             whole(&format!("{port} > 443"))
         ),
     );
-    // An error has a packet of ours in it, with a right checksum before and after, unless that is cut off.
+}
+
+/// An error has a packet of ours in it, with a right checksum before and after, unless that is cut off.
+fn errors_are_moved(bed: &mut Bed, protocol: &str, port: u16) {
     for cut in [48, 60, 80] {
         let error = |ports: &str| {
             format!(

@@ -14,7 +14,7 @@
  * "Plain" is what stages/translator/src/plain.rs calls so, and fragments of TCP and UDP; the results are the same, byte
  * for byte but for the identification of whole packets. A packet that is not ours always goes on to the next program. */
 #include "flows.h"
-#include "rules.h"
+#include "headers.h"
 
 char terms[] SEC("license") = "MIT";
 
@@ -64,46 +64,45 @@ INLINE int send(struct __sk_buff *skb, const struct clat *clat, const __be32 *de
 	return redirect_neigh(clat->uplink, &next, sizeof(next), 0);
 }
 
-/* Makes room for a header of this protocol. The kernel forgets the hash by which it spreads flows over processors. A TCP
- * packet gets its hash back: the flow is the same, and the kernel need not read the headers again to find it. */
-INLINE int change_protocol(struct __sk_buff *skb, __be16 protocol, int class)
+/* Whether the packet has a flow, or begins one, of the shared address. The answer to an echo has none, and the other
+ * fragments of a datagram follow the first one. */
+INLINE int leaves_by_flow(const struct clat *clat, const struct ip4 *ip, const struct payload *payload,
+			  const struct transport *head)
 {
-	__u32 hash = skb->hash;
-
-	if (skb_change_proto(skb, protocol, 0))
-		return -1;
-	if (class == TCP && hash)
-		set_hash(skb, hash);
-	return 0;
+	return clat->flags & CLAT_FLOWS && swap32(ip->source) == clat->only_v4 && !payload->offset &&
+	       (payload->class != ICMP || *(const __u8 *)head->word == ECHO6);
 }
 
-/* Brings the checksum up to date for `difference`, whoever is to finish it, this host or a network card. */
-INLINE int update_checksum(struct __sk_buff *skb, __u32 at, int class, __u64 difference)
+INLINE void set_flow_out(struct flow_key *flow, const struct payload *payload, const struct transport *head,
+			 const struct ip6 *out)
 {
-	__u32 sum = fold32(difference);
-
-	if (class == TCP)
-		return l4_csum_replace(skb, at + TCP_CHECKSUM_AT, 0, sum, BPF_F_PSEUDO_HDR);
-	if (class == UDP)
-		return l4_csum_replace(skb, at + UDP_CHECKSUM_AT, 0, sum, BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0);
-	return l4_csum_replace(skb, at + ICMP_CHECKSUM_AT, 0, sum, BPF_F_PSEUDO_HDR);
+	flow->remote[0] = out->destination[0];
+	flow->remote[1] = out->destination[1];
+	flow->remote[2] = out->destination[2];
+	flow->remote[3] = out->destination[3];
+	flow->protocol = out->next;
+	flow->port = head->word[SOURCE_PORT];
+	flow->remote_port = head->word[DESTINATION_PORT];
+	if (payload->class == ICMP) {
+		flow->port = head->word[ECHO_ID];
+		flow->remote_port = 0;
+	}
 }
 
 /* IPv4 to IPv6, at the egress of a CLAT device. */
 SEC("classifier")
 int clatd_out(struct __sk_buff *skb)
 {
-	__u32 device = skb->ifindex;
+	__u32 device = skb->ifindex, port = NO_PORT_FREE;
+	struct transport head = {};
+	struct payload payload = {};
+	struct flow_key flow = {};
 	const struct clat *clat;
 	struct counters *seen;
-	struct transport head = {};
-	struct fragment6 fragment = {};
 	struct ip6 out = {};
 	struct ip4 ip;
-	struct flow_key flow = {};
-	__u32 at, length, segment, offset, extension, port = NO_PORT_FREE;
 	__u64 difference;
-	int class, reason;
+	int reason;
 
 	if (skb->protocol != swap16_constant(ETH_P_IP))
 		return NEXT;
@@ -114,79 +113,30 @@ int clatd_out(struct __sk_buff *skb)
 	if (skb_load_bytes_relative(skb, 0, &ip, sizeof(ip), BPF_HDR_START_NET))
 		return leave(seen, V4_TO_V6, MALFORMED);
 	reason = check4(skb, clat, &ip);
+	if (reason == FAST)
+		reason = look4(skb, clat, &ip, &payload, &head);
+	if (reason == FAST && !map_to6(clat, device, &ip, &out))
+		reason = ADDRESS;
+	if (reason == FAST && !head6(clat, &ip, &payload, &head, &out, &difference))
+		reason = NO_ECHO;
 	if (reason != FAST)
 		return leave(seen, V4_TO_V6, reason);
-	class = ip.protocol == PROTO_TCP ? TCP : ip.protocol == PROTO_UDP ? UDP : ICMP;
-	length = swap16(ip.total) - sizeof(ip);
-	at = clat->clat_head + sizeof(ip);
-	offset = swap16(ip.fragment) & FRAGMENT_OFFSET;
-	segment = length;
-	extension = is_fragment4(&ip) ? sizeof(fragment) : 0;
-	reason = extension ? look_at_fragment(skb, at, length, offset, class, &head)
-			   : look(skb, at, length, class, &head, &segment);
-	if (reason != FAST)
-		return leave(seen, V4_TO_V6, reason);
-	/* A packet that has to be cut, or refused with "fragmentation needed" (RFC 7915 section 4.1). */
-	if (sizeof(out) + extension + segment > clat->mtu6)
-		return leave(seen, V4_TO_V6, TOO_BIG);
-	if (sizeof(out) + extension + segment > clat->mtu_whole && !(ip.fragment & swap16_constant(DONT_FRAGMENT)) &&
-	    !skb->gso_size)
-		return leave(seen, V4_TO_V6, TOO_BIG);
-	if (!map_to6(clat, device, &ip, &out))
-		return leave(seen, V4_TO_V6, ADDRESS);
-
-	out.first = swap32(6u << 28 | (__u32)(clat->flags & CLAT_TRAFFIC_CLASS ? clat->traffic_class : ip.tos) << 20);
-	out.payload = swap16((__u16)(length + extension));
-	out.next = ip.protocol;
-	out.hop_limit = ip.ttl - 1;
-	difference = sum6(out.source) + sum6(out.destination);
-	flow.port = head.word[SOURCE_PORT];
-	flow.remote_port = head.word[DESTINATION_PORT];
-	if (class == ICMP) {
-		flow.port = head.word[ECHO_ID];
-		flow.remote_port = 0;
-		difference += pseudo_icmp6(length) + (__u16)~head.word[ICMP_TYPE];
-		if (!translate_echo(&head.word[ICMP_TYPE], ECHO4, ECHO_REPLY4, ECHO6, ECHO_REPLY6))
-			return leave(seen, V4_TO_V6, NO_ECHO);
-		difference += head.word[ICMP_TYPE];
-		out.next = PROTO_ICMPV6;
-	} else {
-		difference += minus4(&ip);
-	}
-	/* The other fragments follow the first one. */
-	if (clat->flags & CLAT_FLOWS && swap32(ip.source) == clat->only_v4 && !offset &&
-	    (class != ICMP || *(__u8 *)head.word == ECHO6)) {
-		flow.remote[0] = out.destination[0];
-		flow.remote[1] = out.destination[1];
-		flow.remote[2] = out.destination[2];
-		flow.remote[3] = out.destination[3];
-		flow.protocol = out.next;
+	if (leaves_by_flow(clat, &ip, &payload, &head)) {
+		set_flow_out(&flow, &payload, &head, &out);
 		port = port_out(skb, clat, device, &flow);
 		if (port == NO_PORT_FREE)
 			return drop(seen, V4_TO_V6, NO_PORT);
 	}
 
-	if (change_protocol(skb, swap16_constant(ETH_P_IPV6), class))
+	if (change_protocol(skb, swap16_constant(ETH_P_IPV6), payload.class))
 		return leave(seen, V4_TO_V6, NO_MEMORY);
-	at = clat->clat_head + sizeof(out);
-	if (extension) {
-		fragment.next = ip.protocol;
-		fragment.offset = swap16((__u16)(offset << 3)) |
-				  (ip.fragment & swap16_constant(MORE_FRAGMENTS) ? swap16_constant(1) : 0);
-		fragment.identification = swap32(swap16(ip.id));
-		out.next = PROTO_FRAGMENT;
-		if (skb_adjust_room(skb, sizeof(fragment), BPF_ADJ_ROOM_NET, 0) ||
-		    skb_store_bytes(skb, at, &fragment, sizeof(fragment), BPF_F_RECOMPUTE_CSUM))
-			return drop(seen, V4_TO_V6, NO_MEMORY);
-		at += sizeof(fragment);
-	}
-	if (skb_store_bytes(skb, clat->clat_head, &out, sizeof(out), BPF_F_RECOMPUTE_CSUM) ||
-	    class == ICMP && skb_store_bytes(skb, at, &head, 2, BPF_F_RECOMPUTE_CSUM) ||
-	    !offset && update_checksum(skb, at, class, difference) ||
-	    class != ICMP && port != NO_PORT_FREE && port != head.word[SOURCE_PORT] &&
-		    write_port(skb, at, at + checksum_at(ip.protocol), ip.protocol, head.word[SOURCE_PORT], port))
+	payload.at = clat->clat_head + sizeof(out) + payload.extension;
+	if (write_headers6(skb, clat->clat_head, &ip, &payload, &out) || update_payload(skb, &payload, &head, difference) ||
+	    payload.class != ICMP && port != NO_PORT_FREE && port != head.word[SOURCE_PORT] &&
+		    write_port(skb, payload.at, payload.at + checksum_at(ip.protocol), ip.protocol,
+			       head.word[SOURCE_PORT], port))
 		return drop(seen, V4_TO_V6, NO_MEMORY);
-	seen->fast[V4_TO_V6][class]++;
+	seen->fast[V4_TO_V6][payload.class]++;
 	seen->bytes[V4_TO_V6] += swap16(ip.total);
 	return send(skb, clat, out.destination, seen);
 }
@@ -249,6 +199,49 @@ INLINE int is_neighbour_discovery(struct __sk_buff *skb, const struct ip6 *ip)
 	return type >= ND_FIRST && type <= ND_LAST;
 }
 
+/* The engine gets the packet as it is, but for the port that only this side knows. */
+INLINE int leave_to_engine(struct __sk_buff *skb, const struct clat *clat, struct counters *seen, const struct found *flow,
+			   int reason)
+{
+	leave(seen, V6_TO_V4, reason);
+	if (flow->port_at && write_port(skb, clat->uplink_head + flow->port_at, clat->uplink_head + flow->checksum_at,
+					flow->protocol, flow->from, flow->to))
+		return drop(seen, V6_TO_V4, NO_MEMORY);
+	return redirect(flow->clat, 0);
+}
+
+/* A packet that is ours: to IPv4, or to the engine. */
+INLINE int take_in(struct __sk_buff *skb, const struct clat *clat, struct counters *seen, const struct to4 *ours,
+		   const struct found *flow, const struct ip6 *ip)
+{
+	struct fragment6 fragment = {};
+	struct transport head = {};
+	struct payload payload = {};
+	struct ip4 out = {};
+	__u64 difference;
+	int reason = look6(skb, clat, ip, &fragment, &payload, &head);
+
+	if (reason == FAST && !map_to4(clat, ours, ip, &out))
+		reason = ADDRESS;
+	if (reason == FAST && !head4(clat, ip, &fragment, &payload, &head, &out, &difference))
+		reason = NO_ECHO;
+	if (reason != FAST)
+		return leave_to_engine(skb, clat, seen, flow, reason);
+
+	if (change_protocol(skb, swap16_constant(ETH_P_IP), payload.class))
+		return leave_to_engine(skb, clat, seen, flow, NO_MEMORY);
+	payload.at = clat->uplink_head + sizeof(out);
+	if (payload.extension && skb_adjust_room(skb, -(int)sizeof(fragment), BPF_ADJ_ROOM_NET, 0) ||
+	    skb_store_bytes(skb, clat->uplink_head, &out, sizeof(out), BPF_F_RECOMPUTE_CSUM) ||
+	    update_payload(skb, &payload, &head, difference) ||
+	    flow->port_at && write_port(skb, payload.at + 2, payload.at + checksum_at(flow->protocol), flow->protocol,
+					flow->from, flow->to))
+		return drop(seen, V6_TO_V4, NO_MEMORY);
+	seen->fast[V6_TO_V4][payload.class]++;
+	seen->bytes[V6_TO_V4] += sizeof(*ip) + payload.extension + payload.length;
+	return redirect(flow->clat, BPF_F_INGRESS);
+}
+
 /* IPv6 to IPv4, at the ingress of an uplink. */
 SEC("classifier")
 int clatd_in(struct __sk_buff *skb)
@@ -256,16 +249,10 @@ int clatd_in(struct __sk_buff *skb)
 	const struct to4 *ours;
 	const struct clat *clat;
 	struct counters *seen;
-	struct transport head = {};
-	struct fragment6 fragment = {};
 	struct found flow = {};
 	struct to4 own = {};
-	struct ip4 out = {};
 	struct ip6 ip;
-	__u32 at, length, segment, offset, extension = 0;
-	__u64 difference;
-	int class, reason, owner;
-	__u8 next;
+	int owner;
 
 	if (skb->protocol != swap16_constant(ETH_P_IPV6) || skb->vlan_present)
 		return NEXT;
@@ -298,74 +285,5 @@ int clatd_in(struct __sk_buff *skb)
 		own.base = clat->only_v4;
 		ours = &own;
 	}
-
-	length = swap16(ip.payload);
-	at = clat->uplink_head + sizeof(ip);
-	next = ip.next;
-	/* Without it there is no fragment to be seen, and check6 says so. */
-	if (next == PROTO_FRAGMENT && length >= sizeof(fragment) && !skb_load_bytes(skb, at, &fragment, sizeof(fragment))) {
-		extension = sizeof(fragment);
-		next = fragment.next;
-		length -= extension;
-		at += extension;
-	}
-	class = next == PROTO_TCP ? TCP : next == PROTO_UDP ? UDP : ICMP;
-	offset = swap16(fragment.offset) >> 3;
-	segment = length;
-	reason = check6(skb, clat, &ip, &fragment, next);
-	if (reason == FAST)
-		reason = extension ? look_at_fragment(skb, at, length, offset, class, &head)
-				   : look(skb, at, length, class, &head, &segment);
-	if (reason == FAST && sizeof(out) + segment > clat->mtu4)
-		reason = TOO_BIG;
-	if (reason == FAST && !map_to4(clat, ours, &ip, &out))
-		reason = ADDRESS;
-	if (reason == FAST && class == ICMP) {
-		difference = (__u16)~head.word[ICMP_TYPE];
-		if (!translate_echo(&head.word[ICMP_TYPE], ECHO6, ECHO_REPLY6, ECHO4, ECHO_REPLY4))
-			reason = NO_ECHO;
-	}
-	if (reason != FAST) {
-		leave(seen, V6_TO_V4, reason);
-		if (flow.port_at && write_port(skb, clat->uplink_head + flow.port_at, clat->uplink_head + flow.checksum_at,
-					       flow.protocol, flow.from, flow.to))
-			return drop(seen, V6_TO_V4, NO_MEMORY);
-		return redirect(flow.clat, 0);
-	}
-
-	out.version_length = 0x45;
-	out.tos = clat->flags & CLAT_TOS ? clat->tos : swap32(ip.first) >> 20;
-	out.total = swap16((__u16)(sizeof(out) + length));
-	if (extension) {
-		/* RFC 7915 section 5.1.1. */
-		out.id = swap16((__u16)swap32(fragment.identification));
-		out.fragment = swap16((__u16)offset) |
-			       (fragment.offset & swap16_constant(1) ? swap16_constant(MORE_FRAGMENTS) : 0);
-	} else {
-		out.id = random32();
-		/* RFC 7915 section 5.1: what may have been cut on the way can be cut again. */
-		out.fragment = sizeof(out) + segment > 1260 ? swap16_constant(DONT_FRAGMENT) : 0;
-	}
-	out.ttl = ip.hop_limit - 1;
-	out.protocol = class == ICMP ? PROTO_ICMP : next;
-	out.checksum = ~header_sum4(&out);
-	if (class == ICMP)
-		difference += head.word[ICMP_TYPE] + minus6(&ip) + (2 * 0xffffffffull - pseudo_icmp6(length));
-	else
-		difference = minus6(&ip) + out.source + (__u64)out.destination;
-
-	if (change_protocol(skb, swap16_constant(ETH_P_IP), class)) {
-		leave(seen, V6_TO_V4, NO_MEMORY);
-		return redirect(flow.clat, 0);
-	}
-	at = clat->uplink_head + sizeof(out);
-	if (extension && skb_adjust_room(skb, -(int)sizeof(fragment), BPF_ADJ_ROOM_NET, 0) ||
-	    skb_store_bytes(skb, clat->uplink_head, &out, sizeof(out), BPF_F_RECOMPUTE_CSUM) ||
-	    class == ICMP && skb_store_bytes(skb, at, &head, 2, BPF_F_RECOMPUTE_CSUM) ||
-	    !offset && update_checksum(skb, at, class, difference) ||
-	    flow.port_at && write_port(skb, at + 2, at + checksum_at(flow.protocol), flow.protocol, flow.from, flow.to))
-		return drop(seen, V6_TO_V4, NO_MEMORY);
-	seen->fast[V6_TO_V4][class]++;
-	seen->bytes[V6_TO_V4] += sizeof(ip) + extension + length;
-	return redirect(flow.clat, BPF_F_INGRESS);
+	return take_in(skb, clat, seen, ours, &flow, &ip);
 }

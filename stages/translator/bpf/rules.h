@@ -1,6 +1,27 @@
-/* What RFC 7915 and RFC 7757 say of a packet: whether it is plain, and which addresses it gets. */
+/* What RFC 7915 and RFC 7757 say of a packet: whether it is plain, and which addresses it gets. Functions that return a
+ * reason return FAST where there is none. */
 #pragma once
 #include "packet.h"
+
+/* What is behind the IP headers of a packet. The transport header is apart from it: where a helper writes into a structure,
+ * the verifier forgets the values beside it. */
+struct payload {
+	/* Where it begins, from the beginning of the frame. */
+	__u32 at;
+	/* Its octets, and those of the largest packet that a super-packet is cut into. */
+	__u32 length, segment;
+	/* Octets of the Fragment Header that the packet has as IPv6. */
+	__u32 extension;
+	/* Of a fragment, in units of 8 octets. */
+	__u32 offset;
+	int class;
+};
+
+/* Of the protocols that are plain; of all others it means nothing. */
+INLINE int class_of(__u8 protocol)
+{
+	return protocol == PROTO_TCP ? TCP : protocol == PROTO_UDP ? UDP : ICMP;
+}
 
 INLINE const struct to4 *find6(__u32 uplink, const __be32 *address)
 {
@@ -116,71 +137,105 @@ INLINE int map_to4(const struct clat *clat, const struct to4 *ours, const struct
 	return 1;
 }
 
-/* Whether a TCP, UDP or ICMP packet of `length` octets is plain. `segment` becomes the size of the largest packet that
- * a super-packet is cut into, without IP header. */
-INLINE int look(struct __sk_buff *skb, __u32 at, __u32 length, int class, struct transport *head, __u32 *segment)
+/* Whether a whole TCP, UDP or ICMP packet is plain. */
+INLINE int look_at_whole(struct __sk_buff *skb, struct payload *payload, struct transport *head)
 {
 	__u32 gso_size = skb->gso_size;
 	__u32 header;
 	__u8 data_offset;
 
-	*segment = length;
-	if (length < sizeof(*head) || skb_load_bytes(skb, at, head, sizeof(*head)))
+	if (payload->length < sizeof(*head) || skb_load_bytes(skb, payload->at, head, sizeof(*head)))
 		return MALFORMED;
-	if (class == TCP) {
-		if (length < 20)
+	if (payload->class == TCP) {
+		if (payload->length < 20)
 			return MALFORMED;
 		if (!gso_size)
 			return FAST;
-		if (skb_load_bytes(skb, at + 12, &data_offset, 1))
+		if (skb_load_bytes(skb, payload->at + 12, &data_offset, 1))
 			return MALFORMED;
 		header = (data_offset >> 4) * 4;
-		if (header < 20 || header > length)
+		if (header < 20 || header > payload->length)
 			return MALFORMED;
-		*segment = header + gso_size;
-	} else if (class == UDP) {
+		payload->segment = header + gso_size;
+	} else if (payload->class == UDP) {
 		header = swap16(head->word[UDP_LENGTH]);
-		if (header < 8 || header > length)
+		if (header < 8 || header > payload->length)
 			return MALFORMED;
 		/* The engine makes one (RFC 7915 section 4.5). */
 		if (!head->word[UDP_CHECKSUM])
 			return NO_CHECKSUM;
 		if (gso_size)
-			*segment = 8 + gso_size;
+			payload->segment = 8 + gso_size;
 	} else if (gso_size) {
 		return MALFORMED;
 	}
 	return FAST;
 }
 
-/* The same of a fragment with these octets behind the headers of IP, at `offset` in units of 8 octets. Only the first one
- * has a transport header, and what that tells of the length is about all of them. */
-INLINE int look_at_fragment(struct __sk_buff *skb, __u32 at, __u32 length, __u32 offset, int class, struct transport *head)
+/* The same of a fragment of TCP or UDP. Only the first one has a transport header, and its length is that of all. */
+INLINE int look_at_fragment(struct __sk_buff *skb, const struct payload *payload, struct transport *head)
 {
-	if (offset * 8 + length > 0xffff)
+	if (payload->offset * 8 + payload->length > 0xffff)
 		return MALFORMED;
-	if (offset > 0)
+	if (payload->offset > 0)
 		return FAST;
-	if (length < (class == TCP ? 20 : 8) || skb_load_bytes(skb, at, head, sizeof(*head)))
+	if (payload->length < (payload->class == TCP ? 20 : 8) || skb_load_bytes(skb, payload->at, head, sizeof(*head)))
 		return MALFORMED;
-	if (class == TCP)
+	if (payload->class == TCP)
 		return FAST;
 	if (swap16(head->word[UDP_LENGTH]) < 8)
 		return MALFORMED;
 	return head->word[UDP_CHECKSUM] ? FAST : NO_CHECKSUM;
 }
 
-/* The first two octets of an echo message, with the type of the other side (RFC 7915 sections 4.2 and 5.2). */
-INLINE int translate_echo(__be16 *type_and_code, int from_request, int from_reply, int to_request, int to_reply)
+/* Reads what is behind the header of IPv4, which check4 has passed, and checks sizes (RFC 7915 section 4.1): a packet that
+ * has to be cut, or refused with "fragmentation needed", is not plain. */
+INLINE int look4(struct __sk_buff *skb, const struct clat *clat, const struct ip4 *ip, struct payload *payload,
+		 struct transport *head)
 {
-	__u8 *type = (__u8 *)type_and_code;
+	__u32 size;
+	int reason;
 
-	if (*type == from_request)
-		*type = to_request;
-	else if (*type == from_reply)
-		*type = to_reply;
-	else
-		return 0;
-	return 1;
+	payload->at = clat->clat_head + sizeof(*ip);
+	payload->segment = payload->length = swap16(ip->total) - sizeof(*ip);
+	payload->class = class_of(ip->protocol);
+	payload->offset = swap16(ip->fragment) & FRAGMENT_OFFSET;
+	payload->extension = is_fragment4(ip) ? sizeof(struct fragment6) : 0;
+	reason = payload->extension ? look_at_fragment(skb, payload, head) : look_at_whole(skb, payload, head);
+	if (reason != FAST)
+		return reason;
+	size = sizeof(struct ip6) + payload->extension + payload->segment;
+	if (size > clat->mtu6)
+		return TOO_BIG;
+	if (size > clat->mtu_whole && !(ip->fragment & swap16_constant(DONT_FRAGMENT)) && !skb->gso_size)
+		return TOO_BIG;
+	return FAST;
 }
 
+/* Reads what is behind the header of IPv6, and the Fragment Header if there is one; the same with section 5.1. */
+INLINE int look6(struct __sk_buff *skb, const struct clat *clat, const struct ip6 *ip, struct fragment6 *fragment,
+		 struct payload *payload, struct transport *head)
+{
+	__u8 next = ip->next;
+	int reason;
+
+	payload->at = clat->uplink_head + sizeof(*ip);
+	payload->length = swap16(ip->payload);
+	/* If it is cut off, check6 sees no fragment. */
+	if (next == PROTO_FRAGMENT && payload->length >= sizeof(*fragment) &&
+	    !skb_load_bytes(skb, payload->at, fragment, sizeof(*fragment))) {
+		payload->extension = sizeof(*fragment);
+		payload->at += sizeof(*fragment);
+		payload->length -= sizeof(*fragment);
+		next = fragment->next;
+	}
+	payload->segment = payload->length;
+	payload->class = class_of(next);
+	payload->offset = swap16(fragment->offset) >> 3;
+	reason = check6(skb, clat, ip, fragment, next);
+	if (reason == FAST)
+		reason = payload->extension ? look_at_fragment(skb, payload, head) : look_at_whole(skb, payload, head);
+	if (reason == FAST && sizeof(struct ip4) + payload->segment > clat->mtu4)
+		reason = TOO_BIG;
+	return reason;
+}
