@@ -265,7 +265,7 @@ async fn follow(
     sources: &Sources,
 ) -> io::Result<()> {
     let Some(mut events) = sources.board.events() else {
-        let refusal = json!({"error": format!("{FOLLOWERS} clients follow the events already")});
+        let refusal = json!({"error": format!("{FOLLOWERS} clients follow the events already: no more are allowed")});
         return send(write, &refusal).await;
     };
     let mut byte = [0; 1];

@@ -113,7 +113,7 @@ pub struct Runner {
     pub said: Said,
     /// What it went through so far.
     pub past: Past,
-    /// Its own address, and the uplink of that.
+    /// The uplink and the CLAT's IPv6 address on it that this instance has claimed.
     pub claimed: Option<(String, Ipv6Addr)>,
 }
 

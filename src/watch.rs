@@ -109,7 +109,7 @@ impl Dependence {
                 ..
             } => *gone && (*table == self.own_table || is_own(device)),
             NetworkChange::Route { v6, table, device, .. } => {
-                // In its own table another's route takes the place of one of ours.
+                // In the instance's own table another program's route may replace one of ours.
                 *table == self.own_table || self.tables.contains(table) && (!v6 || may_be_uplink(device))
             }
             NetworkChange::Rule {

@@ -289,7 +289,7 @@ async fn clean_up(loaded: &LoadedConfig, dry_run: bool) -> Result<leftovers::Rep
             Ok(report)
         }
         Err(_) => Err(format!(
-            "stopped before all was undone, {} s after that was asked for",
+            "a stop was asked for, and not all was undone within {} s",
             GRACE.as_secs()
         )
         .into()),

@@ -303,7 +303,7 @@ impl Validator<'_> {
             self.findings.error(ConfigProblem::of(place, "map", &text, problem));
         } else if one.v4.contains(&other.v4) || other.v4.contains(&one.v4) || overlaps6(Some(one.v6), other.v6) {
             let odd = format!(
-                "overlaps \"{one}\": the longest match wins, and there and back may differ (RFC 7757 section 5)"
+                "overlaps \"{one}\": the longest match wins, and an answer may get another address (RFC 7757 section 5)"
             );
             self.findings.warn(&place, format!("map={text}: {odd}"));
         }

@@ -52,7 +52,10 @@ impl Runner {
             }
             // It still has the device open, so another translator could not start.
             if let Op::StartTranslator { translator } = &step.apply {
-                let what = format!("somebody took the carrier of the CLAT device {}", translator.device());
+                let what = format!(
+                    "somebody switched the carrier of the CLAT device {} off",
+                    translator.device()
+                );
                 return Err(Cause::Failed(self.report(&what)));
             }
             let is_rule = matches!(step.apply, Op::AddRule { .. });

@@ -12,8 +12,8 @@ use super::netlink;
 /// Legacy tables that this network namespace has.
 const LEGACY_TABLES: &str = "/proc/thread-self/net/ip6_tables_names";
 
-/// How often this process changed a table. Of tables of the old kind the kernel reports no changes, so whoever keeps what
-/// was read of them needs to know of ours.
+/// How often this process changed a table. The kernel reports no changes of legacy tables, so a cache of them must
+/// compare this number to notice our own changes.
 static CHANGES: AtomicU64 = AtomicU64::new(0);
 
 /// Another number = this process changed a table in between.

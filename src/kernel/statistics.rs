@@ -120,7 +120,7 @@ impl Statistics {
         totals
     }
 
-    /// What those of the userspace translator stand at.
+    /// The counters of the userspace translator.
     pub fn snapshot(&self) -> Snapshot {
         self.totals().userspace.unwrap_or_default()
     }

@@ -101,7 +101,8 @@ pub struct Holds {
     pub(crate) fast_path: FastPath,
 }
 
-/// What sysctls had lately, before the holds on them: nothing of it changes by what is held.
+/// Values of sysctls that were read a moment ago. For a held sysctl it is the value from before the hold, so a new hold
+/// does not make these values wrong.
 #[derive(Debug, Default)]
 struct Lately {
     /// When the first of them was read.
@@ -208,7 +209,7 @@ impl Holds {
         Ok(value)
     }
 
-    /// False = it is held for no device, so that nobody needs to ask which device it is of.
+    /// False = this sysctl is held on no device, so the index of its device need not be looked up.
     fn may_be_held(&self, key: &str) -> bool {
         let table = self.lock();
         let all = SysctlId::of(ALL_FORWARDING, None);

@@ -88,7 +88,7 @@ impl Netlink {
         })
     }
 
-    /// What happens to the links. All who ask have the same, so that it is kept once.
+    /// Events of the links. All callers share one object, so that the events are kept once.
     pub(crate) fn link_events(&self) -> Arc<LinkEvents> {
         let mut links = lock(&self.links);
         links.upgrade().unwrap_or_else(|| {

@@ -72,7 +72,7 @@ pub(crate) struct NftEvent {
     pub(crate) family: &'static str,
     /// The table.
     pub(crate) table: String,
-    /// The chain of a rule, or the set of elements.
+    /// For a rule its chain, for set elements their set.
     pub(crate) name: String,
     /// The comment of a rule.
     pub(crate) comment: String,

@@ -324,7 +324,8 @@ pub(super) fn dump_defaults4(mut connection: Connection, table: u32) -> Result<V
         let Some(destination) = ListedRoute::destination_of(payload) else {
             return ControlFlow::Continue(());
         };
-        // In the order of addresses. 0.0.0.0/8 and the like stand among them.
+        // The kernel lists routes in the order of their addresses, so no default route comes after the first other
+        // address. Routes such as 0.0.0.0/8 stand among the default routes.
         if !destination.addr().is_unspecified() {
             return ControlFlow::Break(());
         }

@@ -18,7 +18,8 @@ use super::dad::{Listening, listen};
 use super::packet::PacketSocket;
 use super::{ProbeError, random};
 
-/// The same neighbour in the same manner is reported only once within this time; what comes meanwhile, at its end.
+/// A conflict of the same kind with the same neighbour is reported once within this time. If there are more, the last
+/// of them is reported at its end.
 const QUIET: Duration = Duration::from_secs(1);
 /// How many neighbours are remembered for that. A link with more conflicts is being flooded.
 const REMEMBERED: usize = 64;

@@ -34,7 +34,7 @@ use crate::netlink::LinkEvents;
 const ALL_ANSWERED: u64 = 4_000;
 /// Without any advertisement: the time of all solicitations, and of an answer to the last one.
 const NONE_ANSWERED: u64 = 3 * INTERVAL + ALL_ANSWERED;
-/// When to retry after a failure whose cause does not show when a retry can succeed, in milliseconds.
+/// The pause before a retry in milliseconds, after a failure for which no event says that a retry can succeed.
 const AGAIN: u64 = 5_000;
 /// How many messages are read before others get their turn.
 const BATCH: usize = 32;

@@ -12,7 +12,7 @@ use crate::util::lock;
 
 /// Events of an instance that are remembered.
 const REMEMBERED: usize = 10;
-/// By so many events a slow reader may lag behind.
+/// How many events a slow reader may lag behind.
 const BACKLOG: usize = 256;
 /// Who may follow at once.
 pub const FOLLOWERS: usize = 16;

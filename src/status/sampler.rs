@@ -28,7 +28,7 @@ pub(super) const STEP: Duration = Duration::from_secs(5);
 const STEP_WHILE_ASKING: Duration = Duration::from_millis(500);
 /// Samples that are kept: five minutes.
 const KEPT: usize = 60;
-/// Between two looks where nothing was sent for long and packets may pass without a thread of ours that could tell.
+/// Between two looks when nothing was sent for long, but the fast path may carry packets: no thread of ours sees these.
 const SELDOM: Duration = Duration::from_secs(30);
 /// How long a PLAT may take to answer.
 const ANSWER: Duration = Duration::from_secs(15);

@@ -27,8 +27,8 @@ const GROUP: u32 = 7;
 const LONGEST: usize = 64 * 1024;
 /// A pause, so that a socket that only gives errors makes no busy loop.
 const PAUSE: Duration = Duration::from_millis(150);
-/// For so long a table of ip6tables' old kind is not read again, however many instances ask: the kernel reports none of its
-/// changes. Those of our own are known.
+/// A legacy ip6tables table is read again after this time at the earliest, however many instances ask. The kernel
+/// reports none of its changes; our own changes are known.
 const KEEP_UNREPORTED: Duration = Duration::from_secs(1);
 /// The keys and words of libnftables JSON that show that a rule can stop a packet, or leads to one that can.
 const MATTERS: [&str; 8] = ["drop", "reject", "queue", "xt", "jump", "goto", "vmap", "fib"];

@@ -230,7 +230,7 @@ pub(crate) fn not_needed(instance: &Instance, facts: &Facts) -> Vec<NotNeeded> {
     if instance.settings.clat.forwarding_enable {
         leave(
             StageName::Sysctl,
-            format!("IPv6 forwarding, accept_ra=2 for the sake of it on {uplink}"),
+            format!("IPv6 forwarding, and with it accept_ra=2 on {uplink}"),
             "the fast path carries packets between the CLAT and the uplink; the kernel forwards none",
         );
     }
@@ -256,7 +256,7 @@ pub(crate) fn not_needed(instance: &Instance, facts: &Facts) -> Vec<NotNeeded> {
     }
     leave(
         StageName::Route,
-        format!("IPv6 routes and rules of table {table}, another place of table local"),
+        format!("IPv6 routes and rules of table {table}"),
         "the programs find the CLAT's packets by their addresses and know the next hop",
     );
     left

@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// For so many seconds nothing may come back before the PLAT is doubted.
+/// The PLAT is doubted when nothing has come back for this many seconds.
 pub const PATIENCE: u64 = 30;
 /// So many packets must have been sent by then. A single lost packet says nothing.
 const FEW: u64 = 3;

@@ -5,6 +5,7 @@
 //!
 //! | rule | selects | leads to |
 //! |---|---|---|
+//! | IPv4 specific | from the CLAT's addresses, where main has a more specific route than the default | table main |
 //! | IPv6 in | from the uplink (or this host) to the CLAT's addresses, unless it shares the host's | the CLAT device |
 //! | IPv6 out | from the CLAT device | the uplink's own gateway |
 //! | IPv4 out | from the CLAT's addresses, or of sockets bound to its device | the CLAT device |

@@ -2,9 +2,11 @@
 //!
 //! Linux 6.17 brought `force_forwarding` per device, which forwards without making the host a router elsewhere;
 //! before, `all/forwarding` is the only way. Proxy neighbour discovery answers only where the uplink's own
-//! `forwarding` is on; an address that is joined as an anycast address needs no sysctl. Switching any `forwarding` on purges the routes that the kernel learned from router
-//! advertisements on every device whose `accept_ra` is not 2, so `accept_ra=2` comes first, but only where something would
-//! be lost: one step for all such devices, since a host may have hundreds.
+//! `forwarding` is on; an address that is joined as an anycast address needs no sysctl.
+//!
+//! Switching any `forwarding` on purges the routes that the kernel learned from router advertisements on every device
+//! whose `accept_ra` is not 2. So `accept_ra=2` comes first, but only where something would be lost. One step does it
+//! for all such devices, since a host may have hundreds.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -86,8 +88,8 @@ impl Stage for SysctlStage {
     /// Our own changes show in the sysctls, and in what they would do to other devices.
     fn keep(&self, old: &Facts, new: &mut Facts) {
         let name = |facts: &Facts| facts.uplink.as_ref().map(|uplink| uplink.value.name.clone());
-        // With the fast path other sysctls are read. Their keys have the names of devices: those of a renamed one are
-        // read anew, as they were before us.
+        // With the fast path other sysctls are read, and their keys have the uplink's name. If either is another one
+        // now, the new facts stay: they have the values from before our changes.
         if new.fast_path.is_some() == old.fast_path.is_some() && name(new) == name(old) {
             new.sysctls.clone_from(&old.sysctls);
             new.endangered.clone_from(&old.endangered);

@@ -70,7 +70,7 @@ const MOVE_LOCAL_RULE: &str = "ip -6 rule add pref 1 lookup local protocol kerne
 struct Row {
     apply: Op,
     undo: Option<Op>,
-    /// `None` = nobody can, or what they do is looked after elsewhere.
+    /// The shell command with which somebody undoes it; `None` = nobody can, or another test covers it.
     meddle: Option<&'static str>,
     /// Whether a sweep without a journal finds it.
     swept: bool,

@@ -10,7 +10,7 @@ use crate::traffic;
 
 const REFUSE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/refuse.c");
 
-/// Carries all kinds of traffic while the kernel refuses `what`, and says each of `says`.
+/// Carries all kinds of traffic while the kernel refuses `what`. clatd's output must have each text of `says`.
 fn works_without(what: &str, says: &[&str]) {
     let lab = Lab::raise(&Uplink::new());
     let before = lab.state();

@@ -1,4 +1,4 @@
-//! A runtime directory that is full or cannot be written: what runs goes on, and who cannot begin says why.
+//! The runtime directory is full or cannot be written: a running instance goes on, and one that cannot start says why.
 
 use std::path::PathBuf;
 

@@ -28,7 +28,7 @@ async fn a_flood_of_prefixes_makes_a_few_switches_only() {
         }
     }
     assert!(starts(&life) <= 6, "{} starts", starts(&life));
-    // What the flood ended with is taken up in the end.
+    // In the end the last prefix of the flood is used.
     tokio::time::sleep(Duration::from_secs(60)).await;
     let status = life.status.borrow().clone();
     assert_eq!(status.facts.plat_prefix.unwrap().value.to_string(), "2001:db8:28::/96");

@@ -28,7 +28,7 @@ fn found_anew(lab: &Lab) {
     traffic::ping(lab);
 }
 
-/// Another node does duplicate address detection for the CLAT's address; false = it was told off.
+/// Another node does duplicate address detection for the CLAT's address. False = it learned that the address is in use.
 fn may_have_it(lab: &Lab) -> bool {
     lab.run(
         "isp0",

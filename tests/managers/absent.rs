@@ -73,8 +73,8 @@ fn what_hangs_is_waited_for_shortly() {
     assert!(waited > Duration::from_millis(300), "it was asked: {waited:?}");
 }
 
-/// What was known of an uplink holds while nobody can be asked, or else the liar of resolv.conf would have its say. Who
-/// does not answer is not waited for again and again.
+/// While a manager does not answer, its last answer for an uplink stays valid; otherwise clatd would ask the resolver
+/// of resolv.conf, which gives a wrong prefix here. A manager that does not answer is not waited for again and again.
 #[test]
 fn what_hangs_or_goes_leaves_what_was_known() {
     let lab = Lab::raise(&two_prefixes());
@@ -146,7 +146,7 @@ fn a_resolver_on_this_host_is_asked_only_where_there_is_no_other() {
     lab.host("echo nameserver ::1 >/etc/resolv.conf");
     let alone = plan();
     assert!(alone.err.contains(asked) && !alone.out.contains(PREFIX), "{alone}");
-    // Nobody who names no uplink is kept from it.
+    // Without a named uplink, the resolver on this host is asked like any other.
     let unnamed = clatd(&lab, &["plan", "debug=1"]);
     assert!(!unnamed.err.contains(asked) && unnamed.out.contains("::1"), "{unnamed}");
 }

@@ -59,8 +59,8 @@ fn mixed(lab: &Lab, k: usize) {
     });
 }
 
-/// Three uplinks at once, of which two have the same PLAT prefix and one a path that becomes narrower meanwhile; the host's
-/// firewall drops what is forwarded. Of all that is the host's, IPv4 aside, nothing is another while it runs.
+/// Three uplinks at once. Two have the same PLAT prefix, and the path of one gets a smaller MTU meanwhile. The host's
+/// firewall drops forwarded packets. While clatd runs, nothing of the host's changes except its IPv4.
 #[test]
 fn mixed_traffic_by_three_uplinks_at_once() {
     let lab = three();

@@ -23,8 +23,8 @@ fn each_by_its_own(lab: &crate::bed::Lab) {
     }
 }
 
-/// Two uplinks with the same PLAT prefix and one with another: an address or a device says which way, and what says
-/// nothing goes the way of the first IPv6 default route.
+/// Two uplinks with the same PLAT prefix and one with another. A socket that is bound to an address or a device takes
+/// its uplink. Any other socket takes the uplink of the first IPv6 default route.
 #[test]
 fn each_instance_leaves_by_its_own_uplink() {
     let lab = three();
@@ -83,8 +83,9 @@ fn native_ipv4_on_one_uplink_only() {
     stop(&lab, &mut daemon, &before, &[]);
 }
 
-/// `v4-conncheck-scope=host`, the default: native IPv4 anywhere idles them all at the start, and another instance's route
-/// is none. What runs goes on beside native IPv4 that comes on another uplink: it may be that of a VPN.
+/// `v4-conncheck-scope=host`, the default: at the start, native IPv4 on any device keeps all instances idle. The route
+/// of another instance does not count. A running instance stays when native IPv4 comes on another uplink: it may be a
+/// VPN's.
 #[test]
 fn native_ipv4_anywhere_idles_all_by_default() {
     let lab = raise(&[Uplink::new(), Uplink::new().native_v4()]);

@@ -85,7 +85,7 @@ fn metrics_are_served_where_one_says() {
         let got = lab.host(&format!("curl -sS -m 5 -o /dev/null -w '%{{http_code}}' {words}"));
         assert_eq!(got, code, "{words}");
     }
-    // Nowhere else, and rude clients keep nobody from reading.
+    // No other address serves metrics, and clients that never finish their request do not stop others from reading.
     let elsewhere = lab.run("host", "curl -sSf -m 2 'http://[::1]:9464/metrics'");
     assert_ne!(elsewhere.code, Some(0), "{elsewhere}");
     let script = "import socket, time\nc = [socket.create_connection(('127.0.0.1', 9464)) for _ in range(40)]\n[s.send(b'GET /met') for s in c]\ntime.sleep(20)";

@@ -226,7 +226,7 @@ fn default_routes_of_a_vpn_leave_the_clat_under_it_alone(when_idle: &str) {
     daemon.stop(Signal::SIGTERM);
 }
 
-/// At the start any IPv4 default route counts, as documented.
+/// With `v4-conncheck-scope=host`, the default, an IPv4 default route on any device keeps clatd from starting a CLAT.
 #[test]
 fn at_the_start_a_default_route_elsewhere_counts() {
     let lab = Lab::raise(&Uplink::new());

@@ -17,7 +17,7 @@ fn routers_are_asked_three_times_until_a_default_router_speaks() {
         let address = sh("ip -o link show up0 | sed 's/.*ether \\([^ ]*\\).*/\\1/; s/://g'");
         let option: String = first[8..].iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!((first.len(), option), (16, format!("0101{}", address.trim())));
-        // What is no default router does not end the asking (RFC 4861 section 6.3.7).
+        // An advertisement with router lifetime 0 does not end the solicitations (RFC 4861 section 6.3.7).
         bed.isp
             .send(&ra("fe80::1:1").router_lifetime(0).pref64("64:ff9b::", 600));
         bed.until_known("up0", &["64:ff9b::/96 fe80::1:1"]).await;

@@ -112,7 +112,7 @@ pub(super) const KEYS: &[Key] = &[
         field: field!(clat.rule_priority, Number::Range(1, 32762)),
         unset: "464, or before others' rules",
         brief: "priority of the first of the CLAT's policy rules",
-        full: "The priority of the first of the CLAT's policy rules; there are up to four rules in a row.\n\
+        full: "The priority of the first of the CLAT's policy rules; they use up to four priorities in a row.\n\
                \n\
                If this key is unset, the rules have the priorities 464 to 467.\n\
                Where another program's rule would take the CLAT's packets, the CLAT's rules go before it, with lower numbers.\n\

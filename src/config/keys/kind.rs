@@ -53,7 +53,7 @@ pub enum Number {
     Range(u32, u32),
     /// 0, or from the first to the second.
     ZeroOr(u32, u32),
-    /// That of a routing table that is not one of the system's.
+    /// The number of a routing table, but not of one of the system's tables (253 to 255).
     RouteTable,
 }
 

@@ -36,8 +36,8 @@ const WITHOUT_HEADER: [u16; 3] = [519, 0xfffe, 512];
 #[derive(Clone, Default)]
 pub struct FastPath {
     registry: Arc<Mutex<Registry>>,
-    /// Whoever attaches or detaches has it: the kernel lets only one do so at a time, and they shall not wait for that on
-    /// the runtime's threads.
+    /// Locked while programs are attached or detached. The kernel does that for one caller at a time; the others wait
+    /// here, without blocking a thread of the runtime.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 

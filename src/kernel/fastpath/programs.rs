@@ -103,7 +103,7 @@ pub struct Programs {
     ours6: LpmTrie<MapData, [u8; KEY6], [u8; TO4]>,
     theirs6: LpmTrie<MapData, [u8; KEY6], u32>,
     flows: Flows,
-    /// Who shares an address with the host, by uplink.
+    /// The CLAT devices of the instances that share an address with the host, by uplink and address.
     sharers: BTreeMap<(u32, Ipv6Net), BTreeSet<u32>>,
     counted: PerCpuHashMap<MapData, u32, [u64; WORDS]>,
     processors: usize,
@@ -193,7 +193,7 @@ impl Programs {
         }
     }
 
-    /// Takes what of the packets to this address, which the host has, too, is the instance's.
+    /// The host has this address, too: takes those of the packets to it that belong to the instance.
     fn share(&mut self, devices: Devices, spec: &FastPathSpec, address: Ipv6Net) -> Result<(), MapError> {
         let (length, key) = layout::prefix_key(devices.uplink, spec);
         self.theirs6.insert(&Key::new(length, key), devices.clat, NO_EXIST)?;
@@ -288,7 +288,7 @@ impl Programs {
         Ok((verdict, out))
     }
 
-    /// The same, with the time that it took.
+    /// As [`Self::try_on`], and also returns how long the program took.
     #[cfg(feature = "testing")]
     pub fn time_on(&mut self, program: Program, packet: &[u8]) -> Result<(i32, Vec<u8>, Duration), ProgramError> {
         let mut out = vec![0; packet.len() + 64];

@@ -12,7 +12,8 @@ use super::layout::NextHop;
 use super::programs::{Devices, LoadError, Loaded, Programs};
 use crate::report::chain;
 
-/// So many uplinks, and the CLAT devices of so many instances, have their programs by TCX. Others take filters of clsact.
+/// TCX is used for this many uplinks, and for the CLAT devices of this many instances. The others have filters of
+/// clsact.
 const MANY: usize = 16;
 
 /// What is loaded, and for whom.
@@ -41,9 +42,9 @@ pub(super) struct Instance {
 pub(super) struct Expected {
     /// The programs.
     pub(super) loaded: Loaded,
-    /// How the CLAT device has its two.
+    /// How the two programs of the CLAT device are attached.
     pub(super) own: Attachment,
-    /// How the uplink has its one; `None` = somebody took it off.
+    /// How the one program of the uplink is attached; `None` = somebody detached it.
     pub(super) uplink: Option<Attachment>,
 }
 
@@ -104,7 +105,7 @@ impl Registry {
         }
         let uplink = self.uplinks.entry(devices.uplink).or_default();
         if let Some(hooked) = links.uplink {
-            // For this instance, or for an earlier one: whoever is the last on this uplink has to know.
+            // clsact may have been made for this instance or an earlier one. The last one on this uplink removes it.
             uplink.made_clsact |= hooked.made_clsact();
             uplink.hooked = Some(hooked);
         }

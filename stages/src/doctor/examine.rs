@@ -51,9 +51,9 @@ pub struct Plat {
 /// What became of large packets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Large {
-    /// Length of the packets in bytes: the uplink's MTU.
+    /// Length of the packets in bytes: the uplink's MTU, but 9000 at most.
     pub length: u16,
-    /// Who answers small packets of this hop limit.
+    /// The farthest host that answered small packets.
     pub from: IpAddr,
     /// Whether a large packet was answered; Packet Too Big is an answer.
     pub answered: bool,

@@ -231,7 +231,7 @@ impl Judge<'_> {
         if !uplink.carrier {
             self.wrong(
                 Check::Carrier,
-                format!("{name} has no carrier: packets stop at its plug"),
+                format!("{name} has no carrier: packets cannot leave this host"),
                 "check the cable, the radio, or the switch or modem at the other end",
             );
             return false;
@@ -481,7 +481,7 @@ impl Judge<'_> {
             Some(Checked::Silent(server)) => self.wrong(
                 Check::Host,
                 format!("{server} does not answer through the PLAT"),
-                "if others beyond the PLAT answer, it is that host or its network; else the PLAT",
+                "try another IPv4 host: if it answers, the fault is at this one or its network, otherwise at the PLAT",
             ),
             Some(Checked::Unverified(_)) | None => {}
         }

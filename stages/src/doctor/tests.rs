@@ -188,7 +188,7 @@ fn the_uplink_and_its_router() {
     );
     case(
         |seen| seen.uplink.as_mut().unwrap().carrier = false,
-        &[(Check::Carrier, "up0 has no carrier: packets stop at its plug")],
+        &[(Check::Carrier, "up0 has no carrier: packets cannot leave this host")],
     );
     case(
         |seen| seen.defaults6.clear(),

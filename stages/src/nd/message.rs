@@ -81,7 +81,7 @@ pub struct Solicitation {
 }
 
 impl Solicitation {
-    /// What holds for those of duplicate address detection, which come from nowhere.
+    /// Checks the rules for duplicate address detection, where the source is the unspecified address.
     fn check(&self) -> Result<(), NdError> {
         if !self.source.is_unspecified() {
             return Ok(());
@@ -118,7 +118,7 @@ pub struct Advertisement {
     pub target: Ipv6Addr,
     /// The sender is a router.
     pub router: bool,
-    /// It answers a solicitation sent to a unicast address.
+    /// The Solicited flag: it answers a solicitation from the node to which it is sent (RFC 4861 section 4.4).
     pub solicited: bool,
     /// The neighbours are to replace what they know. Proxies leave the flag off.
     pub overriding: bool,
@@ -171,7 +171,7 @@ pub enum NdError {
     /// A solicitation from `::` must not have a source link-layer address.
     #[error("from the unspecified address, but with a source link-layer address")]
     SourceLinkAddress,
-    /// An advertisement to a multicast address answers nobody.
+    /// An advertisement to a multicast address must not have the Solicited flag.
     #[error("solicited advertisement to a multicast address")]
     SolicitedMulticast,
 }

@@ -43,7 +43,7 @@ INLINE __u32 checksum_at(__u8 protocol)
 
 /* What a packet says of its flow. */
 struct trace {
-	/* Of the transport header, from the network header. */
+	/* Offset of the transport header from the network header. */
 	__u32 at;
 	/* An echo has its identifier as either port, other protocols have zeros. */
 	__be16 source, destination;
@@ -170,7 +170,7 @@ INLINE int is_connection(struct __sk_buff *skb, void *tuple, __u32 length)
 	found = sock->state;
 	KEEP_APART(found);
 	sk_release(sock);
-	/* Who listens waits for flows of others. */
+	/* A socket that listens has no flow of its own. */
 	return found != TCP_LISTEN;
 }
 
@@ -400,7 +400,7 @@ INLINE void remember_fragments(__u32 clat, const __be32 *remote, const struct tr
 	map_update(&fragmented, &key, &value, BPF_ANY);
 }
 
-/* Whose a packet to a shared address is. */
+/* Whether a packet to a shared address belongs to the host or to the CLAT. */
 NOT_INLINE int find_owner(struct __sk_buff *skb, const struct ip6 *ip, struct found *found)
 {
 	struct key6 far = {32 + 128, skb->ifindex, {ip->source[0], ip->source[1], ip->source[2], ip->source[3]}};

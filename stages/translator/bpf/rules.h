@@ -115,7 +115,7 @@ INLINE int check6(struct __sk_buff *skb, const struct clat *clat, const struct i
 	return ip->hop_limit <= 1 ? HOP_LIMIT : FAST;
 }
 
-/* The other one has the prefix, and is none of ours. */
+/* The destination is our address. The source must be in the prefix, and must not be an address of ours. */
 INLINE int map_to4(const struct clat *clat, const struct to4 *ours, const struct ip6 *ip, struct ip4 *out)
 {
 	struct address6 other = read6(ip->source);

@@ -33,7 +33,8 @@ impl Judge<'_> {
                 Some(alive) if !answers => self.wrong(
                     Check::Dns64,
                     format!(
-                        "the {source} synthesises with {prefix}, where nothing answers, while {} answers: names lead nowhere",
+                        "the {source} synthesises with {prefix}, where nothing answers, while {} answers: programs get \
+                         addresses that cannot be reached",
                         alive.prefix.value
                     ),
                     "use another resolver, or tell its operator; the CLAT itself can be told by plat-prefix or dns64-servers",
@@ -158,7 +159,8 @@ impl Judge<'_> {
             .collect();
         match (configured, told.is_empty()) {
             (true, true) => format!(
-                "plat-prefix sets this prefix, and the network tells of none: is it right, and of this network? If it is, {tell}"
+                "plat-prefix sets this prefix, and the network tells of none: check that it is right and belongs to \
+                 this network; if so, {tell}"
             ),
             (true, false) => format!(
                 "plat-prefix sets this prefix; the network tells of {}, which does not answer either: {tell}",

@@ -38,7 +38,7 @@ fn a_configured_prefix_that_is_wrong() {
         |seen| _ = set(seen),
         &[(
             Check::Plat,
-            "plat-prefix sets this prefix, and the network tells of none: is it right",
+            "plat-prefix sets this prefix, and the network tells of none: check that it is right",
         )],
     );
 }
