@@ -13,7 +13,7 @@ LAB_COMMANDS=(
     nft:nftables ip6tables:iptables iptables-save:iptables
     tayga:tayga radvd:radvd named:bind9 dig:bind9-dnsutils
     kea-dhcp6:kea-dhcp6-server
-    curl:curl jq:jq tcpdump:tcpdump python3:python3 sysctl:procps sha256sum:coreutils
+    curl:curl jq:jq ethtool:ethtool tcpdump:tcpdump python3:python3 sysctl:procps sha256sum:coreutils
     dbus-daemon:dbus-daemon
 )
 # Programs that the lab runs, and their packages, whose installation would change how this machine itself is connected

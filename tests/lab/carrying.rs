@@ -1,6 +1,8 @@
 //! Real traffic, in volume and at the edges of the MTU.
 
-use crate::bed::{Lab, Uplink};
+use std::process::Stdio;
+
+use crate::bed::{Lab, SERVER, Uplink};
 use crate::daemon::around;
 use crate::traffic;
 
@@ -10,7 +12,8 @@ with_each_translator!(
     answers_traceroute,
     follows_a_smaller_path_mtu,
     lives_on_a_minimal_uplink,
-    errors_come_back
+    errors_come_back,
+    carries_a_tunnel
 );
 
 /// The bed itself, without clatd: a CLAT made by hand, so that a fault of the lab is not taken for one of clatd.
@@ -46,6 +49,62 @@ fn carries_100_megabytes_each_way(translator: &str) {
         traffic::download(&lab, 100_000_000);
         traffic::upload(&lab, 100_000_000);
     });
+}
+
+/// VXLAN over UDP: the checksums of the packets inside are a network card's to finish, or those of the packets outside are
+/// computed from them, and super-packets have two headers of each kind.
+fn carries_a_tunnel(translator: &str) {
+    let lab = Lab::raise(&Uplink::new());
+    let file = lab.file("blob");
+    lab.host(&format!("head -c 10000000 /dev/urandom >{}", file.display()));
+    around(&lab, &[&format!("translator={translator}")], |_| {
+        behind_the_nat(&lab);
+        // The server's end learns where the other one is.
+        let make = |far: &str, k: u8| {
+            format!(
+                "ip link add vx0 mtu 1300 type vxlan id 7 dstport 4789 {far} &&
+                 ip address add 10.77.0.{k}/24 dev vx0 && ip link set vx0 up"
+            )
+        };
+        lab.run("net", &make(&format!("local {SERVER}"), 2))
+            .ok("the server's end");
+        // The kernel's NAT, in the ISP, breaks packets with an unfinished checksum inside. No network card sends such.
+        lab.run("net", "ethtool -K vx0 tx off tso off")
+            .ok("the server finishes its checksums");
+        lab.host(&make(&format!("remote {SERVER}"), 1));
+        lab.host("ping -n -c 3 -i 0.2 -W 2 10.77.0.2");
+        for (from, to, k) in [("host", "net", 1), ("net", "host", 2)] {
+            let mut server = lab
+                .command(from)
+                .args(["python3", "-m", "http.server", "8000", "--directory"])
+                .arg(file.parent().unwrap())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            let fetch = format!(
+                "curl -sSf --connect-timeout 3 -m 15 --retry 2 --retry-connrefused --retry-delay 1 http://10.77.0.{k}:8000/blob"
+            );
+            let ran = lab.run(to, &format!("{fetch} | cmp - {}", file.display()));
+            server.kill().unwrap();
+            server.wait().unwrap();
+            ran.ok(&format!("a file from {from} through the tunnel"));
+        }
+        lab.run("net", "ip link del vx0").ok("the server's end is gone");
+        lab.host("ip link del vx0");
+    });
+}
+
+/// What comes for the tunnel's port goes to the host: its answers are no flow that the ISP's masquerade knows.
+fn behind_the_nat(lab: &Lab) {
+    lab.run("isp0", "nft 'table ip hosts { set seen { type ipv4_addr; flags dynamic; }; chain in { type filter hook prerouting priority -300; iifname nat64-0 add @seen { ip saddr }; }; }'")
+        .ok("the host's address behind the NAT64 is kept");
+    traffic::ping(lab);
+    let seen = lab.run("isp0", "nft list set ip hosts seen").ok("the addresses");
+    let host = seen.split(['{', '}']).find(|part| part.trim().starts_with("100.64."));
+    let host = host.unwrap_or_else(|| panic!("one address: {seen}")).trim();
+    lab.run("isp0", &format!("nft 'table ip tunnel {{ chain in {{ type nat hook prerouting priority dstnat; iifname wan udp dport 4789 dnat to {host}; }}; }}'"))
+        .ok("the tunnel's port is the host's");
 }
 
 fn carries_datagrams_up_to_and_above_the_mtu(translator: &str) {

@@ -7,7 +7,7 @@ use clatd_translator::Direction;
 
 const CLASSES: [&str; 3] = ["tcp", "udp", "icmp"];
 /// `enum reason`.
-const REASONS: [&str; 13] = [
+const REASONS: [&str; 14] = [
     "fast",
     "other-protocol",
     "fragment",
@@ -21,6 +21,7 @@ const REASONS: [&str; 13] = [
     "no-next-hop",
     "no-memory",
     "no-port",
+    "tunnel",
 ];
 /// `struct counters` in words of 64 bits.
 pub(super) const WORDS: usize = 2 * CLASSES.len() + 2 + 2 * (2 * REASONS.len()) + 1;

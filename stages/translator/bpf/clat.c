@@ -131,7 +131,8 @@ int clatd_out(struct __sk_buff *skb)
 	if (change_protocol(skb, swap16_constant(ETH_P_IPV6), payload.class))
 		return leave(seen, V4_TO_V6, NO_MEMORY);
 	payload.at = clat->clat_head + sizeof(out) + payload.extension;
-	if (write_headers6(skb, clat->clat_head, &ip, &payload, &out) || update_payload(skb, &payload, &head, difference) ||
+	if (write_headers6(skb, clat->clat_head, &ip, &payload, &out) ||
+	    update_payload(skb, &payload, &head, unfinished4(&ip, payload.length), difference) ||
 	    payload.class != ICMP && port != NO_PORT_FREE && port != head.word[SOURCE_PORT] &&
 		    write_port(skb, payload.at, payload.at + checksum_at(ip.protocol), ip.protocol,
 			       head.word[SOURCE_PORT], port))
@@ -233,7 +234,7 @@ INLINE int take_in(struct __sk_buff *skb, const struct clat *clat, struct counte
 	payload.at = clat->uplink_head + sizeof(out);
 	if (payload.extension && skb_adjust_room(skb, -(int)sizeof(fragment), BPF_ADJ_ROOM_NET, 0) ||
 	    skb_store_bytes(skb, clat->uplink_head, &out, sizeof(out), BPF_F_RECOMPUTE_CSUM) ||
-	    update_payload(skb, &payload, &head, difference) ||
+	    update_payload(skb, &payload, &head, unfinished6(ip, payload.length), difference) ||
 	    flow->port_at && write_port(skb, payload.at + 2, payload.at + checksum_at(flow->protocol), flow->protocol,
 					flow->from, flow->to))
 		return drop(seen, V6_TO_V4, NO_MEMORY);

@@ -115,10 +115,23 @@ INLINE int write_headers6(struct __sk_buff *skb, __u32 at, const struct ip4 *ip,
 	return skb_store_bytes(skb, at, out, sizeof(*out), BPF_F_RECOMPUTE_CSUM) ? -1 : 0;
 }
 
+/* The checksum of UDP. The kernel knows of one unfinished checksum only, so it takes a finished one for it where the packet
+ * has another one inside, as VXLAN does: then this one is brought up to date here. `unfinished` is what the field would
+ * hold. 0 = done. */
+INLINE int update_udp(struct __sk_buff *skb, __u32 at, __u16 checksum, __u16 unfinished, __u32 difference)
+{
+	if (checksum == unfinished)
+		return l4_csum_replace(skb, at, 0, difference, BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0) ? -1 : 0;
+	checksum = ~fold16((__u64)(__u16)~checksum + difference);
+	if (!checksum)
+		checksum = 0xffff;
+	return skb_store_bytes(skb, at, &checksum, sizeof(checksum), BPF_F_RECOMPUTE_CSUM) ? -1 : 0;
+}
+
 /* The type of an echo, and the checksum, which `difference` brings up to date, whoever is to finish it, this host or a
  * network card. 0 = done. */
 INLINE int update_payload(struct __sk_buff *skb, const struct payload *payload, const struct transport *head,
-			  __u64 difference)
+			  __u16 unfinished, __u64 difference)
 {
 	__u32 sum = fold32(difference);
 
@@ -128,9 +141,7 @@ INLINE int update_payload(struct __sk_buff *skb, const struct payload *payload, 
 	if (payload->class == TCP)
 		return l4_csum_replace(skb, payload->at + TCP_CHECKSUM_AT, 0, sum, BPF_F_PSEUDO_HDR) ? -1 : 0;
 	if (payload->class == UDP)
-		return l4_csum_replace(skb, payload->at + UDP_CHECKSUM_AT, 0, sum, BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0)
-			       ? -1
-			       : 0;
+		return update_udp(skb, payload->at + UDP_CHECKSUM_AT, head->word[UDP_CHECKSUM], unfinished, sum);
 	if (skb_store_bytes(skb, payload->at, head, 2, BPF_F_RECOMPUTE_CSUM))
 		return -1;
 	return l4_csum_replace(skb, payload->at + ICMP_CHECKSUM_AT, 0, sum, BPF_F_PSEUDO_HDR) ? -1 : 0;

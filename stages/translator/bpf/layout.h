@@ -197,6 +197,7 @@ enum reason {
 	NO_NEXT_HOP,
 	NO_MEMORY,
 	NO_PORT,
+	TUNNEL,
 	REASONS,
 };
 

@@ -194,6 +194,18 @@ INLINE __u64 minus6(const struct ip6 *ip)
 	return 8 * 0xffffffffull - sum6(ip->source) - sum6(ip->destination);
 }
 
+/* What the checksum field of UDP holds while the checksum itself is still to be computed, by this host or by a network card:
+ * the sum of the pseudo-header (RFC 768, RFC 8200 section 8.1). */
+INLINE __u16 unfinished4(const struct ip4 *ip, __u32 length)
+{
+	return fold16((__u64)ip->source + ip->destination + swap32(length) + swap32(PROTO_UDP));
+}
+
+INLINE __u16 unfinished6(const struct ip6 *ip, __u32 length)
+{
+	return fold16(sum6(ip->source) + sum6(ip->destination) + swap32(length) + swap32(PROTO_UDP));
+}
+
 /* The part of ICMPv6's pseudo-header that is no address (RFC 8200 section 8.1); ICMPv4 has none. */
 INLINE __u64 pseudo_icmp6(__u32 length)
 {

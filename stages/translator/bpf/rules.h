@@ -3,6 +3,10 @@
 #pragma once
 #include "packet.h"
 
+/* The kernel makes no room for a Fragment Header in larger packets (SKB_MAX_ALLOC with pages of 4 KiB, less a link-layer
+ * header). */
+#define LARGEST_FRAGMENT 16000
+
 /* What is behind the IP headers of a packet. The transport header is apart from it: where a helper writes into a structure,
  * the verifier forgets the values beside it. */
 struct payload {
@@ -175,7 +179,8 @@ INLINE int look_at_whole(struct __sk_buff *skb, struct payload *payload, struct 
 /* The same of a fragment of TCP or UDP. Only the first one has a transport header, and its length is that of all. */
 INLINE int look_at_fragment(struct __sk_buff *skb, const struct payload *payload, struct transport *head)
 {
-	if (payload->offset * 8 + payload->length > 0xffff)
+	/* No device cuts fragments. */
+	if (skb->gso_size || payload->offset * 8 + payload->length > 0xffff)
 		return MALFORMED;
 	if (payload->offset > 0)
 		return FAST;
@@ -186,6 +191,13 @@ INLINE int look_at_fragment(struct __sk_buff *skb, const struct payload *payload
 	if (swap16(head->word[UDP_LENGTH]) < 8)
 		return MALFORMED;
 	return head->word[UDP_CHECKSUM] ? FAST : NO_CHECKSUM;
+}
+
+/* Whether a super-packet of UDP has another one inside: its segments repeat more than the headers of IP and UDP, which the
+ * kernel counts into the length on the wire. Only the kernel can cut it, before the engine gets it. */
+INLINE int is_tunnel(const struct __sk_buff *skb, const struct payload *payload)
+{
+	return skb->wire_len - skb->len != (skb->gso_segs - 1) * (payload->at + 8);
 }
 
 /* Reads what is behind the header of IPv4, which check4 has passed, and checks sizes (RFC 7915 section 4.1): a packet that
@@ -204,8 +216,10 @@ INLINE int look4(struct __sk_buff *skb, const struct clat *clat, const struct ip
 	reason = payload->extension ? look_at_fragment(skb, payload, head) : look_at_whole(skb, payload, head);
 	if (reason != FAST)
 		return reason;
+	if (payload->class == UDP && payload->segment != payload->length && is_tunnel(skb, payload))
+		return TUNNEL;
 	size = sizeof(struct ip6) + payload->extension + payload->segment;
-	if (size > clat->mtu6)
+	if (size > clat->mtu6 || payload->extension && size > LARGEST_FRAGMENT)
 		return TOO_BIG;
 	if (size > clat->mtu_whole && !(ip->fragment & swap16_constant(DONT_FRAGMENT)) && !skb->gso_size)
 		return TOO_BIG;
