@@ -106,6 +106,28 @@ fn fragments_take_it_where_they_fit() {
     });
 }
 
+/// Ten datagrams that the host gives to the kernel at once (UDP_SEGMENT), which their echoes show to be all there.
+#[test]
+fn datagrams_given_at_once_take_it_as_one_packet() {
+    let lab = Lab::raise(&Uplink::new());
+    around(&lab, &[FAST], |_: &mut Daemon| {
+        traffic::ping(&lab);
+        let before = counted(&lab, "/4to6/packets/udp");
+        let got = lab.host(&format!(
+            "python3 -c '
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(5)
+s.setsockopt(17, 103, 1000)
+s.connect((\"{SERVER}\", 7))
+s.send(bytes(10000))
+print(sum(len(s.recv(2000)) for _ in range(10)))'"
+        ));
+        assert_eq!(got.trim(), "10000");
+        assert_eq!(counted(&lab, "/4to6/packets/udp") - before, 1);
+    });
+}
+
 #[test]
 fn nothing_of_the_hosts_is_touched_and_no_filter_is_in_the_way() {
     let lab = Lab::raise(&Uplink::new());
