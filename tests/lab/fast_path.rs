@@ -44,12 +44,15 @@ pub fn take_off(lab: &Lab, daemon: &Daemon, device: &str) {
 
 /// What the fast path counted for the one instance.
 pub fn counted(lab: &Lab, pointer: &str) -> u64 {
+    let counters = counters(lab);
+    let value = counters.pointer(pointer).and_then(serde_json::Value::as_u64);
+    value.unwrap_or_else(|| panic!("no {pointer} in {counters}"))
+}
+
+fn counters(lab: &Lab) -> serde_json::Value {
     let status = clatd(lab, &["status", "--json"]).ok("status");
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
-    let value = status.pointer(&format!("/instances/0/counters/fast_path{pointer}"));
-    value
-        .and_then(serde_json::Value::as_u64)
-        .unwrap_or_else(|| panic!("no {pointer} in {status}"))
+    status["instances"][0]["counters"]["fast_path"].clone()
 }
 
 /// What a CLAT must not touch with the fast path. Sysctls of the CLAT's device are its own, and the anycast address is in
@@ -95,9 +98,7 @@ fn fragments_take_it_where_they_fit() {
         for (way, before) in ["4to6", "6to4"].into_iter().zip(before) {
             let fragments = counted(&lab, &format!("/{way}/packets/udp")) - before;
             assert!(fragments >= 3 + 7 + 42, "{way}: {fragments}");
-            let left = clatd(&lab, &["status", "--json"]).ok("status");
-            let left: serde_json::Value = serde_json::from_str(&left).unwrap();
-            let left = &left["instances"][0]["counters"]["fast_path"][way]["left"];
+            let left = &counters(&lab)[way]["left"];
             assert!(
                 left.get("fragment").is_none() && left.get("too-big").is_none(),
                 "{way}: {left}"
