@@ -51,8 +51,8 @@ fn carries_100_megabytes_each_way(translator: &str) {
     });
 }
 
-/// VXLAN over UDP: the checksums of the packets inside are a network card's to finish, or those of the packets outside are
-/// computed from them, and super-packets have two headers of each kind.
+/// VXLAN: the inner packet has a checksum that is not computed yet while the outer one is, and super-packets have inner and
+/// outer headers.
 fn carries_a_tunnel(translator: &str) {
     let lab = Lab::raise(&Uplink::new());
     let file = lab.file("blob");

@@ -19,7 +19,7 @@ pub(super) const KEYS: &[Key] = &[
                With `ebpf` programs in the kernel translate plain packets: TCP, UDP and echoes without options and \
                extension headers, and fragments of TCP and UDP that need not be cut.\n\
                The translator in the daemon's process translates all others.\n\
-               This is as fast as native IPv6.\n\
+               This is nearly as fast as native IPv6.\n\
                It needs no forwarding, no IPv6 rules and routes, no proxy neighbour entry and no rule in a packet filter.\n\
                The CLAT's packets do not pass the IPv6 hooks of this host's packet filter; the IPv4 filter sees all of them on the CLAT's device.\n\
                With `auto` it is `ebpf` where that works here, else `userspace`; plan, status and log say which, and why.",

@@ -64,8 +64,8 @@ INLINE int send(struct __sk_buff *skb, const struct clat *clat, const __be32 *de
 	return redirect_neigh(clat->uplink, &next, sizeof(next), 0);
 }
 
-/* Whether the packet has a flow, or begins one, of the shared address. The answer to an echo has none, and the other
- * fragments of a datagram follow the first one. */
+/* Whether the packet belongs to a flow of the shared address, or begins one. The answer to an echo has no flow. Only the
+ * first fragment of a datagram has ports. */
 INLINE int leaves_by_flow(const struct clat *clat, const struct ip4 *ip, const struct payload *payload,
 			  const struct transport *head)
 {

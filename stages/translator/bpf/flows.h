@@ -69,16 +69,16 @@ INLINE int step(struct __sk_buff *skb, __u32 *at, __u8 *next, struct trace *trac
 		__be32 identification;
 	} extension;
 
-	if (*next != 0 && *next != 43 && *next != 44 && *next != 60)
+	if (*next != 0 && *next != 43 && *next != PROTO_FRAGMENT && *next != 60)
 		return 0;
 	if (load(skb, *at, &extension, sizeof(extension)))
 		return -1;
 	*at += 8;
-	if (*next == 44) {
+	if (*next == PROTO_FRAGMENT) {
 		trace->is_fragment = 1;
 		trace->identification = extension.identification;
 		/* A whole packet may have a Fragment Header, too (RFC 6946). */
-		trace->is_first = !(extension.fragment & swap16_constant(0xfff8));
+		trace->is_first = !(extension.fragment & swap16_constant(FRAGMENT_OFFSET6));
 	} else {
 		*at += extension.length * 8;
 	}

@@ -29,8 +29,8 @@ INLINE int translate_echo(__be16 *type_and_code, int from_request, int from_repl
 	return 1;
 }
 
-/* The header of IPv6 that the packet gets, which has its addresses already; `difference` becomes what that is to the
- * checksum behind it. The type of an echo is translated; 0 = the message is no echo. */
+/* Fills the header of IPv6 that the packet gets; its addresses are there already. `difference` becomes what the change adds
+ * to the checksum behind the header. Translates the type of an echo; 0 = the ICMP message is no echo. */
 INLINE int head6(const struct clat *clat, const struct ip4 *ip, const struct payload *payload, struct transport *head,
 		 struct ip6 *out, __u64 *difference)
 {
@@ -59,7 +59,7 @@ INLINE void set_fragment4(const struct fragment6 *fragment, const struct payload
 	if (payload->extension) {
 		out->id = swap16((__u16)swap32(fragment->identification));
 		out->fragment = swap16((__u16)payload->offset);
-		if (fragment->offset & swap16_constant(1))
+		if (fragment->offset & swap16_constant(MORE_FRAGMENTS6))
 			out->fragment |= swap16_constant(MORE_FRAGMENTS);
 		return;
 	}
@@ -69,7 +69,7 @@ INLINE void set_fragment4(const struct fragment6 *fragment, const struct payload
 		out->fragment = swap16_constant(DONT_FRAGMENT);
 }
 
-/* The same towards IPv4. */
+/* Fills the header of IPv4, as head6 does that of IPv6. */
 INLINE int head4(const struct clat *clat, const struct ip6 *ip, const struct fragment6 *fragment,
 		 const struct payload *payload, struct transport *head, struct ip4 *out, __u64 *difference)
 {
@@ -105,7 +105,7 @@ INLINE int write_headers6(struct __sk_buff *skb, __u32 at, const struct ip4 *ip,
 		fragment.next = out->next;
 		fragment.offset = swap16((__u16)(payload->offset << 3));
 		if (ip->fragment & swap16_constant(MORE_FRAGMENTS))
-			fragment.offset |= swap16_constant(1);
+			fragment.offset |= swap16_constant(MORE_FRAGMENTS6);
 		fragment.identification = swap32(swap16(ip->id));
 		out->next = PROTO_FRAGMENT;
 		if (skb_adjust_room(skb, sizeof(fragment), BPF_ADJ_ROOM_NET, 0) ||
@@ -115,9 +115,9 @@ INLINE int write_headers6(struct __sk_buff *skb, __u32 at, const struct ip4 *ip,
 	return skb_store_bytes(skb, at, out, sizeof(*out), BPF_F_RECOMPUTE_CSUM) ? -1 : 0;
 }
 
-/* The checksum of UDP. The kernel knows of one unfinished checksum only, so it takes a finished one for it where the packet
- * has another one inside, as VXLAN does: then this one is brought up to date here. `unfinished` is what the field would
- * hold. 0 = done. */
+/* Updates the checksum of UDP. The kernel marks a packet as a whole: one of its checksums is not computed yet. With VXLAN
+ * this is often the inner one, but l4_csum_replace would take the outer one for it. So a checksum that is not the value
+ * `unfinished` is updated here. 0 = done. */
 INLINE int update_udp(struct __sk_buff *skb, __u32 at, __u16 checksum, __u16 unfinished, __u32 difference)
 {
 	if (checksum == unfinished)
@@ -128,8 +128,8 @@ INLINE int update_udp(struct __sk_buff *skb, __u32 at, __u16 checksum, __u16 unf
 	return skb_store_bytes(skb, at, &checksum, sizeof(checksum), BPF_F_RECOMPUTE_CSUM) ? -1 : 0;
 }
 
-/* The type of an echo, and the checksum, which `difference` brings up to date, whoever is to finish it, this host or a
- * network card. 0 = done. */
+/* Writes the type of an echo, and adds `difference` to the checksum, also where this host or a network card still has to
+ * compute that. 0 = done. */
 INLINE int update_payload(struct __sk_buff *skb, const struct payload *payload, const struct transport *head,
 			  __u16 unfinished, __u64 difference)
 {

@@ -36,6 +36,7 @@ struct fragment6 {
 	__be16 offset;
 	__be32 identification;
 };
+enum { MORE_FRAGMENTS6 = 1, FRAGMENT_OFFSET6 = 0xfff8 };
 
 struct solicitation {
 	__u8 type, code;
@@ -194,8 +195,8 @@ INLINE __u64 minus6(const struct ip6 *ip)
 	return 8 * 0xffffffffull - sum6(ip->source) - sum6(ip->destination);
 }
 
-/* What the checksum field of UDP holds while the checksum itself is still to be computed, by this host or by a network card:
- * the sum of the pseudo-header (RFC 768, RFC 8200 section 8.1). */
+/* What the checksum field of UDP holds as long as this host or a network card still has to compute the checksum: the sum of
+ * the pseudo-header (RFC 768, RFC 8200 section 8.1). */
 INLINE __u16 unfinished4(const struct ip4 *ip, __u32 length)
 {
 	return fold16((__u64)ip->source + ip->destination + swap32(length) + swap32(PROTO_UDP));

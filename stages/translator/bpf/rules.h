@@ -111,7 +111,7 @@ INLINE int check6(struct __sk_buff *skb, const struct clat *clat, const struct i
 		return OPTIONS;
 	if (ip->next == PROTO_FRAGMENT) {
 		/* Not a whole packet (RFC 6946), and no fragmented ICMP (section 1.2). */
-		if (!(fragment->offset & swap16_constant(0xfff9)) || next != PROTO_TCP && next != PROTO_UDP)
+		if (!(fragment->offset & swap16_constant(FRAGMENT_OFFSET6 | MORE_FRAGMENTS6)) || next != PROTO_TCP && next != PROTO_UDP)
 			return FRAGMENT;
 	} else if (next != PROTO_TCP && next != PROTO_UDP && next != PROTO_ICMPV6) {
 		return OTHER_PROTOCOL;
@@ -176,7 +176,8 @@ INLINE int look_at_whole(struct __sk_buff *skb, struct payload *payload, struct 
 	return FAST;
 }
 
-/* The same of a fragment of TCP or UDP. Only the first one has a transport header, and its length is that of all. */
+/* The same for a fragment of TCP or UDP. Only the first fragment has a transport header. The length in a UDP header there is
+ * that of the whole datagram. */
 INLINE int look_at_fragment(struct __sk_buff *skb, const struct payload *payload, struct transport *head)
 {
 	/* No device cuts fragments. */
@@ -193,8 +194,8 @@ INLINE int look_at_fragment(struct __sk_buff *skb, const struct payload *payload
 	return head->word[UDP_CHECKSUM] ? FAST : NO_CHECKSUM;
 }
 
-/* Whether a super-packet of UDP has another one inside: its segments repeat more than the headers of IP and UDP, which the
- * kernel counts into the length on the wire. Only the kernel can cut it, before the engine gets it. */
+/* Whether a super-packet of UDP is a tunnel's: each of its segments repeats the inner headers, too, not only those of IP and
+ * UDP. The length on the wire shows that. Only the kernel can cut such a packet; it does so before the engine gets it. */
 INLINE int is_tunnel(const struct __sk_buff *skb, const struct payload *payload)
 {
 	return skb->wire_len - skb->len != (skb->gso_segs - 1) * (payload->at + 8);
@@ -226,7 +227,7 @@ INLINE int look4(struct __sk_buff *skb, const struct clat *clat, const struct ip
 	return FAST;
 }
 
-/* Reads what is behind the header of IPv6, and the Fragment Header if there is one; the same with section 5.1. */
+/* The same for IPv6 (RFC 7915 section 5.1), with the Fragment Header if there is one. */
 INLINE int look6(struct __sk_buff *skb, const struct clat *clat, const struct ip6 *ip, struct fragment6 *fragment,
 		 struct payload *payload, struct transport *head)
 {
@@ -235,7 +236,7 @@ INLINE int look6(struct __sk_buff *skb, const struct clat *clat, const struct ip
 
 	payload->at = clat->uplink_head + sizeof(*ip);
 	payload->length = swap16(ip->payload);
-	/* If it is cut off, check6 sees no fragment. */
+	/* Where the Fragment Header is cut off, `fragment` stays zero, and check6 leaves the packet to the engine. */
 	if (next == PROTO_FRAGMENT && payload->length >= sizeof(*fragment) &&
 	    !skb_load_bytes(skb, payload->at, fragment, sizeof(*fragment))) {
 		payload->extension = sizeof(*fragment);
