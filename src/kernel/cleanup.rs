@@ -1,5 +1,5 @@
 //! `clatd cleanup`: undoes what killed daemons left behind. First what the journals have, newest first; then
-//! everything with our mark that is in no journal.
+//! everything with our label that is in no journal.
 
 use std::cmp::Reverse;
 use std::path::Path;

@@ -173,15 +173,15 @@ impl NamespaceLock {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
                 Err(error) => return Err(LockError::Socket(error)),
             }
-            match holder(number) {
-                // The holder has just gone, so the same name is tried again.
-                Holder::Gone if begun.elapsed() < LINGERING => tokio::time::sleep(POLL).await,
-                Holder::Clatd { pid, directory } => return Err(LockError::Namespace { directory, pid }),
-                Holder::Stranger(user) => {
+            match owner(number) {
+                // The owner has just gone, so the same name is tried again.
+                NameOwner::Gone if begun.elapsed() < LINGERING => tokio::time::sleep(POLL).await,
+                NameOwner::Clatd { pid, directory } => return Err(LockError::Namespace { directory, pid }),
+                NameOwner::Stranger(user) => {
                     tracing::debug!(?user, "the abstract socket {} is not a clatd's", name(number));
                     number += 1;
                 }
-                Holder::Gone => number += 1,
+                NameOwner::Gone => number += 1,
             }
         }
         tracing::warn!(
@@ -224,7 +224,7 @@ impl NamespaceLock {
 }
 
 /// Who has a name.
-enum Holder {
+enum NameOwner {
     /// Nobody any more.
     Gone,
     /// A process that may be a clatd.
@@ -243,28 +243,28 @@ fn name(number: usize) -> String {
     }
 }
 
-fn holder(number: usize) -> Holder {
+fn owner(number: usize) -> NameOwner {
     let stream = match connect(number) {
         Ok(stream) => stream,
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Holder::Gone,
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return NameOwner::Gone,
         // It lets nobody in, as no clatd does.
-        Err(_) => return Holder::Stranger(None),
+        Err(_) => return NameOwner::Stranger(None),
     };
     let Ok(peer) = getsockopt(&stream, PeerCredentials) else {
-        return Holder::Stranger(None);
+        return NameOwner::Stranger(None);
     };
     if peer.uid() != 0 && peer.uid() != geteuid().as_raw() {
-        return Holder::Stranger(Some(peer.uid()));
+        return NameOwner::Stranger(Some(peer.uid()));
     }
     // 0 = it is in another PID namespace.
     let pid = u32::try_from(peer.pid()).ok().filter(|pid| *pid != 0);
     if pid.is_some_and(|pid| !is_alive(pid)) {
-        return Holder::Gone;
+        return NameOwner::Gone;
     }
     let directory = answer(stream)
         .ok()
         .and_then(|answer| Some(answer.get("runtime_dir")?.as_str()?.to_owned()));
-    Holder::Clatd { pid, directory }
+    NameOwner::Clatd { pid, directory }
 }
 
 /// The standard library's connect would wait for ever if many clients wait already.

@@ -199,7 +199,7 @@ const OUR_COMMENTS: [&str; 3] = [
     "replies to the CLAT, and errors about its packets",
 ];
 
-/// Whether a table has our mark in one of its rules, or has no rules. nft does not print the comment of a table
+/// Whether a table has our label in one of its rules, or has no rules. nft does not print the comment of a table
 /// itself.
 pub(crate) fn is_ours(listing: &Value, family: &str, table: &str) -> bool {
     let rules = objects(listing, "rule").filter(|rule| rule["family"] == family && rule["table"] == table);

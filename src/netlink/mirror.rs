@@ -212,8 +212,8 @@ impl Mirror {
 
     /// The IPv6 addresses of a device, in the kernel's order.
     pub(crate) fn addresses6(&self, index: u32, now: Instant) -> Vec<Address6> {
-        let held = self.addresses.get(&index).map(|addresses| &addresses.known);
-        held.into_iter().flatten().map(|held| held.at(now)).collect()
+        let known = self.addresses.get(&index).map(|addresses| &addresses.known);
+        known.into_iter().flatten().map(|address| address.at(now)).collect()
     }
 
     /// The rules, in the kernel's order.
@@ -311,21 +311,21 @@ impl KnownAddress {
 }
 
 /// Inserts an address where the kernel does. Returns true if it is news.
-fn update(held: &mut Addresses, address: Address6, gone: bool, now: Instant) -> bool {
-    let Addresses { known: held, partial } = held;
-    let place = held.iter().position(|other| other.address.address == address.address);
+fn update(addresses: &mut Addresses, address: Address6, gone: bool, now: Instant) -> bool {
+    let Addresses { known, partial } = addresses;
+    let place = known.iter().position(|other| other.address.address == address.address);
     let new = KnownAddress::new(address, now);
     match place {
         Some(place) if gone => {
-            held.remove(place);
+            known.remove(place);
             true
         }
         Some(place) => {
-            let before = std::mem::replace(&mut held[place], new);
-            !held[place].says_nothing_new(&before)
+            let before = std::mem::replace(&mut known[place], new);
+            !known[place].says_nothing_new(&before)
         }
         None if gone => *partial,
-        None if *partial && held.len() >= MOST_UNASKED => true,
+        None if *partial && known.len() >= MOST_UNASKED => true,
         None => {
             // `ipv6_link_dev_addr` of the kernel: addresses of wide scope first, and within a scope the newest first.
             let scope = |address: &KnownAddress| match address.address.address {
@@ -334,8 +334,8 @@ fn update(held: &mut Addresses, address: Address6, gone: bool, now: Instant) -> 
                 address if address.segments()[0] & 0xffc0 == 0xfec0 => 5,
                 _ => 14,
             };
-            let place = held.iter().position(|other| scope(other) <= scope(&new));
-            held.insert(place.unwrap_or(held.len()), new);
+            let place = known.iter().position(|other| scope(other) <= scope(&new));
+            known.insert(place.unwrap_or(known.len()), new);
             true
         }
     }

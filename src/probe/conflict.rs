@@ -111,7 +111,7 @@ async fn watch(device: String, address: Ipv6Addr, listening: Listening, reports:
     let mut silence = Silence::default();
     loop {
         let due = silence.due();
-        let held = async {
+        let quiet_ends = async {
             match due {
                 Some(due) => sleep_until(due.into()).await,
                 None => pending().await,
@@ -119,7 +119,7 @@ async fn watch(device: String, address: Ipv6Addr, listening: Listening, reports:
         };
         let received = tokio::select! {
             () = reports.closed() => return,
-            () = held => Ok(None),
+            () = quiet_ends => Ok(None),
             received = listening.socket.receive() => received.map(Some),
         };
         let conflicts = match received {
@@ -156,45 +156,52 @@ struct Silence(BTreeMap<(Option<LinkAddress>, ConflictSign), Reported>);
 #[derive(Debug)]
 struct Reported {
     at: Instant,
-    /// Its last message since then.
-    held: Option<Conflict>,
+    /// Its last message since then, which is to be reported later.
+    unreported: Option<Conflict>,
 }
 
 impl Silence {
     /// The conflict, if it is to be reported now.
     fn lets(&mut self, conflict: Conflict, now: Instant) -> Option<Conflict> {
         let quiet = |reported: &Reported| now.duration_since(reported.at) < QUIET;
-        self.0.retain(|_, reported| quiet(reported) || reported.held.is_some());
+        self.0
+            .retain(|_, reported| quiet(reported) || reported.unreported.is_some());
         let key = (conflict.by.clone(), conflict.how);
         let full = self.0.len() >= REMEMBERED;
         match self.0.get_mut(&key) {
             Some(reported) if quiet(reported) => {
-                reported.held = Some(conflict);
+                reported.unreported = Some(conflict);
                 return None;
             }
             None if full => return None,
             Some(_) | None => {}
         }
-        self.0.insert(key, Reported { at: now, held: None });
+        self.0.insert(
+            key,
+            Reported {
+                at: now,
+                unreported: None,
+            },
+        );
         Some(conflict)
     }
 
-    /// When something that was held is to be reported.
+    /// When the next message that waits is to be reported.
     fn due(&self) -> Option<Instant> {
-        let held = self.0.values().filter(|reported| reported.held.is_some());
-        held.map(|reported| reported.at + QUIET).min()
+        let waiting = self.0.values().filter(|reported| reported.unreported.is_some());
+        waiting.map(|reported| reported.at + QUIET).min()
     }
 
-    /// What was held and is to be reported now.
+    /// The messages that waited and are to be reported now.
     fn ended(&mut self, now: Instant) -> Vec<Conflict> {
         let due = self
             .0
             .values_mut()
             .filter(|reported| now.duration_since(reported.at) >= QUIET);
         let report = |reported: &mut Reported| {
-            let held = reported.held.take()?;
+            let conflict = reported.unreported.take()?;
             reported.at = now;
-            Some(held)
+            Some(conflict)
         };
         due.filter_map(report).collect()
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clatd_translator::Pref64;
 use serde::{Serialize, Serializer};
 
-use crate::fast_path::Way;
+use crate::fast_path::Placement;
 use crate::net::{Link, Route};
 use crate::proxynd::Neighbours;
 use crate::settings::TranslatorChoice;
@@ -135,7 +135,7 @@ pub struct Facts {
     pub translator: Option<Fact<TranslatorChoice>>,
     /// What the fast path needs to know about the uplink; `None` = the fast path is not used.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub fast_path: Option<Way>,
+    pub fast_path: Option<Placement>,
     /// Things to be said once, as warnings.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,

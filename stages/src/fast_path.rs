@@ -48,7 +48,7 @@ pub enum LinkHeader {
 
 /// What the programs need of an uplink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Way {
+pub struct Placement {
     /// How they are attached.
     pub attachment: Attachment,
     /// What stands in front of its packets.
@@ -59,7 +59,7 @@ pub struct Way {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Offer {
     /// The programs load here.
-    Loads(Way),
+    Loads(Placement),
     /// They cannot be used, and why.
     Refused(String),
 }
@@ -80,7 +80,8 @@ pub struct FastPathSpec {
     /// The uplink.
     pub uplink: String,
     /// How they are attached there, and what they find.
-    pub way: Way,
+    #[serde(rename = "way")]
+    pub placement: Placement,
     /// Addresses and sizes: the same as those of the userspace translator behind them.
     pub translation: UserspaceSpec,
     /// A network whose packets all go to the translator, whatever the mappings say (RFC 7084 WPD-5).
@@ -112,7 +113,7 @@ impl fmt::Display for FastPathSpec {
             "attach the fast path to {} and {} by {}: prefix {}",
             self.device(),
             self.uplink,
-            self.way.attachment,
+            self.placement.attachment,
             self.translation.plat_prefix
         )?;
         for network in self.networks() {
@@ -147,9 +148,9 @@ pub(crate) async fn choose(
         return Ok(());
     }
     let (chosen, why) = match offer(world, facts).await.map_err(world_error(stage))? {
-        Offer::Loads(way) => {
-            facts.fast_path = Some(way);
-            let why = format!("the programs load here, attached by {}", way.attachment);
+        Offer::Loads(placement) => {
+            facts.fast_path = Some(placement);
+            let why = format!("the programs load here, attached by {}", placement.attachment);
             (TranslatorChoice::Ebpf, why)
         }
         Offer::Refused(why) if asked == TranslatorChoice::Ebpf => {
@@ -174,7 +175,7 @@ async fn offer(world: &dyn World, facts: &Facts) -> Result<Offer, crate::world::
 /// The steps that come after the start of the userspace translator. The next hop is a step of its own, so that it can
 /// change while the rest stays.
 pub(crate) fn steps(instance: &Instance, facts: &Facts, translation: UserspaceSpec) -> Vec<Step> {
-    let (Some(way), Some(uplink)) = (facts.fast_path, &facts.uplink) else {
+    let (Some(placement), Some(uplink)) = (facts.fast_path, &facts.uplink) else {
         return Vec::new();
     };
     let (device, uplink) = (instance.settings.clat.clat_dev.clone(), uplink.value.name.clone());
@@ -184,10 +185,10 @@ pub(crate) fn steps(instance: &Instance, facts: &Facts, translation: UserspaceSp
     });
     let fast_path = FastPathSpec {
         uplink: uplink.clone(),
-        way,
+        placement,
         translation,
         delegated: facts.delegated_prefix.as_ref().map(|prefix| prefix.value),
-        shared: facts.shared.then(|| match shared::mark(&instance.settings) {
+        shared: facts.shared.then(|| match shared::ctmark(&instance.settings) {
             Some(_) => Sharing::Flows,
             None => Sharing::Prefix,
         }),
@@ -200,7 +201,7 @@ pub(crate) fn steps(instance: &Instance, facts: &Facts, translation: UserspaceSp
             Op::DetachFastPath {
                 device: device.clone(),
                 uplink: uplink.clone(),
-                attachment: way.attachment,
+                attachment: placement.attachment,
             },
         ),
         Step::on_device(

@@ -12,7 +12,7 @@ use clatd_translator::Pref64;
 
 use crate::claims::Claims;
 use crate::facts::Fact;
-use crate::fast_path::{Offer, Way};
+use crate::fast_path::{Offer, Placement};
 use crate::net::{Address6, Link, Route};
 use crate::op::Op;
 use crate::path::{Hop, Probe};
@@ -80,7 +80,7 @@ pub struct FixedWorld {
     /// What other programs undid: texts that occur in the operations that did it.
     pub undone_by_others: BTreeSet<String>,
     /// What the fast path can do on each uplink. On other uplinks the programs do not load.
-    pub fast_path: BTreeMap<String, Way>,
+    pub fast_path: BTreeMap<String, Placement>,
     /// What cannot be read: names of methods.
     pub broken: BTreeSet<&'static str>,
 }
@@ -259,8 +259,8 @@ impl<D: Data> World for D {
     async fn fast_path(&self, uplink: &Link) -> Result<Offer, WorldError> {
         let refused = || Offer::Refused("loading the program clatd_out: Operation not permitted (os error 1)".into());
         let now = self.now();
-        let way = now.fast_path.get(&uplink.name);
-        Ok(way.map_or_else(refused, |way| Offer::Loads(*way)))
+        let placement = now.fast_path.get(&uplink.name);
+        Ok(placement.map_or_else(refused, |placement| Offer::Loads(*placement)))
     }
     async fn undone(&self, done: &[(u64, &Op)]) -> Result<Vec<u64>, WorldError> {
         let now = self.now();

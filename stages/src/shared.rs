@@ -22,8 +22,8 @@ use crate::op::{NewNftTable, NftTableDeletion, Op};
 use crate::plan::{StageName, Step};
 use crate::settings::Settings;
 
-/// The mark where none is set.
-const MARK: u32 = 0xc1a7;
+/// The connection mark where none is set.
+const DEFAULT_CTMARK: u32 = 0xc1a7;
 /// nft's priority `mangle`: after conntrack, before the route look-up and before all filters.
 const PRIORITY: i32 = -150;
 const CHAIN: &str = "prerouting";
@@ -38,9 +38,9 @@ pub(crate) fn next_hop(settings: &Settings) -> Ipv6Addr {
 /// The device of packets that this host sends to itself.
 const LOOPBACK: &str = "lo";
 
-/// The mark of an instance's flows; `None` = addresses alone identify them.
-pub(crate) fn mark(settings: &Settings) -> Option<u32> {
-    Some(settings.clat.ctmark.unwrap_or(MARK)).filter(|mark| *mark != 0)
+/// The connection mark of an instance's flows; `None` = addresses alone identify them.
+pub(crate) fn ctmark(settings: &Settings) -> Option<u32> {
+    Some(settings.clat.ctmark.unwrap_or(DEFAULT_CTMARK)).filter(|mark| *mark != 0)
 }
 
 /// The table that marks the CLAT's flows and hands their replies to it.
@@ -61,7 +61,7 @@ pub(crate) fn steering(settings: &Settings, facts: &Facts) -> Option<Step> {
             command: command.clone(),
             family: family.clone(),
             table: steering.table.clone(),
-            ruleset: steering.ruleset(mark(settings)),
+            ruleset: steering.ruleset(ctmark(settings)),
         }),
         Op::DeleteNftTable(NftTableDeletion {
             command,

@@ -308,7 +308,7 @@ impl TranslatorStage {
 }
 
 /// How TAYGA's configuration begins where we wrote it.
-pub const TAYGA_FILE_MARK: &str = "# TAYGA configuration written by clatd";
+pub const TAYGA_FILE_HEADING: &str = "# TAYGA configuration written by clatd";
 
 struct TaygaFile {
     path: String,
@@ -319,7 +319,7 @@ struct TaygaFile {
 fn tayga_file(instance: &Instance, prefix: Pref64, clat_v6: Ipv6Addr) -> TaygaFile {
     let settings = &instance.settings;
     let mut contents = format!(
-        "{TAYGA_FILE_MARK} for instance {}\ntun-device {}\nprefix {prefix}\nipv4-addr {}\n",
+        "{TAYGA_FILE_HEADING} for instance {}\ntun-device {}\nprefix {prefix}\nipv4-addr {}\n",
         instance.name, settings.clat.clat_dev, settings.translator.tayga_v4_addr
     );
     if let Some(own_v6) = settings.translator.translator_v6_addr {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clatd::kernel::fastpath::{Devices, NextHop, Program, Programs};
-use clatd_stages::fast_path::{Attachment, FastPathSpec, LinkHeader, Way};
+use clatd_stages::fast_path::{Attachment, FastPathSpec, LinkHeader, Placement};
 use clatd_stages::settings::{self, MapEntry, Pref64Setting};
 use clatd_stages::translator::UserspaceSpec;
 use clatd_translator::{Config, Kind, Offload, Tos, Translator, UnmappedSource, Verdict};
@@ -214,7 +214,7 @@ pub fn spec(config: &Config) -> Option<FastPathSpec> {
     };
     Some(FastPathSpec {
         uplink: "lo".into(),
-        way: Way {
+        placement: Placement {
             attachment: Attachment::Tcx,
             header: LinkHeader::Ethernet,
         },

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::support::{assert_unchanged, chain, in_namespace, sh, state};
 
 #[test]
-fn journals_first_then_whatever_bears_our_mark() {
+fn journals_first_then_whatever_has_our_label() {
     in_namespace(|mut bed| async move {
         sh("nft add table inet theirs; nft add chain inet theirs forward '{ type filter hook forward priority 0; policy drop; }'
             nft add rule inet theirs forward counter packets 0 bytes 0 accept comment '\"not clatd:\"'

@@ -387,9 +387,9 @@ fn a_route_whose_place_somebody_takes_is_looked_after() {
     });
 }
 
-/// A device goes with its process. What outlives it has our mark, and by that alone a cleanup finds it.
+/// A device goes with its process. What outlives it has our label, and by that alone a cleanup finds it.
 #[test]
-fn every_operation_that_leaves_a_mark_is_swept() {
+fn every_operation_that_leaves_a_label_is_swept() {
     in_namespace(|mut bed| async move {
         let directory = tempfile::tempdir().unwrap();
         sh(

@@ -1,6 +1,6 @@
 //! The fast path's programs on devices, by either way of attaching them.
 
-use clatd_stages::fast_path::{Attachment, FastPathSpec, LinkHeader, Offer, Way};
+use clatd_stages::fast_path::{Attachment, FastPathSpec, LinkHeader, Offer, Placement};
 use clatd_stages::journal::{Left, Outcome};
 use clatd_stages::op::{NewTun, Op};
 use clatd_stages::settings::{Pref64Setting, Settings};
@@ -22,7 +22,7 @@ fn attach_to(uplink: &str, device: &str, clat_v6: &str, attachment: Attachment) 
     Op::AttachFastPath {
         fast_path: FastPathSpec {
             uplink: uplink.into(),
-            way: Way {
+            placement: Placement {
                 attachment,
                 header: LinkHeader::Ethernet,
             },
@@ -173,7 +173,7 @@ fn the_uplinks_of_many_instances_have_filters() {
         let mut done = Vec::new();
         for number in 0..count {
             let link = bed.world.link(&format!("wan{number}")).await.unwrap().unwrap();
-            let Offer::Loads(way) = bed.world.fast_path(&link).await.unwrap() else {
+            let Offer::Loads(placement) = bed.world.fast_path(&link).await.unwrap() else {
                 panic!("it loads elsewhere")
             };
             let expected = if number < 16 {
@@ -181,10 +181,10 @@ fn the_uplinks_of_many_instances_have_filters() {
             } else {
                 Attachment::Clsact
             };
-            assert_eq!(way.attachment, expected, "{number}");
+            assert_eq!(placement.attachment, expected, "{number}");
             let device = format!("clat{number}");
             tun(&mut bed, &device).await;
-            let op = attach_to(&link.name, &device, "2001:db8:1::c1a7:1", way.attachment);
+            let op = attach_to(&link.name, &device, "2001:db8:1::c1a7:1", placement.attachment);
             let outcome = bed.apply(op.clone()).await;
             assert!(bed.world.undone(&[(1, &op)]).await.unwrap().is_empty(), "{op}");
             let made = match outcome.left {
@@ -199,21 +199,22 @@ fn the_uplinks_of_many_instances_have_filters() {
             };
             assert_eq!(made, wanted, "{number}");
             assert_eq!(show()[number].contains("clatd_in"), filter, "{number}: {:?}", show());
-            done.push((link, device, way, outcome));
+            done.push((link, device, placement, outcome));
         }
         // It is told the same again, also when there is room.
-        let (_, device, way, outcome) = done.remove(0);
-        bed.undo(detach_from("wan0", &device, way.attachment), &outcome).await;
-        for (link, _, way, _) in &done {
+        let (_, device, placement, outcome) = done.remove(0);
+        bed.undo(detach_from("wan0", &device, placement.attachment), &outcome)
+            .await;
+        for (link, _, placement, _) in &done {
             assert_eq!(
                 bed.world.fast_path(link).await.unwrap(),
-                Offer::Loads(*way),
+                Offer::Loads(*placement),
                 "{}",
                 link.name
             );
         }
-        for (link, device, way, outcome) in done {
-            bed.undo(detach_from(&link.name, &device, way.attachment), &outcome)
+        for (link, device, placement, outcome) in done {
+            bed.undo(detach_from(&link.name, &device, placement.attachment), &outcome)
                 .await;
         }
         assert_eq!(show(), before);

@@ -71,7 +71,7 @@ pub(super) fn clat(spec: &FastPathSpec, uplink: u32, clat_header: LinkHeader, ne
     record.bytes(&[
         96 - prefix.length(),
         length(clat_header),
-        length(spec.way.header),
+        length(spec.placement.header),
         flags,
     ]);
     record.bytes(&[value(translation.traffic_class), value(translation.tos), 0, 0]);

@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use clatd_stages::fast_path::{Attachment, FastPathSpec, LinkHeader, Offer, Way};
+use clatd_stages::fast_path::{Attachment, FastPathSpec, LinkHeader, Offer, Placement};
 use clatd_stages::journal::{Left, Outcome};
 use clatd_stages::net::Link;
 
@@ -80,7 +80,7 @@ impl FastPath {
             Attachment::Tcx => registry.attachment(uplink.index),
             Attachment::Clsact => Attachment::Clsact,
         };
-        Offer::Loads(Way { attachment, header })
+        Offer::Loads(Placement { attachment, header })
     }
 
     /// Attaches the programs for an instance, in place of what was attached for it before.
@@ -112,14 +112,14 @@ impl FastPath {
         let own = if self.lock().serves_many() {
             Attachment::Clsact
         } else {
-            spec.way.attachment
+            spec.placement.attachment
         };
         let place = |name: &str, index, attachment| HookTarget {
             name: name.to_owned(),
             index,
             attachment,
         };
-        let uplink = uplink_lacks.then(|| place(&spec.uplink, devices.uplink, spec.way.attachment));
+        let uplink = uplink_lacks.then(|| place(&spec.uplink, devices.uplink, spec.placement.attachment));
         let own = place(spec.device(), devices.clat, own);
         let links = match hooked::attach(netlink, &loaded, &own, uplink.as_ref()).await {
             Ok(links) => links,

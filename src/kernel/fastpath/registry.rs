@@ -100,7 +100,7 @@ impl Registry {
         links: Links,
     ) -> Result<(), (Failure, Detached)> {
         let device = spec.device();
-        if spec.way.attachment == Attachment::Tcx {
+        if spec.placement.attachment == Attachment::Tcx {
             self.by_tcx.insert(devices.uplink);
         }
         let uplink = self.uplinks.entry(devices.uplink).or_default();

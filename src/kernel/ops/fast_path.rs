@@ -43,7 +43,7 @@ impl<'a> Operation<'a> for Change<'a> {
                 untold: true,
                 atomic: false,
                 // TCX links go with the daemon that has them open.
-                swept: match fast_path.way.attachment {
+                swept: match fast_path.placement.attachment {
                     Attachment::Tcx => false,
                     Attachment::Clsact => true,
                 },

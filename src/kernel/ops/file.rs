@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use clatd_stages::journal::Outcome;
-use clatd_stages::translator::TAYGA_FILE_MARK;
+use clatd_stages::translator::TAYGA_FILE_HEADING;
 use clatd_stages::world::WorldError;
 
 use super::super::Kernel;
@@ -85,7 +85,7 @@ fn write(path: &str, contents: &str) -> OpResult {
 /// the file may still be the earlier one; then only its first line shows whether it is ours.
 fn remove(path: &str, outcome: Option<&Outcome>) -> OpResult {
     let path = Path::new(path);
-    if outcome.is_none() && !holds(path, TAYGA_FILE_MARK) {
+    if outcome.is_none() && !holds(path, TAYGA_FILE_HEADING) {
         return Ok(NOTHING);
     }
     trusted::remove(path)?;
@@ -111,7 +111,7 @@ mod tests {
         fs::write(&path, "somebody else's").unwrap();
         remove(text, None).unwrap();
         assert!(path.exists());
-        write(text, &format!("{TAYGA_FILE_MARK} for instance wan0\n")).unwrap();
+        write(text, &format!("{TAYGA_FILE_HEADING} for instance wan0\n")).unwrap();
         remove(text, None).unwrap();
         assert!(!path.exists());
         write(text, "x").unwrap();

@@ -39,7 +39,7 @@ pub struct Nature {
     pub untold: bool,
     /// If it fails, it has changed nothing. Others make several changes, start something that runs, or count holders.
     pub atomic: bool,
-    /// It leaves something with our mark that outlives the daemon, so a cleanup finds it without a journal.
+    /// It leaves something with our label that outlives the daemon, so a cleanup finds it without a journal.
     pub swept: bool,
     /// It must be undone even if its device is gone. Most of what is done to a device goes with the device.
     pub outlives_device: bool,

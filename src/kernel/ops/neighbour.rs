@@ -112,7 +112,7 @@ async fn remove(netlink: &Netlink, device: &str, address: Ipv6Addr, outcome: Opt
     let Some(entry) = find(netlink, link.index, address).await? else {
         return Ok(NOTHING);
     };
-    // The daemon was killed before it wrote the outcome: only the mark distinguishes our entry from a user's.
+    // The daemon was killed before it wrote the outcome: only the label distinguishes our entry from a user's.
     if outcome.is_none() && entry.protocol != ROUTE_PROTOCOL {
         return Ok(NOTHING);
     }

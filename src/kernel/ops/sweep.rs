@@ -1,4 +1,4 @@
-//! Removes everything with our mark that is in no journal. What has a mark, and how it is found, is in the file of each
+//! Removes everything with our label that is in no journal. What has a label, and how it is found, is in the file of each
 //! family.
 
 use clatd_stages::op::Op;
@@ -16,7 +16,7 @@ pub(super) const LOCAL_RULE_BACK: &str = "move the IPv6 rule of table local back
 /// The kernel's metric of an IPv6 route without one.
 const DEFAULT_METRIC6: &str = " metric 1024";
 
-/// A look for everything with our mark.
+/// A look for everything with our label.
 pub(crate) struct Sweep<'a> {
     pub(super) netlink: &'a Netlink,
     pub(super) settings: &'a Settings,

@@ -30,7 +30,7 @@ pub(super) enum Change<'a> {
 
 impl<'a> Operation<'a> for Change<'a> {
     fn nature(&self) -> Nature {
-        // A sysctl has no room for a mark, so no sweep finds a hold.
+        // A sysctl has no room for a label, so no sweep finds a hold.
         let held = Nature {
             untold: true,
             atomic: false,

@@ -141,8 +141,8 @@ impl Mirror {
                 partial: true,
                 ..Addresses::default()
             };
-            let held = self.addresses.entry(index).or_insert_with(unknown);
-            news = update(held, address, gone, now);
+            let addresses = self.addresses.entry(index).or_insert_with(unknown);
+            news = update(addresses, address, gone, now);
         } else if gone {
             // Routes go without any event when their preferred source address goes.
             changes = self.doubt_defaults4(index);

@@ -13,15 +13,15 @@ use super::call::call;
 pub(super) async fn same_as_ours(connection: &Connection, service: &str) -> zbus::Result<()> {
     const BUS: (&str, &str, &str) = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus");
     let pid: u32 = call(connection, BUS, "GetConnectionUnixProcessID", &service).await?;
-    match (mark("self"), mark(&pid.to_string())) {
+    match (identity("self"), identity(&pid.to_string())) {
         (Ok(ours), Ok(its)) if ours != its => Err(zbus::Error::Failure("it lives in another network namespace".into())),
         _ => Ok(()),
     }
 }
 
-/// What tells the network namespace of a process. Its ns/net does, too, but only to whoever may trace the process; this
-/// file, of which each namespace has its own, is there for everybody.
-fn mark(process: &str) -> io::Result<(u64, u64)> {
+/// Identifies the network namespace of a process: each namespace has its own net/dev. ns/net would do, too, but only who
+/// may trace the process can read that.
+fn identity(process: &str) -> io::Result<(u64, u64)> {
     let file = std::fs::metadata(format!("/proc/{process}/net/dev"))?;
     Ok((file.dev(), file.ino()))
 }
@@ -31,8 +31,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_process_here_has_the_same_mark() {
+    fn another_process_here_has_the_same_identity() {
         let parent = nix::unistd::getppid().to_string();
-        assert_eq!(mark("self").unwrap(), mark(&parent).unwrap());
+        assert_eq!(identity("self").unwrap(), identity(&parent).unwrap());
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clatd_stages::facts::{Fact, Facts, FirewallFacts, Ip6tablesChain, Memory, NftChain, Source};
-use clatd_stages::fast_path::{Attachment, LinkHeader, Way};
+use clatd_stages::fast_path::{Attachment, LinkHeader, Placement};
 use clatd_stages::pipeline;
 use clatd_stages::plan::Plan;
 use clatd_stages::proxynd::{AddressRole, Neighbours};
@@ -229,7 +229,7 @@ fn changed(facts: &Facts) -> Vec<(&'static str, Facts)> {
         (
             "fast_path",
             with(&|facts| {
-                facts.fast_path = Some(Way {
+                facts.fast_path = Some(Placement {
                     attachment: Attachment::Clsact,
                     header: LinkHeader::None,
                 });

@@ -18,7 +18,7 @@ mod translators;
 use std::collections::BTreeMap;
 
 use clatd_stages::facts::{Fact, Source};
-use clatd_stages::fast_path::{Attachment, LinkHeader, Way};
+use clatd_stages::fast_path::{Attachment, LinkHeader, Placement};
 use clatd_stages::fixed_world::FixedWorld;
 use clatd_stages::net::{Address6, Link, MAIN_TABLE, Route};
 use clatd_stages::settings::Settings;
@@ -164,12 +164,12 @@ fn with_check_servers(addresses: &[&str]) -> FixedWorld {
 
 /// The programs of the fast path load.
 fn with_fast_path(attachment: Attachment) -> FixedWorld {
-    let way = Way {
+    let placement = Placement {
         attachment,
         header: LinkHeader::Ethernet,
     };
     FixedWorld {
-        fast_path: [("wan0".to_owned(), way)].into(),
+        fast_path: [("wan0".to_owned(), placement)].into(),
         ..world()
     }
 }
