@@ -211,7 +211,10 @@ impl Runner {
         let since = *self.past.idle_since.get_or_insert_with(Instant::now);
         let left = GRACE.saturating_sub(since.elapsed());
         if left.is_zero() {
-            info!("it has not come back within {} s, so this is the end", GRACE.as_secs());
+            info!(
+                "what was lost has not come back within {} s, so the instance ends",
+                GRACE.as_secs()
+            );
             return None;
         }
         self.tell_once(&format!("waiting {} s for it to come back", GRACE.as_secs()));

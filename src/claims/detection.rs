@@ -292,8 +292,8 @@ impl Detection {
         }
         *kept = true;
         warn!(
-            "{conflict} on {device}, but that is the CLAT's address; the other node does not give it up, and clatd has given \
-             up {MOST_MOVES} addresses within an hour already, so it keeps this one and defends it; find out who that is, or \
+            "{conflict} on {device}, but that is the CLAT's address; the other node does not give it up. clatd has given up \
+             {MOST_MOVES} addresses within an hour already, so it keeps this one and defends it. Find the other node, or \
              set clat-v6-addr to shared or to an address that is routed to this host"
         );
         false

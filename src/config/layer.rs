@@ -92,7 +92,7 @@ impl Layer {
             } else {
                 before.to_string()
             };
-            let text = format!("{} is set again, which takes the place of {before}", key.name);
+            let text = format!("{} is set again: this one wins over {before}", key.name);
             findings.warn(&place, text);
         }
         self.origins.insert(key.name, Origin::of_line(place, shown));

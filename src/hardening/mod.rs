@@ -123,7 +123,7 @@ pub(crate) fn without_files<T: Send>(work: impl FnOnce() -> T + Send) -> io::Res
 
 fn report(consequence: &str, done: Result<(), AnyError>) {
     if let Err(failure) = done {
-        warn!("hardening: {consequence}: {failure}; hardening=no leaves this out");
+        warn!("hardening: {consequence}: {failure}; set hardening=no to run without hardening");
     }
 }
 

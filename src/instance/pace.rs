@@ -27,9 +27,9 @@ impl Pace {
     /// How many switches of prefix or address in [`Pace::WINDOW`] are made at once.
     const MOST: usize = 4;
     const WINDOW: Duration = Duration::from_secs(30);
-    /// An instance that was up for less had a short life.
+    /// A life of an instance is short if the instance was up for less than this.
     const SHORT: Duration = Duration::from_secs(10);
-    /// So many short lives in a row cost no wait.
+    /// How many short lives in a row cause no wait.
     const FREE: u32 = 2;
     /// The longest pause between short lives.
     const LONGEST_REST: Duration = Duration::from_secs(8);

@@ -161,8 +161,8 @@ pub struct NamespaceLock {
 }
 
 impl NamespaceLock {
-    /// Takes the network namespace of the calling thread. Tells everybody who asks about this process and its runtime
-    /// directory. Needs a runtime.
+    /// Takes the network namespace of the calling thread. Whoever connects is told the number and the runtime
+    /// directory of this process. Needs a runtime.
     pub async fn acquire(runtime: &Path) -> Result<Self, LockError> {
         let begun = Instant::now();
         let mut number = 0;

@@ -9,7 +9,7 @@ use super::wire::{self, Attributes};
 
 /// Size of a netlink message's header.
 const HEADER: usize = 16;
-/// So many times a dump that the kernel could not finish consistently is repeated.
+/// How many times a dump is tried while the kernel cannot finish it consistently.
 const DUMP_TRIES: u32 = 8;
 /// The same for a dump of which only some objects are wanted; their changes also cause events.
 const TRIES_OF_SOME: u32 = 3;

@@ -25,8 +25,8 @@ pub enum DadResult {
     Skipped(&'static str),
 }
 
-/// Whether another node on the link of `device` has `address`. It is also `None` where the device has no neighbours
-/// to ask; [`detect`] distinguishes the two.
+/// The other node on the link of `device` that has `address`. `None` = no other node has it, or there is no detection on
+/// such a device; [`detect`] distinguishes the two.
 pub async fn is_duplicate(
     device: &str,
     address: Ipv6Addr,

@@ -382,7 +382,7 @@ impl Listener {
         }
     }
 
-    /// Whatever was wrong is not any more.
+    /// Forgets the problem: listening works again.
     fn recover(&self) {
         if self.state.borrow().problem.is_some() {
             self.state.send_modify(|state| state.problem = None);

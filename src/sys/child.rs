@@ -32,9 +32,9 @@ struct Half {
     inheritable: u32,
 }
 
-/// The process of the command dies when the thread that starts it ends, and with it at the latest this process.
+/// The process of the command dies when the thread that starts it ends, so at the latest when this process ends.
 ///
-/// This comes after what changes the command's user: the kernel forgets it then.
+/// Call this after what changes the command's user: that change makes the kernel forget this setting.
 pub(crate) fn die_with_us(command: &mut Command) {
     let us = getpid();
     let die_with_us = move || {

@@ -11,7 +11,7 @@ use socket2::{MaybeUninitSlice, MsgHdrMut, SockAddr, Socket};
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 
-/// A socket that the runtime waits on. It gives nobody the means to put another one in its place.
+/// A socket that the runtime waits on. Nobody can put another socket in its place: no method gives a mutable reference.
 #[derive(Debug)]
 pub(crate) struct Registered(AsyncFd<Socket>);
 

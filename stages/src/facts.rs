@@ -124,7 +124,7 @@ pub struct Facts {
     /// The delegated DHCPv6 prefix that contains that address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delegated_prefix: Option<Fact<ipnet::Ipv6Net>>,
-    /// That address is the host's own, so marks distinguish the CLAT's flows.
+    /// That address is the host's own, so a mark, or the map of flows, tells the CLAT's packets from the host's.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub shared: bool,
     /// What the CLAT's address is to the uplink's neighbours, and so who answers them.

@@ -64,16 +64,16 @@ pub(super) const KEYS: &[Key] = &[
                \n\
                With `shared` the CLAT uses the host's own address towards the PLAT, as clatd 2.x does.\n\
                With `translator=ebpf` a map in the kernel tells the CLAT's flows from those of the host.\n\
-               A flow gets another port where the host has the same one.\n\
-               With other translators the mark `ctmark` does that; this needs nft.\n\
+               Where the host has the same flow, the CLAT's flow gets another port.\n\
+               With other translators the mark `ctmark` tells them apart; this needs nft.\n\
                \n\
                With `pd` clatd asks for a prefix on the uplink by DHCPv6 (RFC 8415), and takes an address of its first /64.\n\
                \n\
-               clatd checks for duplicates (RFC 4862) what `derived`, `stable` and `checksum-neutral` choose.\n\
+               With `derived`, `stable` and `checksum-neutral` clatd asks whether a neighbour has the address already (RFC 4862).\n\
                If a neighbour has the address, clatd tries the next candidate, four at most.\n\
                The CLAT uses the address when nobody has answered for a tenth of a second.\n\
                If somebody answers later (RFC 4429), within a second or the retransmission time that routers advertise, the CLAT gives the address up.\n\
-               On a link where that has happened, clatd waits for all of that time during the next ten minutes.\n\
+               For ten minutes after that, the CLAT uses a new address on that link only after the whole of that time.\n\
                \n\
                clatd defends an address in use: when a neighbour advertises it, clatd advertises it too, once a second at most.\n\
                When the neighbour goes on for five seconds, the CLAT moves to the next candidate, three times an hour at most.\n\
@@ -128,7 +128,8 @@ pub(super) const KEYS: &[Key] = &[
         name: "forwarding-enable",
         field: field!(clat.forwarding_enable),
         brief: "whether IPv6 forwarding is switched on",
-        full: "Whether clatd switches IPv6 forwarding on while the CLAT runs; the CLAT needs it.\n\
+        full: "Whether clatd switches IPv6 forwarding on while the CLAT runs.\n\
+               The CLAT needs it, except with the fast path (`translator=ebpf`, or `auto` where that loads), where this key has no effect.\n\
                Devices that accept router advertisements go on to do so: clatd sets their accept_ra to 2 first.\n\
                When the last instance stops, clatd restores all of these values.",
         ..PLAIN
@@ -156,9 +157,10 @@ pub(super) const KEYS: &[Key] = &[
                This needs no sysctl, but the address must be in a prefix of the uplink.\n\
                The kernel would take it for the host's own address, so clatd removes the kernel's route for it from the IPv6 local table.\n\
                \n\
-               With `auto` it is `proxy`; but it is `anycast` where the uplink's forwarding must stay off.\n\
-               That is so with `forwarding-enable=no`, \
+               With `auto` it is `anycast` with the fast path, which needs no forwarding.\n\
+               It is also `anycast` where the uplink's forwarding must stay off: with `forwarding-enable=no`, \
                and where forwarding would remove default routes that router advertisements brought to a device with accept_ra=0.\n\
+               Otherwise it is `proxy`.\n\
                With `none` nobody answers.",
         origin: FirstIn::Ours,
         ..PLAIN

@@ -70,7 +70,7 @@ pub(super) const KEYS: &[Key] = &[
                Where a path carries less, path MTU discovery tells the sender.\n\
                1260, the default of the clatd of 2016, fits every path: it is the smallest MTU of IPv6, 1280, less 20 bytes for the \
                larger header.\n\
-               A tunnel inside of that has less than the 1280 bytes that IPv6 needs.\n\
+               With 1260, a tunnel over the CLAT's IPv4 carries less than the 1280 bytes that IPv6 needs.\n\
                \n\
                Fragments need 8 bytes more, since IPv6 has a Fragment Header for what stands in IPv4's own header (RFC 7915 section 4.1).\n\
                Where `lowest-ipv6-mtu` is smaller than the uplink's MTU, the translator cuts fragments and packets that may be \

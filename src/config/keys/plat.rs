@@ -61,7 +61,7 @@ pub(super) const KEYS: &[Key] = &[
                An answer from within the PLAT prefix has passed the PLAT.\n\
                If no answer comes, the CLAT's default route goes behind all others until the PLAT answers again or something comes back.\n\
                A host that sends nothing probes nothing.\n\
-               Packets of TAYGA are not counted, so clatd does not watch it.\n\
+               With TAYGA packets are not counted, so clatd does not watch the PLAT.\n\
                With `no` clatd probes nothing.\n\
                \n\
                With an IPv4 address, clatd uses the PLAT only if that address answers an ICMPv6 echo through it.\n\
@@ -89,7 +89,8 @@ pub(super) const KEYS: &[Key] = &[
                Neither program has to run, and clatd follows changes in them at once.\n\
                \n\
                clatd asks the system's resolvers (/etc/resolv.conf) where the uplink has no servers of its own.\n\
-               If `plat-dev` names the uplink, it asks them only then, even if the uplink's own servers know no prefix or do not answer: \
+               If `plat-dev` names the uplink and the uplink has servers of its own, clatd never asks the system's resolvers, \
+               not even if those servers know no prefix or do not answer: \
                the prefix belongs to the uplink, and no other resolver may speak for it (RFC 8880 section 7.1).\n\
                For such an uplink, clatd asks a resolver on this host (such as 127.0.0.53) only if there is no other.\n\
                Without `plat-dev`, clatd always asks the system's resolvers last.",

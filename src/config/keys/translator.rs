@@ -72,7 +72,7 @@ pub(super) const KEYS: &[Key] = &[
         field: field!(translator.udp_zero_checksum),
         brief: "what becomes of UDP over IPv4 without a checksum",
         full: "What becomes of UDP packets over IPv4 without a checksum; IPv6 demands one.\n\
-               With `compute` the translator computes the checksum; it drops fragments, for which it cannot.\n\
+               With `compute` the translator computes the checksum; it drops fragments, since it cannot compute theirs.\n\
                With `drop` it drops and counts such packets.\n\
                With `pass` they go through without a checksum, which tunnels that follow RFC 6936 accept.",
         ..OURS

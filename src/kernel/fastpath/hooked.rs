@@ -154,8 +154,8 @@ async fn by_filter(
     })
 }
 
-/// Takes programs off, for which the kernel may take its time. Filters are found by their program: where somebody took
-/// ours away, another one may have its priority and handle.
+/// Takes programs off. The kernel may need some time for that. A filter is found by its program, not by its priority and
+/// handle: if somebody took our filter away, another filter may have these now.
 pub(super) async fn take_off(netlink: &Netlink, hooked: Vec<Hooked>) -> Result<(), Failure> {
     let mut links = Vec::new();
     for hooked in hooked {

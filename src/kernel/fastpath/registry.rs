@@ -76,7 +76,7 @@ impl Registry {
         }
     }
 
-    /// Tells the programs of an instance. Returns them, and whether the uplink lacks its program.
+    /// Tells the programs about an instance. Returns the programs, and whether the uplink lacks its program.
     pub(super) fn enter(
         &mut self,
         devices: Devices,
@@ -213,8 +213,8 @@ impl Registry {
         Ok(())
     }
 
-    /// Whether it has so many instances that the time which TCX takes for another one counts more than what filters cost
-    /// its packets.
+    /// Whether there are so many instances that another one gets filters: TCX is faster for packets, but attaching it
+    /// would take too long.
     pub(super) fn serves_many(&self) -> bool {
         self.instances.len() >= MANY
     }

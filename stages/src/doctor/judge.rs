@@ -307,7 +307,7 @@ impl Judge<'_> {
                 self.wrong(
                     Check::Gateway,
                     format!("the router {gateway} of {name} does not answer: packets stop before the first hop"),
-                    "check the router, and what is between it and this host; the PLAT cannot be asked before it answers",
+                    "check the router, and what is between it and this host; the PLAT cannot be asked until the router answers",
                 );
                 false
             }
@@ -330,7 +330,7 @@ impl Judge<'_> {
                 Check::Mtu,
                 Judgement::Good,
                 format!(
-                    "packets of {} bytes reach {}, or their senders are told",
+                    "packets of {} bytes reach {}, or a router answers that they are too big",
                     large.length, large.from
                 ),
             );
@@ -433,8 +433,8 @@ impl Judge<'_> {
         let mut reasons = Vec::new();
         if let Some(address) = address {
             reasons.push(format!(
-                "the network may drop what comes from {}, as where a provider gives a server one address: try \
-                 clat-v6-addr=shared",
+                "the network may drop packets from {}: some providers give a server one address and drop all others; \
+                 try clat-v6-addr=shared",
                 address.value
             ));
         }
@@ -443,8 +443,8 @@ impl Judge<'_> {
         let strict = strict.map_or_else(String::new, |(key, _)| format!(" ({key}=1)"));
         reasons.push(match self.by_fast_path() {
             true => format!(
-                "see with tcpdump on {uplink} what comes back, for the fast path hands packets to the router, past packet filters \
-                 of this host"
+                "see with tcpdump on {uplink} what comes back; packet filters of this host do not see these IPv6 packets, \
+                 since the fast path hands them to the router itself"
             ),
             false => format!(
                 "look for packet filters (nft list ruleset), reverse-path filters{strict} and rules (ip -6 rule) between \

@@ -387,7 +387,7 @@ fn ipv4_routes() {
         |seen| stray(seen, 50, Some(true)),
         &[(
             Check::Route,
-            "the default route \"default via 10.0.0.1 dev eth9 metric 50\" wins, for its metric 50 is lower than 2048",
+            "the default route \"default via 10.0.0.1 dev eth9 metric 50\" wins, because its metric 50 is lower than 2048",
         )],
     );
     case(
@@ -395,7 +395,10 @@ fn ipv4_routes() {
             stray(seen, 50, Some(true));
             seen.native4.clear();
         },
-        &[(Check::Route, "a rule (ip -4 rule) or a more specific route")],
+        &[(
+            Check::Route,
+            "comes before the CLAT's default route -> look for it with ip -4 rule",
+        )],
     );
     case(|seen| seen.route4 = None, &[(Check::Route, "no route for IPv4")]);
     // Native IPv4 lets the instance rest, unless it leads nowhere.

@@ -37,7 +37,7 @@ INLINE int drop(struct counters *seen, int direction, int reason)
 	return TC_ACT_SHOT;
 }
 
-/* Whether flows tell whose packets of this address are. */
+/* Whether host and CLAT share this address, so that the map of flows tells whose a packet is. */
 INLINE int is_shared(const struct clat *clat, const __be32 *address)
 {
 	struct address6 own = read6(address);
@@ -265,7 +265,7 @@ int clatd_in(struct __sk_buff *skb)
 		return NEXT;
 	}
 	ours = find6(skb->ifindex, ip.destination);
-	/* Not what a network card that listens to everything brings for others. */
+	/* A network card that listens to everything also brings packets for others (no PACKET_HOST). */
 	if (!ours || skb->pkt_type != PACKET_HOST || is_neighbour_discovery(skb, &ip))
 		return NEXT;
 	flow.clat = ours->clat;

@@ -7,12 +7,12 @@
 
 /* More than a port's number. */
 #define NO_PORT_FREE 0x10000u
-/* A flow that was idle for so long is asked for again among the host's, which may have taken its port since: as long as
- * a NAT keeps it (RFC 5382 REQ-5, RFC 4787 REQ-5, RFC 5508 REQ-1). In the unit of now(). */
+/* How long a flow may be idle: as long as a NAT keeps it (RFC 5382 REQ-5, RFC 4787 REQ-5, RFC 5508 REQ-1). After that
+ * the kernel is asked again whether the host has the same flow: it may have taken the port. In the unit of now(). */
 #define IDLE_TCP 7440
 #define IDLE_UDP 300
 #define IDLE_OTHER 60
-/* For so long the fragments of one datagram are on their way (RFC 8200 section 4.5). */
+/* How long the fragments of one datagram may be on their way (RFC 8200 section 4.5). In the unit of now(). */
 #define IDLE_FRAGMENTS 60
 /* Ports that Linux does not choose by itself (ip_local_port_range), so that the host takes none of them later. */
 #define FIRST_PORT 61000
@@ -48,7 +48,8 @@ INLINE int has_checksum(struct __sk_buff *skb, const struct trace *trace)
 	       (checksum || trace->protocol == PROTO_TCP);
 }
 
-/* Keeps the compiler from making one piece of code of two, which would compute with the address of a socket. */
+/* Keeps the compiler from joining two pieces of code into one that computes with the address of a socket, which the
+ * verifier refuses. */
 #define KEEP_APART(value) asm volatile("" : "+r"(value))
 
 /* The flow as the host's IPv4 has it, if its port was not changed. */
@@ -133,7 +134,8 @@ INLINE void touch(struct flow *flow)
 		flow->seen = time;
 }
 
-/* Enters a flow of the CLAT that is not known; the key has its port, or the one that it had on the wire. */
+/* Enters a flow of the CLAT that is not known, or was idle for long. `port` is the one that the host's IPv4 knows. The
+ * key has the same one, or the one that the flow had on the wire. Returns the port on the wire. */
 NOT_INLINE __u32 enter(struct __sk_buff *skb, const struct clat *clat, void *flows, struct flow_key *key, __be16 port)
 {
 	struct flow fresh = {.port = port, .seen = now()};
@@ -198,8 +200,8 @@ INLINE __u32 port_out(struct __sk_buff *skb, const struct clat *clat, __u32 devi
 	return enter(skb, clat, flows, key, port);
 }
 
-/* A packet comes in for a flow that is not known. A connection may be idle for so long that others drove its flow out,
- * and it outlives the daemon, so its socket tells, too. */
+/* A packet comes in for a flow that the map does not have. It may still be the CLAT's: other flows may have driven that
+ * of an idle connection out of the map, and a connection outlives the daemon. The socket of the connection tells. */
 INLINE __u32 port_of_socket(struct __sk_buff *skb, const struct clat *clat, void *flows, struct flow_key *key)
 {
 	struct flow fresh = {.port = key->port, .seen = now()};
@@ -210,8 +212,8 @@ INLINE __u32 port_of_socket(struct __sk_buff *skb, const struct clat *clat, void
 	return fresh.port;
 }
 
-/* The port that the host's IPv4 knows of a flow that comes in, by the one on the wire; NO_PORT_FREE = it is no flow of
- * the CLAT. */
+/* Finds the flow of a packet that comes in, by its port on the wire. Returns the port that the host's IPv4 knows;
+ * NO_PORT_FREE = it is no flow of the CLAT. */
 INLINE __u32 port_in(struct __sk_buff *skb, const struct clat *clat, void *flows, struct flow_key *key, int begins)
 {
 	struct flow *flow = map_lookup(flows, key);
@@ -262,7 +264,7 @@ INLINE int set_flow(struct flow_key *key, const struct trace *trace, int in_erro
 	return 1;
 }
 
-/* An answer to who began a connection: it is accepted (SYN, ACK) or refused (RST, ACK). */
+/* Whether the packet answers a SYN: the connection is accepted (SYN, ACK) or refused (RST, ACK). */
 INLINE int answers_syn(struct __sk_buff *skb, const struct trace *trace)
 {
 	__u8 flags;
@@ -289,7 +291,7 @@ INLINE int find_fragments(__u32 clat, const __be32 *remote, const struct trace *
 
 	set_fragments(&key, clat, remote, trace);
 	known = map_lookup(&fragmented, &key);
-	/* Identifications come again. */
+	/* An older entry is of another datagram: senders use an identification again. */
 	if (!known || now() - known->seen >= IDLE_FRAGMENTS)
 		return NOBODY_KNOWS;
 	return known->is_ours ? CLATS : HOSTS;
@@ -359,7 +361,8 @@ NOT_INLINE int find_owner(struct __sk_buff *skb, const struct ip6 *ip, struct fo
 		return CLATS;
 	found->port_at = trace.at + (in_error ? 0 : 2);
 	found->protocol = PROTO_ICMPV6;
-	/* With its own checksum corrected, the packet in an error adds the same to that of the error as before. */
+	/* If the packet in an error has a checksum, only that one is corrected. The packet then adds the same as before
+	 * to the checksum of the error, which stays. */
 	if (!in_error || has_checksum(skb, &trace)) {
 		found->protocol = trace.protocol;
 		found->checksum_at = trace.at + checksum_at(trace.protocol);

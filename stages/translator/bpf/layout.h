@@ -12,7 +12,7 @@ enum {
 	CLAT_BY_PREFIX = 4,
 	/* No non-global IPv4 address in the Well-Known Prefix (RFC 6052 section 3.1). */
 	CLAT_STRICT = 8,
-	/* Not as received, but always so. */
+	/* The field has a fixed value. Without the flag it is copied from the packet. */
 	CLAT_TRAFFIC_CLASS = 16,
 	CLAT_TOS = 32,
 	/* The address of the CLAT's own mapping is the host's, too: flows tell whose a packet is (flows.h). */

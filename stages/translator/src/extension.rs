@@ -7,7 +7,7 @@ use crate::wire;
 const OBJECT: usize = 24;
 /// Octets of the extension header in front of the first object (RFC 4884 section 7).
 const HEADER: usize = 4;
-/// In front of an extension the packet in error, with padding, is never shorter (RFC 4884 section 3).
+/// The shortest packet in error, with padding, that may stand in front of an extension (RFC 4884 section 3).
 const LEAST_ORIGINAL: usize = 128;
 
 /// How an ICMP error is laid out behind its first eight octets.

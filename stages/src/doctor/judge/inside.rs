@@ -173,22 +173,25 @@ impl Judge<'_> {
             .as_ref()
             .and_then(|running| running.facts.metric.as_ref());
         let metric = own.map_or(0, |metric| metric.value);
-        let what = match route {
-            Some(route) => format!(
-                "IPv4 leaves this host by {device}, not by {clat}: the default route \"{route}\" wins, for its metric {} is lower than {metric}",
-                route.metric
+        let (what, advice) = match route {
+            Some(route) => (
+                format!(
+                    "IPv4 leaves this host by {device}, not by {clat}: the default route \"{route}\" wins, because its \
+                     metric {} is lower than {metric}",
+                    route.metric
+                ),
+                "take that route away, or give the CLAT a lower metric (v4-defaultroute-metric), or let it take the route's \
+                 place (v4-defaultroute-replace=yes)",
             ),
-            None => format!(
-                "IPv4 leaves this host by {device}, not by {clat}: a rule (ip -4 rule) or a more specific route of somebody \
-                 else's comes before the CLAT's default route"
+            None => (
+                format!(
+                    "IPv4 leaves this host by {device}, not by {clat}: a rule or a more specific route of another program \
+                     comes before the CLAT's default route"
+                ),
+                "look for it with ip -4 rule and ip -4 route, and take it away",
             ),
         };
-        self.wrong(
-            Check::Route,
-            what,
-            "take that route away, or give the CLAT a lower metric (v4-defaultroute-metric), or let it take the route's place \
-             (v4-defaultroute-replace=yes)",
-        );
+        self.wrong(Check::Route, what, advice);
     }
 }
 

@@ -116,7 +116,7 @@ impl Judge<'_> {
                 Judgement::Note,
                 format!(
                     "the PLAT of {prefix} translates for the CLAT, but does not answer this host itself: {far}{}",
-                    suspects.map_or_else(String::new, |suspects| format!("; {suspects} may drop that"))
+                    suspects.map_or_else(String::new, |suspects| format!("; {suspects} may drop the answers"))
                 ),
             );
         }
@@ -166,7 +166,7 @@ impl Judge<'_> {
                 "plat-prefix sets this prefix; the network tells of {}, which does not answer either: {tell}",
                 told.join(" and ")
             ),
-            (false, _) => format!("{tell}, or another prefix be set by plat-prefix"),
+            (false, _) => format!("{tell}, or plat-prefix can be set to another prefix"),
         }
     }
 }

@@ -55,7 +55,7 @@ fn a_plat_that_works_for_the_clat_is_not_blamed() {
     assert_eq!(said.verdict, Judgement::Note);
     assert!(
         said.what
-            .ends_with("the nft chain ip6 fw in (hook input, policy drop) may drop that"),
+            .ends_with("the nft chain ip6 fw in (hook input, policy drop) may drop the answers"),
         "{said:?}"
     );
 }
@@ -124,8 +124,8 @@ fn a_network_may_carry_packets_of_the_host_alone() {
         lost,
         &[(
             Check::Ipv4,
-            "the network may drop what comes from 2001:db8::464, as where a provider gives a server one address: try \
-             clat-v6-addr=shared",
+            "the network may drop packets from 2001:db8::464: some providers give a server one address and drop all \
+             others; try clat-v6-addr=shared",
         )],
     );
     let mut seen = working();
