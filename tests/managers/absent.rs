@@ -42,35 +42,38 @@ fn a_bus_without_managers_is_no_error() {
     }
 }
 
-/// The quickest of some dry runs.
-fn quickest(lab: &Lab) -> Duration {
+/// The quickest of some dry runs, in each of which somebody is asked who does not answer.
+fn quickest(lab: &Lab, silent: Option<&str>) -> Duration {
     let runs = (0..4).map(|_| {
         let begin = Instant::now();
-        let text = clatd(lab, &["plan", "--json", "plat-dev=up0", "discovery=dns"]).ok("clatd plan");
-        let plan: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(plan["instances"][0]["facts"]["plat_prefix"]["value"], PREFIX, "{text}");
-        begin.elapsed()
+        let run = clatd(lab, &["plan", "--json", "plat-dev=up0", "discovery=dns", "debug=1"]);
+        let took = begin.elapsed();
+        if let Some(who) = silent {
+            assert!(run.err.contains(&format!("{who} does not answer")), "{}", run.err);
+        }
+        let plan: Value = serde_json::from_str(&run.ok("clatd plan")).unwrap();
+        assert_eq!(plan["instances"][0]["facts"]["plat_prefix"]["value"], PREFIX, "{plan}");
+        took
     });
     runs.min().unwrap()
 }
 
-/// A service that hangs, and then a bus that hangs: each is waited for by half a second at most.
+/// A service that hangs, and then a bus that hangs: each is waited for by half a second at most. D-Bus itself would wait for
+/// 25 s. A busy machine may take longer for all else.
 #[test]
 fn what_hangs_is_waited_for_shortly() {
-    const LIMIT: Duration = Duration::from_millis(700);
+    const LIMIT: Duration = Duration::from_millis(1500);
     let lab = lab();
-    let alone = quickest(&lab);
+    let alone = quickest(&lab, None);
     let bus = Service::bus(&lab);
     let resolved = Service::resolved(&lab, "host");
     resolvectl_dns(&lab, "host", "up0", &["3fff:1::66"]);
     resolved.hang();
-    let waited = quickest(&lab).saturating_sub(alone);
+    let waited = quickest(&lab, Some("systemd-resolved")).saturating_sub(alone);
     assert!(waited < LIMIT, "a service that hangs costs {waited:?}");
-    assert!(waited > Duration::from_millis(300), "it was asked: {waited:?}");
     bus.hang();
-    let waited = quickest(&lab).saturating_sub(alone);
+    let waited = quickest(&lab, Some("the system's D-Bus")).saturating_sub(alone);
     assert!(waited < LIMIT, "a bus that hangs costs {waited:?}");
-    assert!(waited > Duration::from_millis(300), "it was asked: {waited:?}");
 }
 
 /// While a manager does not answer, its last answer for an uplink stays valid; otherwise clatd would ask the resolver
