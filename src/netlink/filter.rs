@@ -1,5 +1,6 @@
 //! Traffic control, as far as it attaches programs: the queueing discipline clsact and its filters.
 
+use std::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 
@@ -12,14 +13,17 @@ const CLSACT: u32 = 0xffff_fff1;
 const CLSACT_HANDLE: u32 = 0xffff_0000;
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
+const TCA_CHAIN: u16 = 11;
 const TCA_BPF_FD: u16 = 6;
 const TCA_BPF_NAME: u16 = 7;
 const TCA_BPF_FLAGS: u16 = 8;
 const TCA_BPF_ID: u16 = 11;
 /// The program itself decides what becomes of a packet (`TCA_BPF_FLAG_ACT_DIRECT`).
 const DIRECT: u32 = 1;
-/// The filter sees packets of all protocols; the kernel chooses its priority.
+/// The filter sees packets of all protocols.
 const ANY: u32 = (libc::ETH_P_ALL as u16).to_be() as u32;
+/// The least priority that the kernel chooses for a filter that comes without one.
+const CHOSEN_BY_KERNEL: u32 = 0x8000;
 
 /// Where a filter looks at packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +32,15 @@ pub(crate) enum Hook {
     Ingress,
     /// As they leave.
     Egress,
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+        })
+    }
 }
 
 impl Hook {
@@ -80,11 +93,33 @@ impl Netlink {
         }
     }
 
+    /// The priority that a filter must have to see packets first, also if others come later without a priority of their own.
+    /// None = a filter has the first one already.
+    pub(crate) async fn priority_in_front(&self, index: u32, hook: Hook) -> Result<Option<u32>, NetlinkError> {
+        let messages = self.filter_messages(index, hook).await?;
+        let first = messages.iter().filter_map(priority).min();
+        let priority = first.unwrap_or(CHOSEN_BY_KERNEL).min(CHOSEN_BY_KERNEL) - 1;
+        Ok((priority > 0).then_some(priority))
+    }
+
+    /// Whether other filters see packets before the one that runs this program.
+    pub(crate) async fn is_behind_others(&self, index: u32, hook: Hook, program: u32) -> Result<bool, NetlinkError> {
+        let messages = self.filter_messages(index, hook).await?;
+        let ours = messages
+            .iter()
+            .find(|message| parse(message).is_some_and(|filter| filter.program == program));
+        let Some(ours) = ours.and_then(priority) else {
+            return Ok(false);
+        };
+        Ok(messages.iter().filter_map(priority).any(|other| other < ours))
+    }
+
     /// Makes a filter that runs this program.
     pub(crate) async fn add_filter(
         &self,
         index: u32,
         hook: Hook,
+        priority: u32,
         name: &str,
         program: BorrowedFd<'_>,
     ) -> Result<(), NetlinkError> {
@@ -92,7 +127,7 @@ impl Netlink {
         wire::push(&mut options, TCA_BPF_FD, &program.as_raw_fd().to_ne_bytes());
         wire::push(&mut options, TCA_BPF_NAME, &[name.as_bytes(), b"\0"].concat());
         wire::push(&mut options, TCA_BPF_FLAGS, &DIRECT.to_ne_bytes());
-        let mut payload = header(index, 0, hook.parent(), ANY);
+        let mut payload = header(index, 0, hook.parent(), priority << 16 | ANY);
         wire::push(&mut payload, TCA_KIND, b"bpf\0");
         wire::push(&mut payload, TCA_OPTIONS, &options);
         let made = self.request(libc::RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, payload);
@@ -153,6 +188,18 @@ fn header(index: u32, handle: u32, parent: u32, info: u32) -> Vec<u8> {
         payload.extend_from_slice(&word.to_ne_bytes());
     }
     payload
+}
+
+/// The priority of a filter that packets pass without being sent to it: not in a chain of somebody's own.
+fn priority(message: &KernelMessage) -> Option<u32> {
+    if message.kind != libc::RTM_NEWTFILTER {
+        return None;
+    }
+    let mut attributes = Attributes(message.payload.get(HEADER..)?);
+    let chain = attributes.find(|attribute| attribute.kind == TCA_CHAIN);
+    let is_entered = chain.is_none_or(|chain| chain.u32() == Some(0));
+    let priority = wire::u32_at(&message.payload, 16)? >> 16;
+    (is_entered && priority > 0).then_some(priority)
 }
 
 /// The kernel reports each priority once without a handle, and then each of its filters.

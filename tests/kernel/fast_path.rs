@@ -246,3 +246,56 @@ fn a_filter_in_the_place_of_ours_stays() {
         assert_eq!(on_uplink(), before);
     });
 }
+
+/// A filter in front may hand packets to another device, as shaping does. Ours would not see them then.
+#[test]
+fn filters_stand_in_front_of_those_of_others() {
+    in_namespace(async |mut bed| {
+        let order = || {
+            let shown = sh("tc filter show dev up0 ingress");
+            let priorities = shown.lines().filter(|line| line.contains("handle")).map(|line| {
+                let pref = line
+                    .split_whitespace()
+                    .skip_while(|word| *word != "pref")
+                    .nth(1)
+                    .unwrap();
+                (pref.parse::<u32>().unwrap(), line.contains("clatd_in"))
+            });
+            priorities.collect::<Vec<_>>()
+        };
+        let add = |further: &str| {
+            sh(&format!(
+                "tc filter add dev up0 ingress {further} bpf bytecode '1,6 0 0 4294967295' direct-action"
+            ));
+        };
+        tun(&mut bed, "clat0").await;
+        let op = attach("clat0", "2001:db8:1::c1a7:1", Attachment::Clsact);
+        bed.apply(op.clone()).await;
+        add("");
+        let [(first, true), (_, false)] = order()[..] else {
+            panic!("{:?}", order());
+        };
+        assert!(bed.world.undone(&[(1, &op)]).await.unwrap().is_empty());
+
+        add(&format!("prio {}", first - 7));
+        add("chain 5 prio 1");
+        assert_eq!(bed.world.undone(&[(1, &op)]).await.unwrap(), [1]);
+        bed.apply(op.clone()).await;
+        let main = order().into_iter().filter(|(priority, _)| *priority > 1);
+        assert!(
+            main.collect::<Vec<_>>()
+                .starts_with(&[(first - 8, true), (first - 7, false)]),
+            "{:?}",
+            order()
+        );
+        assert!(bed.world.undone(&[(1, &op)]).await.unwrap().is_empty());
+
+        add("prio 1");
+        assert_eq!(bed.world.undone(&[(1, &op)]).await.unwrap(), [1]);
+        // No filter can stand in front of that one. TCX does, in kernels that have it.
+        let outcome = bed.apply(op.clone()).await;
+        assert_eq!(outcome.left, Left::Nothing);
+        assert!(bed.world.undone(&[(1, &op)]).await.unwrap().is_empty());
+        assert!(!on_uplink().contains("clatd_in"), "{}", on_uplink());
+    });
+}

@@ -205,6 +205,58 @@ fn a_neighbour_that_asks_is_answered_at_once() {
     });
 }
 
+/// Sends echo requests from the PLAT's side in frames with a tag: how many, with which tag, with options or without.
+const TAGGED: &str = r#"
+import socket, struct, sys
+device, to, count, tag, options = sys.argv[1], bytes.fromhex(sys.argv[2].replace(":", "")), *map(int, sys.argv[3:])
+source = socket.inet_pton(socket.AF_INET6, "64:ff9b::192.88.99.10")
+target = socket.inet_pton(socket.AF_INET6, "3fff:1:0:1:0:5ec1:a700:101")
+link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+link.bind((device, 0))
+for number in range(count):
+    echo = struct.pack("!BBHHH", 128, 0, 0, 464, number) + bytes(56)
+    words = source + target + struct.pack("!II", len(echo), 58) + echo
+    total = sum(struct.unpack(f"!{len(words) // 2}H", words))
+    while total >> 16: total = (total & 0xffff) + (total >> 16)
+    echo = echo[:2] + struct.pack("!H", ~total & 0xffff) + echo[4:]
+    behind = (bytes((58, 0, 1, 4, 0, 0, 0, 0)) if options else b"") + echo
+    head = struct.pack("!IHBB", 6 << 28, len(behind), 60 if options else 58, 64) + source + target
+    frame = to + link.getsockname()[4] + struct.pack("!HHH", 0x8100, tag, 0x86dd)
+    link.send(frame + head + behind)
+"#;
+
+/// A tag with the number 0 only says a priority (IEEE 802.1Q): such a packet comes in by the device without a tag. Packets
+/// that the engine gets come without theirs.
+#[test]
+fn frames_with_a_priority_come_in() {
+    let lab = Lab::raise(&Uplink::new());
+    let script = lab.file("tagged.py");
+    std::fs::write(&script, TAGGED).unwrap();
+    let address = lab.host("cat /sys/class/net/up0/address");
+    around(&lab, &[FAST], |_: &mut Daemon| {
+        traffic::ping(&lab);
+        let now = || ["/6to4/packets/icmp", "/4to6/packets/icmp"].map(|way| counted(&lab, way));
+        let send = |count: u64, tag: u16, options: u8| {
+            let words = format!("cust {} {count} {tag} {options}", address.trim());
+            lab.run("isp0", &format!("python3 {} {words}", script.display()))
+                .ok("frames");
+        };
+        let before = now();
+        send(3, 0x6000, 0);
+        send(2, 0xa000, 1);
+        // The engine translates two of the five; the host answers all.
+        let expected = [before[0] + 3, before[1] + 5];
+        assert!(
+            poll(Duration::from_secs(5), || now() == expected),
+            "{:?} is not {expected:?}",
+            now()
+        );
+        send(2, 0x6005, 0);
+        traffic::ping(&lab);
+        assert_eq!(now(), expected.map(|count| count + 3), "frames of another network");
+    });
+}
+
 /// Nobody tells when a program is taken off; it is looked after every ten seconds.
 #[test]
 fn programs_that_somebody_takes_off_are_put_back() {

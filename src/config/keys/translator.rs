@@ -21,7 +21,11 @@ pub(super) const KEYS: &[Key] = &[
                The translator in the daemon's process translates all others.\n\
                This is nearly as fast as native IPv6.\n\
                It needs no forwarding, no IPv6 rules and routes, no proxy neighbour entry and no rule in a packet filter.\n\
-               The CLAT's packets do not pass the IPv6 hooks of this host's packet filter; the IPv4 filter sees all of them on the CLAT's device.\n\
+               The IPv4 packet filter of this host sees all packets on the CLAT's device, and queueing disciplines of the uplink (tc) shape them.\n\
+               But as IPv6 the CLAT's packets go past the IPv6 hooks of the packet filter, nft chains of family `netdev` on the \
+               uplink, IPsec policies (ip xfrm), and filters and shaping where packets come in by the uplink; \
+               as IPv4 they go past a queueing discipline of the CLAT's device.\n\
+               Set `userspace` if you need one of these for the CLAT's packets.\n\
                With `auto` it is `ebpf` where that works here, else `userspace`; plan, status and log say which, and why.",
         ..OURS
     },

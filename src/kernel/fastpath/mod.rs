@@ -205,11 +205,34 @@ impl FastPath {
             return Ok(false);
         };
         if attached::to_uplink(netlink, uplink, by).await?.contains(&into) {
-            return Ok(true);
+            return Ok(!self.is_behind_others(netlink, uplink, by, into).await?);
         }
         // Somebody took it off already, so the kernel waits for nothing here.
         drop(self.lock().lost(uplink));
         Ok(false)
+    }
+
+    /// Whether filters of others stand in front of the program of an uplink. They may take packets away, so the program is
+    /// taken off, and attached in front anew.
+    async fn is_behind_others(
+        &self,
+        netlink: &Netlink,
+        uplink: u32,
+        by: Attachment,
+        program: u32,
+    ) -> Result<bool, NetlinkError> {
+        let hook = Program::In.hook();
+        if by == Attachment::Tcx || !netlink.is_behind_others(uplink, hook, program).await? {
+            return Ok(false);
+        }
+        let _turn = self.turn.lock().await;
+        // Another instance of this uplink may have been faster.
+        if !netlink.is_behind_others(uplink, hook, program).await? {
+            return Ok(false);
+        }
+        drop(self.lock().lost(uplink));
+        hooked::remove_filters(netlink, uplink, Program::In, Some(program)).await?;
+        Ok(true)
     }
 
     /// What the programs counted for an instance.

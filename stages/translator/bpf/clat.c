@@ -255,7 +255,8 @@ int clatd_in(struct __sk_buff *skb)
 	struct ip6 ip;
 	int owner;
 
-	if (skb->protocol != swap16_constant(ETH_P_IPV6) || skb->vlan_present)
+	/* A frame whose tag has the number 0 is in no VLAN; it only has a priority. */
+	if (skb->protocol != swap16_constant(ETH_P_IPV6) || skb->vlan_present && skb->vlan_tci & VLAN_NUMBER)
 		return NEXT;
 	if (skb_load_bytes_relative(skb, 0, &ip, sizeof(ip), BPF_HDR_START_NET) || swap32(ip.first) >> 28 != 6)
 		return NEXT;
@@ -276,6 +277,9 @@ int clatd_in(struct __sk_buff *skb)
 	seen = counters_of(flow.clat);
 	if (!clat || !seen)
 		return NEXT;
+	/* The TUN device would put the tag into the packet. */
+	if (skb->vlan_present && skb_vlan_pop(skb))
+		return drop(seen, V6_TO_V4, NO_MEMORY);
 	if (owner == NOBODY_KNOWS) {
 		/* A fragment that came before the first one. Either side can wait for that, and only one will get it. */
 		leave(seen, V6_TO_V4, FRAGMENT);

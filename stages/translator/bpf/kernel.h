@@ -129,6 +129,8 @@ enum {
 	TCP_LISTEN = 10,
 	AF_INET6 = 10,
 	ETHERNET_HEADER = 14,
+	/* In the tag of a VLAN (IEEE 802.1Q), beside the priority. */
+	VLAN_NUMBER = 0xfff,
 	ETH_P_IP = 0x0800,
 	ETH_P_IPV6 = 0x86dd,
 };
@@ -140,6 +142,7 @@ static __u32 (*random32)(void) = (void *)7;
 static long (*skb_store_bytes)(struct __sk_buff *, __u32 offset, const void *from, __u32 length, __u64 flags) = (void *)9;
 static long (*l4_csum_replace)(struct __sk_buff *, __u32 offset, __u64 from, __u64 to, __u64 flags) = (void *)11;
 static long (*clone_redirect)(struct __sk_buff *, __u32 ifindex, __u64 flags) = (void *)13;
+static long (*skb_vlan_pop)(struct __sk_buff *) = (void *)19;
 static long (*redirect)(__u32 ifindex, __u64 flags) = (void *)23;
 static long (*skb_load_bytes)(const struct __sk_buff *, __u32 offset, void *to, __u32 length) = (void *)26;
 static long (*skb_change_proto)(struct __sk_buff *, __be16 protocol, __u64 flags) = (void *)31;
