@@ -107,7 +107,7 @@ fn an_uplink_that_is_lost_for_good_is_the_end() {
     for told in [
         "clat is down",
         "waiting 30 s for it to come back",
-        "it has not come back within 30 s",
+        "what was lost has not come back within 30 s",
     ] {
         assert_eq!(ran.err.matches(told).count(), 1, "{told}: {ran}");
     }
