@@ -22,7 +22,7 @@ macro_rules! variants {
                 $(Op::$variant { .. } => stringify!($variant),)*
             }
         }
-        const VARIANTS: &[&str] = &[$(stringify!($variant)),*];
+        pub const VARIANTS: &[&str] = &[$(stringify!($variant)),*];
     };
 }
 variants![

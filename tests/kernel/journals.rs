@@ -145,6 +145,33 @@ async fn is_undone(bed: &mut Bed, sample: &str, meanwhile: &str) -> Vec<(String,
 }
 
 #[test]
+fn each_operation_is_in_a_journal() {
+    let journals = [
+        include_str!("../journals/operations.jsonl"),
+        include_str!("../journals/oldest.jsonl"),
+    ]
+    .concat();
+    let name = |variant: &str| {
+        let dashed = variant.chars().map(|c| {
+            if c.is_uppercase() {
+                format!("-{}", c.to_lowercase())
+            } else {
+                c.to_string()
+            }
+        });
+        dashed.collect::<String>().trim_start_matches('-').to_owned()
+    };
+    let names = crate::every_op::VARIANTS.iter().map(|variant| name(variant));
+    let missing: Vec<_> = names
+        .filter(|name| !journals.contains(&format!("\"op\":\"{name}\"")))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "no sample in tests/journals/operations.jsonl: {missing:?}"
+    );
+}
+
+#[test]
 fn a_journal_of_each_operation_is_undone() {
     in_namespace(|mut bed| async move {
         let same = is_undone(&mut bed, include_str!("../journals/operations.jsonl"), "").await;
