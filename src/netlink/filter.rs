@@ -22,8 +22,8 @@ const TCA_BPF_ID: u16 = 11;
 const DIRECT: u32 = 1;
 /// The filter sees packets of all protocols.
 const ANY: u32 = (libc::ETH_P_ALL as u16).to_be() as u32;
-/// The least priority that the kernel chooses for a filter that comes without one.
-const CHOSEN_BY_KERNEL: u32 = 0x8000;
+/// In front of all filters that come without a priority: the kernel chooses larger ones for them.
+pub(crate) const IN_FRONT: u32 = 0x7fff;
 
 /// Where a filter looks at packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,20 +98,18 @@ impl Netlink {
     pub(crate) async fn priority_in_front(&self, index: u32, hook: Hook) -> Result<Option<u32>, NetlinkError> {
         let messages = self.filter_messages(index, hook).await?;
         let first = messages.iter().filter_map(priority).min();
-        let priority = first.unwrap_or(CHOSEN_BY_KERNEL).min(CHOSEN_BY_KERNEL) - 1;
+        let priority = first.map_or(IN_FRONT, |first| IN_FRONT.min(first - 1));
         Ok((priority > 0).then_some(priority))
     }
 
-    /// Whether other filters see packets before the one that runs this program.
-    pub(crate) async fn is_behind_others(&self, index: u32, hook: Hook, program: u32) -> Result<bool, NetlinkError> {
+    /// Whether the filter that runs this program sees packets before all others. None = there is none.
+    pub(crate) async fn is_in_front(&self, index: u32, hook: Hook, program: u32) -> Result<Option<bool>, NetlinkError> {
         let messages = self.filter_messages(index, hook).await?;
         let ours = messages
             .iter()
             .find(|message| parse(message).is_some_and(|filter| filter.program == program));
-        let Some(ours) = ours.and_then(priority) else {
-            return Ok(false);
-        };
-        Ok(messages.iter().filter_map(priority).any(|other| other < ours))
+        let in_front = |ours| messages.iter().filter_map(priority).all(|other| other >= ours);
+        Ok(ours.and_then(priority).map(in_front))
     }
 
     /// Makes a filter that runs this program.

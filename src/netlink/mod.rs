@@ -41,7 +41,7 @@ pub(crate) mod wire;
 
 pub(crate) use change::{LinkChange, NetworkChange};
 #[cfg(feature = "ebpf")]
-pub(crate) use filter::{Filter, Hook};
+pub(crate) use filter::{Filter, Hook, IN_FRONT};
 use hub::Hub;
 pub(crate) use links::LinkEvents;
 pub(crate) use neighbour::{ProxyNeighbour, Reachability};

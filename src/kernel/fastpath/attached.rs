@@ -45,18 +45,32 @@ pub(super) async fn to_own(
     })
 }
 
-/// The numbers of the programs that are attached to an uplink where [`super::Program::In`] would be.
+/// Where a program is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Attached.
+    InPlace,
+    /// A filter behind filters of others.
+    Behind,
+    /// Not attached.
+    Gone,
+}
+
+/// Where [`super::Program::In`] is, which has this number, at an uplink.
 pub(super) async fn to_uplink(
     netlink: &Netlink,
     device: u32,
     attachment: Attachment,
-) -> Result<Vec<u32>, AttachedError> {
+    program: u32,
+) -> Result<Standing, AttachedError> {
     Ok(match attachment {
-        Attachment::Tcx => by_tcx(device, Tcx::Ingress).await?,
-        Attachment::Clsact => {
-            let filters = netlink.filters(device, Hook::Ingress).await?;
-            filters.iter().map(|filter| filter.program).collect()
-        }
+        Attachment::Tcx if by_tcx(device, Tcx::Ingress).await?.contains(&program) => Standing::InPlace,
+        Attachment::Tcx => Standing::Gone,
+        Attachment::Clsact => match netlink.is_in_front(device, Hook::Ingress, program).await? {
+            Some(true) => Standing::InPlace,
+            Some(false) => Standing::Behind,
+            None => Standing::Gone,
+        },
     })
 }
 

@@ -7,7 +7,7 @@ use aya::programs::{LinkOrder, TcAttachType};
 use clatd_stages::fast_path::Attachment;
 
 use super::super::failure::Failure;
-use super::super::netlink::{Hook, Netlink, NetlinkError};
+use super::super::netlink::{Hook, IN_FRONT, Netlink, NetlinkError};
 use super::attached;
 use super::programs::{Loaded, Program};
 
@@ -141,13 +141,18 @@ async fn by_filter(
 ) -> Result<Hooked, Failure> {
     let descriptor = loaded.descriptor(program)?;
     let (hook, name) = (program.hook(), program.name());
-    let Some(priority) = netlink.priority_in_front(place.index, hook).await? else {
+    let made_clsact = netlink.add_clsact(place.index).await?;
+    // Only an uplink may have filters of others already. Each look waits while anybody changes devices.
+    let priority = match program {
+        Program::In if !made_clsact => netlink.priority_in_front(place.index, hook).await?,
+        Program::In | Program::Out | Program::Back => Some(IN_FRONT),
+    };
+    let Some(priority) = priority else {
         return Err(Failure::new(format!(
             "another program's filter has priority 1 (tc filter show dev {} {hook}), so none can stand in front of it",
             place.name
         )));
     };
-    let made_clsact = netlink.add_clsact(place.index).await?;
     let added = netlink
         .add_filter(place.index, hook, priority, name, descriptor.as_fd())
         .await;

@@ -24,6 +24,7 @@ pub use programs::{Devices, LoadError, Program, Programs};
 use super::failure::{Failure, NOTHING, OpResult};
 use super::netlink::{Filter, Hook, Netlink, NetlinkError};
 use crate::util::lock;
+use attached::Standing;
 use hooked::HookTarget;
 use registry::Registry;
 
@@ -204,35 +205,25 @@ impl FastPath {
         let Some(by) = expected.uplink else {
             return Ok(false);
         };
-        if attached::to_uplink(netlink, uplink, by).await?.contains(&into) {
-            return Ok(!self.is_behind_others(netlink, uplink, by, into).await?);
+        match attached::to_uplink(netlink, uplink, by, into).await? {
+            Standing::InPlace => return Ok(true),
+            Standing::Behind => self.leave_place(netlink, uplink, into).await?,
+            // Somebody took it off already, so the kernel waits for nothing here.
+            Standing::Gone => drop(self.lock().lost(uplink)),
         }
-        // Somebody took it off already, so the kernel waits for nothing here.
-        drop(self.lock().lost(uplink));
         Ok(false)
     }
 
-    /// Whether filters of others stand in front of the program of an uplink. They may take packets away, so the program is
-    /// taken off, and attached in front anew.
-    async fn is_behind_others(
-        &self,
-        netlink: &Netlink,
-        uplink: u32,
-        by: Attachment,
-        program: u32,
-    ) -> Result<bool, NetlinkError> {
-        let hook = Program::In.hook();
-        if by == Attachment::Tcx || !netlink.is_behind_others(uplink, hook, program).await? {
-            return Ok(false);
-        }
+    /// Filters of others stand in front of the program of an uplink. They may take packets away, so the program is taken off,
+    /// to be attached in front anew.
+    async fn leave_place(&self, netlink: &Netlink, uplink: u32, program: u32) -> Result<(), NetlinkError> {
         let _turn = self.turn.lock().await;
         // Another instance of this uplink may have been faster.
-        if !netlink.is_behind_others(uplink, hook, program).await? {
-            return Ok(false);
+        if netlink.is_in_front(uplink, Hook::Ingress, program).await? == Some(false) {
+            drop(self.lock().lost(uplink));
+            hooked::remove_filters(netlink, uplink, Program::In, Some(program)).await?;
         }
-        drop(self.lock().lost(uplink));
-        hooked::remove_filters(netlink, uplink, Program::In, Some(program)).await?;
-        Ok(true)
+        Ok(())
     }
 
     /// What the programs counted for an instance.
