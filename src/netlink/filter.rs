@@ -94,7 +94,7 @@ impl Netlink {
     }
 
     /// The priority that a filter must have to see packets first, also if others come later without a priority of their own.
-    /// None = a filter has the first one already.
+    /// None = another filter has priority 1, the first.
     pub(crate) async fn priority_in_front(&self, index: u32, hook: Hook) -> Result<Option<u32>, NetlinkError> {
         let messages = self.filter_messages(index, hook).await?;
         let first = messages.iter().filter_map(priority).min();
@@ -188,16 +188,17 @@ fn header(index: u32, handle: u32, parent: u32, info: u32) -> Vec<u8> {
     payload
 }
 
-/// The priority of a filter that packets pass without being sent to it: not in a chain of somebody's own.
+/// The priority of a filter in chain 0, which all packets pass. Packets come to the other chains only if a filter sends
+/// them there.
 fn priority(message: &KernelMessage) -> Option<u32> {
     if message.kind != libc::RTM_NEWTFILTER {
         return None;
     }
     let mut attributes = Attributes(message.payload.get(HEADER..)?);
     let chain = attributes.find(|attribute| attribute.kind == TCA_CHAIN);
-    let is_entered = chain.is_none_or(|chain| chain.u32() == Some(0));
+    let in_chain_0 = chain.is_none_or(|chain| chain.u32() == Some(0));
     let priority = wire::u32_at(&message.payload, 16)? >> 16;
-    (is_entered && priority > 0).then_some(priority)
+    (in_chain_0 && priority > 0).then_some(priority)
 }
 
 /// The kernel reports each priority once without a handle, and then each of its filters.
