@@ -310,11 +310,14 @@ impl Runner {
                 }
                 () = sleep_until(refresh) => trace!("a fact is about to end, or is to be checked"),
                 () = sleep_until(repairs::next_look()) => {
-                    let which = if self.repairs.was_behind() { |_: &Op| true } else { |op: &Op| nature(op).untold };
-                    if let Err(why) = self.put_back(&plan, which).await {
-                        return why;
+                    if self.translator_is_still_chosen(&plan).await {
+                        let which = if self.repairs.was_behind() { |_: &Op| true } else { |op: &Op| nature(op).untold };
+                        if let Err(why) = self.put_back(&plan, which).await {
+                            return why;
+                        }
+                        continue;
                     }
-                    continue;
+                    trace!("another translator is the right one now");
                 }
             }
             match self.follow(&plan).await {

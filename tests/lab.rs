@@ -26,6 +26,8 @@ mod daemon;
 #[path = "lab/traffic.rs"]
 mod traffic;
 
+#[path = "lab/bypassed.rs"]
+mod bypassed;
 #[path = "lab/carrying.rs"]
 mod carrying;
 #[path = "lab/discovery.rs"]

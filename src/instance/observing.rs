@@ -5,11 +5,12 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use clatd_stages::facts::Facts;
+use clatd_stages::fast_path;
 use clatd_stages::pipeline::{self, Walk};
 use clatd_stages::plan::{Plan, StageName};
 use clatd_stages::stage::{Delay, ObserveError, Readiness};
 use tokio::time::{Instant, sleep};
-use tracing::{debug, info, trace};
+use tracing::{debug, info, trace, warn};
 
 use super::{Runner, State, claimed_by};
 use crate::report::chain;
@@ -90,6 +91,15 @@ impl Runner {
             Ok(plan) => Observation::Ready(Box::new(plan)),
             Err(failure) => Observation::Failed(self.report_outcome(&chain(&failure))),
         }
+    }
+
+    /// Whether this plan's translator would be chosen again. What cannot be told is no reason for a change.
+    pub(super) async fn translator_is_still_chosen(&mut self, plan: &Plan) -> bool {
+        let still = fast_path::is_still_chosen(&self.instance.settings, &*self.world, &plan.facts).await;
+        still.unwrap_or_else(|failure| {
+            warn!("{}", chain(&failure));
+            true
+        })
     }
 
     /// There is nothing to do. From now on the status shows what was found so far.

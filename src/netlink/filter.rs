@@ -22,6 +22,7 @@ const TCA_BPF_ID: u16 = 11;
 const DIRECT: u32 = 1;
 /// The filter sees packets of all protocols.
 const ANY: u32 = (libc::ETH_P_ALL as u16).to_be() as u32;
+const IPV6: u32 = (libc::ETH_P_IPV6 as u16).to_be() as u32;
 /// In front of all filters that come without a priority: the kernel chooses larger ones for them.
 pub(crate) const IN_FRONT: u32 = 0x7fff;
 
@@ -132,6 +133,17 @@ impl Netlink {
         made.await.map(drop)
     }
 
+    /// The kind of a filter of others that sees IPv6 packets as they come in or leave. Those named `ours` are not of others.
+    pub(crate) async fn filter_of_others(
+        &self,
+        index: u32,
+        hook: Hook,
+        ours: &str,
+    ) -> Result<Option<String>, NetlinkError> {
+        let messages = self.filter_messages(index, hook).await?;
+        Ok(messages.iter().find_map(|message| of_others(message, ours)))
+    }
+
     /// The filters that run a program.
     pub(crate) async fn filters(&self, index: u32, hook: Hook) -> Result<Vec<Filter>, NetlinkError> {
         Ok(self
@@ -199,6 +211,21 @@ fn priority(message: &KernelMessage) -> Option<u32> {
     let in_chain_0 = chain.is_none_or(|chain| chain.u32() == Some(0));
     let priority = wire::u32_at(&message.payload, 16)? >> 16;
     (in_chain_0 && priority > 0).then_some(priority)
+}
+
+/// The kind of a filter that sees IPv6 packets, unless it has this name.
+fn of_others(message: &KernelMessage, ours: &str) -> Option<String> {
+    let handle = wire::u32_at(&message.payload, 8)?;
+    let protocol = wire::u32_at(&message.payload, 16)? & 0xffff;
+    if message.kind != libc::RTM_NEWTFILTER || handle == 0 || ![ANY, IPV6].contains(&protocol) {
+        return None;
+    }
+    if parse(message).is_some_and(|filter| filter.name == ours) {
+        return None;
+    }
+    let mut attributes = Attributes(message.payload.get(HEADER..)?);
+    let kind = attributes.find(|attribute| attribute.kind == TCA_KIND);
+    Some(kind.map(|kind| kind.text()).unwrap_or_default())
 }
 
 /// The kernel reports each priority once without a handle, and then each of its filters.

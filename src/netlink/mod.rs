@@ -27,6 +27,8 @@ mod events;
 #[cfg(feature = "ebpf")]
 mod filter;
 mod hub;
+#[cfg(feature = "ebpf")]
+mod ingress;
 mod link;
 mod links;
 mod mirror;
@@ -34,6 +36,8 @@ mod mirror;
 mod mirror_tests;
 mod neighbour;
 mod nftables;
+#[cfg(feature = "ebpf")]
+mod policy;
 mod route;
 mod rule;
 mod socket;
@@ -43,9 +47,13 @@ pub(crate) use change::{LinkChange, NetworkChange};
 #[cfg(feature = "ebpf")]
 pub(crate) use filter::{Filter, Hook, IN_FRONT};
 use hub::Hub;
+#[cfg(feature = "ebpf")]
+pub(crate) use ingress::{IngressChain, ingress_chains};
 pub(crate) use links::LinkEvents;
 pub(crate) use neighbour::{ProxyNeighbour, Reachability};
 pub(crate) use nftables::{NftChange, NftEvent, nft_events, table_exists};
+#[cfg(feature = "ebpf")]
+pub(crate) use policy::{Policy, policies};
 pub(crate) use route::{gateways, raw_of, same, source_prefix};
 pub(crate) use rule::FoundRule;
 pub use socket::NetlinkError;

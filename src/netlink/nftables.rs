@@ -3,6 +3,7 @@
 use std::io;
 
 use clatd_stages::net::ALIAS_PREFIX;
+use netlink_sys::protocols::NETLINK_NETFILTER;
 
 use super::events::{NetlinkEvent, messages};
 use super::socket::{Connection, NetlinkError};
@@ -21,8 +22,7 @@ pub(crate) async fn table_exists(v6: bool, name: &str) -> Result<bool, NetlinkEr
     name.push(0);
     wire::push(&mut payload, NFTA_TABLE_NAME, &name);
     let ask = move || {
-        let mut connection =
-            Connection::open(netlink_sys::protocols::NETLINK_NETFILTER).map_err(NetlinkError::Socket)?;
+        let mut connection = Connection::open(NETLINK_NETFILTER).map_err(NetlinkError::Socket)?;
         connection.request(GET_TABLE, 0, &payload)
     };
     match tokio::task::spawn_blocking(ask)

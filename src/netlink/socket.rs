@@ -238,6 +238,38 @@ impl Connection {
     }
 }
 
+/// The objects of a kind, over a socket of its own; `None` = there are more than `most`. Where the kernel does not know the
+/// protocol, there are none.
+#[cfg(feature = "ebpf")]
+pub(crate) fn read_some(
+    protocol: isize,
+    kind: u16,
+    payload: &[u8],
+    most: usize,
+) -> Result<Option<Vec<KernelMessage>>, NetlinkError> {
+    let mut messages = Vec::new();
+    let mut too_many = false;
+    let read = Connection::open(protocol)
+        .map_err(NetlinkError::Socket)
+        .and_then(|mut connection| {
+            connection.dump_until(kind, payload, |kind, payload| {
+                if messages.len() == most {
+                    too_many = true;
+                    return ControlFlow::Break(());
+                }
+                let payload = payload.to_vec();
+                messages.push(KernelMessage { kind, payload });
+                ControlFlow::Continue(())
+            })
+        });
+    match read {
+        Ok(()) => Ok((!too_many).then_some(messages)),
+        Err(error) if matches!(error.errno(), libc::EOPNOTSUPP | libc::EINVAL) => Ok(Some(Vec::new())),
+        Err(NetlinkError::Socket(error)) if error.raw_os_error() == Some(libc::EPROTONOSUPPORT) => Ok(Some(Vec::new())),
+        Err(error) => Err(error),
+    }
+}
+
 /// The errno at the head of an error or end-of-dump message, with the kernel's words for it.
 fn status(payload: &[u8], attributes_at: usize, flags: u16) -> Result<(), NetlinkError> {
     let errno = wire::u32_at(payload, 0).map_or(0, u32::cast_signed).wrapping_neg();

@@ -416,6 +416,24 @@ impl World for SystemWorld {
         Ok(self.holds.fast_path.offer(uplink, kind))
     }
 
+    async fn bypassed(
+        &self,
+        uplink: &Link,
+        clat_v6_addr: Ipv6Addr,
+        plat_prefix: Pref64,
+    ) -> Result<Option<String>, WorldError> {
+        let fast_path = &self.holds.fast_path;
+        let found = fast_path
+            .bypassed(&self.netlink, uplink, clat_v6_addr, plat_prefix)
+            .await;
+        found.map_err(|error| {
+            WorldError::new(
+                format!("looking for what a fast path on {} would bypass", uplink.name),
+                error,
+            )
+        })
+    }
+
     async fn undone(&self, done: &[(u64, &Op)]) -> Result<Vec<u64>, WorldError> {
         Look::new(&self.netlink, &self.holds, self.user.as_deref(), self)
             .undone(done)

@@ -15,7 +15,7 @@ use crate::settings::{Settings, TranslatorChoice};
 use crate::shared;
 use crate::stage::{Instance, ObserveError, world_error};
 use crate::translator::UserspaceSpec;
-use crate::world::World;
+use crate::world::{World, WorldError};
 
 /// How the programs are attached to a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,11 +148,17 @@ pub(crate) async fn choose(
         return Ok(());
     }
     let (chosen, why) = match offer(world, facts).await.map_err(world_error(stage))? {
-        Offer::Loads(placement) => {
-            facts.fast_path = Some(placement);
-            let why = format!("the programs load here, attached by {}", placement.attachment);
-            (TranslatorChoice::Ebpf, why)
-        }
+        Offer::Loads(placement) => match bypassed(asked, world, facts).await.map_err(world_error(stage))? {
+            None => {
+                facts.fast_path = Some(placement);
+                let why = format!("the programs load here, attached by {}", placement.attachment);
+                (TranslatorChoice::Ebpf, why)
+            }
+            Some(what) => {
+                let why = format!("no fast path: it would bypass {what}; translator=ebpf takes it all the same");
+                (TranslatorChoice::Userspace, why)
+            }
+        },
         Offer::Refused(why) if asked == TranslatorChoice::Ebpf => {
             return Err(ObserveError::Unusable {
                 stage,
@@ -165,11 +171,36 @@ pub(crate) async fn choose(
     Ok(())
 }
 
-async fn offer(world: &dyn World, facts: &Facts) -> Result<Offer, crate::world::WorldError> {
+/// Whether a running instance would choose its translator again. No event tells that others attach filters or make
+/// policies, so this has to be asked from time to time.
+pub async fn is_still_chosen(settings: &Settings, world: &dyn World, facts: &Facts) -> Result<bool, WorldError> {
+    let asked = settings.translator.translator;
+    match (asked, facts.chosen_translator()) {
+        (TranslatorChoice::Auto, TranslatorChoice::Ebpf) => Ok(bypassed(asked, world, facts).await?.is_none()),
+        (TranslatorChoice::Auto, TranslatorChoice::Userspace) => Ok(match offer(world, facts).await? {
+            Offer::Loads(_) => bypassed(asked, world, facts).await?.is_some(),
+            Offer::Refused(_) => true,
+        }),
+        (TranslatorChoice::Auto, TranslatorChoice::Auto | TranslatorChoice::Tayga)
+        | (TranslatorChoice::Ebpf | TranslatorChoice::Userspace | TranslatorChoice::Tayga, _) => Ok(true),
+    }
+}
+
+async fn offer(world: &dyn World, facts: &Facts) -> Result<Offer, WorldError> {
     let Some(uplink) = &facts.uplink else {
         return Ok(Offer::Refused("there is no uplink".into()));
     };
     world.fast_path(&uplink.value).await
+}
+
+/// What of others' the fast path would bypass. Whoever asks for the fast path by name takes that into account.
+async fn bypassed(asked: TranslatorChoice, world: &dyn World, facts: &Facts) -> Result<Option<String>, WorldError> {
+    let (TranslatorChoice::Auto, Some(uplink), Some(plat_prefix), Some(address)) =
+        (asked, &facts.uplink, &facts.plat_prefix, &facts.clat_v6_addr)
+    else {
+        return Ok(None);
+    };
+    world.bypassed(&uplink.value, address.value, plat_prefix.value).await
 }
 
 /// The steps that come after the start of the userspace translator. The next hop is a step of its own, so that it can

@@ -81,6 +81,8 @@ pub struct FixedWorld {
     pub undone_by_others: BTreeSet<String>,
     /// What the fast path can do on each uplink. On other uplinks the programs do not load.
     pub fast_path: BTreeMap<String, Placement>,
+    /// What of others' the fast path would bypass on each uplink.
+    pub bypassed: BTreeMap<String, String>,
     /// What cannot be read: names of methods.
     pub broken: BTreeSet<&'static str>,
 }
@@ -261,6 +263,11 @@ impl<D: Data> World for D {
         let now = self.now();
         let placement = now.fast_path.get(&uplink.name);
         Ok(placement.map_or_else(refused, |placement| Offer::Loads(*placement)))
+    }
+    async fn bypassed(&self, uplink: &Link, _: Ipv6Addr, _: Pref64) -> Result<Option<String>, WorldError> {
+        let now = self.now();
+        now.check("bypassed")?;
+        Ok(now.bypassed.get(&uplink.name).cloned())
     }
     async fn undone(&self, done: &[(u64, &Op)]) -> Result<Vec<u64>, WorldError> {
         let now = self.now();

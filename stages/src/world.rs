@@ -192,6 +192,15 @@ pub trait World: Send + Sync {
     /// Whether the fast path can be used on this uplink.
     async fn fast_path(&self, uplink: &Link) -> Result<Offer, WorldError>;
 
+    /// What of others' the fast path would bypass on this uplink: what looks at packets that come in, or an IPsec policy
+    /// for packets from the CLAT's IPv6 address to the PLAT prefix. In words that follow "bypass"; `None` = nothing.
+    async fn bypassed(
+        &self,
+        uplink: &Link,
+        clat_v6_addr: Ipv6Addr,
+        plat_prefix: Pref64,
+    ) -> Result<Option<String>, WorldError>;
+
     /// The numbers of those operations that were done and that another program has undone since.
     async fn undone(&self, done: &[(u64, &Op)]) -> Result<Vec<u64>, WorldError>;
 

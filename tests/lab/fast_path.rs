@@ -434,7 +434,7 @@ fn the_uplink_may_have_no_link_layer() {
 }
 
 /// Who translates, and why.
-fn translator(lab: &Lab) -> (String, String) {
+pub fn translator(lab: &Lab) -> (String, String) {
     let status = clatd(lab, &["status", "--json"]).out;
     let status: serde_json::Value = serde_json::from_str(&status).unwrap_or_default();
     let translator = &status["instances"][0]["translator"];

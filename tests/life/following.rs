@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clatd::instance::{End, State};
+use clatd_stages::fast_path::Attachment;
 use clatd_stages::net::MAIN_TABLE;
 use clatd_stages::settings::Settings;
 use clatd_stages::world::{DnsAnswer, RouteAnswer};
@@ -19,6 +20,7 @@ in_both_modes!(
     replaced_routes_come_back_after_changes,
     a_prefix_that_changes_without_an_event_is_found_before_its_ttl_ends,
     what_somebody_undoes_is_put_back_but_not_for_ever,
+    a_translator_that_became_the_wrong_one_is_replaced,
 );
 
 /// DESIGN rule 8: the common head of both plans stays.
@@ -156,5 +158,42 @@ async fn what_somebody_undoes_is_put_back_but_not_for_ever(waits: bool) {
     let fought = life.calls().len() - calls;
     assert!((10..60).contains(&fought), "{fought}");
     assert_eq!(life.status.borrow().state, State::Running);
+    assert_eq!(life.stopped().await, End::Clean);
+}
+
+/// No event tells of what the fast path would bypass.
+async fn a_translator_that_became_the_wrong_one_is_replaced(waits: bool) {
+    let mut life = Life::begin(cases::with_fast_path(Attachment::Tcx), Settings::default(), waits);
+    life.reaches(State::Running).await;
+    let before = life.system();
+    let is_fast = |life: &Life| {
+        life.system()
+            .objects
+            .iter()
+            .any(|(_, object)| object == "fast path clat")
+    };
+    assert!(is_fast(&life), "{before:?}");
+    let filter = "a filter (u32) at the ingress of wan0".to_owned();
+    life.world
+        .change(|world| _ = world.bypassed.insert("wan0".into(), filter));
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert!(!is_fast(&life), "{:?}", life.system());
+    assert_eq!(life.status.borrow().state, State::Running);
+    let calls = life.calls().len();
+    // What cannot be told is no reason for a change.
+    life.world.change(|world| _ = world.broken.insert("bypassed"));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(life.calls().len(), calls);
+    life.world.change(|world| {
+        world.broken.clear();
+        world.bypassed.clear();
+    });
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    let mut after = life.system();
+    assert_eq!(after.sysctls, before.sysctls);
+    // A setting of the CLAT's own device goes with that.
+    let own = ("clat".to_owned(), "net/ipv6/conf/clat/force_forwarding=1".to_owned());
+    after.objects.remove(&own);
+    assert_eq!(after, before);
     assert_eq!(life.stopped().await, End::Clean);
 }

@@ -74,8 +74,8 @@ pub(super) async fn to_uplink(
     })
 }
 
-/// The answer waits while anybody changes devices.
-async fn by_tcx(device: u32, at: Tcx) -> io::Result<Vec<u32>> {
+/// The numbers of the programs at one place of a device, in their order. The answer waits while anybody changes devices.
+pub(super) async fn by_tcx(device: u32, at: Tcx) -> io::Result<Vec<u32>> {
     let asked = tokio::task::spawn_blocking(move || bpf::programs(device, at));
     asked.await.map_err(io::Error::other)?
 }

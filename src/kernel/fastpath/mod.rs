@@ -8,6 +8,7 @@ use clatd_stages::journal::{Left, Outcome};
 use clatd_stages::net::Link;
 
 mod attached;
+mod bypassed;
 mod counted;
 mod flows;
 mod hooked;
@@ -25,6 +26,7 @@ use super::failure::{Failure, NOTHING, OpResult};
 use super::netlink::{Filter, Hook, Netlink, NetlinkError};
 use crate::util::lock;
 use attached::Standing;
+use bypassed::LastLook;
 use hooked::HookTarget;
 use registry::Registry;
 
@@ -40,6 +42,7 @@ pub struct FastPath {
     /// Locked while programs are attached or detached. The kernel does that for one caller at a time; the others wait
     /// here, without blocking a thread of the runtime.
     turn: Arc<tokio::sync::Mutex<()>>,
+    last_look: Arc<LastLook>,
 }
 
 impl std::fmt::Debug for FastPath {

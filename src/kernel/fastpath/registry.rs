@@ -9,7 +9,7 @@ use super::super::failure::Failure;
 use super::counted::Counted;
 use super::hooked::{Hooked, Links};
 use super::layout::NextHop;
-use super::programs::{Devices, LoadError, Loaded, Programs};
+use super::programs::{Devices, LoadError, Loaded, Program, Programs};
 use crate::report::chain;
 
 /// TCX is used for this many uplinks, and for the CLAT devices of this many instances. The others have filters of
@@ -74,6 +74,12 @@ impl Registry {
             Ok(programs) => Ok(programs),
             Err(why) => Err(why.clone()),
         }
+    }
+
+    /// The kernel's number of the program for uplinks; `None` = it is not loaded.
+    pub(super) fn number_at_uplinks(&self) -> Option<u32> {
+        let programs = self.programs.as_ref()?.as_ref().ok()?;
+        Some(programs.loaded().number(Program::In))
     }
 
     /// Tells the programs about an instance. Returns the programs, and whether the uplink lacks its program.

@@ -163,7 +163,7 @@ fn with_check_servers(addresses: &[&str]) -> FixedWorld {
 }
 
 /// The programs of the fast path load.
-fn with_fast_path(attachment: Attachment) -> FixedWorld {
+pub fn with_fast_path(attachment: Attachment) -> FixedWorld {
     let placement = Placement {
         attachment,
         header: LinkHeader::Ethernet,

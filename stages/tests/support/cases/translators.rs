@@ -108,6 +108,8 @@ fn fast_path() -> Vec<Case> {
             &[("translator", json!("ebpf"))],
             with_fast_path(Attachment::Clsact),
         ),
+        case("auto-would-bypass", &[], bypassing()),
+        case("ebpf-bypasses", &[("translator", json!("ebpf"))], bypassing()),
         case("ebpf-does-not-load", &[("translator", json!("ebpf"))], world()),
         case(
             "ebpf-shared",
@@ -163,4 +165,13 @@ fn scripts() -> Vec<Case> {
             world(),
         ),
     ]
+}
+
+/// Somebody encrypts what goes to the PLAT.
+fn bypassing() -> FixedWorld {
+    let policy = "the IPsec policy for packets from ::/0 to 64:ff9b::/96";
+    FixedWorld {
+        bypassed: [("wan0".to_owned(), policy.to_owned())].into(),
+        ..with_fast_path(Attachment::Tcx)
+    }
 }

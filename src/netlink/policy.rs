@@ -1,0 +1,127 @@
+//! IPsec policies (XFRM).
+
+use std::io;
+use std::net::Ipv6Addr;
+
+use ipnet::Ipv6Net;
+use netlink_sys::protocols::NETLINK_XFRM;
+
+use super::NetlinkError;
+use super::socket::read_some;
+use super::wire::{self, Attributes};
+
+/// `XFRM_MSG_GETPOLICY`.
+const GET_POLICY: u16 = 0x15;
+/// Length of `struct xfrm_userpolicy_id`, which says nothing in a dump.
+const ID: usize = 64;
+/// Length of `struct xfrm_userpolicy_info`.
+const HEADER: usize = 168;
+/// Where its fields are.
+const DESTINATION: usize = 0;
+const SOURCE: usize = 16;
+const FAMILY: usize = 40;
+const DESTINATION_LENGTH: usize = 42;
+const SOURCE_LENGTH: usize = 43;
+const DEVICE: usize = 48;
+const DIRECTION: usize = 160;
+const ACTION: usize = 161;
+/// `XFRM_POLICY_OUT`.
+const OUT: u8 = 1;
+/// `XFRM_POLICY_BLOCK`.
+const BLOCK: u8 = 1;
+const XFRMA_TMPL: u16 = 5;
+const XFRMA_MARK: u16 = 21;
+const XFRMA_IF_ID: u16 = 31;
+
+/// A policy that encrypts or blocks IPv6 packets as they leave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Policy {
+    pub(crate) from: Ipv6Net,
+    pub(crate) to: Ipv6Net,
+    /// The index of the only device it is for; 0 = all.
+    pub(crate) device: u32,
+}
+
+/// The policies of this network namespace; `None` = there are more than `most` policies of any kind.
+pub(crate) async fn policies(most: usize) -> Result<Option<Vec<Policy>>, NetlinkError> {
+    let read = move || read_some(NETLINK_XFRM, GET_POLICY, &[0; ID], most);
+    let read = tokio::task::spawn_blocking(read).await;
+    let messages = read.map_err(|error| NetlinkError::Socket(io::Error::other(error)))??;
+    Ok(messages.map(|messages| messages.iter().filter_map(|message| parse(&message.payload)).collect()))
+}
+
+/// Policies that let packets pass as they are change nothing. Those of an XFRM device or for marked packets are for packets
+/// that somebody sends there or marks.
+fn parse(payload: &[u8]) -> Option<Policy> {
+    let attributes = Attributes(payload.get(HEADER..)?);
+    let find = |kind| attributes.clone().find(|attribute| attribute.kind == kind);
+    let applies = i32::from(wire::u16_at(payload, FAMILY)?) == libc::AF_INET6
+        && payload[DIRECTION] == OUT
+        && (payload[ACTION] == BLOCK || find(XFRMA_TMPL).is_some_and(|templates| !templates.value.is_empty()));
+    let id = find(XFRMA_IF_ID).and_then(|id| id.u32()).unwrap_or(0);
+    let mark = find(XFRMA_MARK)
+        .and_then(|mark| wire::u32_at(mark.value, 4))
+        .unwrap_or(0);
+    if !applies || id != 0 || mark != 0 {
+        return None;
+    }
+    let network = |at: usize, length: usize| {
+        let address = payload.get(at..at + 16)?.first_chunk::<16>()?;
+        Ipv6Net::new(Ipv6Addr::from(*address), payload[length]).ok()
+    };
+    Some(Policy {
+        from: network(SOURCE, SOURCE_LENGTH)?,
+        to: network(DESTINATION, DESTINATION_LENGTH)?,
+        device: wire::u32_at(payload, DEVICE)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut payload = vec![0; HEADER];
+        payload[DESTINATION..DESTINATION + 4].copy_from_slice(&[0, 0x64, 0xff, 0x9b]);
+        payload[DESTINATION_LENGTH] = 96;
+        payload[FAMILY..FAMILY + 2].copy_from_slice(&(libc::AF_INET6 as u16).to_ne_bytes());
+        payload[DIRECTION] = OUT;
+        wire::push(&mut payload, XFRMA_TMPL, &[0; 64]);
+        change(&mut payload);
+        payload
+    }
+
+    #[test]
+    fn encrypts_what_leaves() {
+        let found = parse(&message(|_| {}));
+        let expected = Policy {
+            from: "::/0".parse().unwrap(),
+            to: "64:ff9b::/96".parse().unwrap(),
+            device: 0,
+        };
+        assert_eq!(found, Some(expected));
+    }
+
+    #[test]
+    fn others_do_not_count() {
+        for change in [
+            |payload: &mut Vec<u8>| payload[DIRECTION] = 0,
+            |payload: &mut Vec<u8>| payload[FAMILY..FAMILY + 2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes()),
+            |payload: &mut Vec<u8>| payload.truncate(HEADER),
+            |payload: &mut Vec<u8>| wire::push(payload, XFRMA_IF_ID, &7u32.to_ne_bytes()),
+            |payload: &mut Vec<u8>| wire::push(payload, XFRMA_MARK, &[1, 0, 0, 0, 255, 0, 0, 0]),
+            |payload: &mut Vec<u8>| payload.truncate(HEADER - 1),
+        ] {
+            assert_eq!(parse(&message(change)), None);
+        }
+    }
+
+    #[test]
+    fn one_that_blocks_needs_no_template() {
+        let found = parse(&message(|payload| {
+            payload.truncate(HEADER);
+            payload[ACTION] = BLOCK;
+        }));
+        assert!(found.is_some());
+    }
+}
