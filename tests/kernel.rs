@@ -6,13 +6,15 @@
 #[path = "kernel/support.rs"]
 mod support;
 
+#[cfg(feature = "ebpf")]
+#[path = "kernel/bypassed.rs"]
+mod bypassed;
 #[path = "kernel/cleanup.rs"]
 mod cleanup;
 #[path = "kernel/devices.rs"]
 mod devices;
 #[path = "kernel/every_op.rs"]
 mod every_op;
-#[cfg(feature = "ebpf")]
 #[path = "kernel/fast_path.rs"]
 mod fast_path;
 #[path = "kernel/firewalls.rs"]

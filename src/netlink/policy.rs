@@ -2,16 +2,29 @@
 
 use std::io;
 use std::net::Ipv6Addr;
+use std::time::Duration;
 
 use ipnet::Ipv6Net;
 use netlink_sys::protocols::NETLINK_XFRM;
+use netlink_sys::{AsyncSocket, AsyncSocketExt, TokioSocket};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::NetlinkError;
+use super::events::messages;
 use super::socket::read_some;
 use super::wire::{self, Attributes};
 
 /// `XFRM_MSG_GETPOLICY`.
 const GET_POLICY: u16 = 0x15;
+/// `XFRM_MSG_NEWPOLICY` and `XFRM_MSG_UPDPOLICY`.
+const NEW_POLICY: u16 = 0x13;
+const UPDATED_POLICY: u16 = 0x19;
+/// `XFRMNLGRP_POLICY`.
+const GROUP: u32 = 4;
+/// Policies that come within this time are told of once.
+const TOGETHER: Duration = Duration::from_millis(200);
+/// Longest datagram.
+const LONGEST: usize = 64 * 1024;
 /// Length of `struct xfrm_userpolicy_id`, which says nothing in a dump.
 const ID: usize = 64;
 /// Length of `struct xfrm_userpolicy_info`.
@@ -48,6 +61,38 @@ pub(crate) async fn policies(most: usize) -> Result<Option<Vec<Policy>>, Netlink
     let read = tokio::task::spawn_blocking(read).await;
     let messages = read.map_err(|error| NetlinkError::Socket(io::Error::other(error)))??;
     Ok(messages.map(|messages| messages.iter().filter_map(|message| parse(&message.payload)).collect()))
+}
+
+/// Listens for new policies in the network namespace of the calling thread. The future never ends; it calls `notify` after new
+/// ones, at most once in each [`TOGETHER`]. Needs a runtime, and CAP_NET_ADMIN.
+pub(crate) fn new_policies(notify: impl Fn()) -> io::Result<impl Future<Output = ()>> {
+    let mut socket = TokioSocket::new(NETLINK_XFRM)?;
+    socket.socket_mut().bind_auto()?;
+    socket.socket_mut().add_membership(GROUP)?;
+    Ok(async move {
+        loop {
+            if !is_told(&mut socket).await {
+                continue;
+            }
+            let end = Instant::now() + TOGETHER;
+            while timeout_at(end, is_told(&mut socket)).await.is_ok() {}
+            notify();
+        }
+    })
+}
+
+/// Whether the next message tells of a new policy. Lost messages may.
+async fn is_told(socket: &mut TokioSocket) -> bool {
+    let mut buffer = Vec::with_capacity(LONGEST);
+    match socket.recv(&mut buffer).await {
+        Ok(()) => messages(&buffer)
+            .filter(|event| [NEW_POLICY, UPDATED_POLICY].contains(&event.kind))
+            .any(|event| parse(event.payload).is_some()),
+        Err(_) => {
+            sleep(TOGETHER).await;
+            true
+        }
+    }
 }
 
 /// Policies that let packets pass as they are change nothing. Those of an XFRM device or for marked packets are for packets

@@ -20,6 +20,8 @@ use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::kernel::{Holds, Look, Netlink, command, sysctl};
+#[cfg(feature = "ebpf")]
+use crate::netlink::new_policies;
 use crate::probe;
 use crate::ra::{RaSnapshot, RaWatch};
 use crate::status::SilentPlats;
@@ -58,6 +60,8 @@ pub struct SystemWorld {
     filters: filters::PacketFilters,
     #[cfg(feature = "dbus")]
     managers: bus::Managers,
+    #[cfg(feature = "ebpf")]
+    _policies: Option<Arc<AbortOnDropHandle<()>>>,
     silent: SilentRouters,
     silent_plats: SilentPlats,
     _asking: Option<Arc<AbortOnDropHandle<()>>>,
@@ -69,8 +73,8 @@ pub struct SystemWorld {
 
 impl SystemWorld {
     /// The system that this connection sees. `holds` is the table that all instances share; a held sysctl is read as
-    /// it was before the hold. Needs a runtime. `notify` is called when routers, the managers of links, or neighbours
-    /// that take our addresses change something; with the device, if it is known.
+    /// it was before the hold. Needs a runtime. `notify` is called when routers, the managers of links, neighbours that
+    /// take our addresses, or IPsec policies change something; with the device, if it is known.
     pub fn new(netlink: Netlink, holds: Holds, notify: impl Fn(Option<&str>) + Send + Sync + 'static) -> Self {
         let notify = Arc::new(notify);
         let told = Arc::clone(&notify);
@@ -82,6 +86,13 @@ impl SystemWorld {
             let told = Arc::clone(&notify);
             bus::Managers::new(Arc::new(move || told(None)))
         };
+        #[cfg(feature = "ebpf")]
+        let policies = {
+            let told = Arc::clone(&notify);
+            // Where they are not told of, the regular look finds them.
+            let listening = new_policies(move || told(None)).ok();
+            listening.map(|listening| Arc::new(AbortOnDropHandle::new(tokio::spawn(listening))))
+        };
         Self {
             netlink,
             holds,
@@ -90,6 +101,8 @@ impl SystemWorld {
             filters,
             #[cfg(feature = "dbus")]
             managers,
+            #[cfg(feature = "ebpf")]
+            _policies: policies,
             silent: SilentRouters::default(),
             silent_plats: SilentPlats::default(),
             _asking: None,

@@ -28,7 +28,7 @@ pub(super) const KEYS: &[Key] = &[
                With `auto` it is `ebpf` where that works here, else `userspace`; plan, status and log say which, and why.\n\
                It is `userspace`, too, where `ebpf` would bypass something of others': a program or filter (tc) or an nft chain of \
                family `netdev` at the ingress of the uplink, or an IPsec policy for packets from the CLAT to the PLAT prefix.\n\
-               These are looked for every 10 seconds.\n\
+               New policies are noticed at once; for the others clatd looks every 10 seconds.\n\
                Set `userspace` if the CLAT's packets must never bypass any of them, and `ebpf` if they may.",
         ..OURS
     },

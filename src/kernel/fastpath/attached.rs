@@ -11,7 +11,7 @@ use crate::sys::bpf::{self, Tcx};
 /// The index of lo, which each network namespace has, so that an error is about the kernel.
 const LOOPBACK: u32 = 1;
 
-/// It could not be read what is attached.
+/// It could not be read what is attached, or what else sees packets.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachedError {
     /// By TCX.
@@ -20,6 +20,9 @@ pub enum AttachedError {
     /// As filters.
     #[error("listing the filters of a device")]
     Filters(#[from] NetlinkError),
+    /// What concerns the whole host.
+    #[error("listing IPsec policies and nft chains")]
+    OfHost(#[source] NetlinkError),
 }
 
 /// How programs are attached in this kernel: those before Linux 6.6 do not know how to list what is attached by TCX. It is

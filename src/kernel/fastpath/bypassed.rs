@@ -19,8 +19,8 @@ use crate::sys::bpf::Tcx;
 
 /// No more policies and chains than this are read; where there are more, the fast path is not taken.
 const MOST: usize = 1024;
-/// For so long all instances share one look at what concerns the whole host.
-const SHARED_FOR: Duration = Duration::from_secs(1);
+/// For so long all instances share one look at what concerns the whole host. New policies are told of later than that.
+const SHARED_FOR: Duration = Duration::from_millis(100);
 
 /// What concerns all uplinks; `None` = there is more than is read.
 #[derive(Debug)]
@@ -91,7 +91,8 @@ impl FastPath {
         from: Ipv6Addr,
         to: Pref64,
     ) -> Result<Option<String>, AttachedError> {
-        if let Some(found) = self.last_look.take().await?.on(uplink, from, to) {
+        let of_host = self.last_look.take().await.map_err(AttachedError::OfHost)?;
+        if let Some(found) = of_host.on(uplink, from, to) {
             return Ok(Some(found));
         }
         let ours = self.lock().number_at_uplinks();
