@@ -148,17 +148,16 @@ pub(crate) async fn choose(
         return Ok(());
     }
     let (chosen, why) = match offer(world, facts).await.map_err(world_error(stage))? {
-        Offer::Loads(placement) => match bypassed(asked, world, facts).await.map_err(world_error(stage))? {
-            None => {
+        Offer::Loads(placement) => {
+            if let Some(what) = bypassed(asked, world, facts).await.map_err(world_error(stage))? {
+                let why = format!("no fast path: it would bypass {what}; translator=ebpf takes it all the same");
+                (TranslatorChoice::Userspace, why)
+            } else {
                 facts.fast_path = Some(placement);
                 let why = format!("the programs load here, attached by {}", placement.attachment);
                 (TranslatorChoice::Ebpf, why)
             }
-            Some(what) => {
-                let why = format!("no fast path: it would bypass {what}; translator=ebpf takes it all the same");
-                (TranslatorChoice::Userspace, why)
-            }
-        },
+        }
         Offer::Refused(why) if asked == TranslatorChoice::Ebpf => {
             return Err(ObserveError::Unusable {
                 stage,
@@ -171,8 +170,8 @@ pub(crate) async fn choose(
     Ok(())
 }
 
-/// Whether a running instance would choose its translator again. No event tells that others attach filters or make
-/// policies, so this has to be asked from time to time.
+/// Whether a running instance would choose its translator again. No event tells that others attach a filter, so this has to
+/// be asked from time to time.
 pub async fn is_still_chosen(settings: &Settings, world: &dyn World, facts: &Facts) -> Result<bool, WorldError> {
     let asked = settings.translator.translator;
     match (asked, facts.chosen_translator()) {
