@@ -7,10 +7,9 @@ use clatd_stages::fast_path::{Attachment, FastPathSpec, Offer};
 use clatd_stages::journal::Outcome;
 use clatd_stages::net::Link;
 use clatd_stages::world::WorldError;
-use clatd_translator::Pref64;
 
 use super::failure::{Failure, NOTHING, OpResult};
-use super::netlink::{Netlink, NetlinkError};
+use super::netlink::Netlink;
 use super::ops::Look;
 use super::translators::{Host, Position, Started, TranslatorKind};
 
@@ -65,17 +64,6 @@ impl FastPath {
 
     pub(crate) fn offer(&self, _: &Link, _: Option<u16>) -> Offer {
         Offer::Refused(ABSENT.into())
-    }
-
-    #[allow(clippy::unused_async, reason = "the other one waits")]
-    pub(crate) async fn bypassed(
-        &self,
-        _: &Netlink,
-        _: &Link,
-        _: Ipv6Addr,
-        _: Pref64,
-    ) -> Result<Option<String>, NetlinkError> {
-        Ok(None)
     }
 
     /// A clatd with the fast path removes what it left behind.

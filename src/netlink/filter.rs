@@ -217,7 +217,8 @@ fn priority(message: &KernelMessage) -> Option<u32> {
 fn of_others(message: &KernelMessage, ours: &str) -> Option<String> {
     let handle = wire::u32_at(&message.payload, 8)?;
     let protocol = wire::u32_at(&message.payload, 16)? & 0xffff;
-    if message.kind != libc::RTM_NEWTFILTER || handle == 0 || ![ANY, IPV6].contains(&protocol) {
+    priority(message)?;
+    if handle == 0 || ![ANY, IPV6].contains(&protocol) {
         return None;
     }
     if parse(message).is_some_and(|filter| filter.name == ours) {

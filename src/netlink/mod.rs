@@ -23,12 +23,12 @@ use tokio::sync::Mutex;
 
 mod address;
 mod change;
+#[cfg(feature = "ebpf")]
+mod device_chain;
 mod events;
 #[cfg(feature = "ebpf")]
 mod filter;
 mod hub;
-#[cfg(feature = "ebpf")]
-mod ingress;
 mod link;
 mod links;
 mod mirror;
@@ -45,10 +45,10 @@ pub(crate) mod wire;
 
 pub(crate) use change::{LinkChange, NetworkChange};
 #[cfg(feature = "ebpf")]
+pub(crate) use device_chain::{DeviceChain, device_chains};
+#[cfg(feature = "ebpf")]
 pub(crate) use filter::{Filter, Hook, IN_FRONT};
 use hub::Hub;
-#[cfg(feature = "ebpf")]
-pub(crate) use ingress::{IngressChain, ingress_chains};
 pub(crate) use links::LinkEvents;
 pub(crate) use neighbour::{ProxyNeighbour, Reachability};
 pub(crate) use nftables::{NftChange, NftEvent, nft_events, table_exists};

@@ -38,21 +38,34 @@ const SOURCE_LENGTH: usize = 43;
 const DEVICE: usize = 48;
 const DIRECTION: usize = 160;
 const ACTION: usize = 161;
-/// `XFRM_POLICY_OUT`.
+/// `XFRM_POLICY_OUT` and `XFRM_POLICY_FWD`.
 const OUT: u8 = 1;
+const FORWARD: u8 = 2;
 /// `XFRM_POLICY_BLOCK`.
 const BLOCK: u8 = 1;
 const XFRMA_TMPL: u16 = 5;
 const XFRMA_MARK: u16 = 21;
 const XFRMA_IF_ID: u16 = 31;
 
-/// A policy that encrypts or blocks IPv6 packets as they leave.
+/// A policy that asks for encryption of IPv6 packets, or blocks them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Policy {
     pub(crate) from: Ipv6Net,
     pub(crate) to: Ipv6Net,
+    /// For packets that are forwarded. Otherwise for packets that leave, which are forwarded ones, too.
+    forwarded: bool,
     /// The index of the only device it is for; 0 = all.
-    pub(crate) device: u32,
+    device: u32,
+}
+
+impl Policy {
+    /// Whether it is for packets between an address and a network by this uplink, which this host forwards.
+    pub(crate) fn is_for(&self, uplink: u32, address: Ipv6Addr, network: Ipv6Net) -> bool {
+        let between =
+            |near: Ipv6Net, far: Ipv6Net| near.contains(&address) && (far.contains(&network) || network.contains(&far));
+        [0, uplink].contains(&self.device)
+            && (between(self.from, self.to) || self.forwarded && between(self.to, self.from))
+    }
 }
 
 /// The policies of this network namespace; `None` = there are more than `most` policies of any kind.
@@ -101,11 +114,11 @@ fn parse(payload: &[u8]) -> Option<Policy> {
     let attributes = Attributes(payload.get(HEADER..)?);
     let find = |kind| attributes.clone().find(|attribute| attribute.kind == kind);
     let applies = i32::from(wire::u16_at(payload, FAMILY)?) == libc::AF_INET6
-        && payload[DIRECTION] == OUT
+        && [OUT, FORWARD].contains(&payload[DIRECTION])
         && (payload[ACTION] == BLOCK || find(XFRMA_TMPL).is_some_and(|templates| !templates.value.is_empty()));
     let id = find(XFRMA_IF_ID).and_then(|id| id.u32()).unwrap_or(0);
     let mark = find(XFRMA_MARK)
-        .and_then(|mark| wire::u32_at(mark.value, 4))
+        .and_then(|mark| wire::u32_at(mark.value, 0))
         .unwrap_or(0);
     if !applies || id != 0 || mark != 0 {
         return None;
@@ -117,6 +130,7 @@ fn parse(payload: &[u8]) -> Option<Policy> {
     Some(Policy {
         from: network(SOURCE, SOURCE_LENGTH)?,
         to: network(DESTINATION, DESTINATION_LENGTH)?,
+        forwarded: payload[DIRECTION] == FORWARD,
         device: wire::u32_at(payload, DEVICE)?,
     })
 }
@@ -142,6 +156,7 @@ mod tests {
         let expected = Policy {
             from: "::/0".parse().unwrap(),
             to: "64:ff9b::/96".parse().unwrap(),
+            forwarded: false,
             device: 0,
         };
         assert_eq!(found, Some(expected));

@@ -18,6 +18,8 @@ use tokio::sync::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::kernel::{command, ip6tables, nft};
+#[cfg(feature = "ebpf")]
+use crate::netlink::{DeviceChain, NetlinkError, device_chains};
 use crate::netlink::{NftChange, NftEvent, nft_events};
 use crate::util::{AnyError, lock};
 
@@ -30,6 +32,12 @@ const PAUSE: Duration = Duration::from_millis(150);
 /// A legacy ip6tables table is read again after this time at the earliest, however many instances ask. The kernel
 /// reports none of its changes; our own changes are known.
 const KEEP_UNREPORTED: Duration = Duration::from_secs(1);
+/// No more chains of a family than this are read for those of devices.
+#[cfg(feature = "ebpf")]
+const MOST_CHAINS: usize = 4096;
+/// Not every kernel tells that a chain has lost a device.
+#[cfg(feature = "ebpf")]
+const KEEP_CHAINS: Duration = Duration::from_secs(60);
 /// The keys and words of libnftables JSON that show that a rule can stop a packet, or leads to one that can.
 const MATTERS: [&str; 8] = ["drop", "reject", "queue", "xt", "jump", "goto", "vmap", "fib"];
 
@@ -71,9 +79,16 @@ struct FiltersState {
     saved: BTreeMap<String, Option<String>>,
     /// The output of the others, for a moment.
     unreported: BTreeMap<String, Unreported>,
+    /// Chains that see all packets of a device, and when they were read.
+    #[cfg(feature = "ebpf")]
+    device_chains: Option<(Instant, DeviceChains)>,
     /// Whether a program uses nf_tables, with its identity, which shows whether it was replaced.
     kinds: BTreeMap<String, (PathBuf, Option<SystemTime>, bool)>,
 }
+
+/// `None` = there are more chains than are read.
+#[cfg(feature = "ebpf")]
+type DeviceChains = Option<Arc<[DeviceChain]>>;
 
 /// A table whose changes are not reported, as it was.
 struct Unreported {
@@ -194,6 +209,27 @@ impl PacketFilters {
     }
 }
 
+#[cfg(feature = "ebpf")]
+impl PacketFilters {
+    /// The chains that see all packets of a device; `None` = there are more chains than are read.
+    pub(super) async fn device_chains(&self) -> Result<DeviceChains, NetlinkError> {
+        let mut state = self.state.lock().await;
+        state.catch_up(&self.maps);
+        if let Some((_, chains)) = state
+            .device_chains
+            .as_ref()
+            .filter(|(at, _)| at.elapsed() < KEEP_CHAINS)
+        {
+            return Ok(chains.clone());
+        }
+        let chains: DeviceChains = device_chains(MOST_CHAINS).await?.map(Arc::from);
+        if state.events.is_some() {
+            state.device_chains = Some((Instant::now(), chains.clone()));
+        }
+        Ok(chains)
+    }
+}
+
 impl FiltersState {
     /// Looks at what changed since.
     fn catch_up(&mut self, maps: &VerdictMaps) {
@@ -213,6 +249,8 @@ impl FiltersState {
                 Err(_) => {
                     self.rulesets.clear();
                     self.saved.clear();
+                    #[cfg(feature = "ebpf")]
+                    self.device_chains.take();
                     if nothing_waits(&socket) {
                         break;
                     }
@@ -226,6 +264,10 @@ impl FiltersState {
         let of_ip6tables = event.v6 && event.table == "filter";
         if of_ip6tables && event.change != NftChange::Nothing {
             self.saved.clear();
+        }
+        #[cfg(feature = "ebpf")]
+        if event.change == NftChange::Structure && ["netdev", "inet"].contains(&event.family) {
+            self.device_chains = None;
         }
         match event.change {
             NftChange::RuleAdded if event.is_ours() => {

@@ -429,22 +429,35 @@ impl World for SystemWorld {
         Ok(self.holds.fast_path.offer(uplink, kind))
     }
 
+    #[cfg(feature = "ebpf")]
     async fn bypassed(
         &self,
         uplink: &Link,
         clat_v6_addr: Ipv6Addr,
         plat_prefix: Pref64,
     ) -> Result<Option<String>, WorldError> {
-        let fast_path = &self.holds.fast_path;
-        let found = fast_path
-            .bypassed(&self.netlink, uplink, clat_v6_addr, plat_prefix)
-            .await;
-        found.map_err(|error| {
+        let failed = |error: crate::util::AnyError| {
             WorldError::new(
                 format!("looking for what a fast path on {} would bypass", uplink.name),
                 error,
             )
-        })
+        };
+        let chains = self
+            .filters
+            .device_chains()
+            .await
+            .map_err(|error| failed(error.into()))?;
+        let (fast_path, between) = (&self.holds.fast_path, (clat_v6_addr, plat_prefix));
+        let found = fast_path
+            .bypassed(&self.netlink, chains.as_deref(), uplink, between)
+            .await;
+        found.map_err(|error| failed(error.into()))
+    }
+
+    /// There is no fast path.
+    #[cfg(not(feature = "ebpf"))]
+    async fn bypassed(&self, _: &Link, _: Ipv6Addr, _: Pref64) -> Result<Option<String>, WorldError> {
+        Ok(None)
     }
 
     async fn undone(&self, done: &[(u64, &Op)]) -> Result<Vec<u64>, WorldError> {

@@ -38,9 +38,13 @@ fn policies_count_that_are_for_the_clats_packets() {
             ("dir out src 2001:db8:2::/64 dst ::/0 action block", false),
             ("dir out src ::/0 dst 2001:db8::/32 action block", false),
             ("dir out src ::/0 dst ::/0 action allow", false),
+            ("dir out src ::/0 dst ::/0 mark 0 mask 0xff action block", true),
             ("dir out src ::/0 dst ::/0 mark 1 mask 0xff action block", false),
             ("dir out src ::/0 dst ::/0 if_id 7 action block", false),
             ("dir in src ::/0 dst ::/0 action block", false),
+            ("dir fwd src 64:ff9b::/96 dst ::/0 action block", true),
+            ("dir fwd src 2001:db8:1::/64 dst 64:ff9b::/96 action block", true),
+            ("dir fwd src 2001:db8:2::/64 dst 64:ff9b::/96 action block", false),
             ("dir out src 0.0.0.0/0 dst 0.0.0.0/0 action block", false),
         ] {
             sh(&format!("ip xfrm policy add {policy}"));
@@ -52,21 +56,54 @@ fn policies_count_that_are_for_the_clats_packets() {
 }
 
 #[test]
-fn chains_count_that_see_what_comes_in_by_the_uplink() {
+fn chains_count_that_see_the_uplinks_packets() {
     in_namespace(async |bed| {
-        for (hook, counts) in [
-            ("ingress device up0", true),
-            ("ingress devices = { lo, up0 }", true),
-            ("ingress device lo", false),
-            ("egress device up0", false),
+        assert_eq!(bypassed(&bed).await, None);
+        for (family, hook, counts) in [
+            ("netdev", "ingress device up0", true),
+            ("netdev", "ingress devices = { lo, up0 }", true),
+            ("netdev", "ingress device lo", false),
+            ("netdev", "egress device up0", true),
+            ("netdev", "egress device lo", false),
+            ("inet", "ingress device up0", true),
+            ("inet", "ingress device lo", false),
+            ("inet", "input", false),
+            ("inet", "forward", false),
         ] {
             sh(&format!(
-                "nft 'add table netdev t; add chain netdev t c {{ type filter hook {hook} priority 0; }}'"
+                "nft 'add table {family} t; add chain {family} t c {{ type filter hook {hook} priority 0; }}'"
             ));
             let found = bypassed(&bed).await;
-            assert_eq!(found.is_some(), counts, "{hook}: {found:?}");
-            sh("nft delete table netdev t");
+            assert_eq!(found.is_some(), counts, "{family} {hook}: {found:?}");
+            let place = hook.split_whitespace().next().unwrap();
+            if let Some(found) = found {
+                assert_eq!(found, format!("chain c of nft table {family} t at the {place} of up0"));
+            }
+            sh(&format!("nft delete table {family} t"));
         }
+        assert_eq!(bypassed(&bed).await, None);
+    });
+}
+
+#[test]
+fn filters_count_that_packets_come_to() {
+    in_namespace(async |bed| {
+        let all = "bpf direct-action bytecode '1,6 0 0 4294967295'";
+        for (filter, counts) in [
+            (format!("ingress {all}"), true),
+            (format!("ingress protocol ipv6 {all}"), true),
+            ("ingress protocol all u32 match u32 0 0".into(), true),
+            (format!("ingress protocol ip {all}"), false),
+            (format!("ingress protocol all chain 5 {all}"), false),
+            (format!("egress {all}"), false),
+        ] {
+            sh(&format!("tc qdisc add dev up0 clsact; tc filter add dev up0 {filter}"));
+            let found = bypassed(&bed).await;
+            assert_eq!(found.is_some(), counts, "{filter}: {found:?}");
+            sh("tc qdisc del dev up0 clsact");
+        }
+        sh("tc qdisc add dev up0 ingress; tc filter add dev up0 parent ffff: protocol all u32 match u32 0 0");
+        assert!(bypassed(&bed).await.is_some(), "the older queueing discipline");
     });
 }
 
@@ -81,9 +118,9 @@ fn where_there_are_too_many_nobody_is_bypassed() {
         assert!(found.contains("more than the 1024"), "{found}");
         sh("ip xfrm policy flush");
         assert_eq!(bypassed(&bed).await, None);
-        sh("{ echo add table netdev t; for i in $(seq 1025); do echo add chain netdev t c$i; done; } | nft -f -");
+        sh("{ echo add table netdev t; for i in $(seq 4097); do echo add chain netdev t c$i; done; } | nft -f -");
         let found = bypassed(&bed).await.unwrap();
-        assert!(found.contains("more than the 1024"), "{found}");
+        assert!(found.contains("more than clatd reads"), "{found}");
     });
 }
 

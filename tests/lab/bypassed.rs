@@ -57,7 +57,18 @@ fn a_chain_of_family_netdev_sees_the_clats_packets() {
         "nft add table netdev theirs
          nft add chain netdev theirs guard '{ type filter hook ingress device up0 priority 0; }'
          nft add rule netdev theirs guard icmpv6 type echo-reply drop",
-        "chain guard of nft table netdev theirs, which sees what comes in by up0",
+        "chain guard of nft table netdev theirs at the ingress of up0",
+        "nft delete table netdev theirs",
+    );
+}
+
+#[test]
+fn a_chain_at_the_egress_sees_the_clats_packets() {
+    gives_way(
+        "nft add table netdev theirs
+         nft add chain netdev theirs guard '{ type filter hook egress device up0 priority 0; }'
+         nft add rule netdev theirs guard icmpv6 type echo-request drop",
+        "chain guard of nft table netdev theirs at the egress of up0",
         "nft delete table netdev theirs",
     );
 }

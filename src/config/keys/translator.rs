@@ -22,13 +22,14 @@ pub(super) const KEYS: &[Key] = &[
                This is nearly as fast as native IPv6.\n\
                It needs no forwarding, no IPv6 rules and routes, no proxy neighbour entry and no rule in a packet filter.\n\
                The IPv4 packet filter of this host sees all packets on the CLAT's device, and queueing disciplines of the uplink (tc) shape them.\n\
-               But as IPv6 the CLAT's packets bypass the IPv6 hooks of the packet filter, nft chains at the hook `ingress` of the \
+               But as IPv6 the CLAT's packets bypass the IPv6 hooks of the packet filter, nft chains at the hooks `ingress` and `egress` of the \
                uplink, IPsec policies (ip xfrm), and programs, filters and shaping where packets come in by the uplink (tc); \
                as IPv4 they bypass a queueing discipline of the CLAT's device.\n\
                With `auto` it is `ebpf` where that works here, else `userspace`; plan, status and log say which, and why.\n\
-               It is `userspace`, too, where `ebpf` would bypass something of others': a program or filter (tc) or an nft chain of \
-               family `netdev` at the ingress of the uplink, or an IPsec policy for packets from the CLAT to the PLAT prefix.\n\
-               New policies are noticed at once; for the others clatd looks every 10 seconds.\n\
+               It is `userspace`, too, where `ebpf` would bypass something of others': an nft chain at the ingress or egress of the \
+               uplink, a program or filter (tc) at its ingress, or an IPsec policy for packets between the CLAT and the PLAT prefix.\n\
+               New chains and policies are noticed at once; for programs and filters clatd looks every 10 seconds.\n\
+               Where the CLAT shares the host's address (`clat-v6-addr`), its TCP connections may be reset when the translator changes.\n\
                Set `userspace` if the CLAT's packets must never bypass any of them, and `ebpf` if they may.",
         ..OURS
     },

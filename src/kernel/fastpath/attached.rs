@@ -20,9 +20,9 @@ pub enum AttachedError {
     /// As filters.
     #[error("listing the filters of a device")]
     Filters(#[from] NetlinkError),
-    /// What concerns the whole host.
-    #[error("listing IPsec policies and nft chains")]
-    OfHost(#[source] NetlinkError),
+    /// IPsec policies, which see packets, too.
+    #[error("listing IPsec policies")]
+    Policies(#[source] NetlinkError),
 }
 
 /// How programs are attached in this kernel: those before Linux 6.6 do not know how to list what is attached by TCX. It is
