@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use clatd::world::SystemWorld;
+use clatd_stages::fast_path::Attachment;
 use clatd_stages::world::World;
 use clatd_translator::Pref64;
 
+use crate::fast_path::{attach, detach, tun};
 use crate::support::{Bed, in_namespace, sh};
 
 async fn bypassed(bed: &Bed) -> Option<String> {
@@ -105,6 +107,23 @@ fn filters_count_that_packets_come_to() {
         sh("tc qdisc add dev up0 ingress; tc filter add dev up0 parent ffff: protocol all u32 match u32 0 0");
         assert!(bypassed(&bed).await.is_some(), "the older queueing discipline");
     });
+}
+
+/// Our own programs are not of others, in whatever way they are attached.
+#[test]
+fn the_fast_path_does_not_bypass_itself() {
+    for attachment in [Attachment::Tcx, Attachment::Clsact] {
+        in_namespace(async |mut bed| {
+            tun(&mut bed, "clat0").await;
+            let outcome = bed.apply(attach("clat0", "2001:db8:1::c1a7", attachment)).await;
+            assert_eq!(bypassed(&bed).await, None, "{attachment}");
+            sh("tc qdisc add dev up0 clsact || true
+                tc filter add dev up0 ingress bpf direct-action bytecode '1,6 0 0 4294967295'");
+            assert!(bypassed(&bed).await.is_some(), "{attachment}");
+            sh("tc qdisc del dev up0 clsact");
+            bed.undo(detach("clat0", attachment), &outcome).await;
+        });
+    }
 }
 
 /// What others have is not read without a limit.

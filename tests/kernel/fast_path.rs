@@ -10,7 +10,7 @@ use clatd_translator::Pref64;
 
 use crate::support::{Bed, in_namespace, sh};
 
-fn attach(device: &str, clat_v6: &str, attachment: Attachment) -> Op {
+pub fn attach(device: &str, clat_v6: &str, attachment: Attachment) -> Op {
     attach_to("up0", device, clat_v6, attachment)
 }
 
@@ -33,7 +33,7 @@ fn attach_to(uplink: &str, device: &str, clat_v6: &str, attachment: Attachment) 
     }
 }
 
-fn detach(device: &str, attachment: Attachment) -> Op {
+pub fn detach(device: &str, attachment: Attachment) -> Op {
     detach_from("up0", device, attachment)
 }
 
@@ -45,7 +45,7 @@ fn detach_from(uplink: &str, device: &str, attachment: Attachment) -> Op {
     }
 }
 
-async fn tun(bed: &mut Bed, device: &str) {
+pub async fn tun(bed: &mut Bed, device: &str) {
     bed.apply(Op::CreateTun(NewTun {
         device: device.into(),
         alias: "clatd:test".into(),
