@@ -53,7 +53,7 @@ pub(crate) use links::LinkEvents;
 pub(crate) use neighbour::{ProxyNeighbour, Reachability};
 pub(crate) use nftables::{NftChange, NftEvent, nft_events, table_exists};
 #[cfg(feature = "ebpf")]
-pub(crate) use policy::{Policy, new_policies, policies};
+pub(crate) use policy::{Policy, are_blocked_by_default, new_policies, policies};
 pub(crate) use route::{gateways, raw_of, same, source_prefix};
 pub(crate) use rule::FoundRule;
 pub use socket::NetlinkError;

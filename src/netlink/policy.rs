@@ -11,11 +11,17 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::NetlinkError;
 use super::events::messages;
-use super::socket::read_some;
+use super::socket::{Connection, none_if_unknown, read_some};
 use super::wire::{self, Attributes};
 
 /// `XFRM_MSG_GETPOLICY`.
 const GET_POLICY: u16 = 0x15;
+/// `XFRM_MSG_GETDEFAULT` (Linux 5.15).
+const GET_DEFAULT: u16 = 0x28;
+/// Length of `struct xfrm_userpolicy_default`, aligned.
+const DEFAULTS: usize = 4;
+/// `XFRM_USERPOLICY_BLOCK`.
+const BLOCKED_BY_DEFAULT: u8 = 1;
 /// `XFRM_MSG_NEWPOLICY` and `XFRM_MSG_UPDPOLICY`.
 const NEW_POLICY: u16 = 0x13;
 const UPDATED_POLICY: u16 = 0x19;
@@ -66,6 +72,21 @@ impl Policy {
         [0, uplink].contains(&self.device)
             && (between(self.from, self.to) || self.forwarded && between(self.to, self.from))
     }
+}
+
+/// Whether packets that leave or are forwarded are blocked where no policy is for them.
+pub(crate) async fn are_blocked_by_default() -> Result<bool, NetlinkError> {
+    let ask = || {
+        let mut connection = Connection::open(NETLINK_XFRM).map_err(NetlinkError::Socket)?;
+        connection.request(GET_DEFAULT, 0, &[0; DEFAULTS])
+    };
+    let asked = tokio::task::spawn_blocking(ask).await;
+    let asked = asked.map_err(|error| NetlinkError::Socket(io::Error::other(error)))?;
+    let answer = none_if_unknown(asked)?.unwrap_or_default();
+    let answer = answer.iter().find(|message| message.kind == GET_DEFAULT);
+    // Of packets that come in, are forwarded, and leave.
+    let blocked = answer.and_then(|message| Some([*message.payload.get(1)?, *message.payload.get(2)?]));
+    Ok(blocked.is_some_and(|blocked| blocked.contains(&BLOCKED_BY_DEFAULT)))
 }
 
 /// The policies of this network namespace; `None` = there are more than `most` policies of any kind.

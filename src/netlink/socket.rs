@@ -262,10 +262,19 @@ pub(crate) fn read_some(
                 ControlFlow::Continue(())
             })
         });
+    Ok(match none_if_unknown(read)? {
+        Some(()) => (!too_many).then_some(messages),
+        None => Some(Vec::new()),
+    })
+}
+
+/// What was read; `None` = the kernel does not know what was asked for, or not the protocol.
+#[cfg(feature = "ebpf")]
+pub(crate) fn none_if_unknown<T>(read: Result<T, NetlinkError>) -> Result<Option<T>, NetlinkError> {
     match read {
-        Ok(()) => Ok((!too_many).then_some(messages)),
-        Err(error) if matches!(error.errno(), libc::EOPNOTSUPP | libc::EINVAL) => Ok(Some(Vec::new())),
-        Err(NetlinkError::Socket(error)) if error.raw_os_error() == Some(libc::EPROTONOSUPPORT) => Ok(Some(Vec::new())),
+        Ok(read) => Ok(Some(read)),
+        Err(error) if matches!(error.errno(), libc::EOPNOTSUPP | libc::EINVAL) => Ok(None),
+        Err(NetlinkError::Socket(error)) if error.raw_os_error() == Some(libc::EPROTONOSUPPORT) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -54,6 +54,13 @@ fn policies_count_that_are_for_the_clats_packets() {
             assert_eq!(found.is_some(), counts, "{policy}: {found:?}");
             sh("ip xfrm policy flush");
         }
+        for (default, counts) in [("in block", false), ("out block", true), ("fwd block", true)] {
+            sh(&format!("ip xfrm policy setdefault {default}"));
+            let found = bypassed(&bed).await;
+            assert_eq!(found.is_some(), counts, "{default}: {found:?}");
+            sh("ip xfrm policy setdefault in accept fwd accept out accept");
+        }
+        assert_eq!(bypassed(&bed).await, None);
     });
 }
 

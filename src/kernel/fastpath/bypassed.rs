@@ -11,7 +11,7 @@ use clatd_translator::Pref64;
 use ipnet::Ipv6Net;
 use tokio::time::Instant;
 
-use super::super::netlink::{DeviceChain, Hook, Netlink, NetlinkError, Policy, policies};
+use super::super::netlink::{DeviceChain, Hook, Netlink, NetlinkError, Policy, are_blocked_by_default, policies};
 use super::FastPath;
 use super::attached::{self, AttachedError};
 use super::programs::Program;
@@ -22,8 +22,14 @@ const MOST: usize = 1024;
 /// For so long all instances share one look at the policies. New ones are told of later than that.
 const SHARED_FOR: Duration = Duration::from_millis(100);
 
-/// The policies of this host; `None` = there are more than are read.
-type Policies = Option<Vec<Policy>>;
+/// The policies of this host.
+#[derive(Debug)]
+struct Policies {
+    /// Whether packets are blocked that no policy is for.
+    blocking: bool,
+    /// `None` = there are more than are read.
+    read: Option<Vec<Policy>>,
+}
 
 /// The last look at them.
 #[derive(Debug, Default)]
@@ -35,14 +41,20 @@ impl LastLook {
         if let Some((_, found)) = last.as_ref().filter(|(at, _)| at.elapsed() < SHARED_FOR) {
             return Ok(Arc::clone(found));
         }
-        let found = Arc::new(policies(MOST).await?);
+        let found = Arc::new(Policies {
+            blocking: are_blocked_by_default().await?,
+            read: policies(MOST).await?,
+        });
         *last = Some((Instant::now(), Arc::clone(&found)));
         Ok(found)
     }
 }
 
 fn by_policy(policies: &Policies, uplink: &Link, from: Ipv6Addr, to: Pref64) -> Option<String> {
-    let Some(policies) = policies else {
+    if policies.blocking {
+        return Some("the default IPsec policy, which blocks: ip xfrm policy getdefault".into());
+    }
+    let Some(policies) = &policies.read else {
         return Some(format!(
             "IPsec policies, of which there are more than the {MOST} that clatd reads"
         ));
