@@ -1,11 +1,9 @@
 //! Chains of nf_tables that see all packets of a device. A program would print the rules of all other chains, too.
 
-use std::io;
-
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
 use super::filter::Hook;
-use super::socket::read_some;
+use super::socket::{on_blocking_thread, read_some};
 use super::wire::Attributes;
 use super::{KernelMessage, NetlinkError};
 
@@ -58,10 +56,8 @@ impl DeviceChain {
 /// These chains; `None` = the families that have them have more than `most` chains each.
 pub(crate) async fn device_chains(most: usize) -> Result<Option<Vec<DeviceChain>>, NetlinkError> {
     let read = move |family: u8| read_some(NETLINK_NETFILTER, GET_CHAIN, &[family, 0, 0, 0], most);
-    let read = move || [NFPROTO_NETDEV, NFPROTO_INET].map(read);
-    let read = tokio::task::spawn_blocking(read).await;
-    let [netdev, inet] = read.map_err(|error| NetlinkError::Socket(io::Error::other(error)))?;
-    let (netdev, inet) = (netdev?, inet?);
+    let read = move || Ok((read(NFPROTO_NETDEV)?, read(NFPROTO_INET)?));
+    let (netdev, inet) = on_blocking_thread(read).await?;
     let chains = |messages: Vec<KernelMessage>| messages.into_iter().filter_map(|message| parse(&message.payload));
     Ok(netdev
         .zip(inet)

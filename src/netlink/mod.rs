@@ -57,7 +57,7 @@ pub(crate) use policy::{Policy, are_blocked_by_default, new_policies, policies};
 pub(crate) use route::{gateways, raw_of, same, source_prefix};
 pub(crate) use rule::FoundRule;
 pub use socket::NetlinkError;
-use socket::{Connection, KernelMessage, NLM_F_CREATE, NLM_F_EXCL};
+use socket::{Connection, KernelMessage, NLM_F_CREATE, NLM_F_EXCL, on_blocking_thread};
 
 use crate::util::lock;
 
@@ -144,10 +144,7 @@ async fn with<T: Send + 'static>(
 ) -> Result<T, NetlinkError> {
     // Whoever waits for the connection holds no thread meanwhile: hundreds of instances do at the start.
     let mut connection = connection.lock_owned().await;
-    let work = move || work(&mut connection);
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| NetlinkError::Socket(io::Error::other(error)))?
+    on_blocking_thread(move || work(&mut connection)).await
 }
 
 /// A message as bytes.

@@ -1,12 +1,10 @@
 //! The one question to nf_tables that no program answers without side effects, and the events of its changes.
 
-use std::io;
-
 use clatd_stages::net::ALIAS_PREFIX;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
 use super::events::{NetlinkEvent, messages};
-use super::socket::{Connection, NetlinkError};
+use super::socket::{Connection, NetlinkError, none_if_unknown, on_blocking_thread};
 use super::wire::{self, Attributes};
 
 /// `NFNL_SUBSYS_NFTABLES` in the high byte, `NFT_MSG_GETTABLE` in the low one.
@@ -25,14 +23,10 @@ pub(crate) async fn table_exists(v6: bool, name: &str) -> Result<bool, NetlinkEr
         let mut connection = Connection::open(NETLINK_NETFILTER).map_err(NetlinkError::Socket)?;
         connection.request(GET_TABLE, 0, &payload)
     };
-    match tokio::task::spawn_blocking(ask)
-        .await
-        .map_err(|error| NetlinkError::Socket(io::Error::other(error)))?
-    {
-        Ok(_) => Ok(true),
-        // ENOENT: no such table. EOPNOTSUPP, EINVAL: a kernel without nf_tables, or without it for this family.
-        Err(error) if matches!(error.errno(), libc::ENOENT | libc::EOPNOTSUPP | libc::EINVAL) => Ok(false),
-        Err(NetlinkError::Socket(error)) if error.raw_os_error() == Some(libc::EPROTONOSUPPORT) => Ok(false),
+    // A kernel may be without nf_tables, or without it for this family.
+    match none_if_unknown(on_blocking_thread(ask).await) {
+        Ok(found) => Ok(found.is_some()),
+        Err(error) if error.errno() == libc::ENOENT => Ok(false),
         Err(error) => Err(error),
     }
 }

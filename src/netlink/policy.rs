@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::NetlinkError;
 use super::events::messages;
-use super::socket::{Connection, none_if_unknown, read_some};
+use super::socket::{Connection, LONGEST, none_if_unknown, on_blocking_thread, read_some};
 use super::wire::{self, Attributes};
 
 /// `XFRM_MSG_GETPOLICY`.
@@ -29,8 +29,6 @@ const UPDATED_POLICY: u16 = 0x19;
 const GROUP: u32 = 4;
 /// Policies that come within this time are told of once.
 const TOGETHER: Duration = Duration::from_millis(200);
-/// Longest datagram.
-const LONGEST: usize = 64 * 1024;
 /// Length of `struct xfrm_userpolicy_id`, which says nothing in a dump.
 const ID: usize = 64;
 /// Length of `struct xfrm_userpolicy_info`.
@@ -80,9 +78,7 @@ pub(crate) async fn are_blocked_by_default() -> Result<bool, NetlinkError> {
         let mut connection = Connection::open(NETLINK_XFRM).map_err(NetlinkError::Socket)?;
         connection.request(GET_DEFAULT, 0, &[0; DEFAULTS])
     };
-    let asked = tokio::task::spawn_blocking(ask).await;
-    let asked = asked.map_err(|error| NetlinkError::Socket(io::Error::other(error)))?;
-    let answer = none_if_unknown(asked)?.unwrap_or_default();
+    let answer = none_if_unknown(on_blocking_thread(ask).await)?.unwrap_or_default();
     let answer = answer.iter().find(|message| message.kind == GET_DEFAULT);
     // Of packets that come in, are forwarded, and leave.
     let blocked = answer.and_then(|message| Some([*message.payload.get(1)?, *message.payload.get(2)?]));
@@ -92,8 +88,7 @@ pub(crate) async fn are_blocked_by_default() -> Result<bool, NetlinkError> {
 /// The policies of this network namespace; `None` = there are more than `most` policies of any kind.
 pub(crate) async fn policies(most: usize) -> Result<Option<Vec<Policy>>, NetlinkError> {
     let read = move || read_some(NETLINK_XFRM, GET_POLICY, &[0; ID], most);
-    let read = tokio::task::spawn_blocking(read).await;
-    let messages = read.map_err(|error| NetlinkError::Socket(io::Error::other(error)))??;
+    let messages = on_blocking_thread(read).await?;
     Ok(messages.map(|messages| messages.iter().filter_map(|message| parse(&message.payload)).collect()))
 }
 

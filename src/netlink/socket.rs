@@ -14,7 +14,7 @@ const DUMP_TRIES: u32 = 8;
 /// The same for a dump of which only some objects are wanted; their changes also cause events.
 const TRIES_OF_SOME: u32 = 3;
 /// Longest datagram: the kernel fills 32 KiB of a dump, and no object is longer.
-const LONGEST: usize = 64 * 1024;
+pub(crate) const LONGEST: usize = 64 * 1024;
 
 const NLMSG_NOOP: u16 = 1;
 const NLMSG_ERROR: u16 = 2;
@@ -238,6 +238,14 @@ impl Connection {
     }
 }
 
+/// Runs a request on a blocking thread, since it may have to wait for a lock of the kernel.
+pub(crate) async fn on_blocking_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, NetlinkError> + Send + 'static,
+) -> Result<T, NetlinkError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| NetlinkError::Socket(io::Error::other(error)))?
+}
+
 /// The objects of a kind, over a socket of its own; `None` = there are more than `most`. Where the kernel does not know the
 /// protocol, there are none.
 #[cfg(feature = "ebpf")]
@@ -269,7 +277,6 @@ pub(crate) fn read_some(
 }
 
 /// What was read; `None` = the kernel does not know what was asked for, or not the protocol.
-#[cfg(feature = "ebpf")]
 pub(crate) fn none_if_unknown<T>(read: Result<T, NetlinkError>) -> Result<Option<T>, NetlinkError> {
     match read {
         Ok(read) => Ok(Some(read)),
