@@ -192,7 +192,7 @@ async fn offer(world: &dyn World, facts: &Facts) -> Result<Offer, WorldError> {
     world.fast_path(&uplink.value).await
 }
 
-/// What of others' the fast path would bypass. Whoever asks for the fast path by name takes that into account.
+/// What other programs set up and the fast path would bypass. Whoever asks for the fast path by name gets it all the same.
 async fn bypassed(asked: TranslatorChoice, world: &dyn World, facts: &Facts) -> Result<Option<String>, WorldError> {
     let (TranslatorChoice::Auto, Some(uplink), Some(plat_prefix), Some(address)) =
         (asked, &facts.uplink, &facts.plat_prefix, &facts.clat_v6_addr)

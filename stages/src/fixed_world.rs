@@ -81,7 +81,7 @@ pub struct FixedWorld {
     pub undone_by_others: BTreeSet<String>,
     /// What the fast path can do on each uplink. On other uplinks the programs do not load.
     pub fast_path: BTreeMap<String, Placement>,
-    /// What of others' the fast path would bypass on each uplink.
+    /// What other programs set up on each uplink and the fast path would bypass.
     pub bypassed: BTreeMap<String, String>,
     /// What cannot be read: names of methods.
     pub broken: BTreeSet<&'static str>,

@@ -192,8 +192,9 @@ pub trait World: Send + Sync {
     /// Whether the fast path can be used on this uplink.
     async fn fast_path(&self, uplink: &Link) -> Result<Offer, WorldError>;
 
-    /// What of others' the fast path would bypass on this uplink: what looks at packets that come in, or an IPsec policy
-    /// for packets from the CLAT's IPv6 address to the PLAT prefix. In words that follow "bypass"; `None` = nothing.
+    /// What other programs set up on this uplink and the fast path would bypass: a filter, program or chain, or an IPsec
+    /// policy for packets between the CLAT's IPv6 address and the PLAT prefix. In words that follow "bypass"; `None` =
+    /// nothing.
     async fn bypassed(
         &self,
         uplink: &Link,

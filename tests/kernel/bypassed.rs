@@ -1,4 +1,4 @@
-//! What of others' the fast path would bypass, read from the kernel.
+//! What other programs set up and the fast path would bypass, read from the kernel.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

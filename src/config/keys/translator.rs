@@ -26,7 +26,7 @@ pub(super) const KEYS: &[Key] = &[
                uplink, IPsec policies (ip xfrm), and programs, filters and shaping where packets come in by the uplink (tc); \
                as IPv4 they bypass a queueing discipline of the CLAT's device.\n\
                With `auto` it is `ebpf` where that works here, else `userspace`; plan, status and log say which, and why.\n\
-               It is `userspace`, too, where `ebpf` would bypass something of others': an nft chain at the ingress or egress of the \
+               It is `userspace`, too, where `ebpf` would bypass something that another program set up: an nft chain at the ingress or egress of the \
                uplink, a program or filter (tc) at its ingress, or an IPsec policy for packets between the CLAT and the PLAT prefix.\n\
                New chains and policies are noticed at once; for programs and filters clatd looks every 10 seconds.\n\
                Where the CLAT shares the host's address (`clat-v6-addr`), its TCP connections may be reset when the translator changes.\n\

@@ -1,4 +1,4 @@
-//! What of others' the fast path would bypass. It takes packets from an uplink before filters and chains there see them, and
+//! What other programs set up and the fast path would bypass. It takes packets from an uplink before filters and chains there see them, and
 //! gives them to the uplink without a look at chains and IPsec policies.
 
 use std::net::Ipv6Addr;
@@ -79,7 +79,7 @@ fn by_chain(chains: Option<&[DeviceChain]>, uplink: &Link) -> Option<String> {
 }
 
 impl FastPath {
-    /// What of others' it would bypass on this uplink; `chains` are those of the host.
+    /// What it would bypass on this uplink; `chains` are those of the host.
     pub(crate) async fn bypassed(
         &self,
         netlink: &Netlink,
